@@ -1,0 +1,23 @@
+"""Where examples come from: sources, image sets, mixing, views."""
+
+from pairsift.data.images import ImageSet, load_images, subset
+from pairsift.data.mixing import Mixture, mix, mix_set
+from pairsift.data.sources import ArraySource, DataError, Source, open_source
+from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
+
+__all__ = [
+    "ArraySource",
+    "DataError",
+    "ImageSet",
+    "Mixture",
+    "SimCLRViews",
+    "Source",
+    "ViewPolicy",
+    "load_images",
+    "make_views",
+    "mix",
+    "mix_set",
+    "open_source",
+    "subset",
+    "to_float",
+]

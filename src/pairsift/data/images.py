@@ -1,0 +1,233 @@
+"""Image sets in memory or decoded on demand, behind one way of asking: `images[rows] -> uint8 (B, C, H, W)`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from PIL import Image
+
+from pairsift.data.sources import ArraySource, DataError, Source, open_source
+
+UInt8Array = NDArray[np.uint8]
+IntArray = NDArray[np.int64]
+
+
+class ImageArray(Protocol):
+    """What an image set is made of: a uint8 array, a memory map, or anything that decodes rows when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> UInt8Array: ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size with what is known about each.
+
+    Attributes:
+        images: `images[rows]` gives uint8 (B, C, H, W).
+        labels: (N,) int64 class numbers, or None.
+        class_names: names of the classes, or None.
+        rows: (N,) row of each image in its source.
+        paths: path of each image where known, or None.
+        mixed: (N,) bool, images replaced by `mix`; None where nothing was mixed.
+        corrupt: source rows left out because they could not be decoded.
+        where: how the images are held, in words ("60,000 images of 3 x 32 x 32 in memory, 184 MB").
+    """
+
+    images: ImageArray
+    labels: IntArray | None = None
+    class_names: Sequence[str] | None = None
+    rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    paths: Sequence[str] | None = None
+    mixed: NDArray[np.bool_] | None = None
+    corrupt: tuple[int, ...] = ()
+    where: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes present, None without labels."""
+        return None if self.labels is None else len(np.unique(self.labels))
+
+
+class LazyImages:
+    """Images of a source decoded when asked for, by a few threads (PIL decodes outside the interpreter lock)."""
+
+    def __init__(self, source: Source, rows: IntArray, size: tuple[int, int], resize: bool) -> None:
+        self._source, self._rows, self._size, self._resize = source, rows, size, resize
+        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+        self.shape = (len(rows), 3, *size)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any, /) -> UInt8Array:
+        chosen = np.atleast_1d(self._rows[rows])
+        return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
+
+    def _decode(self, row: int) -> UInt8Array:
+        try:
+            return decode(self._source, row, self._size if self._resize else None)
+        except Exception as error:
+            raise DataError(
+                f"{self._source.name} row {row} cannot be decoded ({error}); run with --skip-corrupt"
+            ) from error
+
+
+def load_images(
+    spec: str,
+    *,
+    label_column: str | None = None,
+    per_class: int | None = None,
+    image_size: int | None = None,
+    skip_corrupt: bool = False,
+    memory: float = 4.0,
+) -> ImageSet:
+    """Open a source and decode it once to a uint8 array, or keep it lazy where the array would not fit.
+
+    Args:
+        spec: see `pairsift.data.open_source`.
+        label_column: column that holds the classes; None takes "label" where there is one; "none" ignores labels.
+        per_class: keep the first so many images of each class.
+        image_size: resize to so many pixels square; None keeps the images as they are, which must then agree.
+        skip_corrupt: leave out images that cannot be decoded (their rows are in `.corrupt`) instead of refusing.
+        memory: GB that decoded images may take; beyond it they are decoded batch by batch.
+
+    Raises:
+        DataError: (a ValueError) no images, mixed sizes, corrupt bytes, or labels that are missing or of the wrong type.
+    """
+    source = open_source(spec, label_column=label_column)
+    if len(source) == 0:
+        raise DataError(f"{source.name} holds no images")
+    rows = np.arange(len(source), dtype=np.int64)
+    if per_class is not None:
+        rows = _first_per_class(source, per_class)
+    images, rows, corrupt, where = _materialise(source, rows, image_size, skip_corrupt, memory)
+    labels = None if source.labels is None else source.labels[rows]
+    paths = None if source.paths is None else [source.paths[row] for row in rows]
+    return ImageSet(images, labels, source.class_names, rows, paths, corrupt=corrupt, where=where)
+
+
+def _materialise(
+    source: Source, rows: IntArray, image_size: int | None, skip_corrupt: bool, memory: float
+) -> tuple[ImageArray, IntArray, tuple[int, ...], str]:
+    if isinstance(source, ArraySource) and image_size in (None, source.images.shape[2]):
+        everything = len(rows) == len(source)
+        images: ImageArray = source.images if everything else source.images[rows]
+        return images, rows, (), _describe(images.shape, source.where if everything else "in memory")
+    size, corrupt = _common_size(source, rows, image_size, skip_corrupt)
+    rows = rows[~np.isin(rows, corrupt)]
+    need = len(rows) * 3 * size[0] * size[1]
+    limit = min(memory * 1e9, 0.8 * psutil.virtual_memory().available)
+    lazy = LazyImages(source, rows, size, resize=image_size is not None)
+    if need > limit:
+        where = f"decoded batch by batch: all at once they would need {need / 1e9:.1f} GB and {limit / 1e9:.1f} GB are allowed"
+        return lazy, rows, tuple(corrupt), _describe(lazy.shape, where)
+    array = np.empty(lazy.shape, np.uint8)
+    good = np.ones(len(rows), bool)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+
+        def decode_into(position: int) -> None:
+            try:
+                array[position] = decode(source, int(rows[position]), size if image_size is not None else None)
+            except Exception as error:
+                if not skip_corrupt:
+                    raise _corrupt_error(source, int(rows[position]), error) from error
+                good[position] = False
+
+        for _ in pool.map(decode_into, range(len(rows))):
+            pass
+    if not good.all():
+        corrupt = sorted([*corrupt, *rows[~good].tolist()])
+        array, rows = array[good], rows[good]
+    if not len(rows):
+        raise DataError(f"{source.name}: none of its {len(corrupt)} images can be decoded")
+    return array, rows, tuple(corrupt), _describe(array.shape, "in memory")
+
+
+def _common_size(
+    source: Source, rows: IntArray, image_size: int | None, skip_corrupt: bool
+) -> tuple[tuple[int, int], list[int]]:
+    """The size all images share, from their headers alone (nothing is decoded), and the rows without a header."""
+    if image_size is not None:
+        return (image_size, image_size), []
+    first_of: dict[tuple[int, int], int] = {}
+    counts: Counter[tuple[int, int]] = Counter()
+    corrupt: list[int] = []
+    for row in rows.tolist():
+        try:
+            size = source.size(row)
+        except Exception as error:
+            if not skip_corrupt:
+                raise _corrupt_error(source, row, error) from error
+            corrupt.append(row)
+            continue
+        first_of.setdefault(size, row)
+        counts[size] += 1
+    if not counts:
+        raise DataError(f"{source.name}: none of its {len(corrupt)} images can be decoded")
+    if len(counts) > 1:
+        (common, _), (other, _) = counts.most_common(2)
+        raise DataError(
+            f"{source.name} holds images of {len(counts)} sizes: row {first_of[common]} is {common[0]} x {common[1]}, row "
+            f"{first_of[other]} is {other[0]} x {other[1]} (height x width); give --image-size to resize them all"
+        )
+    return next(iter(counts)), corrupt
+
+
+def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array:
+    """One image as RGB uint8 (3, H, W), resized to `size` (height, width) if given."""
+    image = source.image(row).convert("RGB")
+    if size is not None and (image.height, image.width) != size:
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def subset(images: ImageSet, keep: IntArray) -> ImageSet:
+    """The images at the positions `keep`, decoded ones copied."""
+    return replace(
+        images,
+        images=images.images[keep],
+        labels=None if images.labels is None else images.labels[keep],
+        rows=images.rows[keep],
+        paths=None if images.paths is None else [images.paths[i] for i in keep],
+        mixed=None if images.mixed is None else images.mixed[keep],
+    )
+
+
+def _first_per_class(source: Source, per_class: int) -> IntArray:
+    if source.labels is None:
+        raise DataError(f"--per-class needs labels, and {source.name} has none; name their column with --label-column")
+    order = np.argsort(source.labels, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    starts = np.concatenate([[0], np.cumsum(np.unique(source.labels, return_counts=True)[1])[:-1]])
+    counts = np.unique(source.labels, return_counts=True)[1]
+    rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
+    return np.flatnonzero(rank < per_class).astype(np.int64)
+
+
+def _corrupt_error(source: Source, row: int, error: Exception) -> DataError:
+    return DataError(
+        f"{source.name} row {row} cannot be decoded ({type(error).__name__}: {error}); "
+        "mend it, or leave such images out with --skip-corrupt"
+    )
+
+
+def _describe(shape: tuple[int, ...], where: str) -> str:
+    n, c, h, w = shape
+    size = f", {n * c * h * w / 1e6:,.0f} MB" if where == "in memory" else ""
+    return f"{n:,} images of {c} x {h} x {w} {where}{size}"

@@ -1,0 +1,98 @@
+"""Sources from data set libraries, imported only when named: Hugging Face `datasets` and torchvision."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pairsift.data.sources import _IMAGE_COLUMNS, DataError, class_numbers, missing_column
+
+
+class LibrarySource:
+    """Rows of a library's data set, whose `get(row)` gives a PIL image."""
+
+    def __init__(
+        self, name: str, get: Any, length: int, labels: NDArray[Any] | None, class_names: Sequence[str] | None
+    ) -> None:
+        self.name, self._get, self._length = name, get, length
+        self.labels, names = (None, None) if labels is None else class_numbers(labels, name)
+        self.class_names = class_names or names
+        self.paths: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def image(self, row: int) -> Image.Image:
+        image: Image.Image = self._get(row)
+        return image
+
+    def size(self, row: int) -> tuple[int, int]:
+        image = self.image(row)
+        return image.height, image.width
+
+
+def open_hf(name: str, label_column: str | None) -> LibrarySource:
+    """A data set of the Hugging Face hub or disk cache, `NAME` or `NAME:SPLIT` (default train)."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("hf:NAME needs the package `datasets`: pip install 'pairsift[vision]'") from error
+    name, _, split = name.partition(":")
+    try:
+        data = datasets.load_dataset(name, split=split or "train")
+    except Exception as error:
+        raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {error})") from error
+    column = next((column for column in _IMAGE_COLUMNS if column in data.column_names), None)
+    if column is None:
+        raise DataError(f"hf:{name} has no image column; its columns: {', '.join(data.column_names)}")
+    data = data.cast_column(column, datasets.Image(decode=False))
+    wanted = "label" if label_column is None and "label" in data.column_names else label_column
+    labels, class_names = None, None
+    if wanted not in (None, "none"):
+        if wanted not in data.column_names:
+            raise missing_column(f"hf:{name}", wanted, data.column_names)
+        labels = np.asarray(data[wanted][:])
+        class_names = getattr(data.features[wanted], "names", None)
+
+    def get(row: int) -> Image.Image:
+        item = data[row][column]
+        image = Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"])
+        image.load()
+        return image
+
+    return LibrarySource(f"hf:{name}", get, len(data), labels, class_names)
+
+
+def open_torchvision(name: str, label_column: str | None, root: str = "data") -> LibrarySource:
+    """A torchvision data set by class name, `CIFAR10` or `CIFAR10:SPLIT` (default train), from the folder `data`."""
+    try:
+        import torchvision
+    except Exception as error:  # a wheel built for another torch fails with RuntimeError, not ImportError
+        raise DataError(
+            f"torchvision:{name} needs a torchvision that matches the installed torch: pip install 'pairsift[vision]' "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    name, _, split = name.partition(":")
+    kind = getattr(torchvision.datasets, name, None)
+    if kind is None:
+        raise DataError(f"torchvision has no data set {name!r}")
+    split = split or "train"
+    options = {"train": split == "train"} if name.startswith("CIFAR") or name.endswith("MNIST") else {"split": split}
+    try:
+        data = kind(root=root, download=True, **options)
+    except Exception as error:
+        raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {error})") from error
+    labels = getattr(data, "targets", getattr(data, "labels", None))
+    keep = labels is not None and label_column != "none"
+    return LibrarySource(
+        f"torchvision:{name}:{split}",
+        lambda row: data[row][0],
+        len(data),
+        np.asarray(labels) if keep else None,
+        getattr(data, "classes", None) if keep else None,
+    )

@@ -1,0 +1,108 @@
+"""Mixed data sets: a known share of images made difficult (Fig. 2 of arXiv 2501.01317, "Mixed CIFAR-10")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.data.images import ImageArray, ImageSet, UInt8Array
+from pairsift.data.sources import DataError
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What `mix` made.
+
+    Attributes:
+        images: (N, C, H, W) uint8, mixed ones replaced; the same kind (array or lazy) as went in.
+        mixed: (N,) bool, which images were replaced.
+        partner: (N,) int64, the image each mixed one was averaged with; its own position where not mixed.
+    """
+
+    images: ImageArray
+    mixed: NDArray[np.bool_]
+    partner: NDArray[np.int64]
+
+
+def mix(
+    images: ImageArray, labels: NDArray[np.int64] | None = None, *, fraction: float = 0.2, seed: int = 0
+) -> Mixture:
+    """Replace a fraction of the images by the 50/50 pixel mean with an image of another class.
+
+    A mixed image keeps its label. Partners are drawn from the original images, uniformly over those of other classes,
+    or over all other images when there are no labels.
+
+    Args:
+        images: (N, C, H, W) uint8 array, or lazy images.
+        labels: (N,) class numbers, or None.
+        fraction: share of images to replace, in [0, 1]; round(fraction * N) images are.
+        seed: seed of the draw.
+
+    Raises:
+        DataError: fraction out of range, labels of another length, fewer than two images or only one class.
+    """
+    n = len(images)
+    if not 0 <= fraction <= 1:
+        raise DataError(f"the mixed fraction must lie in [0, 1], got {fraction}")
+    if labels is not None and len(labels) != n:
+        raise DataError(f"{n} images but {len(labels)} labels")
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(n, size=round(fraction * n), replace=False))
+    partner = np.arange(n, dtype=np.int64)
+    if len(chosen):
+        partner[chosen] = _draw_partners(chosen, n, labels, rng)
+    mixed = np.zeros(n, bool)
+    mixed[chosen] = True
+    if not isinstance(images, np.ndarray):
+        return Mixture(_LazyMixture(images, mixed, partner), mixed, partner)
+    out = images.copy()
+    out[chosen] = _mean(images[chosen], images[partner[chosen]])
+    return Mixture(out, mixed, partner)
+
+
+def mix_set(images: ImageSet, fraction: float, seed: int) -> ImageSet:
+    """`mix` applied to an image set; `.mixed` says which images were replaced."""
+    mixture = mix(images.images, images.labels, fraction=fraction, seed=seed)
+    return replace(images, images=mixture.images, mixed=mixture.mixed)
+
+
+def _draw_partners(
+    chosen: NDArray[np.int64], n: int, labels: NDArray[np.int64] | None, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Uniform over other classes: sorted by class, each class is one block, and the others are the rest of the circle."""
+    if n < 2:
+        raise DataError(f"mixing needs at least 2 images, got {n}")
+    classes = np.arange(n) if labels is None else labels
+    order = np.argsort(classes, kind="stable")
+    values, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
+    if len(values) < 2:
+        raise DataError(
+            f"all {n} images have label {values[0]}: mixing needs a second class, or no labels (--label-column none)"
+        )
+    block = np.searchsorted(values, classes[chosen])
+    offset = (rng.random(len(chosen)) * (n - counts[block])).astype(np.int64)
+    return order[(starts[block] + counts[block] + offset) % n].astype(np.int64)
+
+
+class _LazyMixture:
+    def __init__(self, images: ImageArray, mixed: NDArray[np.bool_], partner: NDArray[np.int64]) -> None:
+        self._images, self._mixed, self._partner = images, mixed, partner
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: Any, /) -> UInt8Array:
+        positions = np.arange(len(self))[rows]
+        out = self._images[positions]
+        which = self._mixed[positions]
+        if which.any():
+            out[which] = _mean(out[which], self._images[self._partner[positions[which]]])
+        return out
+
+
+def _mean(a: UInt8Array, b: UInt8Array) -> UInt8Array:
+    return ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)

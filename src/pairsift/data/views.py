@@ -1,0 +1,149 @@
+"""Random views of image batches: the SimCLR policy, and the one way views are made from any policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pairsift.data import transforms
+
+ViewPolicy = Callable[[Tensor], Tensor]
+"""float images (B, C, H, W) in [0, 1] -> one random view of each, float (B, C, H', W'). A kornia pipeline is one."""
+
+# Images transformed at once on a CPU: the intermediates then stay in cache and below malloc's mmap threshold.
+_CPU_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class SimCLRViews:
+    """Random resized crop, flip, colour jitter and greyscale on whole batches (SimCLR, arXiv 2002.05709).
+
+    Each image draws its own parameters from torch's global generator (`make_views` seeds it); the four jitter steps
+    come in one random order per batch, as in kornia. Works on any device.
+
+    Attributes:
+        size: output side in pixels; None keeps the input's.
+        crop_scale: range of the crop's share of the area, (0, 1].
+        crop_ratio: range of the crop's aspect ratio.
+        flip: probability of a horizontal flip.
+        brightness, contrast, saturation: factors are drawn from [1 - x, 1 + x].
+        hue: turns are drawn from [-hue, hue], at most 0.5.
+        jitter: probability of the colour jitter.
+        grey: probability of greyscale.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    size: int | None = None
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    jitter: float = 0.8
+    grey: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale must satisfy 0 < low <= high <= 1, got {self.crop_scale}")
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio must satisfy 0 < low <= high, got {self.crop_ratio}")
+        limits = {
+            "brightness": 1.0,
+            "contrast": 1.0,
+            "saturation": 1.0,
+            "hue": 0.5,
+            "flip": 1.0,
+            "jitter": 1.0,
+            "grey": 1.0,
+        }
+        for name, limit in limits.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} must lie in [0, {limit}], got {getattr(self, name)}")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """One view of each image: (B, 3, H, W) in [0, 1] -> (B, 3, size, size) in [0, 1]."""
+        steps = torch.randperm(4).tolist()
+        if images.device.type != "cpu" or len(images) <= _CPU_CHUNK:
+            return self._views(images, steps)
+        return torch.cat([self._views(chunk, steps) for chunk in images.split(_CPU_CHUNK)])
+
+    def _views(self, images: Tensor, steps: list[int]) -> Tensor:
+        n, device = len(images), images.device
+        size = (self.size, self.size) if self.size else (images.shape[2], images.shape[3])
+
+        def chance(probability: float) -> Tensor:
+            return torch.rand(n, device=device) < probability
+
+        def uniform(spread: float, centre: float) -> Tensor:
+            return torch.where(jittered, (torch.rand(n, device=device) * 2 - 1) * spread + centre, centre)
+
+        views = transforms.resized_crop(images, self.draw_boxes(images), size, chance(self.flip))
+        jittered = chance(self.jitter)
+        for step in steps:
+            if step == 0 and self.brightness:
+                views = transforms.adjust_brightness(views, uniform(self.brightness, 1))
+            elif step == 1 and self.contrast:
+                views = transforms.adjust_contrast(views, uniform(self.contrast, 1))
+            elif step == 2 and self.saturation:
+                views = transforms.adjust_saturation(views, uniform(self.saturation, 1))
+            elif step == 3 and self.hue:
+                views = transforms.adjust_hue(views, uniform(self.hue, 0))
+        if self.grey:
+            views = torch.where(chance(self.grey)[:, None, None, None], transforms.greyscale(views), views)
+        return views
+
+    def draw_boxes(self, images: Tensor) -> Tensor:
+        """Crop boxes (B, 4) as top, left, height, width: ten tries per image for area and ratio, then the whole image."""
+        n, device = len(images), images.device
+        height, width = images.shape[2], images.shape[3]
+        area = torch.empty(n, 10, device=device).uniform_(*self.crop_scale) * (height * width)
+        low, high = (torch.tensor(ratio).log().item() for ratio in self.crop_ratio)
+        ratio = torch.empty(n, 10, device=device).uniform_(low, high).exp()
+        boxes = torch.stack([(area / ratio).sqrt().round(), (area * ratio).sqrt().round()], dim=2).long()
+        limits = torch.tensor([height, width], device=device)
+        fits = ((boxes > 0) & (boxes <= limits)).all(dim=2)
+        first = fits.int().argmax(dim=1)  # argmax gives the first of equal maxima
+        box = torch.where(fits.any(dim=1, keepdim=True), boxes[torch.arange(n, device=device), first], limits)
+        corner = (torch.rand(n, 2, device=device) * (limits - box + 1)).long()
+        return torch.cat([corner, box], dim=1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [0, 255] -> float32 [0, 1], the form encoders and view policies take."""
+    return images.float().div_(255)
+
+
+def make_views(images: Tensor, policy: ViewPolicy, seed: int) -> tuple[Tensor, Tensor]:
+    """Two random views of a uint8 batch, a function of (images, policy, seed) alone.
+
+    The policy draws from torch's global generators, which are seeded for the call and restored after it: any policy,
+    kornia's included, gives the same views for the same seed, so an interrupted run can resume on the same views.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        policy: what makes one view of each image.
+        seed: >= 0.
+
+    Returns:
+        Two float tensors (B, C, H', W').
+
+    Raises:
+        ValueError: the policy returned another number of images or a non-float tensor.
+    """
+    pixels = to_float(images)
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        first, second = policy(pixels), policy(pixels)
+    for view in (first, second):
+        if not (isinstance(view, Tensor) and view.is_floating_point() and view.dim() == 4 and len(view) == len(images)):
+            got = f"{view.dtype} {tuple(view.shape)}" if isinstance(view, Tensor) else type(view).__name__
+            raise ValueError(f"a view policy must return a float (B, C, H, W) tensor with B = {len(images)}, got {got}")
+    return first, second

@@ -1,0 +1,87 @@
+"""What happens to difficult pairs: the logit edits of Eqs. 13 to 16 of arXiv 2501.01317."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Removal = Literal["neutral", "exclude"]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How the logit of a difficult pair (p = 1) is edited; other pairs keep `s / temperature`.
+
+    =================  ===================================================  =====
+    treatment          logit of a difficult pair                            Eq.
+    =================  ===================================================  =====
+    removal neutral    0: the pair stays in the denominator as exp(0)       13
+    removal exclude    -inf: the pair leaves the denominator                --
+    margin             ``(s + margin) / temperature``                       14
+    temperature        ``s / (temperature_scale * temperature)``            15
+    both (combined)    ``(s + margin) / (temperature_scale * temperature)``  16
+    =================  ===================================================  =====
+
+    Attributes:
+        margin: sigma, added to the similarity of a difficult pair; >= 0, in units of cosine similarity.
+        temperature_scale: rho, factor on the temperature of a difficult pair; > 0. The paper uses 0.6 to 0.7;
+            a huge factor (1e9) makes the pair neutral.
+        removal: None, "neutral" (the paper's Eq. 13) or "exclude" (the other natural reading; the positive of an
+            anchor is never excluded). Removal stands alone: a removed pair has no logit left to shift or scale.
+
+    Raises:
+        TypeError: a setting is not a number.
+        ValueError: a setting is out of range, or removal is combined with another treatment.
+    """
+
+    margin: float = 0.0
+    temperature_scale: float = 1.0
+    removal: Removal | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("margin", self.margin), ("temperature_scale", self.temperature_scale)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"margin must be finite and >= 0, got {self.margin}")
+        if not (math.isfinite(self.temperature_scale) and self.temperature_scale > 0):
+            raise ValueError(f"temperature_scale must be finite and > 0, got {self.temperature_scale}")
+        if self.removal not in (None, *get_args(Removal)):
+            raise ValueError(f"removal must be None, 'neutral' (Eq. 13) or 'exclude', got {self.removal!r}")
+        if self.removal and (self.margin or self.temperature_scale != 1):
+            raise ValueError(
+                f"removal={self.removal!r} takes a pair's logit away, so margin={self.margin} and "
+                f"temperature_scale={self.temperature_scale} cannot act on it: use removal alone, or margin and temperature"
+            )
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the treatment changes nothing (margin 0, scale 1, no removal)."""
+        return self.removal is None and self.margin == 0 and self.temperature_scale == 1
+
+    def affine(self, temperature: float) -> tuple[float, float]:
+        """The edit as `difficult logit = factor * plain logit + offset`, with `plain logit = s / temperature`."""
+        if self.removal == "neutral":
+            return 0.0, 0.0
+        if self.removal == "exclude":
+            return 0.0, -math.inf
+        return 1 / self.temperature_scale, self.margin / (self.temperature_scale * temperature)
+
+    def logits(self, similarities: Tensor, pairs: Tensor, temperature: float) -> Tensor:
+        """Treated logits (Eqs. 13 to 16), differentiable in the similarities.
+
+        Args:
+            similarities: (B, K) cosine similarities.
+            pairs: (B, K) bool, the difficult ones.
+            temperature: tau, > 0.
+
+        Returns:
+            (B, K) logits.
+        """
+        factor, offset = self.affine(temperature)
+        plain = similarities / temperature
+        return torch.where(pairs, plain * factor + offset, plain)
