@@ -1,8 +1,30 @@
 """pairsift: find and treat the pairs of examples that hurt contrastive learning (arXiv 2501.01317)."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from pairsift import data, losses
-from pairsift.pairs import RankBand, random_pairs, select_pairs
+from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
 from pairsift.treatments import Treatment
 
+if TYPE_CHECKING:
+    from pairsift import evaluate, train
+    from pairsift.train import TrainConfig, pretrain
+
 __version__ = "0.1.0"
-__all__ = ["RankBand", "Treatment", "data", "losses", "random_pairs", "select_pairs"]
+__all__ = [
+    "RankBand", "TrainConfig", "Treatment", "data", "evaluate", "losses", "pair_shares", "pretrain", "random_pairs",
+    "select_pairs", "train",
+]  # fmt: skip
+
+# Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
+_LAZY = {"TrainConfig": "train", "pretrain": "train", "train": "", "evaluate": ""}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pairsift' has no attribute {name!r}")
+    module = importlib.import_module(f"pairsift.{_LAZY[name] or name}")
+    return getattr(module, name) if _LAZY[name] else module

@@ -74,21 +74,20 @@ class RankBand:
         return high, low
 
 
-@torch.no_grad()
 def select_pairs(features: Tensor, band: RankBand, keys: Tensor | None = None) -> Tensor:
     """Flag the difficult pairs of every anchor (Eq. 12): `p_ij = 1` iff `Sim_low <= s_ij < Sim_high`.
 
     Each row is ranked on its own, so the result is not symmetric. The edges are similarity *values*: pairs tied with
     the lower edge are all in the band, pairs tied with the upper edge all out, whatever their order. A row of M other
     views has its edges at the nearest ranks `ceil(high * M)` and `ceil(low * M)`, and at least 1; where they
-    coincide (tiny batches), or where all similarities are equal, no pair is flagged. All-zero feature rows have cosine similarity 0.
+    coincide (tiny batches), or where all similarities are equal, no pair is flagged. All-zero rows have similarity 0.
 
     Cost: one (B, D) x (D, K) product in tiles and two selections per row, O(B K); rows are never sorted and no (B, K)
     float matrix is made.
 
     Args:
-        features: (B, D), any float dtype; cosine similarities are computed in float32. Pass encoder features h,
-            not projections z (Table 7).
+        features: (B, D), any float dtype; similarities are computed in float32, under autocast too. Pass encoder
+            features h, not projections z (Table 7).
         band: rank fractions.
         keys: (K, D), features to rank instead of the batch itself (a queue, say); None ranks the other B - 1 rows.
 
@@ -99,6 +98,11 @@ def select_pairs(features: Tensor, band: RankBand, keys: Tensor | None = None) -
         TypeError: features are not floating point.
         ValueError: wrong shapes, no rows, or non-finite features (the row is named).
     """
+    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+        return _select(features, band, keys)
+
+
+def _select(features: Tensor, band: RankBand, keys: Tensor | None) -> Tensor:
     anchors = _unit_rows(features, "features")
     others = anchors if keys is None else _unit_rows(keys, "keys")
     if anchors.shape[1] != others.shape[1]:
@@ -138,6 +142,26 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, dia
     chosen = order.topk(most, dim=1).indices  # most <= K - 1 without the diagonal, so -1 is never drawn
     drawn = torch.arange(most, device=pairs.device) < counts
     return torch.zeros_like(pairs).scatter_(1, chosen, drawn)
+
+
+@torch.no_grad()
+def pair_shares(pairs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """How often pairs truly are of different classes: among the flagged (Fig. 4c), and among all.
+
+    A selection knows something about classes only as far as the first exceeds the second.
+
+    Args:
+        pairs: (B, B) bool with a False diagonal.
+        labels: (B,) class numbers of the rows.
+
+    Returns:
+        Share among flagged pairs (nan if none is flagged) and base rate over all pairs of distinct rows, in [0, 1].
+    """
+    different = labels[:, None] != labels
+    flagged = int(pairs.sum())
+    n = len(labels)
+    share = int((pairs & different).sum()) / flagged if flagged else math.nan
+    return share, int(different.sum()) / (n * (n - 1)) if n > 1 else math.nan
 
 
 def _unit_rows(features: Tensor, name: str) -> Tensor:

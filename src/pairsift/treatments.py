@@ -55,7 +55,7 @@ class Treatment:
         if self.removal and (self.margin or self.temperature_scale != 1):
             raise ValueError(
                 f"removal={self.removal!r} takes a pair's logit away, so margin={self.margin} and "
-                f"temperature_scale={self.temperature_scale} cannot act on it: use removal alone, or margin and temperature"
+                f"temperature_scale={self.temperature_scale} cannot act on it: use one or the other"
             )
 
     @property

@@ -108,7 +108,7 @@ def load_images(
         memory: GB that decoded images may take; beyond it they are decoded batch by batch.
 
     Raises:
-        DataError: (a ValueError) no images, mixed sizes, corrupt bytes, or labels that are missing or of the wrong type.
+        DataError: no images, mixed sizes, corrupt bytes, or labels that are missing or of the wrong type.
     """
     source = open_source(spec, label_column=label_column)
     if len(source) == 0:
@@ -118,7 +118,7 @@ def load_images(
         rows = _first_per_class(source, per_class)
     images, rows, corrupt, where = _materialise(source, rows, image_size, skip_corrupt, memory)
     labels = None if source.labels is None else source.labels[rows]
-    paths = None if source.paths is None else [source.paths[row] for row in rows]
+    paths = None if source.paths is None else [source.paths[row] for row in rows.tolist()]
     return ImageSet(images, labels, source.class_names, rows, paths, corrupt=corrupt, where=where)
 
 
@@ -135,7 +135,7 @@ def _materialise(
     limit = min(memory * 1e9, 0.8 * psutil.virtual_memory().available)
     lazy = LazyImages(source, rows, size, resize=image_size is not None)
     if need > limit:
-        where = f"decoded batch by batch: all at once they would need {need / 1e9:.1f} GB and {limit / 1e9:.1f} GB are allowed"
+        where = f"decoded batch by batch (in memory they need {need / 1e9:.2g} GB, allowed are {limit / 1e9:.2g} GB)"
         return lazy, rows, tuple(corrupt), _describe(lazy.shape, where)
     array = np.empty(lazy.shape, np.uint8)
     good = np.ones(len(rows), bool)
@@ -183,8 +183,8 @@ def _common_size(
     if len(counts) > 1:
         (common, _), (other, _) = counts.most_common(2)
         raise DataError(
-            f"{source.name} holds images of {len(counts)} sizes: row {first_of[common]} is {common[0]} x {common[1]}, row "
-            f"{first_of[other]} is {other[0]} x {other[1]} (height x width); give --image-size to resize them all"
+            f"{source.name} holds images of {len(counts)} sizes: row {first_of[common]} is {common[0]} x {common[1]}, "
+            f"row {first_of[other]} is {other[0]} x {other[1]} (height x width); give --image-size to resize them all"
         )
     return next(iter(counts)), corrupt
 
@@ -194,7 +194,8 @@ def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array
     image = source.image(row).convert("RGB")
     if size is not None and (image.height, image.width) != size:
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(image).transpose(2, 0, 1)
+    pixels: UInt8Array = np.asarray(image).transpose(2, 0, 1)
+    return pixels
 
 
 def subset(images: ImageSet, keep: IntArray) -> ImageSet:

@@ -20,8 +20,11 @@ class LibrarySource:
         self, name: str, get: Any, length: int, labels: NDArray[Any] | None, class_names: Sequence[str] | None
     ) -> None:
         self.name, self._get, self._length = name, get, length
-        self.labels, names = (None, None) if labels is None else class_numbers(labels, name)
-        self.class_names = class_names or names
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names = class_names
+        if labels is not None:
+            self.labels, names = class_numbers(labels, name)
+            self.class_names = class_names or names
         self.paths: Sequence[str] | None = None
 
     def __len__(self) -> int:

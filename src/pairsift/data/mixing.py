@@ -72,7 +72,7 @@ def mix_set(images: ImageSet, fraction: float, seed: int) -> ImageSet:
 def _draw_partners(
     chosen: NDArray[np.int64], n: int, labels: NDArray[np.int64] | None, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Uniform over other classes: sorted by class, each class is one block, and the others are the rest of the circle."""
+    """Uniform over other classes: sorted by class, each class is a block, the others are the rest of a circle."""
     if n < 2:
         raise DataError(f"mixing needs at least 2 images, got {n}")
     classes = np.arange(n) if labels is None else labels
@@ -84,7 +84,8 @@ def _draw_partners(
         )
     block = np.searchsorted(values, classes[chosen])
     offset = (rng.random(len(chosen)) * (n - counts[block])).astype(np.int64)
-    return order[(starts[block] + counts[block] + offset) % n].astype(np.int64)
+    partners: NDArray[np.int64] = order[(starts[block] + counts[block] + offset) % n]
+    return partners
 
 
 class _LazyMixture:

@@ -113,8 +113,11 @@ class ArraySource:
             raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
         self.images: NDArray[np.uint8] = images
         self.name, self.where = name, where
-        self.labels, names = (None, None) if labels is None else class_numbers(np.asarray(labels), name)
-        self.class_names = class_names or names
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names = class_names
+        if labels is not None:
+            self.labels, names = class_numbers(np.asarray(labels), name)
+            self.class_names = class_names or names
         self.paths: Sequence[str] | None = None
 
     def __len__(self) -> int:
@@ -134,9 +137,10 @@ class _EncodedSource:
         raise AssertionError("defined by subclasses")
 
     def image(self, row: int) -> Image.Image:
-        with Image.open(self._open(row)) as image:
+        image: Image.Image = Image.open(self._open(row))
+        with image:
             image.load()
-            return image
+        return image
 
     def size(self, row: int) -> tuple[int, int]:
         with Image.open(self._open(row)) as image:
@@ -164,7 +168,8 @@ class ParquetSource(_EncodedSource):
                 self.paths = [path or "" for path in paths] if any(paths) else None
             images = pc.struct_field(images, "bytes")
         self._bytes = images
-        self.labels, self.class_names = None, None
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names: Sequence[str] | None = None
         if table.num_columns > 1:
             column = table.column(1)
             if column.null_count:

@@ -72,7 +72,7 @@ class SimCLRViews:
         steps = torch.randperm(4).tolist()
         if images.device.type != "cpu" or len(images) <= _CPU_CHUNK:
             return self._views(images, steps)
-        return torch.cat([self._views(chunk, steps) for chunk in images.split(_CPU_CHUNK)])
+        return torch.cat([self._views(chunk, steps) for chunk in torch.split(images, _CPU_CHUNK)])
 
     def _views(self, images: Tensor, steps: list[int]) -> Tensor:
         n, device = len(images), images.device
@@ -100,7 +100,7 @@ class SimCLRViews:
         return views
 
     def draw_boxes(self, images: Tensor) -> Tensor:
-        """Crop boxes (B, 4) as top, left, height, width: ten tries per image for area and ratio, then the whole image."""
+        """Crop boxes (B, 4) as top, left, height, width: ten tries for area and ratio, else the whole image."""
         n, device = len(images), images.device
         height, width = images.shape[2], images.shape[3]
         area = torch.empty(n, 10, device=device).uniform_(*self.crop_scale) * (height * width)
@@ -139,7 +139,7 @@ def make_views(images: Tensor, policy: ViewPolicy, seed: int) -> tuple[Tensor, T
     """
     pixels = to_float(images)
     devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         torch.manual_seed(seed)
         first, second = policy(pixels), policy(pixels)
     for view in (first, second):

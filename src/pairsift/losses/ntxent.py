@@ -177,7 +177,7 @@ class _InfoNCE(torch.autograd.Function):
         return (total.log() + peak).squeeze(1) - positive
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         z, pairs, exponentials, total = ctx.saved_tensors
         n = len(z) // 2

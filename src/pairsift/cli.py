@@ -1,0 +1,263 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pairsift.train.config import TrainConfig
+
+app = typer.Typer(
+    name="pairsift", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find and treat the pairs of examples that hurt contrastive learning (arXiv 2501.01317).",
+)  # fmt: skip
+console = Console()
+notes = Console(stderr=True, highlight=False)
+# click's UsageError, which newer typer carries inside itself and older typer imports.
+_UsageError: Any = typer.BadParameter.__base__
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="parquet, image folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory of a finished training run")]
+LabelColumn = Annotated[Optional[str], typer.Option(help="column of the classes ('none' ignores labels)")]  # noqa: UP045
+PerClass = Annotated[Optional[int], typer.Option(help="only the first so many images of each class", min=1)]  # noqa: UP045
+SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="leave out images that cannot be decoded")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps")]
+
+
+def main() -> None:
+    """Run the command line; errors are a line or two, `--debug` shows where they come from."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    warnings.showwarning = lambda message, *_: notes.print(f"[yellow]warning:[/] {message}", soft_wrap=True)
+    sys.exit(_guarded(arguments, debug))
+
+
+def _guarded(arguments: list[str], debug: bool) -> int:
+    from pairsift.train import Interrupted
+
+    try:
+        code = app(arguments, standalone_mode=False)
+        return int(code or 0)
+    except _UsageError as error:
+        error.show()
+        return int(error.exit_code)
+    except Interrupted as stop:
+        notes.print(str(stop), soft_wrap=True)
+        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        notes.print("stopped")
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        known = isinstance(error, (ValueError, OSError, MemoryError)) or type(error).__module__.startswith("pairsift.")
+        text = str(error) if known and str(error) else f"{type(error).__name__}: {error}"
+        notes.print("[red]error:[/] ", end="")
+        notes.print(text if debug or known else f"{text} (--debug shows where)", markup=False, soft_wrap=True)
+        return 1
+
+
+@app.callback()
+def _common(debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False) -> None:
+    pass
+
+
+def _train(data: str | None, config: Path | None, **flags: Any) -> None:
+    """Train an encoder on DATA with plain or treated NT-Xent.
+
+    Settings come from --config (YAML, the same names with underscores), then from flags. The run directory then holds
+    the resolved configuration, versions, metrics, checkpoints and the encoder. Ctrl-C leaves a run that --resume
+    continues to the same result.
+    """
+    from pairsift.train import Interrupted, Run, pretrain
+
+    given = {name: value for name, value in flags.items() if value is not None} | ({"data": data} if data else {})
+    if given.get("resume"):
+        base = Run.open(given.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
+        if config is not None:
+            given = TrainConfig.load(config, **given).model_dump()
+        settings = TrainConfig.load(base, **given)
+    else:
+        settings = TrainConfig.build(given) if config is None else TrainConfig.load(config, **given)
+    start = time.perf_counter()
+    say = notes.print if settings.progress else lambda line: None
+    try:
+        result = pretrain(settings, say=say)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; continue with: pairsift train --resume --run-dir {settings.run_dir}") from None
+    seconds = time.perf_counter() - start
+    console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
+
+
+def _flags_of_config() -> inspect.Signature:
+    """One option per field of `TrainConfig`, so that flags, YAML keys and fields cannot drift apart."""
+    help_config = "YAML file of settings; flags win over it"
+    parameters = [
+        _parameter("data", Optional[str], typer.Argument(metavar="[DATA]", help=str(_description("data")))),  # noqa: UP045
+        _parameter("config", Optional[Path], typer.Option("--config", help=help_config)),  # noqa: UP045
+    ]
+    for name, field in TrainConfig.model_fields.items():
+        if name == "data":
+            continue
+        flag = "--" + name.replace("_", "-")
+        names = [f"{flag}/--no-{name.replace('_', '-')}"] if field.annotation is bool else [flag]
+        if name == "run_dir":
+            names.append("-o")
+        extra = field.json_schema_extra
+        option = typer.Option(
+            *names,
+            help=f"{_description(name)}" + ("" if field.default is None else f" (default: {field.default})"),
+            show_default=False,
+            rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
+        )
+        parameters.append(_parameter(name, Optional[field.annotation], option))  # noqa: UP045
+    return inspect.Signature(parameters)
+
+
+def _description(name: str) -> str | None:
+    return TrainConfig.model_fields[name].description
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+_train.__signature__ = _flags_of_config()  # type: ignore[attr-defined]
+_train.__annotations__ = {p.name: p.annotation for p in _train.__signature__.parameters.values()}  # type: ignore[attr-defined]
+app.command("train")(_train)
+
+
+@app.command()
+def embed(
+    run: RunArgument,
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="parquet file to write")],
+    label_column: LabelColumn = None,
+    per_class: PerClass = None,
+    skip_corrupt: SkipCorrupt = False,
+    device: Device = "cpu",
+) -> None:
+    """Write the features of DATA as parquet: row, features, label and path where known."""
+    from pairsift.train import write_features
+
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder of {output} does not exist")
+    images, features = _features(run, data, label_column, per_class, skip_corrupt, device)
+    write_features(output, features, images)
+    console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def probe(
+    run: RunArgument,
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help="labelled data the classifiers learn from")],
+    test: Annotated[str, typer.Argument(metavar="TEST", help="labelled data they are scored on")],
+    protocol: Annotated[
+        Literal["lbfgs", "sgd"],
+        typer.Option(help="lbfgs: logistic regression and kNN on features; sgd: the papers' probe"),
+    ] = "lbfgs",
+    lr: Annotated[float, typer.Option(help="learning rate of --protocol sgd")] = 1.0,
+    epochs: Annotated[int, typer.Option(help="epochs of --protocol sgd", min=1)] = 100,
+    label_column: LabelColumn = None,
+    per_class: Annotated[Optional[int], typer.Option(help="first so many images of each class of TRAIN", min=1)] = None,  # noqa: UP045
+    skip_corrupt: SkipCorrupt = False,
+    device: Device = "cpu",
+) -> None:
+    """Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."""
+    from pairsift.evaluate import knn, linear_probe, linear_probe_sgd
+    from pairsift.files import write_json
+    from pairsift.train import Run
+
+    results: dict[str, float] = {}
+    start = time.perf_counter()
+    if protocol == "sgd":
+        encoder = Run.open(run).load_encoder().to(device)
+        splits = [_labelled(run, spec, label_column, n, skip_corrupt) for spec, n in ((train, per_class), (test, None))]
+        results["linear probe (SGD)"] = linear_probe_sgd(encoder, *splits, lr=lr, epochs=epochs)
+    else:
+        x, y = [], []
+        for spec, n in ((train, per_class), (test, None)):
+            images = _labelled(run, spec, label_column, n, skip_corrupt)
+            x.append(_embed(run, images, device))
+            y.append(images.labels)
+        fitted = linear_probe(x[0], y[0], x[1], y[1])
+        results["linear probe"] = fitted.accuracy
+        for k in (20, 200):
+            if k <= len(x[0]):
+                results[f"{k}-NN"] = knn(x[0], y[0], x[1], y[1], k=k)
+    table = Table("measure", "accuracy %")
+    for name, value in results.items():
+        table.add_row(name, f"{100 * value:.2f}")
+    console.print(table)
+    record = {"train": train, "test": test, "per_class": per_class, "protocol": protocol, "accuracy": results}
+    write_json(run / f"probe-{protocol}.json", record | {"seconds": time.perf_counter() - start})
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[Path, typer.Option("--run-dir", "-o", help="where the runs are written")] = Path("runs/demo"),
+    seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
+    epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 30,
+) -> None:
+    """Plain SimCLR against the combined treatment on digits, a fifth of them mixed: one table within three minutes."""
+    from pairsift.studies.demo import run_demo, table, verdict
+
+    start = time.perf_counter()
+    report = run_demo(run_dir, seeds=seeds, epochs=epochs, say=lambda line: notes.print(line))
+    console.print(table(report))
+    console.print(verdict(report), highlight=False)
+    console.print(f"{time.perf_counter() - start:,.0f} s; runs, metrics and encoders: {run_dir}", highlight=False)
+
+
+def _labelled(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> Any:
+    images = _images(run, spec, label_column, per_class, skip_corrupt)
+    if images.labels is None:
+        raise ValueError(f"{spec} has no labels to score against: name their column with --label-column")
+    return images
+
+
+def _images(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> Any:
+    from pairsift.data import load_images
+    from pairsift.train import Run
+
+    config = Run.open(run).config()
+    images = load_images(
+        spec, label_column=label_column or config.label_column, per_class=per_class, image_size=config.image_size,
+        skip_corrupt=skip_corrupt, memory=config.memory,
+    )  # fmt: skip
+    notes.print(f"{spec}: {images.where}", soft_wrap=True)
+    if images.corrupt:
+        notes.print(
+            f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}"
+        )
+    return images
+
+
+def _embed(run: Path, images: Any, device: str) -> Any:
+    from pairsift.train import Run
+    from pairsift.train import embed as embed_images
+
+    return embed_images(Run.open(run).load_encoder().to(device), images)
+
+
+def _features(
+    run: Path, data: str, label_column: str | None, per_class: int | None, skip_corrupt: bool, device: str
+) -> tuple[Any, Any]:
+    images = _images(run, data, label_column, per_class, skip_corrupt)
+    return images, _embed(run, images, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Weighted k-nearest-neighbour classification of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.evaluate.checks import check_split
+
+
+def knn(
+    train_x: NDArray[Any],
+    train_y: NDArray[Any],
+    test_x: NDArray[Any],
+    test_y: NDArray[Any],
+    k: int = 20,
+    temperature: float = 0.1,
+) -> float:
+    """Accuracy of the k nearest training features by cosine, each voting with weight exp(s / temperature).
+
+    Args:
+        train_x, test_x: (N, D) and (M, D) features.
+        train_y, test_y: (N,) and (M,) class labels.
+        k: neighbours; at most N.
+        temperature: > 0.
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        ValueError: shapes that do not fit, non-finite features, fewer than two classes, k out of range.
+    """
+    train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y)
+    if not 1 <= k <= len(train_x):
+        raise ValueError(f"k must lie in [1, {len(train_x)}] (the training examples), got {k}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    train_x, test_x = train_x.copy(), test_x.copy()
+    faiss.normalize_L2(train_x)
+    faiss.normalize_L2(test_x)
+    index = faiss.IndexFlatIP(train_x.shape[1])
+    index.add(train_x)
+    similarities, neighbours = index.search(test_x, k)
+    classes, numbers = np.unique(train_y, return_inverse=True)
+    votes = np.zeros((len(test_x), len(classes)))
+    rows = np.repeat(np.arange(len(test_x)), k)
+    np.add.at(votes, (rows, numbers[neighbours].ravel()), np.exp((similarities.ravel() - 1) / temperature))
+    return float((classes[votes.argmax(axis=1)] == test_y).mean())

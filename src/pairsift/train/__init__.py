@@ -1,0 +1,15 @@
+"""Training: encoders, the Lightning module, the run directory."""
+
+from pairsift.train.callbacks import Interrupted
+from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.embed import embed, write_features
+from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
+from pairsift.train.module import ContrastiveModule, NonFiniteLossError
+from pairsift.train.pretrain import TrainResult, pretrain, training_images
+from pairsift.train.run import Run, RunError
+
+__all__ = [
+    "ConfigError", "ContrastiveModule", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Projector", "ResNet",
+    "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed", "pretrain", "training_images",
+    "write_features",
+]  # fmt: skip

@@ -1,0 +1,58 @@
+"""Batches of an image set, in an order that is a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pairsift.data import ImageSet
+
+
+class Batch(NamedTuple):
+    """One batch: uint8 images (B, 3, H, W), labels (B,) or None, and the step of the run it belongs to."""
+
+    images: Tensor
+    labels: Tensor | None
+    step: int
+
+
+class StepSampler(Sampler[tuple[int, Any]]):
+    """Yields (step, rows) for the rest of an epoch, from any step of the run on: what makes runs resumable anywhere.
+
+    The last, smaller batch of an epoch is dropped, so that every step has the same number of negatives.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.steps = n // batch_size
+        self.next_step = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        epoch, first = divmod(self.next_step, self.steps)
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.n)
+        for position in range(first, self.steps):
+            yield epoch * self.steps + position, order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+class _Rows(Dataset[Batch]):
+    def __init__(self, images: ImageSet) -> None:
+        self._set = images
+
+    def __getitem__(self, item: Any) -> Batch:
+        step, rows = item
+        images = torch.from_numpy(np.ascontiguousarray(self._set.images[rows]))
+        labels = None if self._set.labels is None else torch.from_numpy(self._set.labels[rows])
+        return Batch(images, labels, step)
+
+
+def batches(images: ImageSet, sampler: StepSampler) -> DataLoader[Batch]:
+    """A loader of whole batches: images are gathered (or decoded by threads) in this process, no workers needed."""
+    return DataLoader(_Rows(images), sampler=sampler, batch_size=None)

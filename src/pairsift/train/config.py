@@ -1,0 +1,175 @@
+"""The one description of a training run: every command-line flag and every YAML key is a field of it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pairsift.data import SimCLRViews
+from pairsift.losses import NTXentLoss
+from pairsift.pairs import RankBand
+from pairsift.treatments import Removal, Treatment
+
+TreatmentName = Literal["none", "removal", "margin", "temperature", "combined"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the field, the value and the remedy."""
+
+
+def _field(default: Any, panel: str, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)
+
+
+class TrainConfig(BaseModel):
+    """Settings of `pairsift.pretrain`; the defaults of the loss are the paper's for CIFAR-10 (method of Table 4)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = _field("", "Data", "parquet, folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
+    label_column: str | None = _field(None, "Data", "column of the classes ('label' if there is one; 'none' for none)")
+    per_class: int | None = _field(None, "Data", "train on the first so many images of each class", gt=0)
+    image_size: int | None = _field(None, "Data", "resize images to so many pixels square", gt=0)
+    skip_corrupt: bool = _field(False, "Data", "leave out images that cannot be decoded")
+    memory: float = _field(
+        4.0, "Data", "GB that decoded images may take; above it they are decoded batch by batch", ge=0
+    )
+    mix: float = _field(0.0, "Data", "share of images averaged with one of another class", ge=0, le=1)
+
+    crop_min: float = _field(0.2, "Views", "smallest share of the area that a random crop keeps", gt=0, le=1)
+    flip: float = _field(0.5, "Views", "probability of a horizontal flip", ge=0, le=1)
+    jitter: float = _field(0.8, "Views", "probability of the colour jitter", ge=0, le=1)
+    brightness: float = _field(0.4, "Views", "spread of the brightness factor", ge=0, le=1)
+    contrast: float = _field(0.4, "Views", "spread of the contrast factor", ge=0, le=1)
+    saturation: float = _field(0.4, "Views", "spread of the saturation factor", ge=0, le=1)
+    hue: float = _field(0.1, "Views", "spread of the hue, in turns", ge=0, le=0.5)
+    grey: float = _field(0.2, "Views", "probability of greyscale", ge=0, le=1)
+
+    encoder: str = _field("resnet-small", "Model", "resnet-small, resnet18, timm:NAME or torchvision:NAME")
+    projector_hidden: int = _field(512, "Model", "hidden width of the projector", gt=0)
+    projector_dim: int = _field(128, "Model", "dimension of the projections z", gt=0)
+
+    treatment: TreatmentName = _field("none", "Loss", "what happens to difficult pairs")
+    temperature: float = _field(0.5, "Loss", "temperature tau", gt=0)
+    pos_high: float = _field(0.15, "Loss", "upper edge of the difficult band, a rank fraction (about 1 / classes)")
+    pos_low: float = _field(0.22, "Loss", "lower edge of the difficult band, a rank fraction")
+    margin: float = _field(0.03, "Loss", "sigma, added to difficult similarities (margin, combined)", ge=0)
+    temperature_scale: float = _field(
+        0.6, "Loss", "rho, factor on difficult pairs' temperature (temperature, combined)", gt=0
+    )
+    removal: Removal = _field(
+        "neutral", "Loss", "removal keeps exp(0) in the denominator (Eq. 13) or excludes the pair"
+    )
+    select: Literal["band", "random"] = _field("band", "Loss", "'random' flags as many pairs at random: the control")
+    warmup_epochs: int = _field(0, "Loss", "epochs before the treatment starts; selection is unreliable early", ge=0)
+
+    epochs: int = _field(30, "Optimisation", "epochs", gt=0)
+    batch_size: int = _field(256, "Optimisation", "images in a batch (two views of each)", ge=2)
+    optimizer: Literal["sgd", "adamw"] = _field("sgd", "Optimisation", "optimiser")
+    lr: float = _field(0.25, "Optimisation", "peak learning rate", gt=0)
+    momentum: float = _field(0.9, "Optimisation", "momentum of SGD", ge=0, lt=1)
+    weight_decay: float = _field(5e-4, "Optimisation", "weight decay of weights (not of biases and norms)", ge=0)
+    lr_warmup_epochs: float = _field(1.0, "Optimisation", "epochs of linear warm-up before the cosine", ge=0)
+    accumulate_grad_batches: int = _field(1, "Optimisation", "must be 1: see the error for why")
+    precision: Literal["fp32", "bf16", "fp16"] = _field("fp32", "Optimisation", "arithmetic of the encoder")
+    seed: int = _field(0, "Optimisation", "seed of everything", ge=0)
+
+    run_dir: Path = _field(Path("runs/train"), "Run", "where the run is written")
+    checkpoint_every: int = _field(0, "Run", "also keep a checkpoint every so many epochs (0: only the last)", ge=0)
+    save_features: bool = _field(False, "Run", "write features.parquet of the training images at the end")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _field("auto", "Run", "where to train")
+    threads: int | None = _field(None, "Run", "CPU threads (None: all)", gt=0)
+    progress: bool = _field(True, "Run", "show progress")
+    resume: bool = _field(False, "Run", "continue the run in run_dir")
+    overwrite: bool = _field(False, "Run", "replace the run in run_dir")
+
+    @field_validator("accumulate_grad_batches")
+    @classmethod
+    def _no_accumulation(cls, value: int) -> int:
+        if value != 1:
+            raise ValueError(
+                f"got {value}: gradient accumulation does not enlarge the batch that negatives and difficult pairs are "
+                "drawn from, so it does not replace a larger batch; raise batch_size, with a lower precision if memory is "
+                "short"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        self.band()
+        if self.resume and self.overwrite:
+            raise ValueError("resume and overwrite exclude each other")
+        if self.warmup_epochs >= self.epochs and self.treatment != "none":
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
+            )
+        return self
+
+    def band(self) -> RankBand:
+        """The rank band of difficult pairs."""
+        return RankBand(self.pos_high, self.pos_low)
+
+    def loss(self) -> NTXentLoss:
+        """The objective: NT-Xent with the named treatment (Eqs. 13 to 16)."""
+        treatment = {
+            "none": None,
+            "removal": Treatment(removal=self.removal),
+            "margin": Treatment(margin=self.margin),
+            "temperature": Treatment(temperature_scale=self.temperature_scale),
+            "combined": Treatment(margin=self.margin, temperature_scale=self.temperature_scale),
+        }[self.treatment]
+        return NTXentLoss(self.temperature, self.band(), treatment, select=self.select, seed=self.seed)
+
+    def views(self) -> SimCLRViews:
+        """The view policy."""
+        return SimCLRViews(
+            crop_scale=(self.crop_min, 1.0), flip=self.flip, jitter=self.jitter, grey=self.grey,
+            brightness=self.brightness, contrast=self.contrast, saturation=self.saturation, hue=self.hue,
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Write as YAML, every field resolved, except what to do about an existing run."""
+        fields = self.model_dump(mode="json", exclude={"resume", "overwrite"})
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+
+    @classmethod
+    def build(cls, values: dict[str, Any]) -> TrainConfig:
+        """Validate plain values.
+
+        Raises:
+            ConfigError: unknown fields (the nearest known name is given) or bad values, one line each.
+        """
+        for name in values:
+            if name not in cls.model_fields:
+                near = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
+                raise ConfigError(f"unknown field {name!r}: {hint}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = []
+            for item in error.errors():
+                where = ".".join(str(part) for part in item["loc"])
+                message = item["msg"].removeprefix("Value error, ")
+                got = f", got {item['input']!r}" if where and "got" not in message else ""
+                lines.append(f"{where}: {message}{got}" if where else message)
+            raise ConfigError("; ".join(lines)) from error
+
+    @classmethod
+    def load(cls, path: Path, **overrides: Any) -> TrainConfig:
+        """Read YAML; `overrides` win over the file.
+
+        Raises:
+            ConfigError: the file is missing, not YAML, or not a mapping of known fields.
+        """
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as a configuration: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must map field names to values, got {type(values).__name__}")
+        return cls.build({**values, **overrides})

@@ -1,0 +1,65 @@
+"""Features of whole image sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pairsift.data import ImageSet, to_float
+from pairsift.files import replacing
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision: str = "fp32") -> NDArray[np.float32]:
+    """Encoder features h of un-augmented images.
+
+    Args:
+        encoder: float images (B, 3, H, W) in [0, 1] -> (B, D); run in evaluation mode on its own device.
+        images: N images.
+        batch_size: images at once.
+        precision: "fp32", "bf16" or "fp16" (autocast).
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        ValueError: no images.
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to embed")
+    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    training = encoder.training
+    encoder.eval()
+    out = []
+    for start in range(0, len(images), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(images)))
+        batch = to_float(torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device))
+        with torch.autocast(device.type, dtype, enabled=precision != "fp32"):
+            out.append(encoder(batch).float().cpu().numpy())
+    encoder.train(training)
+    return np.concatenate(out)
+
+
+def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) -> None:
+    """Write parquet: `row` (in the source), `features` (fixed-size list), and `label`, `path`, `mixed` where known.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+    """
+    flat = pa.array(np.ascontiguousarray(features, dtype=np.float32).ravel())
+    columns = {"row": pa.array(images.rows), "features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1])}
+    if images.labels is not None:
+        columns["label"] = pa.array(images.labels)
+    if images.paths is not None:
+        columns["path"] = pa.array(list(images.paths))
+    if images.mixed is not None:
+        columns["mixed"] = pa.array(images.mixed)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)

@@ -1,0 +1,121 @@
+"""Algorithm 1 of arXiv 2501.01317 as a Lightning module."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from pairsift.data import ViewPolicy, make_views
+from pairsift.losses import NTXentLoss
+from pairsift.pairs import pair_shares
+from pairsift.train.batches import Batch
+from pairsift.train.config import TrainConfig
+from pairsift.train.encoders import ImageEncoder, Projector
+
+# Untreated steps select pairs only to be watched; the first of an epoch and every tenth after are enough for that.
+_WATCH_EVERY = 10
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or the weights became nan or infinite; the last good checkpoint is kept."""
+
+
+class ContrastiveModule(lightning.LightningModule):
+    """Two views -> h -> pairs from h -> z -> treated NT-Xent.
+
+    Randomness is drawn afresh every step from (seed, step), so any step can be repeated from a checkpoint before it.
+
+    Args:
+        config: the run's settings.
+        encoder: float images (B, 3, H, W) in [0, 1] -> (B, D).
+        n_features: D.
+        steps_per_epoch: batches in an epoch.
+        views: policy that makes one view of each image.
+    """
+
+    def __init__(
+        self, config: TrainConfig, encoder: ImageEncoder, n_features: int, steps_per_epoch: int, views: ViewPolicy
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
+        self.loss = config.loss()
+        self.plain_loss = NTXentLoss(config.temperature)
+        self.views = views
+        self.steps_per_epoch = steps_per_epoch
+        self.measured: dict[str, Any] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        step_seed = (self.config.seed * 1_000_003 + batch.step) % 2**62
+        view0, view1 = make_views(batch.images, self.views, step_seed)
+        torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
+        h0, h1 = self.encoder(torch.cat([view0, view1])).chunk(2)
+        z0, z1 = self.projector(torch.cat([h0, h1])).chunk(2)
+        if not bool(torch.isfinite(h0).all() & torch.isfinite(h1).all()):
+            raise self._diverged("features are", batch.step)
+
+        treatment = self.loss.treatment
+        treated = treatment is not None and not treatment.is_neutral
+        treated = treated and batch.step >= self.config.warmup_epochs * self.steps_per_epoch
+        watched = treated or batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
+        pairs = self.loss.select(h0, h1) if watched else None
+        loss: Tensor = self.loss(z0, z1, pairs=pairs) if treated else self.plain_loss(z0, z1)
+        if not bool(torch.isfinite(loss)):
+            raise self._diverged(f"loss is {float(loss)},", batch.step)
+        self._measure(loss, pairs, batch.labels)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        config = self.config
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        # Biases and norm scales are not decayed: shrinking them towards 0 regularises nothing.
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        warmup = config.lr_warmup_epochs * self.steps_per_epoch
+        total = config.epochs * self.steps_per_epoch
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def check_weights(self) -> None:
+        """Refuse to go on from (or to save) weights that are not finite.
+
+        Raises:
+            NonFiniteLossError: some weight is nan or infinite.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters()):
+            raise self._diverged("weights are", self.global_step)
+
+    def _measure(self, loss: Tensor, pairs: Tensor | None, labels: Tensor | None) -> None:
+        self.measured = {"loss": float(loss.detach())}
+        if pairs is None:
+            return
+        n = len(pairs)
+        self.measured["flagged"] = int(pairs.sum()) / (n * (n - 1))
+        if labels is not None:
+            share, base = pair_shares(pairs, torch.cat([labels, labels]))
+            self.measured |= {"different": share, "different_base": base}
+
+    def _diverged(self, what: str, step: int) -> NonFiniteLossError:
+        return NonFiniteLossError(
+            f"{what} not finite at step {step} (epoch {step // self.steps_per_epoch}): lower lr={self.config.lr}, "
+            "lengthen lr_warmup_epochs, or use precision bf16 or fp32; the last good checkpoint is kept"
+        )

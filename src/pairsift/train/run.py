@@ -1,0 +1,180 @@
+"""The run directory: what a training run leaves behind, and how it is opened again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pairsift.files import replacing, write_json
+from pairsift.train.config import TrainConfig
+from pairsift.train.encoders import ImageEncoder, build_encoder
+
+# Fields that say how a run is carried out, not what it computes: they may differ when it resumes.
+_FREE_ON_RESUME = {
+    "run_dir",
+    "resume",
+    "overwrite",
+    "progress",
+    "threads",
+    "memory",
+    "save_features",
+    "checkpoint_every",
+}
+_PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used as asked; the message says what is there and the remedy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row an epoch),
+    ``tensorboard/``, ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``), ``encoder.safetensors`` (at the end),
+    ``mixed.csv`` and ``features.parquet`` where asked for.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def encoder_file(self) -> Path:
+        return self.path / "encoder.safetensors"
+
+    @property
+    def features_file(self) -> Path:
+        return self.path / "features.parquet"
+
+    @classmethod
+    def start(cls, config: TrainConfig) -> Run:
+        """Make the directory for a new run, or check that an old one can be resumed.
+
+        Raises:
+            RunError: not writable; exists and neither resume nor overwrite is set; or, on resume, no run is there or
+                its settings differ.
+        """
+        run = cls(config.run_dir)
+        if config.resume:
+            run._check_resume(config)
+            return run
+        if run.path.exists() and not run.path.is_dir():
+            raise RunError(f"{run.path} is a file: choose another run directory")
+        if run.path.is_dir() and any(run.path.iterdir()):
+            if not config.overwrite:
+                raise RunError(
+                    f"{run.path} exists: continue it with --resume, replace it with --overwrite, or choose another"
+                )
+            if not run.config_file.exists():
+                raise RunError(f"{run.path} holds something else than a run (no config.yaml): it is not overwritten")
+        try:
+            if config.overwrite and run.path.is_dir():
+                shutil.rmtree(run.path)
+            run.checkpoints.mkdir(parents=True, exist_ok=True)
+            config.save(run.config_file)
+            write_json(run.path / "versions.json", versions(config.seed))
+        except OSError as error:
+            raise RunError(f"{run.path} cannot be written: {error.strerror or error}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """An existing run.
+
+        Raises:
+            RunError: no run there.
+        """
+        run = cls(Path(path))
+        if not run.config_file.is_file():
+            raise RunError(f"{path} is not a run directory (no config.yaml)")
+        return run
+
+    def config(self) -> TrainConfig:
+        """The resolved configuration."""
+        return TrainConfig.load(self.config_file)
+
+    def save_encoder(self, encoder: ImageEncoder, metadata: dict[str, str]) -> None:
+        """Write the encoder with its input normalisation as safetensors."""
+        state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+        with replacing(self.encoder_file) as temporary:
+            save_file(state, temporary, metadata=metadata)
+
+    def load_encoder(self, backbone: nn.Module | None = None) -> ImageEncoder:
+        """The trained encoder, frozen, in evaluation mode, on the CPU.
+
+        Args:
+            backbone: the module that was trained, where it was not one that a name builds.
+
+        Raises:
+            RunError: training has not finished, a damaged file, or a backbone of another shape.
+        """
+        if not self.encoder_file.is_file():
+            raise RunError(
+                f"{self.path} has no encoder yet: finish the run with `pairsift train --resume --run-dir {self.path}`"
+            )
+        try:
+            with safe_open(self.encoder_file, framework="pt") as file:
+                name = (file.metadata() or {}).get("encoder", "")
+            if backbone is None and not name:
+                raise RunError(
+                    f"{self.path} was trained with an encoder of your own: pass it to load_encoder(backbone)"
+                )
+            encoder = ImageEncoder(build_encoder(name) if backbone is None else backbone)
+            encoder.load_state_dict(load_file(self.encoder_file))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise RunError(f"{self.encoder_file} cannot be loaded: {error}") from error
+        return encoder.eval().requires_grad_(False)
+
+    def _check_resume(self, config: TrainConfig) -> None:
+        if not self.config_file.is_file():
+            raise RunError(f"nothing to resume in {self.path}: it holds no run")
+        if not os.access(self.path, os.W_OK):
+            raise RunError(f"{self.path} cannot be written: permission denied")
+        old, new = self.config().model_dump(), config.model_dump()
+        changed = [f"{name} ({old[name]!r}, now {new[name]!r})" for name in old if old[name] != new[name]]
+        changed = [item for item in changed if item.split(" ")[0] not in _FREE_ON_RESUME]
+        if changed:
+            raise RunError(
+                f"{self.path} was started with other settings: {', '.join(changed)}; resume without them, or start anew"
+            )
+
+
+def versions(seed: int) -> dict[str, Any]:
+    """What a result was made with: versions, seed, machine and the git commit of the working directory."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "pairsift": importlib.metadata.version("pairsift"),
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "seed": seed,
+        "git_commit": commit.stdout.strip() or None,
+    }
