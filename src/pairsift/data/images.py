@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +69,8 @@ class LazyImages:
     """Images of a source decoded when asked for, by a few threads (PIL decodes outside the interpreter lock)."""
 
     def __init__(self, source: Source, rows: IntArray, size: tuple[int, int], resize: bool) -> None:
-        self._source, self._rows, self._size, self._resize = source, rows, size, resize
+        self._rows = rows
+        self._decode = functools.partial(decode, source, size=size if resize else None)
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
         self.shape = (len(rows), 3, *size)
 
@@ -78,14 +80,6 @@ class LazyImages:
     def __getitem__(self, rows: Any, /) -> UInt8Array:
         chosen = np.atleast_1d(self._rows[rows])
         return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
-
-    def _decode(self, row: int) -> UInt8Array:
-        try:
-            return decode(self._source, row, self._size if self._resize else None)
-        except Exception as error:
-            raise DataError(
-                f"{self._source.name} row {row} cannot be decoded ({error}); run with --skip-corrupt"
-            ) from error
 
 
 def load_images(
@@ -125,7 +119,7 @@ def load_images(
 def _materialise(
     source: Source, rows: IntArray, image_size: int | None, skip_corrupt: bool, memory: float
 ) -> tuple[ImageArray, IntArray, tuple[int, ...], str]:
-    if isinstance(source, ArraySource) and image_size in (None, source.images.shape[2]):
+    if isinstance(source, ArraySource) and (image_size is None or source.images.shape[2:] == (image_size, image_size)):
         everything = len(rows) == len(source)
         images: ImageArray = source.images if everything else source.images[rows]
         return images, rows, (), _describe(images.shape, source.where if everything else "in memory")
@@ -133,30 +127,46 @@ def _materialise(
     rows = rows[~np.isin(rows, corrupt)]
     need = len(rows) * 3 * size[0] * size[1]
     limit = min(memory * 1e9, 0.8 * psutil.virtual_memory().available)
-    lazy = LazyImages(source, rows, size, resize=image_size is not None)
-    if need > limit:
-        where = f"decoded batch by batch (in memory they need {need / 1e9:.2g} GB, allowed are {limit / 1e9:.2g} GB)"
-        return lazy, rows, tuple(corrupt), _describe(lazy.shape, where)
-    array = np.empty(lazy.shape, np.uint8)
-    good = np.ones(len(rows), bool)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-
-        def decode_into(position: int) -> None:
-            try:
-                array[position] = decode(source, int(rows[position]), size if image_size is not None else None)
-            except Exception as error:
-                if not skip_corrupt:
-                    raise _corrupt_error(source, int(rows[position]), error) from error
-                good[position] = False
-
-        for _ in pool.map(decode_into, range(len(rows))):
-            pass
+    array = np.empty((len(rows), 3, *size), np.uint8) if need <= limit else None
+    # Also what will not be kept is decoded once now: a corrupt image must not come up in the middle of a run.
+    good = _decode_all(source, rows, size if image_size is not None else None, skip_corrupt, array)
     if not good.all():
         corrupt = sorted([*corrupt, *rows[~good].tolist()])
-        array, rows = array[good], rows[good]
+        rows = rows[good]
+        array = None if array is None else array[good]
     if not len(rows):
         raise DataError(f"{source.name}: none of its {len(corrupt)} images can be decoded")
-    return array, rows, tuple(corrupt), _describe(array.shape, "in memory")
+    if array is not None:
+        return array, rows, tuple(corrupt), _describe(array.shape, "in memory")
+    lazy = LazyImages(source, rows, size, resize=image_size is not None)
+    where = f"decoded batch by batch (in memory they need {need / 1e9:.2g} GB, allowed are {limit / 1e9:.2g} GB)"
+    return lazy, rows, tuple(corrupt), _describe(lazy.shape, where)
+
+
+def _decode_all(
+    source: Source, rows: IntArray, size: tuple[int, int] | None, skip_corrupt: bool, array: UInt8Array | None
+) -> NDArray[np.bool_]:
+    """Decode every row, into `array` if there is one, and say which could be."""
+    good = np.ones(len(rows), bool)
+
+    def decode_into(position: int) -> None:
+        try:
+            image = decode(source, int(rows[position]), size)
+        except Exception as error:
+            if not skip_corrupt:
+                raise _corrupt_error(source, int(rows[position]), error) from error
+            good[position] = False
+        else:
+            if array is not None:
+                array[position] = image
+
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    try:
+        for _ in pool.map(decode_into, range(len(rows))):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return good
 
 
 def _common_size(

@@ -93,8 +93,7 @@ class TrainConfig(BaseModel):
         if value != 1:
             raise ValueError(
                 f"got {value}: gradient accumulation does not enlarge the batch that negatives and difficult pairs are "
-                "drawn from, so it does not replace a larger batch; raise batch_size, with a lower precision if memory is "
-                "short"
+                "drawn from, so it does not replace a larger batch; raise batch_size, with bf16 if memory is short"
             )
         return value
 

@@ -1,0 +1,50 @@
+"""The method in nested loops over float64 numbers: slow, and written from the equations alone."""
+
+import math
+
+import numpy as np
+
+
+def cosine(a, b):
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
+
+
+def band_pairs(rows, high, low, keys=None):
+    """Eq. 12 with nearest-rank edges, from the sorted row."""
+    others = rows if keys is None else keys
+    pairs = np.zeros((len(rows), len(others)), bool)
+    for i, row in enumerate(rows):
+        s = {k: cosine(row, other) for k, other in enumerate(others) if keys is not None or k != i}
+        ranked = sorted(s.values(), reverse=True)
+        edges = [ranked[max(1, math.ceil(f * len(ranked) - 1e-9)) - 1] for f in (high, low)]
+        for k, value in s.items():
+            pairs[i, k] = edges[1] <= value < edges[0]
+    return pairs
+
+
+def nt_xent(z0, z1, tau, pairs, sigma=0.0, rho=1.0, removal=None):
+    """Eqs. 13 to 16, one loss per anchor."""
+    z = [*z0, *z1]
+    n = len(z0)
+    losses = []
+    for i in range(2 * n):
+        positive = (i + n) % (2 * n)
+        denominator = 0.0
+        for k in range(2 * n):
+            if k == i:
+                continue
+            s, p = cosine(z[i], z[k]), int(pairs[i, k])
+            if removal == "neutral":
+                logit = s * (1 - p) / tau
+            elif removal == "exclude":
+                if p and k != positive:
+                    continue
+                logit = s / tau
+            else:
+                logit = (s + p * sigma) / ((p * rho + 1 - p) * tau)
+            denominator += math.exp(logit)
+            if k == positive:
+                numerator = logit
+        losses.append(math.log(denominator) - numerator)
+    return np.array(losses)
