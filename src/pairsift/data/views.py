@@ -88,15 +88,16 @@ class SimCLRViews:
         jittered = chance(self.jitter)
         for step in steps:
             if step == 0 and self.brightness:
-                views = transforms.adjust_brightness(views, uniform(self.brightness, 1))
+                transforms.adjust_brightness_(views, uniform(self.brightness, 1))
             elif step == 1 and self.contrast:
-                views = transforms.adjust_contrast(views, uniform(self.contrast, 1))
+                transforms.adjust_contrast_(views, uniform(self.contrast, 1))
             elif step == 2 and self.saturation:
-                views = transforms.adjust_saturation(views, uniform(self.saturation, 1))
+                transforms.adjust_saturation_(views, uniform(self.saturation, 1))
             elif step == 3 and self.hue:
-                views = transforms.adjust_hue(views, uniform(self.hue, 0))
+                transforms.adjust_hue_(views, uniform(self.hue, 0))
         if self.grey:
-            views = torch.where(chance(self.grey)[:, None, None, None], transforms.greyscale(views), views)
+            chosen = chance(self.grey).nonzero().flatten()
+            views[chosen] = transforms.greyscale(views[chosen]).expand(-1, 3, -1, -1)
         return views
 
     def draw_boxes(self, images: Tensor) -> Tensor:
