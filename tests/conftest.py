@@ -1,4 +1,6 @@
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,3 +31,15 @@ def pixels():
 def parquet(tmp_path, pixels):
     """A parquet file of these images with labels 0, 1, 2, 0, 1, 2, ..."""
     return write_parquet(tmp_path / "images.parquet", map(encode, pixels), label=[i % 3 for i in range(12)])
+
+
+@pytest.fixture
+def cifar10():
+    """Folder of CIFAR-10 as parquet, below the folder that PAIRSIFT_DATA names."""
+    root = os.environ.get("PAIRSIFT_DATA")
+    if root is None:
+        pytest.skip("PAIRSIFT_DATA is not set: it names the folder of the real data")
+    folders = [folder for folder in (Path(root, "cifar10"), Path(root, "data", "cifar10")) if folder.is_dir()]
+    if not folders:
+        pytest.skip(f"PAIRSIFT_DATA={root} holds no folder cifar10")
+    return folders[0]

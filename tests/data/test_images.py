@@ -89,3 +89,16 @@ def test_subset_keeps_everything_aligned(parquet, pixels):
     assert images.labels.tolist() == [1, 2]
     assert images.paths == ["7.png", "2.png"]
     assert images.rows.tolist() == [7, 2]
+
+
+def test_cifar10_as_published(cifar10):
+    images = load_images(str(cifar10 / "test.parquet"))
+    assert images.images.shape == (10_000, 3, 32, 32)
+    assert images.where.startswith("10,000 images of 3 x 32 x 32 in memory, 31 MB")
+    assert np.bincount(images.labels).tolist() == [1000] * 10
+    # The published means of the training split are 0.491, 0.482, 0.447.
+    np.testing.assert_allclose(images.images.mean(axis=(0, 2, 3)) / 255, [0.494, 0.485, 0.450], atol=0.005)
+    some = load_images(str(cifar10 / "train.parquet"), per_class=10, memory=0)
+    assert "batch by batch" in some.where
+    assert np.bincount(some.labels).tolist() == [10] * 10
+    assert some.images[np.arange(3)].shape == (3, 3, 32, 32)
