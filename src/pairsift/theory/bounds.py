@@ -1,0 +1,352 @@
+"""The printed statements of arXiv 2501.01317 on the linear-probe error, each beside the exact value.
+
+All bounds have the form `4 delta / (1 - lambda_{k+1}) + 8 delta` (HaoChen et al., arXiv 2106.04156, Thm B.3); the
+statements differ in the eigenvalue they give. Each function computes what is *printed*, whichever graph it is handed,
+and says whether the statement's own conditions hold; `exact` and `compare` say what is true. docs/theory-errata.md
+lists where the two part.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.optimize import brentq
+
+from pairsift.theory.graph import SimilarityGraph
+
+Scale = Literal["printed", "corrected"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A statement's value on a graph.
+
+    Attributes:
+        source: theorem or equation.
+        eigenvalue: the lambda_{k+1} it gives.
+        value: the bound on the linear-probe error; infinite from lambda = 1 on. Above 1 it says nothing.
+        holds: whether the statement's own conditions hold here.
+        condition: these conditions, with the values seen.
+    """
+
+    source: str
+    eigenvalue: float
+    value: float
+    holds: bool
+    condition: str
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A printed inequality: `left` against `right`, and whether it holds."""
+
+    source: str
+    left: float
+    right: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A printed statement beside the truth about the graph it speaks of.
+
+    Attributes:
+        statement: what is bounded, in words.
+        printed: the statement's value.
+        eigenvalue: exact lambda_{k+1} of that graph (nan where it has no k + 1 eigenvalues).
+        exact: the bound with the exact eigenvalue.
+        verdict: "exact", "loose" (above the exact bound), or "violated: ..." (below it, so it is no upper bound).
+    """
+
+    statement: str
+    printed: Bound
+    eigenvalue: float
+    exact: float
+    verdict: str
+
+
+def exact(graph: SimilarityGraph, delta: float, k: int) -> float:
+    """`4 delta / (1 - lambda_{k+1}) + 8 delta` with the graph's exact eigenvalue.
+
+    Args:
+        graph: with or without difficult examples.
+        delta: labelling error, in [0, 1].
+        k: feature dimension, 1 <= k < n (r + 1).
+
+    Raises:
+        ValueError: delta or k out of range.
+    """
+    _check(graph, delta, k)
+    return _bound(graph.eigenvalue(k + 1), delta)
+
+
+def without_difficult(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
+    """Thm 3.3, no difficult examples: lambda = (1 - alpha) / c2, for k >= r + 1. Exact."""
+    _check(graph, delta, k)
+    return _make("Thm 3.3", graph.floor, delta, *_range(graph, k, None))
+
+
+def with_difficult(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
+    """Thm 3.4, with difficult examples: lambda = [(1 - alpha) + r (gamma - beta)] / c1, for r + 1 <= k < n_d + r + 1.
+
+    The printed eigenvalue is lambda_{k+1} of neither pairing throughout this range (docs/theory-errata.md).
+    """
+    _check(graph, delta, k)
+    holds, condition = _range(graph, k, graph.n_d + graph.r + 1)
+    return _make("Thm 3.4", _printed_eigenvalue(graph), delta, holds and graph.n_d > 0, condition)
+
+
+def difficult_hurt(graph: SimilarityGraph) -> Condition:
+    """When Thm 3.4 exceeds Thm 3.3: n_d (1 - alpha) < c2 (and gamma > beta, n_d > 0). The paper states it always."""
+    left, right = graph.n_d * (1 - graph.alpha), graph.easy_degree
+    return Condition("Thm 3.4 > Thm 3.3", left, right, left < right and graph.gamma > graph.beta and graph.n_d > 0)
+
+
+def removed(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
+    """Cor 4.1, difficult examples removed: Thm 3.3 with n - n_d examples a class.
+
+    Raises:
+        ValueError: all examples are difficult, or delta or k out of range.
+    """
+    _check(graph, delta, k)
+    smaller = graph.remove_difficult()
+    return _make("Cor 4.1", smaller.floor, delta, *_range(smaller, k, None))
+
+
+def removal_pays(graph: SimilarityGraph) -> Condition:
+    """When Cor 4.1 beats Thm 3.4: gamma - beta > n_d (1-alpha) (alpha + r gamma) / (r c2'), c2' the degree after removal.
+
+    Raises:
+        ValueError: all examples are difficult.
+    """
+    smaller = graph.remove_difficult()
+    left = graph.gamma - graph.beta
+    right = graph.n_d * (1 - graph.alpha) * (graph.alpha + graph.r * graph.gamma) / (graph.r * smaller.easy_degree)
+    return Condition("Cor 4.1 < Thm 3.4", left, right, left > right)
+
+
+def margin(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
+    """Thm 4.3, margins on difficult pairs: Thm 3.3 again, exact with all cases of `edits.margin_matrix`."""
+    _check(graph, delta, k)
+    return _make("Thm 4.3", graph.floor, delta, *_range(graph, k, None))
+
+
+def temperature(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
+    """Thm 4.5, temperatures on difficult pairs: Thm 3.3's first term times `temperature_factor`.
+
+    Raises:
+        ValueError: beta <= 0, or delta or k out of range.
+    """
+    _check(graph, delta, k)
+    holds, condition = _range(graph, k, None)
+    value = _bound(graph.floor, delta, temperature_factor(graph))
+    return Bound("Thm 4.5", graph.floor, value, holds, condition)
+
+
+def temperature_factor(graph: SimilarityGraph) -> float:
+    """`1 - (n_d/n)^2 + (gamma/beta)^2 (n_d/n)^2` of Thm 4.5.
+
+    Raises:
+        ValueError: beta <= 0, where a ratio of similarities has no meaning.
+    """
+    if graph.beta <= 0:
+        raise ValueError(f"Thm 4.5 divides by beta, which must be > 0, got {graph.beta}; use a margin instead")
+    share = (graph.n_d / graph.n) ** 2
+    return 1 - share + (graph.gamma / graph.beta) ** 2 * share
+
+
+def temperature_pays(graph: SimilarityGraph) -> Condition:
+    """When Thm 4.5 beats Thm 3.4, exactly: `factor - 1 < (1 - lambda_3.3) / (1 - lambda_3.4) - 1`.
+
+    Raises:
+        ValueError: beta <= 0.
+    """
+    factor = temperature_factor(graph)
+    gain, rest = graph.r * (graph.gamma - graph.beta), 1 - graph.alpha
+    same = graph.n * (graph.alpha + graph.r * graph.beta)
+    # Written out, because the two sides agree to many digits where n is large.
+    right = gain * (same - rest * (graph.n_d - 1)) / (graph.easy_degree * (same + (graph.n_d - 1) * gain))
+    return Condition("Thm 4.5 < Thm 3.4", factor - 1, right, factor - 1 < right)
+
+
+def temperature_pays_printed(graph: SimilarityGraph) -> Condition:
+    """The printed condition of Thm 4.5: n_d < sqrt(r / ((alpha + r beta)(gamma + beta))) beta sqrt(n).
+
+    Necessary but not sufficient: its derivation drops 1 - alpha and (n_d - 1) r (gamma - beta) from the eigenvalues.
+
+    Raises:
+        ValueError: beta <= 0.
+    """
+    temperature_factor(graph)
+    density = (graph.alpha + graph.r * graph.beta) * (graph.gamma + graph.beta)
+    right = math.sqrt(graph.r * graph.n / density) * graph.beta
+    return Condition("Thm 4.5 (printed condition)", graph.n_d, right, graph.n_d < right and graph.gamma > graph.beta)
+
+
+def semicircle_quantile(share: float) -> float:
+    """x0 in [-2, 2] that a share of the semicircle law lies above (Thms B.4, B.5, Remark 1).
+
+    Solves `x sqrt(4 - x^2) / 2 + 2 asin(x / 2) = (1 - 2 share) pi`.
+
+    Args:
+        share: n_d / (n (r + 1)) in the theorems, in [0, 1].
+
+    Raises:
+        ValueError: share outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must lie in [0, 1], got {share}")
+    if share in (0, 1):
+        return 2.0 - 4.0 * share
+
+    # In the angle x = 2 sin(t / 2) the equation reads sin t + t = (1 - 2 share) pi, which has no steep ends.
+    def excess(angle: float) -> float:
+        return math.sin(angle) + angle - (1 - 2 * share) * math.pi
+
+    return 2 * math.sin(brentq(excess, -math.pi, math.pi, xtol=1e-15, rtol=1e-14) / 2)
+
+
+def noise_without_difficult(graph: SimilarityGraph, delta: float, epsilon: float, scale: Scale = "printed") -> Bound:
+    """Thm B.4, Thm 3.3 on similarities with noise of standard deviation epsilon: lambda gains x0 epsilon / c2.
+
+    Variance-1 symmetric noise has spectral radius 2 sqrt(n (r + 1)), which the printed gain lacks; `scale="corrected"`
+    has it.
+
+    Raises:
+        ValueError: epsilon negative, delta out of range, an unknown scale.
+    """
+    return _noisy("Thm B.4", graph.floor, graph, delta, epsilon, scale)
+
+
+def noise_with_difficult(graph: SimilarityGraph, delta: float, epsilon: float, scale: Scale = "printed") -> Bound:
+    """Thm B.5, Thm 3.4 on similarities with noise of standard deviation epsilon; see `noise_without_difficult`."""
+    return _noisy("Thm B.5", _printed_eigenvalue(graph), graph, delta, epsilon, scale)
+
+
+def admissible_epsilon(graph: SimilarityGraph, scale: Scale = "printed") -> float:
+    """The largest noise for which both Thm B.4 and Thm B.5 are finite: where the larger eigenvalue reaches 1.
+
+    Raises:
+        ValueError: an unknown scale.
+    """
+    room = 1 - max(graph.floor, _printed_eigenvalue(graph))
+    return max(0.0, room) / _noise_gain(graph, scale)
+
+
+def potential_lower_bound(graph: SimilarityGraph, phi: float, c: float) -> float:
+    """Eq. 66: `(phi/2 - 1 + mu c) / (1 - mu)`, `mu = [(1-alpha) - r (gamma-beta)] / c1`. A heuristic of the paper.
+
+    Args:
+        graph: with difficult examples.
+        phi: probability that a positive pair has two labels, in [0, 1].
+        c: bound on the squared norms of the probe's rows in all, > 0; it must exist, which the paper does not show.
+
+    Raises:
+        ValueError: phi or c out of range.
+    """
+    if not 0 <= phi <= 1:
+        raise ValueError(f"phi must lie in [0, 1], got {phi}")
+    if not c > 0:
+        raise ValueError(f"c must be > 0, got {c}")
+    mu = ((1 - graph.alpha) - graph.r * (graph.gamma - graph.beta)) / _printed_c1(graph)
+    return (phi / 2 - 1 + mu * c) / (1 - mu)
+
+
+def compare(graph: SimilarityGraph, delta: float, k: int) -> list[Comparison]:
+    """Every printed statement that applies to the graph beside the exact one.
+
+    Args:
+        graph: with difficult examples.
+        delta: labelling error, in [0, 1].
+        k: feature dimension, 1 <= k < n (r + 1).
+
+    Raises:
+        ValueError: delta or k out of range.
+    """
+    _check(graph, delta, k)
+    clean = graph.without_difficult()
+    rows = [
+        _compare("no difficult examples", without_difficult(graph, delta, k), clean, delta, k),
+        _compare("with difficult examples", with_difficult(graph, delta, k), graph, delta, k),
+    ]
+    if graph.n_d < graph.n:
+        smaller = graph.remove_difficult()
+        if k < len(smaller):
+            rows.append(_compare("difficult examples removed", removed(graph, delta, k), smaller, delta, k))
+    rows.append(_compare("margins", margin(graph, delta, k), clean, delta, k))
+    if graph.beta > 0:
+        bound, factor = temperature(graph, delta, k), temperature_factor(graph)
+        rows.append(_compare("temperatures", bound, clean, delta, k, factor))
+    return rows
+
+
+def _compare(
+    statement: str, printed: Bound, graph: SimilarityGraph, delta: float, k: int, factor: float = 1.0
+) -> Comparison:
+    eigenvalue = graph.eigenvalue(k + 1)
+    if math.isclose(eigenvalue, printed.eigenvalue, rel_tol=1e-12):
+        verdict = "exact"
+    elif printed.eigenvalue > eigenvalue:
+        verdict = "loose"
+    else:
+        verdict = f"violated: printed lambda {printed.eigenvalue:.5g} < exact {eigenvalue:.5g}"
+    if not printed.holds:
+        verdict += f" (outside its conditions: {printed.condition})"
+    return Comparison(statement, printed, eigenvalue, _bound(eigenvalue, delta, factor), verdict)
+
+
+def _bound(eigenvalue: float, delta: float, factor: float = 1.0) -> float:
+    if delta == 0:
+        return 0.0
+    return math.inf if eigenvalue >= 1 else 4 * delta / (1 - eigenvalue) * factor + 8 * delta
+
+
+def _make(source: str, eigenvalue: float, delta: float, holds: bool, condition: str) -> Bound:
+    return Bound(source, eigenvalue, _bound(eigenvalue, delta), holds, condition)
+
+
+def _range(graph: SimilarityGraph, k: int | None, below: int | None) -> tuple[bool, str]:
+    """Whether r + 1 <= k (< below), and this in words; without k what it must satisfy."""
+    words = f"k >= r + 1 = {graph.r + 1}" if below is None else f"r + 1 = {graph.r + 1} <= k < n_d + r + 1 = {below}"
+    if k is None:
+        return True, words
+    return k >= graph.r + 1 and (below is None or k < below), f"{words}, got k={k}"
+
+
+def _check(graph: SimilarityGraph, delta: float, k: int | None) -> None:
+    if not 0 <= delta <= 1:
+        raise ValueError(f"delta is a probability in [0, 1], got {delta}")
+    if k is not None and not 1 <= k < len(graph):
+        raise ValueError(f"k must lie in [1, n (r + 1) - 1 = {len(graph) - 1}], got k={k}")
+
+
+def _printed_c1(graph: SimilarityGraph) -> float:
+    """The paper's degree of a difficult vertex, that of the block graph, which it uses for both."""
+    return graph.easy_degree + graph.n_d * graph.r * (graph.gamma - graph.beta)
+
+
+def _printed_eigenvalue(graph: SimilarityGraph) -> float:
+    return ((1 - graph.alpha) + graph.r * (graph.gamma - graph.beta)) / _printed_c1(graph)
+
+
+def _noise_gain(graph: SimilarityGraph, scale: Scale) -> float:
+    """What the eigenvalue gains per unit of epsilon."""
+    if scale not in ("printed", "corrected"):
+        raise ValueError(f"scale must be 'printed' or 'corrected', got {scale!r}")
+    gain = semicircle_quantile(graph.n_d / len(graph)) / graph.easy_degree
+    return gain if scale == "printed" else gain * math.sqrt(len(graph))
+
+
+def _noisy(source: str, eigenvalue: float, graph: SimilarityGraph, delta: float, epsilon: float, scale: Scale) -> Bound:
+    _check(graph, delta, None)
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"epsilon must be finite and >= 0, got {epsilon}")
+    gain = _noise_gain(graph, scale)
+    most = admissible_epsilon(graph, scale)
+    condition = f"epsilon < {most:.4g}, got {epsilon} ({scale} scale)"
+    return _make(source, eigenvalue + gain * epsilon, delta, epsilon < most, condition)

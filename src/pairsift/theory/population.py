@@ -1,0 +1,170 @@
+"""The whole population as one batch: losses, their exact minimiser, and the exact probe on it.
+
+Everywhere `adjacency` is a symmetric (N, N) matrix of similarities with positive row sums: a `SimilarityGraph`'s, a
+noisy one's (`relax`), or a measured one. Its degrees over its volume are the probabilities w of the vertices, and its
+entries over its volume the probabilities of positive pairs (HaoChen et al., arXiv 2106.04156).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
+
+from pairsift.theory.graph import FloatArray, IntArray
+
+# Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
+_DENSE = 400
+
+
+def weights(adjacency: FloatArray) -> FloatArray:
+    """Probability of every vertex, its degree over the volume: (N,).
+
+    Raises:
+        ValueError: not a symmetric square matrix of finite numbers with positive row sums.
+    """
+    if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1] or adjacency.size == 0:
+        raise ValueError(f"an adjacency matrix is square and not empty, got shape {adjacency.shape}")
+    degrees = adjacency.sum(axis=1)
+    if not np.isfinite(degrees).all():
+        raise ValueError(f"row {int(np.argmin(np.isfinite(degrees)))} of the adjacency matrix is not finite")
+    if not np.allclose(adjacency, adjacency.T, rtol=1e-10, atol=1e-12):
+        raise ValueError("the adjacency matrix is not symmetric: similarities of a pair must agree")
+    if degrees.min() <= 0:
+        raise ValueError(f"vertex {int(degrees.argmin())} has degree {degrees.min():.6g}: degrees must be positive")
+    shares: FloatArray = degrees / degrees.sum()
+    return shares
+
+
+def normalize(adjacency: FloatArray) -> FloatArray:
+    """A_bar = D^-1/2 A D^-1/2."""
+    scale: FloatArray = 1 / np.sqrt(adjacency.sum(axis=1))
+    return adjacency * scale[:, None] * scale
+
+
+def spectral_loss(features: FloatArray, adjacency: FloatArray) -> float:
+    """Population spectral contrastive loss `-2 E[f.f+] + E[(f.f')^2]` of features f (N, k)."""
+    return margin_loss(features, adjacency, np.zeros_like(adjacency))
+
+
+def margin_loss(features: FloatArray, adjacency: FloatArray, margins: FloatArray) -> float:
+    """Population loss with margins m (N, N) in the second term: `E[(f.f' + m)^2]` (Eq. 31)."""
+    w, products = _pairs(features, adjacency)
+    return float(-2 * (adjacency * products).sum() / adjacency.sum() + w @ (products + margins) ** 2 @ w)
+
+
+def temperature_loss(features: FloatArray, adjacency: FloatArray, temperatures: FloatArray) -> float:
+    """Population loss with temperatures (N, N) on both terms: `f.f+ / tau` and `(f.f' / tau)^2` (Eq. 40)."""
+    w, products = _pairs(features, adjacency)
+    scaled = products / temperatures
+    return float(-2 * (adjacency * scaled).sum() / adjacency.sum() + w @ scaled**2 @ w)
+
+
+def factorization_loss(features: FloatArray, adjacency: FloatArray, margins: FloatArray | None = None) -> float:
+    """`||A_bar - M_bar - F F^T||_F^2` with rows `F = sqrt(w) f` and `M_bar = W^1/2 M W^1/2` (Thm 4.2).
+
+    Differs from `spectral_loss`, or from `margin_loss` where margins are given, by a constant that does not depend on
+    the features: `||A_bar - M_bar||^2 - ||M_bar||^2`.
+    """
+    w, products = _pairs(features, adjacency)
+    outer = np.sqrt(w[:, None] * w)
+    target = normalize(adjacency) - (0 if margins is None else margins * outer)
+    return float(((target - outer * products) ** 2).sum())
+
+
+def weighted_factorization_loss(features: FloatArray, adjacency: FloatArray, temperatures: FloatArray) -> float:
+    """`||(T * A_bar - F F^T) / T||_F^2`, the weighted norm of Thm 4.4.
+
+    Differs from `temperature_loss` by the constant `||A_bar||^2`. Because of the weights its minimiser is in general
+    not a truncated eigendecomposition of `T * A_bar`.
+    """
+    w, products = _pairs(features, adjacency)
+    return float(((normalize(adjacency) - np.sqrt(w[:, None] * w) * products / temperatures) ** 2).sum())
+
+
+def leading_eigenpairs(matrix: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
+    """The k largest eigenvalues of a symmetric matrix, descending, and their eigenvectors (N, k).
+
+    Raises:
+        ValueError: k outside [1, N].
+    """
+    n = len(matrix)
+    if not 1 <= k <= n:
+        raise ValueError(f"k must lie in [1, {n}], got {k}")
+    if n <= _DENSE or k > n // 10:
+        values, vectors = eigh(matrix, subset_by_index=(n - k, n - 1))
+    else:
+        values, vectors = eigsh(matrix, k=k, which="LA", v0=np.ones(n))
+        order = np.argsort(values)
+        values, vectors = values[order], vectors[:, order]
+    return values[::-1], vectors[:, ::-1]
+
+
+def optimal_features(adjacency: FloatArray, k: int) -> FloatArray:
+    """The exact minimiser of the population spectral loss over features (N, k): `U_k Lambda_k^1/2 / sqrt(w)`.
+
+    Negative eigenvalues among the k largest give zero columns. Unique up to a rotation where lambda_k > lambda_{k+1}.
+
+    Raises:
+        ValueError: k outside [1, N], or no adjacency matrix.
+    """
+    w = weights(adjacency)
+    values, vectors = leading_eigenpairs(normalize(adjacency), k)
+    features: FloatArray = vectors * np.sqrt(np.maximum(values, 0)) / np.sqrt(w)[:, None]
+    return features
+
+
+def linear_probe_error(adjacency: FloatArray, features: FloatArray, labels: IntArray) -> float:
+    """Error of the least-squares linear classifier on the population, in [0, 1].
+
+    The classifier is `argmax` of `B f(x)` with B the exact minimiser of `sum_x w_x ||onehot(y_x) - B f(x)||^2`; it has
+    no intercept, as in the theorems. The error is weighted by w. Scores that tie go to the class that comes first.
+
+    Raises:
+        ValueError: shapes that do not fit, or fewer than two classes.
+    """
+    w = weights(adjacency)
+    if features.ndim != 2 or len(features) != len(w) or labels.shape != (len(w),):
+        raise ValueError(
+            f"{len(w)} vertices need (N, k) features and (N,) labels, got {features.shape}, {labels.shape}"
+        )
+    classes, numbers = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"a probe needs at least two classes, but every label is {classes[0]}")
+    root = np.sqrt(w)[:, None]
+    solution = np.linalg.lstsq(root * features, root * np.eye(len(classes))[numbers], rcond=1e-10)[0]
+    return float(w[(features @ solution).argmax(axis=1) != numbers].sum())
+
+
+def labelling_error(adjacency: FloatArray, labels: IntArray) -> float:
+    """The smallest delta that the graph allows: half the probability that a positive pair has two labels.
+
+    A classifier of augmentations that errs with probability delta gives two views of an image different labels with
+    probability at most 2 delta (arXiv 2106.04156, Appendix B), so no smaller delta fits this graph and these labels.
+    """
+    crossing = adjacency[labels[:, None] != labels].sum() / adjacency.sum()
+    return float(crossing / 2)
+
+
+def relax(adjacency: FloatArray, epsilon: float, seed: int) -> FloatArray:
+    """The random relaxation of Thms B.4 and B.5: `A + epsilon E` with E symmetric, standard normal above the diagonal.
+
+    The diagonal keeps its similarity of 1. A positive degree is not guaranteed; `weights` checks it.
+
+    Raises:
+        ValueError: epsilon negative or not finite.
+    """
+    if not (np.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"epsilon must be finite and >= 0, got {epsilon}")
+    noise = np.triu(np.random.default_rng(seed).standard_normal(adjacency.shape), 1)
+    relaxed: FloatArray = adjacency + epsilon * (noise + noise.T)
+    return relaxed
+
+
+def _pairs(features: FloatArray, adjacency: FloatArray) -> tuple[FloatArray, FloatArray]:
+    w = weights(adjacency)
+    if features.ndim != 2 or len(features) != len(w):
+        raise ValueError(f"{len(w)} vertices need features of shape ({len(w)}, k), got {features.shape}")
+    products: NDArray[np.float64] = features @ features.T
+    return w, products
