@@ -10,17 +10,17 @@ from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
-    from pairsift import evaluate, train
+    from pairsift import evaluate, theory, train
     from pairsift.train import TrainConfig, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
     "RankBand", "TrainConfig", "Treatment", "data", "evaluate", "losses", "pair_shares", "pretrain", "random_pairs",
-    "select_pairs", "train",
+    "select_pairs", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
-_LAZY = {"TrainConfig": "train", "pretrain": "train", "train": "", "evaluate": ""}
+_LAZY = {"TrainConfig": "train", "pretrain": "train", "train": "", "evaluate": "", "theory": ""}
 
 
 def __getattr__(name: str) -> Any:

@@ -30,8 +30,8 @@ DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="parquet, image folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory of a finished training run")]
-LabelColumn = Annotated[Optional[str], typer.Option(help="column of the classes ('none' ignores labels)")]  # noqa: UP045
-PerClass = Annotated[Optional[int], typer.Option(help="only the first so many images of each class", min=1)]  # noqa: UP045
+LabelColumn = Annotated[str | None, typer.Option(help="column of the classes ('none' ignores labels)")]
+PerClass = Annotated[int | None, typer.Option(help="only the first so many images of each class", min=1)]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="leave out images that cannot be decoded")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps")]
 
@@ -105,8 +105,8 @@ def _flags_of_config() -> inspect.Signature:
     """One option per field of `TrainConfig`, so that flags, YAML keys and fields cannot drift apart."""
     help_config = "YAML file of settings; flags win over it"
     parameters = [
-        _parameter("data", Optional[str], typer.Argument(metavar="[DATA]", help=str(_description("data")))),  # noqa: UP045
-        _parameter("config", Optional[Path], typer.Option("--config", help=help_config)),  # noqa: UP045
+        _parameter("data", str | None, typer.Argument(metavar="[DATA]", help=str(_description("data")))),
+        _parameter("config", Path | None, typer.Option("--config", help=help_config)),
     ]
     for name, field in TrainConfig.model_fields.items():
         if name == "data":
@@ -152,8 +152,7 @@ def embed(
     """Write the features of DATA as parquet: row, features, label and path where known."""
     from pairsift.train import write_features
 
-    if not output.parent.is_dir():
-        raise ValueError(f"the folder of {output} does not exist")
+    _check_output(output)
     images, features = _features(run, data, label_column, per_class, skip_corrupt, device)
     write_features(output, features, images)
     console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)
@@ -171,7 +170,7 @@ def probe(
     lr: Annotated[float, typer.Option(help="learning rate of --protocol sgd")] = 1.0,
     epochs: Annotated[int, typer.Option(help="epochs of --protocol sgd", min=1)] = 100,
     label_column: LabelColumn = None,
-    per_class: Annotated[Optional[int], typer.Option(help="first so many images of each class of TRAIN", min=1)] = None,  # noqa: UP045
+    per_class: Annotated[int | None, typer.Option(help="first so many images of each class of TRAIN", min=1)] = None,
     skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
 ) -> None:
@@ -219,6 +218,82 @@ def demo(
     console.print(table(report))
     console.print(verdict(report), highlight=False)
     console.print(f"{time.perf_counter() - start:,.0f} s; runs, metrics and encoders: {run_dir}", highlight=False)
+
+
+@app.command()
+def theory(
+    alpha: Annotated[float | None, typer.Option(help="similarity inside a class", rich_help_panel="Graph")] = None,
+    beta: Annotated[float | None, typer.Option(help="similarity between classes", rich_help_panel="Graph")] = None,
+    gamma: Annotated[float | None, typer.Option(help="similarity of difficult pairs", rich_help_panel="Graph")] = None,
+    n: Annotated[int, typer.Option(help="augmented examples of a class", rich_help_panel="Graph")] = 10_000,
+    r: Annotated[int, typer.Option(help="number of classes minus one", rich_help_panel="Graph")] = 9,
+    n_d: Annotated[int, typer.Option(help="difficult examples of a class", rich_help_panel="Graph")] = 800,
+    pairing: Annotated[
+        Literal["block", "matched"], typer.Option(help="which of the two graphs", rich_help_panel="Graph")
+    ] = "block",
+    delta: Annotated[float, typer.Option(help="labelling error, in [0, 1]")] = 0.05,
+    k: Annotated[int | None, typer.Option(help="feature dimension (default: r + 1)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="HTML page of figures to write")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="measure the levels of these embeddings instead", rich_help_panel="Features")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="column of the classes ('none': by the band)", rich_help_panel="Features")
+    ] = None,
+    fraction: Annotated[
+        float, typer.Option(help="share of each class taken as difficult", rich_help_panel="Features")
+    ] = 0.08,
+    pos_high: Annotated[
+        float, typer.Option(help="without labels: upper edge of the band", rich_help_panel="Features")
+    ] = 0.15,
+    pos_low: Annotated[
+        float, typer.Option(help="without labels: lower edge of the band", rich_help_panel="Features")
+    ] = 0.22,
+    n_classes: Annotated[
+        int | None,
+        typer.Option(help="without labels: number of classes (default: 1 / pos-high)", rich_help_panel="Features"),
+    ] = None,
+) -> None:
+    """The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice."""
+    from pairsift.data import load_features
+    from pairsift.pairs import RankBand
+    from pairsift.report import tables
+    from pairsift.report.theory import theory_page
+    from pairsift.theory import SimilarityGraph, advise, bounds, measure_levels
+
+    _check_output(plot)
+    graph: SimilarityGraph | None = None
+    if features is not None:
+        data = load_features(features, label_column)
+        band = RankBand(pos_high, pos_low)
+        levels = measure_levels(data.features, data.labels, fraction=fraction, band=band, n_classes=n_classes)
+        console.print(tables.levels_table(levels))
+        if levels.t is not None:
+            console.print(f"Welch's t of gamma against beta: {levels.t:.4g} (p = {levels.p:.3g})", highlight=False)
+        for reason in advise(levels).reasons:
+            console.print(f"- {reason}", highlight=False, soft_wrap=True)
+        if levels.n_d is not None and levels.beta.mean <= levels.gamma.mean < levels.alpha.mean:
+            graph = levels.graph(pairing)
+    else:
+        missing = [f"--{name}" for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)) if value is None]
+        if alpha is None or beta is None or gamma is None:
+            raise ValueError(f"the graph needs {', '.join(missing)}; or give --features FILE to measure them")
+        graph = SimilarityGraph(n=n, r=r, n_d=n_d, alpha=alpha, beta=beta, gamma=gamma, pairing=pairing)
+    if graph is None:
+        if plot is not None:
+            raise ValueError("these levels make no similarity graph, so there is nothing to plot")
+        return
+    dimension = graph.n_classes if k is None else k
+    console.print(tables.comparison_table(bounds.compare(graph, delta, dimension), delta, dimension))
+    console.print(tables.spectrum_table(graph))
+    if plot is not None:
+        theory_page(plot, graph, delta, dimension)
+        console.print(f"figures: {plot}", highlight=False, soft_wrap=True)
+
+
+def _check_output(path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"the folder of {path} does not exist")
 
 
 def _labelled(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> Any:

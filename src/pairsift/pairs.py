@@ -8,11 +8,13 @@ other views are ranked by cosine similarity, and those between the fractions `hi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Rows of similarities held at once while selecting: keeps the working set in cache and never makes a (B, K) float.
@@ -107,19 +109,50 @@ def _select(features: Tensor, band: RankBand, keys: Tensor | None) -> Tensor:
     others = anchors if keys is None else _unit_rows(keys, "keys")
     if anchors.shape[1] != others.shape[1]:
         raise ValueError(f"features have {anchors.shape[1]} dimensions and keys {others.shape[1]}: they must agree")
-    n_rows, n_keys = anchors.shape[0], others.shape[0]
-    edge_high, edge_low = band.ranks(n_keys - 1 if keys is None else n_keys)
-    pairs = torch.zeros(n_rows, n_keys, dtype=torch.bool, device=anchors.device)
-    if edge_high == edge_low:
-        return pairs
-    band_edges = _band_edges_cpu if anchors.device.type == "cpu" else _band_edges
-    for start in range(0, n_rows, _TILE_ROWS):
-        similarities = anchors[start : start + _TILE_ROWS] @ others.T
-        if keys is None:
-            similarities.diagonal(start).fill_(-torch.inf)  # an anchor is not its own neighbour: last rank
-        high, low = band_edges(similarities, edge_high, edge_low)
+    pairs = torch.zeros(len(anchors), len(others), dtype=torch.bool, device=anchors.device)
+    for start, similarities, high, low in _tiles(anchors, others, band, itself=keys is None):
         torch.logical_and(similarities >= low, similarities < high, out=pairs[start : start + _TILE_ROWS])
     return pairs
+
+
+def _tiles(
+    anchors: Tensor, others: Tensor, band: RankBand, itself: bool
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Similarities of a few anchors at a time, with both band edges of every row; none where the band is empty."""
+    edge_high, edge_low = band.ranks(len(others) - itself)
+    if edge_high == edge_low:
+        return
+    band_edges = _band_edges_cpu if anchors.device.type == "cpu" else _band_edges
+    for start in range(0, len(anchors), _TILE_ROWS):
+        similarities = anchors[start : start + _TILE_ROWS] @ others.T
+        if itself:
+            similarities.diagonal(start).fill_(-torch.inf)  # an anchor is not its own neighbour: last rank
+        yield start, similarities, *band_edges(similarities, edge_high, edge_low)
+
+
+@torch.no_grad()
+def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
+    """Count, sum and sum of squares of the similarities above, in and below the band, over all rows.
+
+    Args:
+        features: (B, D), any float dtype.
+        band: rank fractions.
+
+    Returns:
+        (3, 3): rows above, in and below the band; every pair counts once from each side. Zeros where the band is empty.
+
+    Raises:
+        TypeError, ValueError: see `select_pairs`.
+    """
+    sums = np.zeros((3, 3))
+    anchors = _unit_rows(features, "features")
+    for start, similarities, high, low in _tiles(anchors, anchors, band, itself=True):
+        similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
+        above, below = similarities >= high, similarities < low
+        for part, mask in zip(sums, (above, (similarities < high) & (similarities >= low), below), strict=True):
+            chosen = similarities[mask].double()
+            part += [len(chosen), float(chosen.sum()), float(chosen @ chosen)]
+    return sums
 
 
 @torch.no_grad()

@@ -2,5 +2,18 @@
 
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.graph import SimilarityGraph, SlowMode
+from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_examples, measure_levels
 
-__all__ = ["SimilarityGraph", "SlowMode", "bounds", "edits", "population"]
+__all__ = [
+    "Advice",
+    "Level",
+    "Levels",
+    "SimilarityGraph",
+    "SlowMode",
+    "advise",
+    "bounds",
+    "difficult_examples",
+    "edits",
+    "measure_levels",
+    "population",
+]

@@ -1,0 +1,1 @@
+"""Figures and pages: self-contained HTML that needs no network."""

@@ -1,0 +1,335 @@
+"""Alpha, beta and gamma of real embeddings, and what the theory advises for them (Tables 10 and 11 of 2501.01317).
+
+With labels nothing of size N x N is computed, nor any pair by itself: over a group of unit rows the cosines sum to
+`||sum u||^2` and their squares to `||sum u u^T||_F^2`, so means and variances of all pairs are exact in O(N D^2) time
+and O(D^2) memory. Without labels a rank band stands in for them, by row tiles.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from pairsift.pairs import RankBand, band_sums
+from pairsift.theory import bounds
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray, SimilarityGraph
+from pairsift.treatments import Treatment
+
+# Rows converted to float64 and normalised at once.
+_TILE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Level:
+    """Cosine similarity over a kind of pairs: mean, sample variance, number (by bands each counts from both sides)."""
+
+    mean: float
+    variance: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Measured similarity levels.
+
+    Attributes:
+        alpha: same class; without labels, ranked above the band.
+        beta: different classes, neither difficult; without labels, ranked below the band.
+        gamma: different classes, at least one difficult (as in the paper's tables); without labels, in the band.
+        gamma_both: different classes, both difficult: what gamma is in the similarity graph; None without labels.
+        t, p: Welch's test of gamma against beta. Pairs that share an example are not independent, so p is far too small
+            as a probability; it is given because the paper gives it. None without labels.
+        n: mean number of examples of a class (without labels: from `n_classes`).
+        n_classes: r + 1.
+        n_d: mean number of difficult examples of a class; None without labels.
+        difficult: (N,) bool, the examples taken as difficult; None without labels.
+    """
+
+    alpha: Level
+    beta: Level
+    gamma: Level
+    n: float
+    n_classes: int
+    gamma_both: Level | None = None
+    t: float | None = None
+    p: float | None = None
+    n_d: float | None = None
+    difficult: BoolArray | None = field(default=None, repr=False)
+
+    @property
+    def gap(self) -> float:
+        """gamma - beta, the sigma that the theory asks for."""
+        return self.gamma.mean - self.beta.mean
+
+    def graph(self, pairing: str = "block", views: int = 2) -> SimilarityGraph:
+        """The similarity graph with these levels, `views` augmentations of every example.
+
+        Raises:
+            ValueError: the levels are not those of a graph (beta <= gamma < alpha), or n_d is not known.
+        """
+        if self.n_d is None:
+            raise ValueError("levels without labels do not know how many examples are difficult: measure with labels")
+        return SimilarityGraph(
+            n=max(1, round(views * self.n)), r=self.n_classes - 1, n_d=round(views * self.n_d), alpha=self.alpha.mean,
+            beta=self.beta.mean, gamma=self.gamma.mean, pairing="matched" if pairing == "matched" else "block",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The theory's own settings for measured levels, with the reasons in words.
+
+    Attributes:
+        margin: sigma = gamma - beta; 0 where gamma does not exceed beta.
+        temperature_scale: rho = beta / gamma; None where the ratio has no meaning.
+        high: posHigh = 1 / number of classes.
+        removal_pays: whether Cor 4.1 says that removing difficult examples lowers the (printed) bound; None where it
+            cannot be said.
+        reasons: one sentence each.
+    """
+
+    margin: float
+    temperature_scale: float | None
+    high: float
+    removal_pays: bool | None
+    reasons: tuple[str, ...]
+
+    def treatment(self) -> Treatment:
+        """The combined treatment with these settings."""
+        return Treatment(margin=self.margin, temperature_scale=self.temperature_scale or 1.0)
+
+
+def measure_levels(
+    features: NDArray[Any],
+    labels: IntArray | NDArray[Any] | None = None,
+    difficult: BoolArray | None = None,
+    fraction: float = 0.08,
+    band: RankBand | None = None,
+    n_classes: int | None = None,
+) -> Levels:
+    """Measure alpha, beta and gamma of embeddings, with labels or by a rank band.
+
+    Args:
+        features: (N, D), any float type.
+        labels: (N,) classes; None measures by `band`.
+        difficult: (N,) bool; None takes, in each class, the `fraction` with the smallest gap between the two largest
+            probabilities of a linear classifier fitted to the features (Section 7 of the method).
+        fraction: share of each class taken as difficult, in (0, 1).
+        band: without labels: pairs ranked above, in and below it give alpha, gamma and beta.
+        n_classes: without labels: number of classes; None takes round(1 / band.high).
+
+    Raises:
+        ValueError: shapes that do not fit, non-finite rows, constant features, fewer than two classes, a class without
+            two examples, a fraction out of range, neither labels nor a band, or a band without a lower end.
+    """
+    features = _check_features(features)
+    if labels is None:
+        if band is None:
+            raise ValueError("levels need labels, or a band=RankBand(high, low) that stands in for them")
+        return _levels_by_band(features, band, n_classes)
+    labels = np.asarray(labels)
+    if labels.shape != (len(features),):
+        raise ValueError(f"{len(features)} features need labels of shape ({len(features)},), got {labels.shape}")
+    classes, numbers = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"levels need at least two classes, but every label is {classes[0]}")
+    counts = np.bincount(numbers)
+    if counts.min() < 2:
+        raise ValueError(f"class {classes[counts.argmin()]} has {counts.min()} example: pairs in a class need two")
+    if difficult is None:
+        difficult = difficult_examples(features, numbers, fraction)
+    difficult = np.asarray(difficult)
+    if difficult.shape != labels.shape or difficult.dtype != bool:
+        raise ValueError(f"difficult must be bool of shape {labels.shape}, got {difficult.dtype} {difficult.shape}")
+    return _levels_by_labels(features, numbers, difficult, len(classes))
+
+
+def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float = 0.08) -> BoolArray:
+    """The examples with the smallest gap between the two largest probabilities of a linear classifier, class by class.
+
+    The classifier is L2-regularised logistic regression on standardised features, fitted to all of them.
+
+    Args:
+        features: (N, D).
+        labels: (N,) classes.
+        fraction: share of each class, in (0, 1); at least one example of each is taken.
+
+    Raises:
+        ValueError: fraction out of range.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the order of gaps settles long before the loss does
+        scaled = StandardScaler().fit_transform(features.astype(np.float32, copy=False))
+        probabilities = LogisticRegression(max_iter=100).fit(scaled, labels).predict_proba(scaled)
+    top = np.partition(probabilities, -2, axis=1)[:, -2:]
+    gap = top[:, 1] - top[:, 0]
+    difficult = np.zeros(len(gap), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        difficult[rows[np.argsort(gap[rows], kind="stable")[: max(1, round(fraction * len(rows)))]]] = True
+    return difficult
+
+
+def advise(levels: Levels) -> Advice:
+    """The theory's own settings: sigma = gamma - beta, rho = beta / gamma, posHigh = 1 / classes, and Cor 4.1.
+
+    Args:
+        levels: measured, with or without labels.
+    """
+    alpha, beta, gamma = levels.alpha.mean, levels.beta.mean, levels.gamma.mean
+    high, gap, reasons = 1 / levels.n_classes, levels.gap, []
+    if gap > 0:
+        reasons.append(f"margin = gamma - beta = {gap:.4f}: lowers a difficult pair to where easy pairs are (Thm 4.3)")
+    else:
+        reasons.append(f"no margin: gamma {gamma:.4f} does not exceed beta {beta:.4f}, nothing is difficult here")
+    scale = None
+    if gap > 0 and beta > 0:
+        scale = beta / gamma
+        reasons.append(f"temperature_scale = beta / gamma = {scale:.3f} (Thm 4.5)")
+    else:
+        reasons.append(
+            f"no temperature: beta / gamma means something for 0 < beta < gamma only, got {beta:.4f}, {gamma:.4f}"
+        )
+    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: class-mates fill so much of a row")
+    if levels.difficult is None:
+        reasons.append(
+            "levels were measured by ranks, where gamma exceeds beta by construction: read the settings as upper ends"
+        )
+    pays, reason = _removal(levels)
+    reasons.append(reason)
+    if gamma >= alpha:
+        reasons.append(
+            f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs look more alike than class-mates, which the "
+            "theory's graph excludes; features have not formed classes"
+        )
+    return Advice(max(0.0, gap), scale, high, pays, tuple(reasons))
+
+
+def _removal(levels: Levels) -> tuple[bool | None, str]:
+    try:
+        condition = bounds.removal_pays(levels.graph())
+    except ValueError as error:
+        return None, f"whether removal pays cannot be said: {error}"
+    relation = ">" if condition.holds else "<="
+    return condition.holds, (
+        f"removal {'pays' if condition.holds else 'does not pay'} by Cor 4.1: "
+        f"gamma - beta = {condition.left:.4g} {relation} {condition.right:.4g}"
+    )
+
+
+class _Sums:
+    """Count, sum and Gram matrix of a group of unit rows: all that means and variances of its cosines need."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.n, self.total, self.gram = 0, np.zeros(dimensions), np.zeros((dimensions, dimensions))
+
+    def add(self, rows: FloatArray) -> None:
+        self.n += len(rows)
+        self.total += rows.sum(axis=0)
+        self.gram += rows.T @ rows
+
+    def pairs(self) -> NDArray[np.float64]:
+        """Number of unordered pairs, sum of their cosines and of the squares; a row with itself has cosine 1."""
+        n = self.n
+        return np.array([n * (n - 1), self.total @ self.total - n, (self.gram**2).sum() - n]) / 2
+
+
+def _levels_by_labels(features: NDArray[Any], labels: IntArray, difficult: BoolArray, n_classes: int) -> Levels:
+    dimensions = features.shape[1]
+    everything, easy, hard = _Sums(dimensions), _Sums(dimensions), _Sums(dimensions)
+    same, same_easy, same_hard = np.zeros(3), np.zeros(3), np.zeros(3)
+    order = np.argsort(labels, kind="stable")
+    for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
+        parts = {False: _Sums(dimensions), True: _Sums(dimensions)}
+        for is_hard, part in parts.items():
+            chosen = rows[difficult[rows] == is_hard]
+            for start in range(0, len(chosen), _TILE_ROWS):
+                part.add(_unit(features[chosen[start : start + _TILE_ROWS]]))
+        both = _merge(_merge(_Sums(dimensions), parts[False]), parts[True])
+        same, same_easy, same_hard = (
+            same + both.pairs(),
+            same_easy + parts[False].pairs(),
+            same_hard + parts[True].pairs(),
+        )
+        _merge(everything, both), _merge(easy, parts[False]), _merge(hard, parts[True])
+    apart, apart_easy = everything.pairs() - same, easy.pairs() - same_easy
+    beta, gamma = _level(apart_easy), _level(apart - apart_easy)
+    t, p = _welch(gamma, beta)
+    return Levels(
+        alpha=_level(same), beta=beta, gamma=gamma, gamma_both=_level(hard.pairs() - same_hard), t=t, p=p,
+        n=len(labels) / n_classes, n_classes=n_classes, n_d=int(difficult.sum()) / n_classes, difficult=difficult,
+    )  # fmt: skip
+
+
+def _levels_by_band(features: NDArray[Any], band: RankBand, n_classes: int | None) -> Levels:
+    if band.low >= 1:
+        raise ValueError(f"a band with low={band.low} leaves no pairs below it to measure beta on: choose low < 1")
+    classes = round(1 / band.high) if n_classes is None else n_classes
+    if classes < 2:
+        raise ValueError(f"levels need at least two classes, got n_classes={classes} (from high={band.high})")
+    sums = band_sums(torch.tensor(features), band)
+    if 0 in sums[:, 0]:
+        raise ValueError(f"{len(features)} examples are too few for {band}: above, in or below it is no pair")
+    alpha, gamma, beta = (_level(row) for row in sums)
+    return Levels(alpha, beta, gamma, n=len(features) / classes, n_classes=classes)
+
+
+def _level(sums: NDArray[np.float64]) -> Level:
+    count, total, squares = sums.tolist()
+    if count < 1:
+        return Level(math.nan, math.nan, 0)
+    mean = total / count
+    return Level(mean, max(0.0, squares - count * mean**2) / max(1.0, count - 1), round(count))
+
+
+def _welch(gamma: Level, beta: Level) -> tuple[float, float]:
+    if min(gamma.pairs, beta.pairs) < 2 or gamma.variance + beta.variance == 0:
+        return math.nan, math.nan
+    result = stats.ttest_ind_from_stats(
+        gamma.mean, math.sqrt(gamma.variance), gamma.pairs, beta.mean, math.sqrt(beta.variance), beta.pairs,
+        equal_var=False,
+    )  # fmt: skip
+    return float(result.statistic), float(result.pvalue)
+
+
+def _merge(into: _Sums, part: _Sums) -> _Sums:
+    into.n += part.n
+    into.total += part.total
+    into.gram += part.gram
+    return into
+
+
+def _unit(rows: NDArray[Any]) -> FloatArray:
+    wide = rows.astype(np.float64)
+    unit: FloatArray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return unit
+
+
+def _check_features(features: NDArray[Any]) -> NDArray[Any]:
+    features = np.asarray(features)
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"features must be a non-empty (N, D) matrix, got shape {features.shape}")
+    if features.dtype.kind != "f":
+        raise ValueError(f"features must be floating point, got {features.dtype}")
+    constant = True
+    for start in range(0, len(features), _TILE_ROWS):
+        tile = features[start : start + _TILE_ROWS]
+        bad = np.flatnonzero(~np.isfinite(tile).all(axis=1))
+        if len(bad):
+            raise ValueError(f"features row {start + bad[0]} is not finite")
+        constant = constant and bool((tile == features[0]).all())
+    if constant and len(features) > 1:
+        raise ValueError(f"all {len(features)} feature rows are equal: there is nothing to measure")
+    return features
