@@ -11,9 +11,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pairsift.report.page import DASHES, INK, SYMBOLS, Section, styled, write_page
-from pairsift.theory import SimilarityGraph, bounds
+from pairsift.theory import SimilarityGraph, bounds, population
 
 _POINTS = 60
+# Population computations are dense: examples a class, and standard deviations of the noise.
+_POPULATION = 40
+_NOISE = (0.0, 0.05, 0.1, 0.2)
 # Which treatments lower the bound of the untreated graph, from none to all: shades that keep their order in grey.
 _REGIONS = ("none", "margin", "margin, removal", "margin, temperature", "all three", "removal without margin")
 _SHADES = ("#ffffff", "#d9d9d9", "#9ecae1", "#4292c6", "#08519c", "#000000")
@@ -53,6 +56,12 @@ def theory_page(path: Path, graph: SimilarityGraph, delta: float, k: int) -> Non
             "Treatments whose printed bound lies below the exact bound of the untreated graph at this k. A margin "
             "restores the graph without difficult examples, so it wins wherever they hurt.",
             phases(graph, delta, k),
+        ),
+        Section(
+            "How loose the bound is",
+            "Exact bound against the true error of the linear probe on the whole population, for this graph reduced to "
+            f"{_POPULATION} examples a class, with noise; delta is the smallest that each graph allows.",
+            looseness(graph),
         ),
     ]
     write_page(path, "The similarity graph and its bounds", facts, sections)
@@ -123,6 +132,31 @@ def phases(graph: SimilarityGraph, delta: float, k: int) -> go.Figure:
         marker={"symbol": "x", "size": 12, "color": INK[1], "line": {"width": 1, "color": "#fff"}},
     )  # fmt: skip
     return styled(figure, "gamma - beta (cosine similarity)", "share of difficult examples, n_d / n")
+
+
+def looseness(graph: SimilarityGraph, seed: int = 0) -> go.Figure:
+    """True population error of the probe against the exact bound, over k and noise."""
+    scale = min(1.0, _POPULATION / graph.n)
+    small = replace(graph, n=max(1, round(graph.n * scale)), n_d=round(graph.n_d * scale))
+    labels, figure = small.labels(), go.Figure()
+    for i, epsilon in enumerate(_NOISE):
+        adjacency = population.relax(small.adjacency(), epsilon, seed)
+        delta, points = population.labelling_error(adjacency, labels), []
+        most = min(2 * small.n_classes, len(small) - 1)
+        values = population.leading_eigenpairs(population.normalize(adjacency), most + 1)[0]
+        for k in range(1, most + 1):
+            error = population.linear_probe_error(adjacency, population.optimal_features(adjacency, k), labels)
+            points.append((bounds.from_eigenvalue(float(values[k]), delta), error, f"k = {k}"))
+        x, y, words = zip(*points, strict=True)
+        figure.add_scatter(
+            x=x, y=y, text=words, name=f"noise {epsilon:g}", mode="markers",
+            marker={"symbol": SYMBOLS[i], "color": INK[i], "size": 9},
+        )  # fmt: skip
+    figure.add_scatter(
+        x=[0.01, 1], y=[0.01, 1], mode="lines", name="bound = error", line={"color": "#888", "dash": "dot"}
+    )
+    styled(figure, "exact bound (logarithmic; above 1 it says nothing)", "error of the probe (probability)")
+    return figure.update_xaxes(type="log")
 
 
 def _curves(x: np.ndarray, graphs: list[SimilarityGraph], delta: float, k: int) -> go.Figure:

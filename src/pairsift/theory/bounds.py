@@ -82,7 +82,14 @@ def exact(graph: SimilarityGraph, delta: float, k: int) -> float:
         ValueError: delta or k out of range.
     """
     _check(graph, delta, k)
-    return _bound(graph.eigenvalue(k + 1), delta)
+    return from_eigenvalue(graph.eigenvalue(k + 1), delta)
+
+
+def from_eigenvalue(eigenvalue: float, delta: float, factor: float = 1.0) -> float:
+    """`4 delta / (1 - lambda) * factor + 8 delta`; infinite from lambda = 1 on, 0 for delta = 0."""
+    if delta == 0:
+        return 0.0
+    return math.inf if eigenvalue >= 1 else 4 * delta / (1 - eigenvalue) * factor + 8 * delta
 
 
 def without_difficult(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:
@@ -144,7 +151,7 @@ def temperature(graph: SimilarityGraph, delta: float, k: int | None = None) -> B
     """
     _check(graph, delta, k)
     holds, condition = _range(graph, k, None)
-    value = _bound(graph.floor, delta, temperature_factor(graph))
+    value = from_eigenvalue(graph.floor, delta, temperature_factor(graph))
     return Bound("Thm 4.5", graph.floor, value, holds, condition)
 
 
@@ -295,17 +302,11 @@ def _compare(
         verdict = "loose"
     else:
         verdict = "violated"
-    return Comparison(statement, printed, eigenvalue, _bound(eigenvalue, delta, factor), verdict)
-
-
-def _bound(eigenvalue: float, delta: float, factor: float = 1.0) -> float:
-    if delta == 0:
-        return 0.0
-    return math.inf if eigenvalue >= 1 else 4 * delta / (1 - eigenvalue) * factor + 8 * delta
+    return Comparison(statement, printed, eigenvalue, from_eigenvalue(eigenvalue, delta, factor), verdict)
 
 
 def _make(source: str, eigenvalue: float, delta: float, holds: bool, condition: str) -> Bound:
-    return Bound(source, eigenvalue, _bound(eigenvalue, delta), holds, condition)
+    return Bound(source, eigenvalue, from_eigenvalue(eigenvalue, delta), holds, condition)
 
 
 def _range(graph: SimilarityGraph, k: int | None, below: int | None) -> tuple[bool, str]:

@@ -105,7 +105,7 @@ class SimilarityGraph:
 
     @property
     def excess(self) -> float:
-        """What a difficult vertex gains in similarity to each other class: n_d (gamma - beta), or once where matched."""
+        """What a difficult vertex gains towards each other class: n_d (gamma - beta), or once where matched."""
         partners = 0 if self.n_d == 0 else self.n_d if self.pairing == "block" else 1
         return partners * (self.gamma - self.beta)
 
@@ -162,7 +162,7 @@ class SimilarityGraph:
     def normalized_adjacency(self) -> FloatArray:
         """A_bar = D^-1/2 A D^-1/2."""
         scale = 1 / np.sqrt(self.degrees())
-        return self.adjacency() * scale[:, None] * scale
+        return self.adjacency() * (scale[:, None] * scale)
 
     def spectrum(self) -> tuple[FloatArray, IntArray]:
         """Eigenvalues of A_bar in closed form, in O(1): (values, multiplicities), values descending.

@@ -40,7 +40,7 @@ def weights(adjacency: FloatArray) -> FloatArray:
 def normalize(adjacency: FloatArray) -> FloatArray:
     """A_bar = D^-1/2 A D^-1/2."""
     scale: FloatArray = 1 / np.sqrt(adjacency.sum(axis=1))
-    return adjacency * scale[:, None] * scale
+    return adjacency * (scale[:, None] * scale)
 
 
 def spectral_loss(features: FloatArray, adjacency: FloatArray) -> float:

@@ -1,0 +1,80 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pairsift.data import DataError, load_features
+
+FEATURES = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def write(file, **columns):
+    pq.write_table(pa.table(columns), file)
+    return file
+
+
+def lists(kind=None):
+    return pa.array(FEATURES.tolist(), kind or pa.list_(pa.float32(), 3))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float32()), pa.large_list(pa.float32())])
+def test_list_columns(tmp_path, kind):
+    file = write(tmp_path / "f.parquet", row=range(6), features=lists(kind), label=LABELS, path=list("abcdef"))
+    found = load_features(file)
+    np.testing.assert_array_equal(found.features, FEATURES)
+    assert found.labels.tolist() == LABELS.tolist()
+    assert found.paths == list("abcdef")
+    assert load_features(file, "none").labels is None
+
+
+def test_a_column_per_dimension_and_labels_by_name(tmp_path):
+    columns = {f"d{i}": FEATURES[:, i] for i in range(3)}
+    file = write(tmp_path / "f.parquet", row=range(6), **columns, kind=["x", "y", "z"] * 2)
+    found = load_features(file, "kind")
+    np.testing.assert_array_equal(found.features, FEATURES)
+    assert found.labels.tolist() == LABELS.tolist()
+    assert found.class_names == ["x", "y", "z"]
+    assert load_features(file).labels is None
+
+
+def test_numpy_files(tmp_path):
+    np.save(tmp_path / "f.npy", FEATURES)
+    np.savez(tmp_path / "f.npz", features=FEATURES, labels=LABELS)
+    bare = load_features(tmp_path / "f.npy")
+    assert isinstance(bare.features, np.memmap)
+    assert bare.labels is None
+    both = load_features(tmp_path / "f.npz")
+    np.testing.assert_array_equal(both.features, FEATURES)
+    assert both.labels.tolist() == LABELS.tolist()
+
+
+def test_bad_files_are_refused(tmp_path):
+    def refused(path, message, **options):
+        with pytest.raises(DataError, match=message):
+            load_features(path, **options)
+
+    good = write(tmp_path / "f.parquet", features=lists(), label=LABELS)
+    refused(tmp_path / "none.parquet", "no features at")
+    refused(good, "no column 'kind'; its columns: features, label", label_column="kind")
+    refused(write(tmp_path / "a.parquet", row=range(3), label=[0, 1, 2]), "no feature columns")
+    refused(write(tmp_path / "b.parquet", features=pa.array([[1.0], [1.0, 2.0]])), "1 to 2 dimensions")
+    refused(write(tmp_path / "c.parquet", features=pa.array([[1.0, 2.0], None])), "1 rows have no features")
+    refused(write(tmp_path / "d.parquet", features=lists(), label=pa.array([1, None] * 3)), "3 missing labels")
+    refused(write(tmp_path / "e.parquet", features=lists(), label=[0.5] * 6), "whole numbers or names")
+    refused(write(tmp_path / "g.parquet", features=pa.array([[1], [2]])), "floating point, got int64")
+    (tmp_path / "cut.parquet").write_bytes(good.read_bytes()[:200])
+    refused(tmp_path / "cut.parquet", "cannot be read as parquet")
+    np.save(tmp_path / "flat.npy", np.ones(3))
+    refused(tmp_path / "flat.npy", r"got shape \(3,\)")
+    refused(tmp_path / "flat.npy", "bare array without labels", label_column="y")
+    np.save(tmp_path / "none.npy", np.ones((0, 3)))
+    refused(tmp_path / "none.npy", r"got shape \(0, 3\)")
+    (tmp_path / "cut.npz").write_bytes(b"PK123")
+    refused(tmp_path / "cut.npz", "cannot be read as a numpy file")
+    np.savez(tmp_path / "other.npz", weights=FEATURES)
+    refused(tmp_path / "other.npz", "it holds: weights")
+    np.savez(tmp_path / "short.npz", features=FEATURES, labels=LABELS[:2])
+    refused(tmp_path / "short.npz", "6 features but 2 labels")
+    (tmp_path / "f.csv").write_text("1,2")
+    refused(tmp_path / "f.csv", "not a kind of feature file")
