@@ -150,10 +150,13 @@ def embed(
     device: Device = "cpu",
 ) -> None:
     """Write the features of DATA as parquet: row, features, label and path where known."""
-    from pairsift.train import write_features
+    from pairsift.train import Run, write_features
+    from pairsift.train import embed as embed_images
 
     _check_output(output)
-    images, features = _features(run, data, label_column, per_class, skip_corrupt, device)
+    encoder = Run.open(run).load_encoder().to(device)
+    images = _images(run, data, label_column, per_class, skip_corrupt)
+    features = embed_images(encoder, images)
     write_features(output, features, images)
     console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)
 
@@ -178,18 +181,19 @@ def probe(
     from pairsift.evaluate import knn, linear_probe, linear_probe_sgd
     from pairsift.files import write_json
     from pairsift.train import Run
+    from pairsift.train import embed as embed_images
 
     results: dict[str, float] = {}
     start = time.perf_counter()
+    encoder = Run.open(run).load_encoder().to(device)
     if protocol == "sgd":
-        encoder = Run.open(run).load_encoder().to(device)
         splits = [_labelled(run, spec, label_column, n, skip_corrupt) for spec, n in ((train, per_class), (test, None))]
         results["linear probe (SGD)"] = linear_probe_sgd(encoder, *splits, lr=lr, epochs=epochs)
     else:
         x, y = [], []
         for spec, n in ((train, per_class), (test, None)):
             images = _labelled(run, spec, label_column, n, skip_corrupt)
-            x.append(_embed(run, images, device))
+            x.append(embed_images(encoder, images))
             y.append(images.labels)
         fitted = linear_probe(x[0], y[0], x[1], y[1])
         results["linear probe"] = fitted.accuracy
@@ -318,20 +322,6 @@ def _images(run: Path, spec: str, label_column: str | None, per_class: int | Non
             f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}"
         )
     return images
-
-
-def _embed(run: Path, images: Any, device: str) -> Any:
-    from pairsift.train import Run
-    from pairsift.train import embed as embed_images
-
-    return embed_images(Run.open(run).load_encoder().to(device), images)
-
-
-def _features(
-    run: Path, data: str, label_column: str | None, per_class: int | None, skip_corrupt: bool, device: str
-) -> tuple[Any, Any]:
-    images = _images(run, data, label_column, per_class, skip_corrupt)
-    return images, _embed(run, images, device)
 
 
 if __name__ == "__main__":

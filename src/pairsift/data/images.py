@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pairsift.data.sources import ArraySource, DataError, Source, open_source
 
@@ -232,13 +232,20 @@ def _first_per_class(source: Source, per_class: int) -> IntArray:
 
 
 def _corrupt_error(source: Source, row: int, error: Exception) -> DataError:
+    # PIL names the stream object it was given, which says nothing to a user.
+    why = (
+        "not in a known image format"
+        if isinstance(error, UnidentifiedImageError)
+        else f"{type(error).__name__}: {error}"
+    )
     return DataError(
-        f"{source.name} row {row} cannot be decoded ({type(error).__name__}: {error}); "
-        "mend it, or leave such images out with --skip-corrupt"
+        f"{source.name} row {row} cannot be decoded ({why}); mend it, or leave such images out with --skip-corrupt"
     )
 
 
 def _describe(shape: tuple[int, ...], where: str) -> str:
     n, c, h, w = shape
-    size = f", {n * c * h * w / 1e6:,.0f} MB" if where == "in memory" else ""
+    megabytes = n * c * h * w / 1e6
+    size = f", {megabytes:,.0f} MB" if megabytes >= 1 else f", {megabytes:.1g} MB"
+    size = size if where == "in memory" else ""
     return f"{n:,} images of {c} x {h} x {w} {where}{size}"

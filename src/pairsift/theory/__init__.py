@@ -2,10 +2,12 @@
 
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.graph import SimilarityGraph, SlowMode
+from pairsift.theory.laboratory import Laboratory, nystroem_features, run_laboratory
 from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_examples, measure_levels
 
 __all__ = [
     "Advice",
+    "Laboratory",
     "Level",
     "Levels",
     "SimilarityGraph",
@@ -15,5 +17,7 @@ __all__ = [
     "difficult_examples",
     "edits",
     "measure_levels",
+    "nystroem_features",
     "population",
+    "run_laboratory",
 ]

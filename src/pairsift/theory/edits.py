@@ -71,7 +71,8 @@ def temperature_matrix(graph: SimilarityGraph) -> FloatArray:
 def apply_margin(graph: SimilarityGraph, margins: FloatArray) -> FloatArray:
     """A_bar - D^1/2 M D^1/2, the matrix that the margin loss factorises (Thm 4.2)."""
     scale = np.sqrt(graph.degrees())
-    return graph.normalized_adjacency() - margins * (scale[:, None] * scale)
+    edited: FloatArray = graph.normalized_adjacency() - margins * (scale[:, None] * scale)
+    return edited
 
 
 def apply_temperature(graph: SimilarityGraph, temperatures: FloatArray) -> FloatArray:

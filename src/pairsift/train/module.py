@@ -67,7 +67,7 @@ class ContrastiveModule(lightning.LightningModule):
         pairs = self.loss.select(h0, h1) if watched else None
         loss: Tensor = self.loss(z0, z1, pairs=pairs) if treated else self.plain_loss(z0, z1)
         if not bool(torch.isfinite(loss)):
-            raise self._diverged(f"loss is {float(loss)},", batch.step)
+            raise self._diverged(f"loss is {float(loss.detach())},", batch.step)
         self._measure(loss, pairs, batch.labels)
         return loss
 

@@ -76,6 +76,7 @@ def pretrain(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     accelerator = _accelerator(config)
+    Run.check(config)
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder
     images = training_images(config, images)

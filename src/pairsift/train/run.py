@@ -74,26 +74,40 @@ class Run:
         return self.path / "features.parquet"
 
     @classmethod
-    def start(cls, config: TrainConfig) -> Run:
-        """Make the directory for a new run, or check that an old one can be resumed.
+    def check(cls, config: TrainConfig) -> Run:
+        """Refuse a directory that the run could not use, before anything is loaded; nothing is changed.
 
         Raises:
-            RunError: not writable; exists and neither resume nor overwrite is set; or, on resume, no run is there or
-                its settings differ.
+            RunError: exists and neither resume nor overwrite is set; holds something else; or, on resume, no run is
+                there or its settings differ.
         """
         run = cls(config.run_dir)
         if config.resume:
             run._check_resume(config)
-            return run
-        if run.path.exists() and not run.path.is_dir():
+        elif run.path.exists() and not run.path.is_dir():
             raise RunError(f"{run.path} is a file: choose another run directory")
-        if run.path.is_dir() and any(run.path.iterdir()):
+        elif run.path.is_dir() and any(run.path.iterdir()):
             if not config.overwrite:
                 raise RunError(
                     f"{run.path} exists: continue it with --resume, replace it with --overwrite, or choose another"
                 )
             if not run.config_file.exists():
                 raise RunError(f"{run.path} holds something else than a run (no config.yaml): it is not overwritten")
+        parent = next(folder for folder in (run.path, *run.path.absolute().parents) if folder.exists())
+        if not os.access(parent, os.W_OK):
+            raise RunError(f"{run.path} cannot be written: permission denied in {parent}")
+        return run
+
+    @classmethod
+    def start(cls, config: TrainConfig) -> Run:
+        """Make the directory for a new run, or open the one that is resumed.
+
+        Raises:
+            RunError: see `check`; or not writable.
+        """
+        run = cls.check(config)
+        if config.resume:
+            return run
         try:
             if config.overwrite and run.path.is_dir():
                 shutil.rmtree(run.path)
@@ -155,8 +169,6 @@ class Run:
     def _check_resume(self, config: TrainConfig) -> None:
         if not self.config_file.is_file():
             raise RunError(f"nothing to resume in {self.path}: it holds no run")
-        if not os.access(self.path, os.W_OK):
-            raise RunError(f"{self.path} cannot be written: permission denied")
         old, new = self.config().model_dump(), config.model_dump()
         changed = [f"{name} ({old[name]!r}, now {new[name]!r})" for name in old if old[name] != new[name]]
         changed = [item for item in changed if item.split(" ")[0] not in _FREE_ON_RESUME]
