@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pairsift.theory import Levels, SimilarityGraph
 from pairsift.theory.bounds import Comparison
+from pairsift.theory.laboratory import Report, Row
 
 
 def comparison_table(rows: Sequence[Comparison], delta: float, k: int) -> Table:
@@ -61,6 +62,33 @@ def levels_table(levels: Levels) -> Table:
     for name, level in names.items():
         table.add_row(name, _number(level.mean), _number(math.sqrt(level.variance)), f"{level.pairs:,}")
     return table
+
+
+def laboratory_table(report: Report) -> Table:
+    """Gains of all arms over the untreated graph of the same draw, a column a gamma."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"accuracy %, and differences from untreated in points, {report.draws} draws",
+        title_justify="left", caption="* knows difficult vertices or labels: a yardstick, no treatment; purity: minus the base rate",
+        caption_justify="left",
+    )  # fmt: skip
+    table.add_column("arm", no_wrap=True)
+    for gamma in report.setting.gammas:
+        control = " = beta" if gamma == report.setting.beta else ""
+        table.add_column(f"gamma {gamma:g}{control}", justify="right", min_width=12)
+    table.add_column("purity", justify="right")
+    arms: dict[str, list[Row]] = {}
+    for row in report.rows:
+        arms.setdefault(row.arm, []).append(row)
+    for arm, rows in arms.items():
+        cells = [_gain(row) if arm != "with" else f"{100 * row.accuracy:.1f}" for row in rows]
+        excess = "" if rows[0].excess is None else f"{100 * rows[0].excess:+.1f}"
+        table.add_row(arm + (" *" if rows[0].uses_labels else ""), *cells, excess)
+    return table
+
+
+def _gain(row: Row) -> str:
+    half = "" if row.half_width is None else f" ± {100 * row.half_width:.1f}"
+    return f"{100 * row.difference:+.1f}{half}"
 
 
 def _number(value: float) -> str:
