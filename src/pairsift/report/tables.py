@@ -68,13 +68,13 @@ def laboratory_table(report: Report) -> Table:
     """Gains of all arms over the untreated graph of the same draw, a column a gamma."""
     table = Table(
         box=box.SIMPLE_HEAD, title=f"accuracy %, and differences from untreated in points, {report.draws} draws",
-        title_justify="left", caption="* knows difficult vertices or labels: a yardstick, no treatment; purity: minus the base rate",
-        caption_justify="left",
+        title_justify="left", caption_justify="left",
+        caption="* knows difficult vertices or labels: a yardstick; purity: of pairs flagged, minus base",
     )  # fmt: skip
     table.add_column("arm", no_wrap=True)
     for gamma in report.setting.gammas:
-        control = " = beta" if gamma == report.setting.beta else ""
-        table.add_column(f"gamma {gamma:g}{control}", justify="right", min_width=12)
+        name = f"gamma {gamma:g}" if gamma != report.setting.beta else "gamma = beta"
+        table.add_column(name, justify="right", min_width=12)
     table.add_column("purity", justify="right")
     arms: dict[str, list[Row]] = {}
     for row in report.rows:
