@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -296,13 +297,15 @@ def _measured_graph(
     pairing: str,
 ) -> Any:
     """Print the levels of embeddings and what they advise; the graph they make, or None where they make none."""
-    from pairsift.data import load_features
+    from pairsift.data import open_features
     from pairsift.pairs import RankBand
     from pairsift.report import tables
     from pairsift.theory import advise, measure_levels
 
-    data, band = load_features(file, label_column), RankBand(*edges)
-    levels = measure_levels(data.features, data.labels, fraction=fraction, band=band, n_classes=n_classes)
+    data, band = open_features(file, label_column), RankBand(*edges)
+    levels = measure_levels(
+        data.take(np.arange(data.shape[0])), data.labels, fraction=fraction, band=band, n_classes=n_classes
+    )
     console.print(tables.levels_table(levels))
     if levels.t is not None:
         console.print(f"Welch's t of gamma against beta: {levels.t:.4g} (p = {levels.p:.3g})", highlight=False)

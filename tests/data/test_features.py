@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairsift.data import DataError, load_features
+from pairsift.data import DataError, open_features
 
 FEATURES = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -21,38 +21,58 @@ def lists(kind=None):
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float32()), pa.large_list(pa.float32())])
 def test_list_columns(tmp_path, kind):
     file = write(tmp_path / "f.parquet", row=range(6), features=lists(kind), label=LABELS, path=list("abcdef"))
-    found = load_features(file)
-    np.testing.assert_array_equal(found.features, FEATURES)
+    found = open_features(file)
+    np.testing.assert_array_equal(found.take(np.arange(6)), FEATURES)
     assert found.labels.tolist() == LABELS.tolist()
     assert found.paths == list("abcdef")
-    assert load_features(file, "none").labels is None
+    assert open_features(file, "none").labels is None
 
 
 def test_a_column_per_dimension_and_labels_by_name(tmp_path):
     columns = {f"d{i}": FEATURES[:, i] for i in range(3)}
     file = write(tmp_path / "f.parquet", row=range(6), **columns, kind=["x", "y", "z"] * 2)
-    found = load_features(file, "kind")
-    np.testing.assert_array_equal(found.features, FEATURES)
+    found = open_features(file, "kind")
+    np.testing.assert_array_equal(found.take(np.arange(6)), FEATURES)
     assert found.labels.tolist() == LABELS.tolist()
     assert found.class_names == ["x", "y", "z"]
-    assert load_features(file).labels is None
+    assert open_features(file).labels is None
 
 
 def test_numpy_files(tmp_path):
     np.save(tmp_path / "f.npy", FEATURES)
     np.savez(tmp_path / "f.npz", features=FEATURES, labels=LABELS)
-    bare = load_features(tmp_path / "f.npy")
-    assert isinstance(bare.features, np.memmap)
+    bare = open_features(tmp_path / "f.npy")
+    assert bare.shape == (6, 3)
+    np.testing.assert_array_equal(bare.take(np.array([1, 4])), FEATURES[[1, 4]])
     assert bare.labels is None
-    both = load_features(tmp_path / "f.npz")
-    np.testing.assert_array_equal(both.features, FEATURES)
+    both = open_features(tmp_path / "f.npz")
+    np.testing.assert_array_equal(both.take(np.arange(6)), FEATURES)
     assert both.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("group", [1, 2, 5])
+def test_shards_are_read_in_blocks_of_any_size(tmp_path, group):
+    """Two shards, row groups of odd sizes, one row group empty of what is asked for."""
+    for name, rows in (("b", slice(4, 6)), ("a", slice(0, 4))):
+        columns = {"features": lists()[rows.start : rows.stop], "label": LABELS[rows]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet", row_group_size=group)
+    source = open_features(tmp_path)
+    assert source.shape == (6, 3)
+    assert source.labels.tolist() == LABELS.tolist()
+    for rows in (1, 3, 100):
+        starts, parts = zip(*source.blocks(rows), strict=True)
+        np.testing.assert_array_equal(np.concatenate(parts), FEATURES)
+        assert list(starts) == np.cumsum([0, *map(len, parts)])[:-1].tolist()
+        assert max(map(len, parts)) <= rows
+    np.testing.assert_array_equal(source.take(np.array([0, 3, 5])), FEATURES[[0, 3, 5]])
+    assert source.take(np.array([], np.int64)).shape == (0, 3)
 
 
 def test_bad_files_are_refused(tmp_path):
     def refused(path, message, **options):
         with pytest.raises(DataError, match=message):
-            load_features(path, **options)
+            source = open_features(path, **options)
+            source.take(np.arange(source.shape[0]))  # what is wrong with single rows is found when they are read
 
     good = write(tmp_path / "f.parquet", features=lists(), label=LABELS)
     refused(tmp_path / "none.parquet", "no features at")
@@ -76,5 +96,12 @@ def test_bad_files_are_refused(tmp_path):
     refused(tmp_path / "other.npz", "it holds: weights")
     np.savez(tmp_path / "short.npz", features=FEATURES, labels=LABELS[:2])
     refused(tmp_path / "short.npz", "6 features but 2 labels")
+    (tmp_path / "shards").mkdir()
+    refused(tmp_path / "shards", "holds no parquet files")
+    write(tmp_path / "shards" / "a.parquet", features=lists())
+    write(tmp_path / "shards" / "b.parquet", features=lists(), label=LABELS)
+    refused(tmp_path / "shards", "other columns or types")
+    refused(np.ones((2, 2), int), "floating point, got int64")
+    refused(write(tmp_path / "h.parquet", features=lists()[:0]), "holds no rows")
     (tmp_path / "f.csv").write_text("1,2")
     refused(tmp_path / "f.csv", "not a kind of feature file")

@@ -1,11 +1,10 @@
-"""Feature sets: embeddings of any encoder, with labels and paths where the file knows them."""
+"""Feature sets: embeddings of any encoder, read block by block, with labels and paths where the files know them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,129 +15,222 @@ from pairsift.data.sources import DataError, class_numbers, missing_column
 
 FEATURE_NAMES = ("features", "embedding", "embeddings", "x")
 _LABEL_NAMES = ("label", "labels", "y")
+# Columns that are about a row and never a dimension of it.
+_OTHER_NAMES = ("row", "path", "mixed", "image", "text")
+
+FloatArray = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class FeatureSet:
-    """Embeddings with what is known about each.
+class FeatureSource(Protocol):
+    """N embeddings of D dimensions; nothing but their count and type is read until asked.
 
-    Attributes:
-        features: (N, D), float32 or float64; a memory map where the file allows it.
-        labels: (N,) int64 class numbers, or None.
-        class_names: names of the classes, or None.
-        paths: path of each example where known, or None.
+    `labels` is (N,) int64 or None, `class_names` their names, `paths` where the examples come from.
     """
 
-    features: NDArray[Any]
-    labels: NDArray[np.int64] | None = None
-    class_names: Sequence[str] | None = None
-    paths: Sequence[str] | None = None
+    name: str
+    shape: tuple[int, int]
+    labels: NDArray[np.int64] | None
+    class_names: Sequence[str] | None
+    paths: Sequence[str] | None
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
+        """First row and features of one block of at most `rows` after the other, in order."""
+
+    def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        """Features of some rows, given in ascending order: (len(rows), D)."""
 
 
-def load_features(path: Path, label_column: str | None = None) -> FeatureSet:
-    """Read embeddings from parquet, ``.npy`` (memory-mapped) or ``.npz``.
+def open_features(source: Any, label_column: str | None = None) -> FeatureSource:
+    """Open embeddings: an (N, D) array, ``.npy`` (memory-mapped), ``.npz``, parquet, or a folder of parquet shards.
 
-    Parquet holds them as a list column called features, embedding, embeddings or x, or as one numeric column per
-    dimension (every column that is not a row number, label or path).
+    Parquet holds them as a list column called features, embedding, embeddings or x, or as one floating-point column
+    per dimension; it is read by row groups.
 
     Args:
-        path: the file.
+        source: array or path.
         label_column: column or array that holds the classes; None takes the usual one where there is one; "none"
             ignores labels.
 
     Raises:
         DataError: nothing there, not readable, no features in it, or labels that are missing or of the wrong type.
     """
-    if not path.is_file():
-        raise DataError(f"no features at {path}: give a .parquet, .npy or .npz file, as `pairsift embed` writes")
-    if path.suffix == ".parquet":
-        return _read_parquet(path, label_column)
+    if isinstance(source, np.ndarray):
+        return ArrayFeatures(source, "features")
+    path = Path(source)
+    shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if path.is_dir() and not shards:
+        raise DataError(f"the folder {path} holds no parquet files")
+    if not path.exists():
+        raise DataError(f"no features at {path}: give parquet, .npy or .npz, as `pairsift embed` writes")
+    if shards[0].suffix == ".parquet":
+        return ParquetFeatures(shards, str(path), label_column)
     if path.suffix not in (".npy", ".npz"):
-        raise DataError(f"{path} is not a kind of feature file known here: use .parquet, .npy or .npz")
+        raise DataError(f"{path} is not a kind of feature file known here: use .parquet, .npy, .npz or a folder")
+    return _open_numpy(path, label_column)
+
+
+class ArrayFeatures:
+    """Features of an array or a memory map.
+
+    Raises:
+        DataError: another shape than (N, D), no rows, not floating point, or labels of another length.
+    """
+
+    def __init__(self, features: NDArray[Any], name: str, labels: NDArray[Any] | None = None) -> None:
+        if features.ndim != 2 or 0 in features.shape:
+            raise DataError(f"{name}: features must be a non-empty (N, D) matrix, got shape {features.shape}")
+        if features.dtype.kind != "f":
+            raise DataError(f"{name}: features must be floating point, got {features.dtype}")
+        if labels is not None and len(labels) != len(features):
+            raise DataError(f"{name}: {len(features)} features but {len(labels)} labels")
+        self._features, self.name = features, name
+        self.shape: tuple[int, int] = (features.shape[0], features.shape[1])
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names: Sequence[str] | None = None
+        if labels is not None:
+            self.labels, self.class_names = class_numbers(np.asarray(labels), name)
+        self.paths: Sequence[str] | None = None
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
+        for start in range(0, self.shape[0], rows):
+            yield start, np.asarray(self._features[start : start + rows], dtype=np.float32)
+
+    def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        return np.asarray(self._features[rows], dtype=np.float32)
+
+
+class ParquetFeatures:
+    """Features of parquet files with the same columns, in the order of their names.
+
+    Raises:
+        DataError: not readable, different columns, no features, rows without them or of different lengths, bad labels.
+    """
+
+    def __init__(self, files: Sequence[Path], name: str, label_column: str | None = None) -> None:
+        self.name = name
+        try:
+            self._files = [pq.ParquetFile(file) for file in files]
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{name} cannot be read as parquet: {error}") from error
+        schema = self._files[0].schema_arrow
+        for file, reader in zip(files, self._files, strict=True):
+            if not reader.schema_arrow.equals(schema):
+                raise DataError(f"{file} has other columns or types than {files[0]}")
+        self._label = _label_name(name, schema.names, label_column)
+        self._columns = _feature_columns(schema, self._label, name)
+        self._listed = _is_list(schema.field(self._columns[0]).type)
+        self.groups = [(f, g) for f, reader in enumerate(self._files) for g in range(reader.num_row_groups)]
+        counts = [self._files[f].metadata.row_group(g).num_rows for f, g in self.groups]
+        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        if self.starts[-1] == 0:
+            raise DataError(f"{name} holds no rows")
+        first = next(i for i, count in enumerate(counts) if count)
+        self.shape: tuple[int, int] = (int(self.starts[-1]), self._read_group(first, 1).shape[1])
+        extra = self._read_extra(schema.names)
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names: Sequence[str] | None = None
+        if self._label is not None:
+            column = extra.column(self._label)
+            if column.null_count:
+                raise DataError(f"{name}: column {self._label!r} has {column.null_count} missing labels")
+            self.labels, self.class_names = class_numbers(column.to_numpy(), f"{name}, column {self._label!r}")
+        self.paths: Sequence[str] | None = extra.column("path").to_pylist() if "path" in extra.column_names else None
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
+        for group, start in enumerate(self.starts[:-1].tolist()):
+            features = self._read_group(group)
+            for offset in range(0, len(features), rows):
+                yield start + offset, features[offset : offset + rows]
+
+    def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        out = np.empty((len(rows), self.shape[1]), np.float32)
+        bounds = np.searchsorted(rows, self.starts)
+        for group, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+            if high > low:
+                out[low:high] = self._read_group(group)[rows[low:high] - self.starts[group]]
+        return out
+
+    def _read_group(self, group: int, most: int | None = None) -> FloatArray:
+        file, number = self.groups[group]
+        try:
+            if most is None:
+                table = self._files[file].read_row_group(number, columns=self._columns)
+            else:
+                batches = self._files[file].iter_batches(most, row_groups=[number], columns=self._columns)
+                table = pa.Table.from_batches([next(batches)])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+        if not self._listed:
+            if any(column.null_count for column in table.columns):
+                raise DataError(f"{self.name}: rows from {self.starts[group]:,} on have missing features")
+            return np.stack([column.to_numpy().astype(np.float32) for column in table.columns], axis=1)
+        features = _from_lists(table.column(0).combine_chunks(), self.name)
+        if hasattr(self, "shape") and features.shape[1] != self.shape[1]:
+            raise DataError(
+                f"{self.name}: rows have {self.shape[1]} and {features.shape[1]} dimensions; they must agree"
+            )
+        return features
+
+    def _read_extra(self, names: Sequence[str]) -> pa.Table:
+        wanted = [name for name in (self._label, "path") if name in names]
+        return pa.concat_tables([reader.read(columns=wanted) for reader in self._files])
+
+
+def _open_numpy(path: Path, label_column: str | None) -> ArrayFeatures:
+    name = str(path)
     try:
         if path.suffix == ".npy":
             if label_column not in (None, "none"):
-                raise DataError(f"{path} is a bare array without labels: put features and labels into one .npz")
-            return FeatureSet(_checked(np.load(path, mmap_mode="r"), path))
+                raise DataError(f"{name} is a bare array without labels: put features and labels into one .npz")
+            return ArrayFeatures(np.load(path, mmap_mode="r"), name)
         with np.load(path) as arrays:
-            names = list(arrays)
-            key = next((name for name in FEATURE_NAMES if name in names), None)
+            keys = list(arrays)
+            key = next((each for each in FEATURE_NAMES if each in keys), None)
             if key is None:
-                raise DataError(
-                    f"{path} has no array called {' or '.join(FEATURE_NAMES)}; it holds: {', '.join(names)}"
-                )
-            wanted = _label_name(path, names, label_column)
-            labels, class_names = (None, None) if wanted is None else class_numbers(arrays[wanted], str(path))
-            return FeatureSet(_with_labels(_checked(arrays[key], path), labels, path), labels, class_names)
+                raise DataError(f"{name} has no array called {' or '.join(FEATURE_NAMES)}; it holds: {', '.join(keys)}")
+            wanted = _label_name(name, keys, label_column)
+            return ArrayFeatures(arrays[key], name, None if wanted is None else arrays[wanted])
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
-        raise DataError(f"{path} cannot be read as a numpy file: {error}") from error
+        raise DataError(f"{name} cannot be read as a numpy file: {error}") from error
 
 
-def _read_parquet(path: Path, label_column: str | None) -> FeatureSet:
-    try:
-        schema = pq.read_schema(path)
-        wanted = _label_name(path, schema.names, label_column)
-        known = {*_LABEL_NAMES, "row", "path", "mixed", wanted}
-        listed = next(
-            (name for name in FEATURE_NAMES if name in schema.names and _is_list(schema.field(name).type)), None
-        )
-        columns = [listed] if listed else [
-            field.name for field in schema if field.name not in known and pa.types.is_floating(field.type)
-        ]  # fmt: skip
-        if not columns:
-            raise DataError(f"{path} has no feature columns; its columns: {', '.join(schema.names)}")
-        extra = [name for name in (wanted, "path") if name in schema.names]
-        table = pq.read_table(path, columns=[*columns, *extra])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from error
+def _feature_columns(schema: pa.Schema, label: str | None, name: str) -> list[str]:
+    listed = [each for each in FEATURE_NAMES if each in schema.names and _is_list(schema.field(each).type)]
     if listed:
-        features = _from_lists(table.column(listed).combine_chunks(), path)
-    else:
-        features = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-    labels, class_names = None, None
-    if wanted is not None:
-        if table.column(wanted).null_count:
-            raise DataError(f"{path}: column {wanted!r} has {table.column(wanted).null_count} missing labels")
-        labels, class_names = class_numbers(table.column(wanted).to_numpy(), f"{path}, column {wanted!r}")
-    paths = table.column("path").to_pylist() if "path" in table.column_names else None
-    return FeatureSet(_checked(features, path), labels, class_names, paths)
+        return listed[:1]
+    other = {label, *_LABEL_NAMES, *_OTHER_NAMES}
+    columns = [field.name for field in schema if field.name not in other and pa.types.is_floating(field.type)]
+    if not columns:
+        raise DataError(f"{name} has no feature columns; its columns: {', '.join(schema.names)}")
+    return columns
 
 
-def _from_lists(column: Any, path: Path) -> NDArray[Any]:
-    lengths = np.diff(column.offsets.to_numpy()) if not pa.types.is_fixed_size_list(column.type) else None
+def _from_lists(column: Any, name: str) -> FloatArray:
     if column.null_count:
-        raise DataError(f"{path}: {column.null_count} rows have no features")
-    if lengths is not None and len(np.unique(lengths)) > 1:
-        raise DataError(f"{path}: rows have {lengths.min()} to {lengths.max()} dimensions; they must agree")
-    flat: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
+        raise DataError(f"{name}: {column.null_count} rows have no features")
+    if not pa.types.is_fixed_size_list(column.type):
+        lengths = np.diff(column.offsets.to_numpy())
+        if len(np.unique(lengths)) > 1:
+            raise DataError(f"{name}: rows have {lengths.min()} to {lengths.max()} dimensions; they must agree")
+    if not pa.types.is_floating(column.type.value_type):
+        raise DataError(f"{name}: features must be floating point, got {column.type.value_type}")
+    flat: FloatArray = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if not flat.size:
+        raise DataError(f"{name}: its rows have no dimensions")
+    return flat.reshape(len(column), -1)
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _label_name(path: Path, names: Sequence[str], label_column: str | None) -> str | None:
+def _label_name(name: str, names: Sequence[str], label_column: str | None) -> str | None:
     if label_column == "none":
         return None
     if label_column is None:
-        return next((name for name in _LABEL_NAMES if name in names), None)
+        return next((each for each in _LABEL_NAMES if each in names), None)
     if label_column not in names:
-        raise missing_column(str(path), label_column, names)
+        raise missing_column(name, label_column, names)
     return label_column
-
-
-def _with_labels(features: NDArray[Any], labels: NDArray[np.int64] | None, path: Path) -> NDArray[Any]:
-    if labels is not None and len(labels) != len(features):
-        raise DataError(f"{path}: {len(features)} features but {len(labels)} labels")
-    return features
-
-
-def _checked(features: NDArray[Any], path: Path) -> NDArray[Any]:
-    if features.ndim != 2 or 0 in features.shape:
-        raise DataError(f"{path}: features must be a non-empty (N, D) matrix, got shape {features.shape}")
-    if features.dtype.kind != "f":
-        raise DataError(f"{path}: features must be floating point, got {features.dtype}")
-    return features
