@@ -68,11 +68,16 @@ def test_shards_are_read_in_blocks_of_any_size(tmp_path, group):
     assert source.take(np.array([], np.int64)).shape == (0, 3)
 
 
+def read(path, **options):
+    """All rows: what is wrong with single ones is found when they are read."""
+    source = open_features(path, **options)
+    return source.take(np.arange(source.shape[0]))
+
+
 def test_bad_files_are_refused(tmp_path):
     def refused(path, message, **options):
         with pytest.raises(DataError, match=message):
-            source = open_features(path, **options)
-            source.take(np.arange(source.shape[0]))  # what is wrong with single rows is found when they are read
+            read(path, **options)
 
     good = write(tmp_path / "f.parquet", features=lists(), label=LABELS)
     refused(tmp_path / "none.parquet", "no features at")

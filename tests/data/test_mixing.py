@@ -68,3 +68,16 @@ def test_what_cannot_be_mixed_is_refused(images, labels, fraction, message):
 def test_one_image_cannot_be_mixed(images):
     with pytest.raises(DataError, match="at least 2 images, got 1"):
         mix(images[:1], fraction=1.0)
+
+
+def test_composites_are_halves_side_by_side():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 6, 8), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    composite = mix(pixels, labels, fraction=0.5, seed=3, kind="composite")
+    mean = mix(pixels, labels, fraction=0.5, seed=3)
+    np.testing.assert_array_equal(composite.partner, mean.partner)
+    assert (labels[composite.partner[composite.mixed]] != labels[composite.mixed]).all()
+    np.testing.assert_array_equal(composite.images[..., :4], pixels[..., :4])
+    np.testing.assert_array_equal(composite.images[..., 4:], pixels[composite.partner][..., 4:])
+    with pytest.raises(DataError, match="'spatial'"):
+        mix(pixels, labels, kind="spatial")

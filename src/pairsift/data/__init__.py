@@ -2,7 +2,7 @@
 
 from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
 from pairsift.data.images import ImageSet, load_images, subset
-from pairsift.data.mixing import Mixture, mix, mix_set
+from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
 from pairsift.data.sources import ArraySource, DataError, Source, open_source
 from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
 
@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "FeatureSource",
     "ImageSet",
+    "MixKind",
     "Mixture",
     "SimCLRViews",
     "Source",

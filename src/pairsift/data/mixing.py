@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
 from pairsift.data.sources import DataError
+
+MixKind = Literal["pixel", "composite"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Mixture:
     Attributes:
         images: (N, C, H, W) uint8, mixed ones replaced; the same kind (array or lazy) as went in.
         mixed: (N,) bool, which images were replaced.
-        partner: (N,) int64, the image each mixed one was averaged with; its own position where not mixed.
+        partner: (N,) int64, the image each mixed one was mixed with; its own position where not mixed.
     """
 
     images: ImageArray
@@ -28,9 +30,14 @@ class Mixture:
 
 
 def mix(
-    images: ImageArray, labels: NDArray[np.int64] | None = None, *, fraction: float = 0.2, seed: int = 0
+    images: ImageArray,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    fraction: float = 0.2,
+    seed: int = 0,
+    kind: MixKind = "pixel",
 ) -> Mixture:
-    """Replace a fraction of the images by the 50/50 pixel mean with an image of another class.
+    """Replace a fraction of the images by a mixture with an image of another class.
 
     A mixed image keeps its label. Partners are drawn from the original images, uniformly over those of other classes,
     or over all other images when there are no labels.
@@ -39,16 +46,19 @@ def mix(
         images: (N, C, H, W) uint8 array, or lazy images.
         labels: (N,) class numbers, or None.
         fraction: share of images to replace, in [0, 1]; round(fraction * N) images are.
-        seed: seed of the draw.
+        seed: seed of the draw; both kinds draw the same images and partners.
+        kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half beside the partner's right half.
 
     Raises:
-        DataError: fraction out of range, labels of another length, fewer than two images or only one class.
+        DataError: fraction out of range, an unknown kind, labels of another length, fewer than two images, one class.
     """
     n = len(images)
     if not 0 <= fraction <= 1:
         raise DataError(f"the mixed fraction must lie in [0, 1], got {fraction}")
     if labels is not None and len(labels) != n:
         raise DataError(f"{n} images but {len(labels)} labels")
+    if kind not in get_args(MixKind):
+        raise DataError(f"kind must be 'pixel' or 'composite', got {kind!r}")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(n, size=round(fraction * n), replace=False))
     partner = np.arange(n, dtype=np.int64)
@@ -57,15 +67,15 @@ def mix(
     mixed = np.zeros(n, bool)
     mixed[chosen] = True
     if not isinstance(images, np.ndarray):
-        return Mixture(_LazyMixture(images, mixed, partner), mixed, partner)
+        return Mixture(_LazyMixture(images, mixed, partner, kind), mixed, partner)
     out = images.copy()
-    out[chosen] = _mean(images[chosen], images[partner[chosen]])
+    out[chosen] = _mixed(images[chosen], images[partner[chosen]], kind)
     return Mixture(out, mixed, partner)
 
 
-def mix_set(images: ImageSet, fraction: float, seed: int) -> ImageSet:
+def mix_set(images: ImageSet, fraction: float, seed: int, kind: MixKind = "pixel") -> ImageSet:
     """`mix` applied to an image set; `.mixed` says which images were replaced."""
-    mixture = mix(images.images, images.labels, fraction=fraction, seed=seed)
+    mixture = mix(images.images, images.labels, fraction=fraction, seed=seed, kind=kind)
     return replace(images, images=mixture.images, mixed=mixture.mixed)
 
 
@@ -89,8 +99,8 @@ def _draw_partners(
 
 
 class _LazyMixture:
-    def __init__(self, images: ImageArray, mixed: NDArray[np.bool_], partner: NDArray[np.int64]) -> None:
-        self._images, self._mixed, self._partner = images, mixed, partner
+    def __init__(self, images: ImageArray, mixed: NDArray[np.bool_], partner: NDArray[np.int64], kind: MixKind) -> None:
+        self._images, self._mixed, self._partner, self._kind = images, mixed, partner, kind
         self.shape = images.shape
 
     def __len__(self) -> int:
@@ -101,9 +111,14 @@ class _LazyMixture:
         out = self._images[positions]
         which = self._mixed[positions]
         if which.any():
-            out[which] = _mean(out[which], self._images[self._partner[positions[which]]])
+            out[which] = _mixed(out[which], self._images[self._partner[positions[which]]], self._kind)
         return out
 
 
-def _mean(a: UInt8Array, b: UInt8Array) -> UInt8Array:
-    return ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
+def _mixed(a: UInt8Array, b: UInt8Array, kind: MixKind) -> UInt8Array:
+    if kind == "pixel":
+        mean: UInt8Array = ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
+        return mean
+    out = a.copy()
+    out[..., a.shape[-1] // 2 :] = b[..., a.shape[-1] // 2 :]
+    return out

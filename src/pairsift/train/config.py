@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pairsift.data import SimCLRViews
+from pairsift.data import MixKind, SimCLRViews
 from pairsift.losses import NTXentLoss
 from pairsift.pairs import RankBand
 from pairsift.treatments import Removal, Treatment
@@ -38,7 +38,10 @@ class TrainConfig(BaseModel):
     memory: float = _field(
         4.0, "Data", "GB that decoded images may take; above it they are decoded batch by batch", ge=0
     )
-    mix: float = _field(0.0, "Data", "share of images averaged with one of another class", ge=0, le=1)
+    mix: float = _field(0.0, "Data", "share of images mixed with one of another class", ge=0, le=1)
+    mix_kind: MixKind = _field(
+        "pixel", "Data", "pixel: the mean of both; composite: half of one beside half of the other"
+    )
 
     crop_min: float = _field(0.2, "Views", "smallest share of the area that a random crop keeps", gt=0, le=1)
     flip: float = _field(0.5, "Views", "probability of a horizontal flip", ge=0, le=1)

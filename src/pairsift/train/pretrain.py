@@ -145,7 +145,7 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
         )
     if config.batch_size > len(images):
         raise DataError(f"batch_size={config.batch_size} is larger than the data ({len(images):,} images): lower it")
-    return mix_set(images, config.mix, config.seed) if config.mix else images
+    return mix_set(images, config.mix, config.seed, config.mix_kind) if config.mix else images
 
 
 class _Rewind(lightning.Callback):
