@@ -119,6 +119,6 @@ def _mixed(a: UInt8Array, b: UInt8Array, kind: MixKind) -> UInt8Array:
     if kind == "pixel":
         mean: UInt8Array = ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8)
         return mean
-    out = a.copy()
+    out: UInt8Array = a.copy()
     out[..., a.shape[-1] // 2 :] = b[..., a.shape[-1] // 2 :]
     return out
