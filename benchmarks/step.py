@@ -1,6 +1,6 @@
 """A whole ResNet-18 training step (views excluded): combined treatment against untreated.
 
-    python benchmarks/step.py [--batch 128] [--threads 2] [--output benchmarks/results/step.jsonl]
+    python benchmarks/step.py [--batch 256] [--threads 1] [--output benchmarks/results/step.jsonl]
 
 One JSON line: median milliseconds of interleaved steps (forward, loss, backward, SGD) under bf16 autocast.
 """
@@ -42,9 +42,9 @@ def training_step(name: str, n_features: int, loss: ps.losses.NTXentLoss, batch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=128, help="images; twice as many views")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=256, help="images; twice as many views")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -16,7 +16,8 @@ def encode(pixels, kind="PNG"):
 
 
 def write_parquet(path, encoded, **columns):
-    image = pa.array([{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(encoded)])
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    image = pa.array([{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(encoded)], kind)
     pq.write_table(pa.table({"image": image} | {name: pa.array(values) for name, values in columns.items()}), path)
     return str(path)
 

@@ -1,0 +1,277 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import encode, write_parquet
+from rich.console import Console
+from safetensors.torch import load_file
+
+from pairsift import cli
+from pairsift.train import TrainConfig
+
+# Half a second of training: 160 digits of 8 x 8 pixels, five steps an epoch.
+QUICK = [
+    "--per-class",
+    "16",
+    "--image-size",
+    "8",
+    "--batch-size",
+    "32",
+    "--epochs",
+    "2",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command as the user would; returns exit code, what it printed, and what it said on stderr."""
+
+    def command(*arguments, debug=False):
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(cli, "console", Console(file=out, width=120))
+        monkeypatch.setattr(cli, "notes", Console(file=err, width=120, highlight=False))
+        monkeypatch.setattr(sys, "stderr", err)
+        code = cli._guarded([str(argument) for argument in arguments], debug)
+        return code, out.getvalue(), err.getvalue()
+
+    return command
+
+
+@pytest.fixture
+def fails(run):
+    """A command that fails in a line or two, without a traceback; returns the words."""
+
+    def command(*arguments, code=1):
+        found, out, err = run(*arguments)
+        assert (found, out) == (code, "")
+        *before, last = err.strip().splitlines()
+        assert len(before) <= 3
+        assert "Traceback" not in err
+        if code == 1:
+            assert last.startswith("error: ")
+        return last
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run on digits, by the command line."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    assert cli._guarded(["train", "digits:train", *QUICK, "--treatment", "combined", "-o", str(path)], False) == 0
+    return path
+
+
+def test_train_embed_probe(trained, run, tmp_path):
+    code, out, _ = run("embed", trained, "digits:test", "-o", tmp_path / "features.parquet")
+    assert code == 0
+    assert "500 x 128 features" in out
+    table = pq.read_table(tmp_path / "features.parquet")
+    assert table.column_names == ["row", "features", "label"]
+    assert table.schema.field("features").type == pa.list_(pa.float32(), 128)
+    assert table["row"].to_pylist() == list(range(500))
+    code, out, err = run("probe", trained, "digits:train", "digits:test")
+    assert code == 0
+    assert "1,297 images" in err
+    result = json.loads((trained / "probe-lbfgs.json").read_text())
+    assert set(result["accuracy"]) == {"linear probe", "20-NN", "200-NN"}
+    assert 0.3 < result["accuracy"]["linear probe"] <= 1
+    assert f"{100 * result['accuracy']['20-NN']:.2f}" in out
+    code, out, _ = run(
+        "probe", trained, "digits:train", "digits:test", "--protocol", "sgd", "--epochs", "1", "--per-class", "20"
+    )
+    assert code == 0
+    assert 0 <= json.loads((trained / "probe-sgd.json").read_text())["accuracy"]["linear probe (SGD)"] <= 1
+
+
+def test_flags_win_over_the_configuration_file(run, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "data: digits:train\nper_class: 8\nbatch_size: 32\nepochs: 3\nthreads: 1\nlr: 0.1\n"
+    )
+    code, _, _ = run(
+        "train", "--config", tmp_path / "config.yaml", "--epochs", "1", "-o", tmp_path / "run", "--no-progress"
+    )
+    assert code == 0
+    config = TrainConfig.load(tmp_path / "run" / "config.yaml")
+    assert (config.epochs, config.lr, config.per_class) == (1, 0.1, 8)
+
+
+def test_every_flag_is_a_field_and_every_field_a_flag():
+    parameters = set(cli._train.__signature__.parameters) - {"config"}
+    assert parameters == set(TrainConfig.model_fields)
+
+
+@pytest.mark.parametrize("command", ["train", "embed", "probe", "demo", "theory"])
+def test_help_names_every_option(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli._guarded([command, "--help"], False) == 0
+    text = capsys.readouterr().out
+    expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
+    for option in expected.get(
+        command,
+        {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["--laboratory"]}.get(command),
+    ):
+        assert option in text
+
+
+@pytest.fixture
+def data(tmp_path, pixels):
+    """Small data sets that each have something wrong."""
+    encoded = [encode(image) for image in pixels]
+    broken = [*encoded[:5], encoded[5][:20], *encoded[6:]]
+    labels = [i % 3 for i in range(12)]
+    files = {
+        "good": (encoded, {"label": labels}),
+        "empty": ([], {"label": pa.array([], pa.int64())}),
+        "one": (encoded, {"label": [1] * 12}),
+        "floats": (encoded, {"label": [0.5] * 12}),
+        "broken": (broken, {"label": labels}),
+    }
+    return {
+        name: write_parquet(tmp_path / f"{name}.parquet", images, **extra) for name, (images, extra) in files.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("none", [], "no data at 'none'"),
+        ("empty", [], "empty.parquet holds no images"),
+        ("one", [], "all 12 images have one label"),
+        ("floats", [], "labels must be whole numbers or names of classes, got float64"),
+        ("broken", [], "row 5 cannot be decoded"),
+        ("good", ["--label-column", "kind"], "has no column 'kind'; its columns: image, label"),
+        ("good", ["--batch-size", "13"], "batch_size=13 is larger than the data (12 images)"),
+        ("good", ["--pos-low", "0.1"], "posLow must exceed posHigh, got high=0.15, low=0.1"),
+        ("good", ["--accumulate-grad-batches", "2"], "does not enlarge the batch"),
+        ("good", ["--encoder", "resnet9000"], "unknown encoder 'resnet9000'"),
+    ],
+)
+def test_bad_training_is_a_line(fails, data, tmp_path, name, flags, message):
+    source = data.get(name, name)
+    assert message in fails("train", source, "--batch-size", "4", "-o", tmp_path / "run", "--device", "cpu", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupt_images_can_be_left_out(run, data, tmp_path):
+    code, _, err = run(
+        "train", data["broken"], "--skip-corrupt", "--batch-size", "4", "--epochs", "1", "-o", tmp_path / "run"
+    )
+    assert code == 0
+    assert "left out 1 images that cannot be decoded, the first at row 5" in err
+
+
+def test_bad_runs_and_places_are_a_line(fails, trained, tmp_path, data):
+    assert "exists: continue it with --resume" in fails("train", "digits", "-o", trained)
+    assert "is not a run directory" in fails("probe", tmp_path, "digits", "digits")
+    assert "the folder of" in fails("embed", trained, "digits", "-o", tmp_path / "no" / "f.parquet")
+    (tmp_path / "begun").mkdir()
+    TrainConfig(data="digits").save(tmp_path / "begun" / "config.yaml")
+    assert "has no encoder yet: finish the run" in fails(
+        "embed", tmp_path / "begun", "digits", "-o", tmp_path / "f.parquet"
+    )
+    assert "nothing to train on" in fails("train", "-o", tmp_path / "new")
+    (tmp_path / "typo.yaml").write_text("epoch: 3")
+    assert "did you mean 'epochs'" in fails("train", "--config", tmp_path / "typo.yaml")
+    assert "--epochs" in fails("train", "digits", "--epochz", "3", code=2)
+
+
+def test_labels_are_needed_for_probing(fails, trained):
+    assert "has no labels to score against" in fails(
+        "probe", trained, "digits:train", "digits:test", "--label-column", "none"
+    )
+
+
+def test_debug_shows_where_an_error_comes_from(run, capsys):
+    code, _, err = run("train", "no-such-file", debug=True)
+    assert code == 1
+    assert "Traceback" in err
+    assert "no data at 'no-such-file'" in err
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
+    flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "40", "--device", "cpu", "--threads", "1"]
+    command = [sys.executable, "-m", "pairsift.cli", *flags, "-o", str(tmp_path / "cut")]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "stopped after" in rest
+    resume = re.search(r"continue with: pairsift (.*)", rest).group(1).split()
+    assert run(*resume)[0] == 0
+    assert run(*flags, "-o", tmp_path / "whole")[0] == 0
+    cut, whole = (load_file(tmp_path / name / "encoder.safetensors") for name in ("cut", "whole"))
+    assert all((cut[name] == whole[name]).all() for name in whole)
+
+
+GRAPH = ["--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "--n", "40", "--r", "3", "--n-d", "8"]
+
+
+def test_theory_of_a_graph(run, fails, tmp_path):
+    code, out, _ = run("theory", *GRAPH, "--plot", tmp_path / "page.html")
+    assert code == 0
+    row = next(line for line in out.splitlines() if "Thm 3.4" in line)
+    assert row.split()[3:] == ["0.029491", "0.11675", "0.60608", "0.62644", "violated"]
+    assert (tmp_path / "page.html").stat().st_size > 1e6
+    assert "the graph needs --gamma" in fails("theory", *GRAPH[:4])
+    assert "got k=0" in fails("theory", *GRAPH, "--k", "0")
+    assert "got k=160" in fails("theory", *GRAPH, "--k", "160")
+    assert "n_d=41" in fails("theory", *GRAPH[:-1], "41")
+    assert "the folder of" in fails("theory", *GRAPH, "--plot", tmp_path / "no" / "page.html")
+
+
+def test_theory_of_features(run, fails, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    features = rng.standard_normal((4, 8))[labels] + 0.5 * rng.standard_normal((200, 8))
+    np.savez(tmp_path / "f.npz", features=features, labels=labels)
+    code, out, _ = run("theory", "--features", tmp_path / "f.npz")
+    assert code == 0
+    for word in ("alpha: same class", "Welch's t", "temperature_scale = beta / gamma", "Thm 3.4"):
+        assert word in out or "no temperature" in out
+    code, out, _ = run(
+        "theory", "--features", tmp_path / "f.npz", "--label-column", "none", "--pos-high", "0.25", "--pos-low", "0.5"
+    )
+    assert code == 0
+    assert "alpha: ranked above the band" in out
+    assert "Thm 3.4" not in out
+    assert "no features at" in fails("theory", "--features", tmp_path / "none.npz")
+
+
+def test_theory_in_the_laboratory(run, tmp_path):
+    code, out, _ = run(
+        "theory",
+        "--laboratory",
+        "--draws",
+        "2",
+        "--n",
+        "20",
+        "--n-d",
+        "4",
+        "-o",
+        tmp_path / "lab.json",
+        "--plot",
+        tmp_path / "lab.html",
+    )
+    assert code == 0
+    assert "oracle temperature *" in out
+    content = json.loads((tmp_path / "lab.json").read_text())
+    assert (content["draws"], content["setting"]["n"]) == (2, 20)
+    assert (tmp_path / "lab.html").exists()

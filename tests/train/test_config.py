@@ -1,0 +1,107 @@
+import re
+
+import pytest
+
+from pairsift import RankBand, Treatment
+from pairsift.data import SimCLRViews
+from pairsift.train import TrainConfig
+from pairsift.train.config import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("epoch", "epochs"), ("batchsize", "batch_size"), ("pos_hi", "pos_high"), ("Temperature", "temperature")],
+)
+def test_unknown_fields_are_errors_with_the_nearest_known_name(name, near):
+    with pytest.raises(ConfigError, match=f"unknown field {name!r}: did you mean {near!r}"):
+        TrainConfig.build({name: 1})
+
+
+def test_a_field_like_no_other_lists_what_there_is():
+    with pytest.raises(ConfigError, match="known fields: data, label_column"):
+        TrainConfig.build({"zzz": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"accumulate_grad_batches": 4}, "got 4: gradient accumulation does not enlarge the batch"),
+        ({"pos_high": 0.3, "pos_low": 0.2}, "posLow must exceed posHigh, got high=0.3, low=0.2"),
+        ({"pos_high": 0.2, "pos_low": 0.2}, "high=0.2, low=0.2"),
+        ({"pos_low": 1.5}, "0 < high < low <= 1"),
+        ({"resume": True, "overwrite": True}, "exclude each other"),
+        ({"warmup_epochs": 30, "treatment": "margin"}, "warmup_epochs=30 leaves no epoch of 30"),
+        ({"precision": "fp8"}, "precision"),
+        ({"treatment": "magic"}, "treatment.*got 'magic'"),
+        ({"batch_size": 1}, "batch_size.*got 1"),
+        ({"epochs": 0}, "epochs.*got 0"),
+        ({"lr": "fast"}, "lr.*got 'fast'"),
+        ({"mix": 1.5}, "mix.*got 1.5"),
+        ({"temperature": 0}, "temperature.*got 0"),
+        ({"momentum": 1.0}, "momentum.*got 1.0"),
+    ],
+)
+def test_bad_values_are_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.build(values)
+
+
+def test_several_bad_values_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"epochs: .*; lr: "):
+        TrainConfig.build({"epochs": -1, "lr": -1})
+
+
+def test_yaml_round_trip(tmp_path):
+    config = TrainConfig(
+        data="x.parquet", treatment="combined", epochs=7, lr=0.125, run_dir=tmp_path / "run", resume=True
+    )
+    config.save(tmp_path / "config.yaml")
+    again = TrainConfig.load(tmp_path / "config.yaml")
+    assert again == config.model_copy(update={"resume": False})  # what to do about an old run is not a setting of it
+    assert TrainConfig.load(tmp_path / "config.yaml", epochs=9).epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[1, 2]", "must map field names to values, got list"), ("a: [", "cannot be read"), ("", "got NoneType"),
+     ("epoch: 3", "did you mean 'epochs'")],
+)  # fmt: skip
+def test_bad_yaml_is_refused(tmp_path, text, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        TrainConfig.load(file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml cannot be read"):
+        TrainConfig.load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none", None),
+        ("removal", Treatment(removal="exclude")),
+        ("margin", Treatment(margin=0.2)),
+        ("temperature", Treatment(temperature_scale=0.5)),
+        ("combined", Treatment(margin=0.2, temperature_scale=0.5)),
+    ],
+)
+def test_the_loss_is_the_named_one(name, expected):
+    config = TrainConfig(
+        treatment=name, margin=0.2, temperature_scale=0.5, removal="exclude", temperature=0.3, select="random", seed=4
+    )
+    loss = config.loss()
+    assert loss.treatment == expected
+    assert loss.band == RankBand(0.15, 0.22)
+    assert (loss.temperature, loss.selection, loss.seed) == (0.3, "random", 4)
+
+
+def test_views_carry_every_setting():
+    config = TrainConfig(
+        crop_min=0.3, flip=0.1, jitter=0.2, brightness=0.3, contrast=0.4, saturation=0.5, hue=0.2, grey=0.6
+    )
+    assert config.views() == SimCLRViews(
+        crop_scale=(0.3, 1.0), flip=0.1, jitter=0.2, brightness=0.3, contrast=0.4, saturation=0.5, hue=0.2, grey=0.6
+    )
