@@ -29,9 +29,10 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 # What is trained, most wanted first: set, kind, treatment, seeds.
 RUNS = [
-    ("cifar10", "pixel", "none", SEEDS), ("cifar10", "plain", "none", SEEDS), ("cifar10", "pixel", "combined", SEEDS),
-    ("cifar10", "composite", "none", SEEDS), ("imagenette", "pixel", "none", SEEDS[:1]),
-    ("tiny-imagenet", "pixel", "none", SEEDS[:1]), ("imagenette", "plain", "none", SEEDS[:1]),
+    ("cifar10", "pixel", "none", SEEDS), ("imagenette", "pixel", "none", SEEDS[:1]),
+    ("cifar10", "composite", "none", SEEDS[:1]), ("tiny-imagenet", "pixel", "none", SEEDS[:1]),
+    ("cifar10", "pixel", "combined", SEEDS), ("cifar10", "plain", "none", SEEDS),
+    ("cifar10", "composite", "none", SEEDS), ("imagenette", "plain", "none", SEEDS[:1]),
     ("tiny-imagenet", "plain", "none", SEEDS[:1]),
 ]  # fmt: skip
 

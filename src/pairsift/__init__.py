@@ -10,17 +10,21 @@ from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
-    from pairsift import evaluate, theory, train
+    from pairsift import curate, evaluate, theory, train
+    from pairsift.curate import Scan, scan
     from pairsift.train import TrainConfig, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
-    "RankBand", "TrainConfig", "Treatment", "data", "evaluate", "losses", "pair_shares", "pretrain", "random_pairs",
-    "select_pairs", "theory", "train",
+    "RankBand", "Scan", "TrainConfig", "Treatment", "curate", "data", "evaluate", "losses", "pair_shares", "pretrain",
+    "random_pairs", "scan", "select_pairs", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
-_LAZY = {"TrainConfig": "train", "pretrain": "train", "train": "", "evaluate": "", "theory": ""}
+_LAZY = {
+    "Scan": "curate", "TrainConfig": "train", "curate": "", "evaluate": "", "pretrain": "train", "scan": "curate",
+    "theory": "", "train": "",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

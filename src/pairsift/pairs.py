@@ -130,28 +130,38 @@ def _tiles(
         yield start, similarities, *band_edges(similarities, edge_high, edge_low)
 
 
-@torch.no_grad()
-def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
-    """Count, sum and sum of squares of the similarities above, in and below the band, over all rows.
+def band_parts(features: Tensor, band: RankBand) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Similarities above, in and below the band, a few anchors at a time; every pair comes once from each side.
 
     Args:
         features: (B, D), any float dtype.
         band: rank fractions.
 
-    Returns:
-        (3, 3): rows above, in and below the band; every pair counts once from each side. Zeros where the band is empty.
+    Yields:
+        Three flat float32 tensors; nothing where the band is empty.
 
     Raises:
         TypeError, ValueError: see `select_pairs`.
     """
+    with torch.no_grad():
+        anchors = _unit_rows(features, "features")
+        for start, similarities, high, low in _tiles(anchors, anchors, band, itself=True):
+            similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
+            within = (similarities < high) & (similarities >= low)
+            yield similarities[similarities >= high], similarities[within], similarities[similarities < low]
+
+
+def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
+    """Count, sum and sum of squares of the similarities above, in and below the band, over all rows.
+
+    Returns:
+        (3, 3): rows above, in and below the band; see `band_parts`. Zeros where the band is empty.
+    """
     sums = np.zeros((3, 3))
-    anchors = _unit_rows(features, "features")
-    for start, similarities, high, low in _tiles(anchors, anchors, band, itself=True):
-        similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
-        above, below = similarities >= high, similarities < low
-        for part, mask in zip(sums, (above, (similarities < high) & (similarities >= low), below), strict=True):
-            chosen = similarities[mask].double()
-            part += [len(chosen), float(chosen.sum()), float(chosen @ chosen)]
+    for parts in band_parts(features, band):
+        for row, part in zip(sums, parts, strict=True):
+            wide = part.double()
+            row += [len(wide), float(wide.sum()), float(wide @ wide)]
     return sums
 
 

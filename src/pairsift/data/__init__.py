@@ -1,7 +1,7 @@
 """Where examples come from: sources, image sets, mixing, views."""
 
 from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
-from pairsift.data.images import ImageSet, load_images, subset
+from pairsift.data.images import ImageSet, load_images, subset, without_rows
 from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
 from pairsift.data.sources import ArraySource, DataError, Source, open_source
 from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
@@ -25,4 +25,5 @@ __all__ = [
     "open_source",
     "subset",
     "to_float",
+    "without_rows",
 ]

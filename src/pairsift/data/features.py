@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,21 +23,28 @@ _OTHER_NAMES = ("row", "path", "mixed", "image", "text")
 
 FloatArray = NDArray[np.float32]
 
+# Rows decoded at once where single ones are wanted.
+_TAKE_ROWS = 8192
+
 
 class FeatureSource(Protocol):
     """N embeddings of D dimensions; nothing but their count and type is read until asked.
 
-    `labels` is (N,) int64 or None, `class_names` their names, `paths` where the examples come from.
+    `labels` is (N,) int64 or None, `class_names` their names, `paths` where the examples come from, `rows` (N,) their
+    row in the set they were computed from (counted from 0 where the file does not say), `mixed` (N,) bool which were
+    planted by `mix`, or None.
     """
 
     name: str
     shape: tuple[int, int]
+    rows: NDArray[np.int64]
+    mixed: NDArray[np.bool_] | None
     labels: NDArray[np.int64] | None
     class_names: Sequence[str] | None
     paths: Sequence[str] | None
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
-        """First row and features of one block of at most `rows` after the other, in order."""
+    def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """First row and features of one block of at most `rows` after the other, in order, from `start` to `stop`."""
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
         """Features of some rows, given in ascending order: (len(rows), D)."""
@@ -90,10 +100,13 @@ class ArrayFeatures:
         if labels is not None:
             self.labels, self.class_names = class_numbers(np.asarray(labels), name)
         self.paths: Sequence[str] | None = None
+        self.rows = np.arange(len(features), dtype=np.int64)
+        self.mixed: NDArray[np.bool_] | None = None
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
-        for start in range(0, self.shape[0], rows):
-            yield start, np.asarray(self._features[start : start + rows], dtype=np.float32)
+    def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        end = self.shape[0] if stop is None else stop
+        for first in range(start, end, rows):
+            yield first, np.asarray(self._features[first : min(first + rows, end)], dtype=np.float32)
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
         return np.asarray(self._features[rows], dtype=np.float32)
@@ -109,24 +122,25 @@ class ParquetFeatures:
     def __init__(self, files: Sequence[Path], name: str, label_column: str | None = None) -> None:
         self.name = name
         try:
-            self._files = [pq.ParquetFile(file) for file in files]
+            self._metadata = [pq.read_metadata(file) for file in files]
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{name} cannot be read as parquet: {error}") from error
-        schema = self._files[0].schema_arrow
-        for file, reader in zip(files, self._files, strict=True):
-            if not reader.schema_arrow.equals(schema):
+        self._files = list(files)
+        schema = self._metadata[0].schema.to_arrow_schema()
+        for file, metadata in zip(files, self._metadata, strict=True):
+            if not metadata.schema.to_arrow_schema().equals(schema):
                 raise DataError(f"{file} has other columns or types than {files[0]}")
         self._label = _label_name(name, schema.names, label_column)
         self._columns = _feature_columns(schema, self._label, name)
         self._listed = _is_list(schema.field(self._columns[0]).type)
-        self.groups = [(f, g) for f, reader in enumerate(self._files) for g in range(reader.num_row_groups)]
-        counts = [self._files[f].metadata.row_group(g).num_rows for f, g in self.groups]
+        self.groups = [(f, g) for f, metadata in enumerate(self._metadata) for g in range(metadata.num_row_groups)]
+        counts = [self._metadata[f].row_group(g).num_rows for f, g in self.groups]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         if self.starts[-1] == 0:
             raise DataError(f"{name} holds no rows")
         first = next(i for i, count in enumerate(counts) if count)
-        self.shape: tuple[int, int] = (int(self.starts[-1]), self._read_group(first, 1).shape[1])
-        extra = self._read_extra(schema.names)
+        self.shape: tuple[int, int] = (int(self.starts[-1]), next(self._read_group(first, 1)).shape[1])
+        extra = self._read_extra()
         self.labels: NDArray[np.int64] | None = None
         self.class_names: Sequence[str] | None = None
         if self._label is not None:
@@ -134,46 +148,78 @@ class ParquetFeatures:
             if column.null_count:
                 raise DataError(f"{name}: column {self._label!r} has {column.null_count} missing labels")
             self.labels, self.class_names = class_numbers(column.to_numpy(), f"{name}, column {self._label!r}")
-        self.paths: Sequence[str] | None = extra.column("path").to_pylist() if "path" in extra.column_names else None
+        known = extra.column_names
+        self.paths: Sequence[str] | None = extra.column("path").to_pylist() if "path" in known else None
+        self.rows = np.arange(self.shape[0], dtype=np.int64)
+        # Shards that each count their rows from 0 name no row: then positions do.
+        if "row" in known and pc.count_distinct(extra.column("row")).as_py() == self.shape[0]:
+            self.rows = extra.column("row").to_numpy().astype(np.int64)
+        self.mixed: NDArray[np.bool_] | None = extra.column("mixed").to_numpy() if "mixed" in known else None
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, FloatArray]]:
-        for group, start in enumerate(self.starts[:-1].tolist()):
-            features = self._read_group(group)
-            for offset in range(0, len(features), rows):
-                yield start + offset, features[offset : offset + rows]
+    def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        end = self.shape[0] if stop is None else stop
+        for group in range(len(self.groups)):
+            first = int(self.starts[group])
+            if first >= end or self.starts[group + 1] <= start:
+                continue
+            for features in self._read_group(group, rows):
+                low, high = max(start - first, 0), min(end - first, len(features))
+                if low < high:
+                    yield first + low, features[low:high]
+                first += len(features)
+                if first >= end:
+                    break
+
+    def bare(self) -> ParquetFeatures:
+        """The same features without what is known about the rows: small to send to another process."""
+        out = copy.copy(self)
+        out.labels = out.class_names = out.paths = out.mixed = None
+        out.rows = np.empty(0, np.int64)
+        return out
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
         out = np.empty((len(rows), self.shape[1]), np.float32)
-        bounds = np.searchsorted(rows, self.starts)
-        for group, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-            if high > low:
-                out[low:high] = self._read_group(group)[rows[low:high] - self.starts[group]]
+        for group, (low, high) in enumerate(pairwise(np.searchsorted(rows, self.starts).tolist())):
+            first, done = int(self.starts[group]), low
+            for features in self._read_group(group, _TAKE_ROWS) if high > low else ():
+                until = low + int(np.searchsorted(rows[low:high], first + len(features)))
+                out[done:until] = features[rows[done:until] - first]
+                first, done = first + len(features), until
         return out
 
-    def _read_group(self, group: int, most: int | None = None) -> FloatArray:
+    def _read_group(self, group: int, rows: int) -> Iterator[FloatArray]:
+        """Features of a row group, at most so many rows at once: groups of a million rows are common."""
         file, number = self.groups[group]
         try:
-            if most is None:
-                table = self._files[file].read_row_group(number, columns=self._columns)
-            else:
-                batches = self._files[file].iter_batches(most, row_groups=[number], columns=self._columns)
-                table = pa.Table.from_batches([next(batches)])
+            # A reader of its own: features may be read from several threads, and shards be more than open files may.
+            reader = pq.ParquetFile(self._files[file], metadata=self._metadata[file])
+            for batch in reader.iter_batches(rows, row_groups=[number], columns=self._columns):
+                yield self._matrix(batch, int(self.starts[group]))
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+
+    def _matrix(self, batch: pa.RecordBatch, start: int) -> FloatArray:
         if not self._listed:
-            if any(column.null_count for column in table.columns):
-                raise DataError(f"{self.name}: rows from {self.starts[group]:,} on have missing features")
-            return np.stack([column.to_numpy().astype(np.float32) for column in table.columns], axis=1)
-        features = _from_lists(table.column(0).combine_chunks(), self.name)
+            if any(column.null_count for column in batch.columns):
+                raise DataError(f"{self.name}: rows from {start:,} on have missing features")
+            return np.stack([column.to_numpy().astype(np.float32) for column in batch.columns], axis=1)
+        features = _from_lists(batch.column(0), self.name)
         if hasattr(self, "shape") and features.shape[1] != self.shape[1]:
             raise DataError(
                 f"{self.name}: rows have {self.shape[1]} and {features.shape[1]} dimensions; they must agree"
             )
         return features
 
-    def _read_extra(self, names: Sequence[str]) -> pa.Table:
-        wanted = [name for name in (self._label, "path") if name in names]
-        return pa.concat_tables([reader.read(columns=wanted) for reader in self._files])
+    def _read_extra(self) -> pa.Table:
+        schema = self._metadata[0].schema.to_arrow_schema()
+        kinds = {"row": pa.types.is_integer, "mixed": pa.types.is_boolean, "path": pa.types.is_string}
+        wanted = [name for name, is_kind in kinds.items() if name in schema.names and is_kind(schema.field(name).type)]
+        if self._label is not None:
+            wanted.append(self._label)
+        try:
+            return pa.concat_tables([pq.read_table(file, columns=wanted) for file in self._files])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
 
 
 def _open_numpy(path: Path, label_column: str | None) -> ArrayFeatures:

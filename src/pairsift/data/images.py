@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -209,15 +212,55 @@ def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array
 
 
 def subset(images: ImageSet, keep: IntArray) -> ImageSet:
-    """The images at the positions `keep`, decoded ones copied."""
+    """The images at the positions `keep`: decoded ones copied, lazy ones still lazy."""
+    held = images.images
     return replace(
         images,
-        images=images.images[keep],
+        images=held[keep] if isinstance(held, np.ndarray) else _LazySubset(held, keep),
         labels=None if images.labels is None else images.labels[keep],
         rows=images.rows[keep],
         paths=None if images.paths is None else [images.paths[i] for i in keep],
         mixed=None if images.mixed is None else images.mixed[keep],
     )
+
+
+def without_rows(images: ImageSet, file: Path) -> ImageSet:
+    """The images whose source rows a drop list does not name.
+
+    Args:
+        images: any image set.
+        file: CSV with a column `row`, as `pairsift scan` writes.
+
+    Raises:
+        DataError: the file is missing, not such a CSV, names rows that are not in the set, or leaves nothing.
+    """
+    try:
+        column = pa_csv.read_csv(file).column("row")
+        rows = column.cast(pa.int64()).to_numpy()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise DataError(f"{file} is not a drop list, a CSV with whole numbers in a column 'row': {error}") from error
+    unknown = np.setdiff1d(rows, images.rows)
+    if len(unknown):
+        raise DataError(
+            f"{file} drops row {unknown[0]:,}, which is not among the {len(images):,} images ({len(unknown):,} such "
+            "rows): a drop list belongs to the data it was made from, with the same --per-class"
+        )
+    keep = np.flatnonzero(~np.isin(images.rows, rows))
+    if not len(keep):
+        raise DataError(f"{file} drops all {len(images):,} images")
+    return subset(images, keep)
+
+
+class _LazySubset:
+    def __init__(self, images: ImageArray, keep: IntArray) -> None:
+        self._images, self._keep = images, keep
+        self.shape = (len(keep), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._keep)
+
+    def __getitem__(self, rows: Any, /) -> UInt8Array:
+        return self._images[self._keep[rows]]
 
 
 def _first_per_class(source: Source, per_class: int) -> IntArray:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy import stats
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from pairsift.files import write_json
 from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs

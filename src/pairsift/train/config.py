@@ -42,6 +42,9 @@ class TrainConfig(BaseModel):
     mix_kind: MixKind = _field(
         "pixel", "Data", "pixel: the mean of both; composite: half of one beside half of the other"
     )
+    drop: Path | None = _field(
+        None, "Data", "CSV with a column 'row' (as scan writes) of images to leave out, after mixing"
+    )
 
     crop_min: float = _field(0.2, "Views", "smallest share of the area that a random crop keeps", gt=0, le=1)
     flip: float = _field(0.5, "Views", "probability of a horizontal flip", ge=0, le=1)

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from pairsift.data import DataError, ImageSet, ViewPolicy, load_images, mix_set
+from pairsift.data import DataError, ImageSet, ViewPolicy, load_images, mix_set, without_rows
 from pairsift.train.batches import StepSampler, batches
 from pairsift.train.callbacks import Checkpoints, Metrics, ProgressLine
 from pairsift.train.config import ConfigError, TrainConfig
@@ -124,10 +124,10 @@ def pretrain(
 
 
 def training_images(config: TrainConfig, images: ImageSet | None = None) -> ImageSet:
-    """The images a configuration trains on, mixed where it says so, refused where they cannot be trained on.
+    """The images a configuration trains on, mixed and left out as it says, refused where they cannot be trained on.
 
     Raises:
-        DataError: see `load_images`; labels of one class; fewer images than a batch.
+        DataError: see `load_images` and `without_rows`; labels of one class; fewer images than a batch.
     """
     if images is None:
         if not config.data:
@@ -143,9 +143,13 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
             f"all {len(images):,} images have one label: difficult pairs need a second class; "
             "use --label-column none if the labels mean nothing"
         )
+    if config.mix:
+        images = mix_set(images, config.mix, config.seed, config.mix_kind)
+    if config.drop is not None:
+        images = without_rows(images, config.drop)
     if config.batch_size > len(images):
         raise DataError(f"batch_size={config.batch_size} is larger than the data ({len(images):,} images): lower it")
-    return mix_set(images, config.mix, config.seed, config.mix_kind) if config.mix else images
+    return images
 
 
 class _Rewind(lightning.Callback):

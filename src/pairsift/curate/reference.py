@@ -1,0 +1,245 @@
+"""The difficulty score: what is learned once from a sample of the embeddings, and how any row is then scored.
+
+A difficult example bridges clusters. That shows in five ways, and each alone is blind to some kind of difficult
+example (docs/scan-design.md has the figures):
+
+- *degree*: mean cosine to all examples, whitened. The theory's own sign: a difficult vertex has the larger degree.
+- *centrality*: a small norm after whitening; what lies between clusters lies nearer to the middle of everything.
+- *isolation*: mean cosine distance to the nearest neighbours, centred.
+- *ambiguity*: a small gap between the cosines to the nearest two cluster centres (Table 10's gap without labels).
+- *mixture*: entropy of the clusters that the nearest neighbours belong to.
+
+Each is put on a robust scale of its own: 0 at the median, 1 as far above it as the 16 % quantile lies below, which is
+the spread of *easy* examples. Their mean, on such a scale again, is mapped to (0, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+SIGNS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
+# Neighbours whose clusters are looked at, and those whose distance counts as isolation.
+NEIGHBOURS, NEAREST = 50, 10
+# Above so many rows an inverted file is searched (approximate) instead of every row (exact).
+FLAT_LIMIT = 50_000
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+# Share of the mean eigenvalue in every whitened direction: keeps directions of mere noise small.
+_SHRINKAGE = 0.1
+# Numbers of clusters as multiples of the number of classes: few classes are one round cluster.
+_MULTIPLES = (1, 2, 3)
+# A neighbour counts exp(cosine / temperature), as in the kNN classifier.
+_TEMPERATURE = 0.1
+# Reference rows that the robust scales are measured on.
+_CALIBRATION = 10_000
+# Share of an inverted file's lists that a search reads, and its rows a list.
+_PROBE_SHARE, _LIST_ROWS = 0.02, 50
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """A scored block: `score` (B,) in [0, 1], `signs` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2) principal
+    components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k)."""
+
+    score: NDArray[np.float64]
+    signs: FloatArray
+    cluster: IntArray
+    plane: FloatArray
+    neighbours: IntArray
+    cosines: FloatArray
+
+
+class Reference:
+    """What a scan learns from a sample of the rows. Given it, the score of a row depends on no other row.
+
+    Args:
+        sample: (R, D) finite features of the sampled rows.
+        rows: (R,) their positions in the whole set, ascending, so that no row is its own neighbour.
+        n_classes: rough number of classes, at least 2.
+        inverted: search neighbours by an inverted file instead of among all reference rows.
+        seed: seed of the clusterings.
+        graph: (N, k) neighbours of *all* rows as positions in the whole set, and their centred cosines, to use instead
+            of a search; None searches.
+
+    Attributes:
+        clusters: (R,) cluster of each reference row.
+        recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
+        explained: shares of the variance in the two axes of the plane.
+        bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, rows the anchors' clusters.
+    """
+
+    def __init__(
+        self, sample: FloatArray, rows: IntArray, n_classes: int, inverted: bool, seed: int, graph: Graph | None = None
+    ) -> None:
+        self.rows, self.n_classes, self._graph = rows, n_classes, graph
+        self._centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = sample - self._centre
+        values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
+        values = np.maximum(values, 0)
+        scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
+        self._whitening = (vectors / scale).astype(np.float32)
+        self._axes = np.ascontiguousarray(vectors[:, :-3:-1] if len(values) > 1 else np.pad(vectors, ((0, 0), (0, 1))))
+        top = np.pad(values[::-1], (0, 1))[:2] / values.sum()
+        self.explained: tuple[float, float] = (float(top[0]), float(top[1]))
+        white = _unit(centred @ self._whitening)
+        self._pole = white.mean(axis=0, dtype=np.float64).astype(np.float32)
+        most = max(2, len(sample) // 4)
+        self._centres = [_kmeans(white, min(times * n_classes, most), seed + i) for i, times in enumerate(_MULTIPLES)]
+        self._groups = np.stack([_nearest(white, centres) for centres in self._centres], axis=1)
+        self.clusters: IntArray = self._groups[:, 0]
+        unit = _unit(centred)
+        self._index: Any = None if graph is not None else _build_index(unit, inverted, seed)
+        self.recall = _recall(self._index, unit, seed) if inverted and graph is None else 1.0
+        self._calibrate(sample, np.random.default_rng(seed))
+
+    def score(self, features: FloatArray, rows: IntArray) -> RowScores:
+        """Score a block of rows.
+
+        Args:
+            features: (B, D), finite.
+            rows: (B,) their positions in the whole set.
+        """
+        raw, cluster, plane, neighbours, cosines = self._measure(features, rows)
+        signs = _on_scale(raw, self._scales)
+        total = _on_scale(signs.mean(axis=1, keepdims=True), self._total_scale)[:, 0]
+        # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
+        score = 0.5 + 0.5 * total / np.sqrt(1 + total**2)
+        return RowScores(score, signs.astype(np.float32), cluster, plane, neighbours, cosines)
+
+    def _measure(
+        self, features: FloatArray, rows: IntArray
+    ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
+        """The five signs on their own scales, with what else is learned of the rows on the way."""
+        centred = features - self._centre
+        white = centred @ self._whitening
+        norm = np.linalg.norm(white, axis=1)
+        white = _unit(white)
+        neighbours, cosines = self._neighbours(_unit(centred), rows)
+        gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
+        for i, centres in enumerate(self._centres):
+            similarities = white @ centres.T
+            if i == 0:
+                cluster = similarities.argmax(axis=1)
+            top = np.partition(similarities, -2, axis=1)[:, -2:]
+            gap += top[:, 1] - top[:, 0]
+            entropy += _entropy(self._groups[neighbours, i], weights, len(centres))
+        isolation = 1 - cosines[:, :NEAREST].mean(axis=1, dtype=np.float64)
+        raw = np.stack([white @ self._pole, -norm, isolation, -gap, entropy], axis=1).astype(np.float64)
+        return raw, cluster, (centred @ self._axes).astype(np.float32), neighbours, cosines
+
+    def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
+        if self._graph is not None:
+            found = self._graph.neighbours[rows]
+            positions = np.minimum(np.searchsorted(self.rows, found), len(self.rows) - 1)
+            return np.where(self.rows[positions] == found, positions, -1), self._graph.cosines[rows]
+        cosines, found = self._index.search(unit, min(NEIGHBOURS, len(self.rows) - 1) + 1)
+        itself = (found >= 0) & (self.rows[found] == rows[:, None])
+        # Among many identical rows an anchor may not find itself: then the last neighbour goes.
+        itself[~itself.any(axis=1), -1] = True
+        shape = (len(rows), -1)
+        return found[~itself].reshape(shape), np.clip(cosines[~itself].reshape(shape), -1, 1)
+
+    def _calibrate(self, sample: FloatArray, rng: np.random.Generator) -> None:
+        """Measure the robust scales, and count the links between clusters, on reference rows."""
+        chosen = np.sort(rng.choice(len(sample), min(len(sample), _CALIBRATION), replace=False))
+        parts, bridges = [], np.zeros((self.n_classes, self.n_classes), np.int64)
+        for start in range(0, len(chosen), BLOCK_ROWS):
+            block = chosen[start : start + BLOCK_ROWS]
+            raw, cluster, _, neighbours, _ = self._measure(sample[block], self.rows[block])
+            parts.append(raw)
+            near = neighbours[:, :NEAREST]
+            anchors = np.broadcast_to(cluster[:, None], near.shape)
+            np.add.at(bridges, (anchors[near >= 0], self.clusters[near[near >= 0]]), 1)
+        raw = np.concatenate(parts)
+        self._scales = _robust_scale(raw)
+        self._total_scale = _robust_scale(_on_scale(raw, self._scales).mean(axis=1, keepdims=True))
+        self.bridges = bridges
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nearest neighbours of all rows: positions (N, k), nearest first, without the row itself, and cosines (N, k)."""
+
+    neighbours: IntArray
+    cosines: FloatArray
+
+
+# Rows scored at once: keeps their products and neighbours within some tens of MB.
+BLOCK_ROWS = 2048
+
+
+def _unit(rows: FloatArray) -> FloatArray:
+    """Rows of unit length; a row at the centre stays zero, alike to nothing."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: FloatArray = np.ascontiguousarray(rows / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+    return unit
+
+
+def _kmeans(unit: FloatArray, clusters: int, seed: int) -> FloatArray:
+    kmeans = faiss.Kmeans(
+        unit.shape[1], clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1, verbose=False
+    )
+    kmeans.train(unit)
+    centres: FloatArray = np.asarray(kmeans.centroids)
+    return centres
+
+
+def _nearest(unit: FloatArray, centres: FloatArray) -> IntArray:
+    blocks = [
+        (unit[start : start + BLOCK_ROWS] @ centres.T).argmax(axis=1) for start in range(0, len(unit), BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks).astype(np.int64)
+
+
+def _build_index(unit: FloatArray, inverted: bool, seed: int) -> Any:
+    if not inverted:
+        flat = faiss.IndexFlatIP(unit.shape[1])
+        flat.add(unit)
+        return flat
+    lists = max(1, len(unit) // _LIST_ROWS)
+    index = faiss.index_factory(unit.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed, index.cp.min_points_per_centroid, index.cp.spherical = seed, 1, True
+    index.nprobe = max(1, round(_PROBE_SHARE * lists))
+    index.train(unit)
+    index.add(unit)
+    return index
+
+
+def _recall(index: Any, unit: FloatArray, seed: int) -> float:
+    rows = np.random.default_rng(seed).choice(len(unit), min(len(unit), 500), replace=False)
+    flat = faiss.IndexFlatIP(unit.shape[1])
+    flat.add(unit)
+    true, found = (each.search(unit[rows], NEIGHBOURS)[1] for each in (flat, index))
+    return float(np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)]))
+
+
+def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
+    """Entropy of the weighted groups of every row's neighbours, in nats."""
+    cells = (np.arange(len(groups))[:, None] * n_groups + groups).ravel()
+    shares = np.bincount(cells, weights.ravel(), len(groups) * n_groups).reshape(-1, n_groups)
+    shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    entropy: NDArray[np.float64] = -(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)).sum(axis=1)
+    return entropy
+
+
+def _robust_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median and lower spread of every column: (2, columns)."""
+    low, median = np.quantile(values, (0.16, 0.5), axis=0)
+    return np.stack([median, median - low])
+
+
+def _on_scale(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    median, spread = scale
+    # A column that is constant on its lower half (identical rows, say) cannot tell examples apart and says nothing.
+    out: NDArray[np.float64] = np.divide(
+        values - median, spread, out=np.zeros_like(values), where=spread > 1e-9 * (1 + np.abs(median))
+    )
+    return out
