@@ -22,6 +22,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.curate.spaces import kmeans, principal_axes, unit_rows, whitening_of
+
 SIGNS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Neighbours whose clusters are looked at, and those whose distance counts as isolation.
 NEIGHBOURS, NEAREST = 50, 10
@@ -31,8 +33,6 @@ FLAT_LIMIT = 50_000
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-# Share of the mean eigenvalue in every whitened direction: keeps directions of mere noise small.
-_SHRINKAGE = 0.1
 # Numbers of clusters as multiples of the number of classes: few classes are one round cluster.
 _MULTIPLES = (1, 2, 3)
 # A neighbour counts exp(cosine / temperature), as in the kNN classifier.
@@ -79,22 +79,19 @@ class Reference:
         self, sample: FloatArray, rows: IntArray, n_classes: int, inverted: bool, seed: int, graph: Graph | None = None
     ) -> None:
         self.rows, self.n_classes, self._graph = rows, n_classes, graph
-        self._centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = sample - self._centre
-        values, vectors = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
-        values = np.maximum(values, 0)
-        scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
-        self._whitening = (vectors / scale).astype(np.float32)
-        self._axes = np.ascontiguousarray(vectors[:, :-3:-1] if len(values) > 1 else np.pad(vectors, ((0, 0), (0, 1))))
+        _, values, vectors = principal_axes(sample)
+        self._axes = np.pad(vectors[:, :-3:-1], ((0, 0), (0, max(0, 2 - len(values)))))
         top = np.pad(values[::-1], (0, 1))[:2] / values.sum()
         self.explained: tuple[float, float] = (float(top[0]), float(top[1]))
-        white = _unit(centred @ self._whitening)
+        self._centre, self._whitening = whitening_of(sample)
+        centred: FloatArray = sample - self._centre
+        white = unit_rows(centred @ self._whitening)
         self._pole = white.mean(axis=0, dtype=np.float64).astype(np.float32)
         most = max(2, len(sample) // 4)
-        self._centres = [_kmeans(white, min(times * n_classes, most), seed + i) for i, times in enumerate(_MULTIPLES)]
+        self._centres = [kmeans(white, min(times * n_classes, most), seed + i) for i, times in enumerate(_MULTIPLES)]
         self._groups = np.stack([_nearest(white, centres) for centres in self._centres], axis=1)
         self.clusters: IntArray = self._groups[:, 0]
-        unit = _unit(centred)
+        unit = unit_rows(centred)
         self._index: Any = None if graph is not None else _build_index(unit, inverted, seed)
         self.recall = _recall(self._index, unit, seed) if inverted and graph is None else 1.0
         self._calibrate(sample, np.random.default_rng(seed))
@@ -117,11 +114,11 @@ class Reference:
         self, features: FloatArray, rows: IntArray
     ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
         """The five signs on their own scales, with what else is learned of the rows on the way."""
-        centred = features - self._centre
-        white = centred @ self._whitening
+        centred: FloatArray = features - self._centre
+        white: FloatArray = centred @ self._whitening
         norm = np.linalg.norm(white, axis=1)
-        white = _unit(white)
-        neighbours, cosines = self._neighbours(_unit(centred), rows)
+        white = unit_rows(white)
+        neighbours, cosines = self._neighbours(unit_rows(centred), rows)
         gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
         for i, centres in enumerate(self._centres):
@@ -176,22 +173,6 @@ class Graph:
 BLOCK_ROWS = 2048
 
 
-def _unit(rows: FloatArray) -> FloatArray:
-    """Rows of unit length; a row at the centre stays zero, alike to nothing."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: FloatArray = np.ascontiguousarray(rows / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
-    return unit
-
-
-def _kmeans(unit: FloatArray, clusters: int, seed: int) -> FloatArray:
-    kmeans = faiss.Kmeans(
-        unit.shape[1], clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1, verbose=False
-    )
-    kmeans.train(unit)
-    centres: FloatArray = np.asarray(kmeans.centroids)
-    return centres
-
-
 def _nearest(unit: FloatArray, centres: FloatArray) -> IntArray:
     blocks = [
         (unit[start : start + BLOCK_ROWS] @ centres.T).argmax(axis=1) for start in range(0, len(unit), BLOCK_ROWS)
@@ -205,7 +186,7 @@ def _build_index(unit: FloatArray, inverted: bool, seed: int) -> Any:
         flat.add(unit)
         return flat
     lists = max(1, len(unit) // _LIST_ROWS)
-    index = faiss.index_factory(unit.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(unit.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.seed, index.cp.min_points_per_centroid, index.cp.spherical = seed, 1, True
     index.nprobe = max(1, round(_PROBE_SHARE * lists))
     index.train(unit)

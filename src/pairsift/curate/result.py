@@ -152,7 +152,8 @@ class Scan:
 
         Args:
             path: file to write.
-            images: the images of the rows, as `images[positions] -> (B, C, H, W) uint8`; None leaves the galleries out.
+            images: the images of the rows: an array, anything that gives uint8 (B, C, H, W) for `images[positions]`, or
+                what `pairsift.data.open_source` reads, where `rows` says which image is whose; None shows none.
             labels: (N,) classes to name beside images; None takes the scan's own where known.
             fraction: share of the set that the page's drop threshold starts at.
 
@@ -208,7 +209,7 @@ class Scan:
             advice=Advice(**advice | {"reasons": tuple(advice["reasons"])}),
             labelled_levels=None if labelled is None else _read_levels(labelled), n_classes=facts["n_classes"],
             classes=None if classes is None
-            else ClassEstimate(classes["n_classes"], tuple(classes["candidates"]), tuple(classes["silhouettes"])),
+            else ClassEstimate(classes.pop("n_classes"), **{name: tuple(each) for name, each in classes.items()}),
             bridges=bridges,
             histogram=Histogram(np.array(facts["histogram"]["edges"]), np.array(facts["histogram"]["counts"])),
             rows=rows, labels=table.column("label").to_numpy() if "label" in names else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 from pairsift.files import replacing
 
@@ -24,11 +25,16 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } p { max-w
 
 
 class Section(NamedTuple):
-    """A figure under a heading, and what it shows in words."""
+    """A figure, or markup, or one after the other, under a heading, and what they show in words.
+
+    Scripts find the figure under `name`.
+    """
 
     heading: str
     words: str
-    figure: go.Figure
+    figure: go.Figure | None = None
+    markup: str = ""
+    name: str | None = None
 
 
 def styled(figure: go.Figure, x: str, y: str) -> go.Figure:
@@ -42,25 +48,43 @@ def styled(figure: go.Figure, x: str, y: str) -> go.Figure:
     return figure
 
 
-def write_page(path: Path, title: str, words: str, sections: Sequence[Section]) -> None:
+def write_page(
+    path: Path, title: str, words: str, sections: Sequence[Section], *, top: str = "", style: str = "", script: str = ""
+) -> None:
     """Write the page whole or not at all; plotly's script is inside, nothing is fetched.
+
+    Args:
+        path: file to write.
+        title, words: heading and first paragraph, plain text.
+        sections: what follows, in order.
+        top: markup between the words and the first section.
+        style, script: CSS and JavaScript added to the page; the script runs last.
 
     Raises:
         OSError: the file cannot be written.
     """
     parts = [
-        f"<h2>{html.escape(section.heading)}</h2><p>{html.escape(section.words)}</p>"
-        + section.figure.to_html(
-            full_html=False, include_plotlyjs=i == 0, config={"responsive": True, "displaylogo": False}
-        )
-        for i, section in enumerate(sections)
+        f"<section><h2>{html.escape(section.heading)}</h2><p>{html.escape(section.words)}</p>"
+        + ("" if section.figure is None else _figure(section.figure, section.name))
+        + section.markup
+        + "</section>"
+        for section in sections
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1><p>{html.escape(words)}</p>"
+        '<link rel="icon" href="data:,">'  # without it browsers ask the network for one
+        f"<style>{_STYLE}{style}</style><script>{get_plotlyjs()}</script></head>"
+        f"<body><h1>{html.escape(title)}</h1><p>{html.escape(words)}</p>{top}"
         + "".join(parts)
+        + (f"<script>{script}</script>" if script else "")
         + "</body></html>\n"
     )
     with replacing(path) as temporary:
         temporary.write_text(page)
+
+
+def _figure(figure: go.Figure, name: str | None) -> str:
+    config = {"responsive": True, "displaylogo": False}
+    markup: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
+    return markup

@@ -1,0 +1,47 @@
+"""The spaces in which a scan compares embeddings, and clusters in them."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+# Share of the mean eigenvalue in every whitened direction: keeps directions of mere noise small.
+_SHRINKAGE = 0.1
+
+
+def whitening_of(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Centre (D,) and shrinkage whitening (D, D) of features (N, D): `(x - centre) @ whitening`."""
+    centre, values, vectors = principal_axes(features)
+    scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
+    return centre, (vectors / scale).astype(np.float32)
+
+
+def principal_axes(features: FloatArray) -> tuple[FloatArray, NDArray[np.float64], NDArray[np.float64]]:
+    """Centre (D,), variances (D,) ascending and axes (D, D), in columns, of features (N, D)."""
+    centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    gram = np.zeros((features.shape[1], features.shape[1]))
+    for start in range(0, len(features), 4096):
+        centred = (features[start : start + 4096] - centre).astype(np.float64)
+        gram += centred.T @ centred
+    values, vectors = np.linalg.eigh(gram / len(features))
+    return centre, np.maximum(values, 0), vectors
+
+
+def unit_rows(rows: FloatArray) -> FloatArray:
+    """Rows of unit length; a row at the centre stays zero, alike to nothing."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: FloatArray = np.ascontiguousarray(rows / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+    return unit
+
+
+def kmeans(unit: FloatArray, clusters: int, seed: int, tries: int = 1) -> FloatArray:
+    """Unit centres (clusters, D) of spherical k-means."""
+    fit = faiss.Kmeans(
+        unit.shape[1], clusters, niter=20, nredo=tries, seed=seed, spherical=True, min_points_per_centroid=1
+    )
+    fit.train(unit)
+    centres: FloatArray = np.asarray(fit.centroids)
+    return centres
