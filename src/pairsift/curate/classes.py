@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from pairsift.curate.spaces import kmeans, unit_rows, whitening_of
+from pairsift.curate.spaces import generator, kmeans, unit_rows, whitening_of
 
 # Examples looked at: silhouettes compare all pairs of them.
 _EXAMPLES = 1500
@@ -52,7 +52,7 @@ def estimate_classes(features: NDArray[np.float32], seed: int = 0) -> ClassEstim
         features: (N, D) finite, N >= 10.
         seed: seed of the sample and the clusterings.
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     chosen = np.sort(rng.choice(len(features), min(len(features), _EXAMPLES), replace=False))
     most = max(2, len(chosen) // 10)
     candidates = tuple(sorted({round(2 * 2 ** (i / 2)) for i in range(15)} & set(range(2, most + 1))))
@@ -67,6 +67,6 @@ def estimate_classes(features: NDArray[np.float32], seed: int = 0) -> ClassEstim
 
 
 def _silhouette(unit: NDArray[np.float32], clusters: int, seed: int) -> float:
-    labels = (unit @ kmeans(unit, clusters, seed, tries=2).T).argmax(axis=1)
+    labels = (unit @ kmeans(unit, clusters, seed).T).argmax(axis=1)
     fair = 1 < len(np.unique(labels)) < len(unit)
     return float(silhouette_score(unit, labels, metric="cosine")) if fair else -1.0

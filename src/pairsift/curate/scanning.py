@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pairsift.curate.classes import estimate_classes
 from pairsift.curate.reference import BLOCK_ROWS, FLAT_LIMIT, NEIGHBOURS, SIGNS, Graph, Reference
 from pairsift.curate.result import FILES, Histogram, Scan
+from pairsift.curate.spaces import generator
 from pairsift.curate.work import Task, merge, run_local, run_ray
 from pairsift.data import ArrayFeatures, DataError, FeatureSource, open_features
 from pairsift.data.features import ParquetFeatures
@@ -30,7 +31,7 @@ from pairsift.theory import Level, Levels, advise, measure_levels
 
 Engine = Literal["local", "ray"]
 
-_FEWEST_ROWS = 10
+_FEWEST_ROWS, _FEWEST_REFERENCE = 10, 1000
 # Rows that levels by ranks are measured on, in so many disjoint parts for their error; and levels by labels.
 _LEVEL_ROWS, _LEVEL_PARTS, _LABELLED_ROWS = 5000, 5, 20_000
 _BINS = np.linspace(-1, 1, 101)
@@ -127,17 +128,19 @@ def scan(
     }  # fmt: skip
     parts = _parts_folder(folder, engine, settings)
 
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows = np.setdiff1d(np.arange(n), checked.bad, assume_unique=True)
     rows = np.sort(rng.choice(rows, size, replace=False)) if size < good else rows
     sample = source.take(rows)
+    scale = float(np.abs(sample).max()) or 1.0
+    sample /= scale
     classes = estimate_classes(sample, seed) if n_classes is None else None
     number = n_classes or (classes.n_classes if classes else 2)
     if classes is not None:
         say(classes.words)
     known = None if graph is None else Graph(np.asarray(graph[0], np.int64), np.asarray(graph[1], np.float32))
     inverted = good > FLAT_LIMIT
-    fitted = Reference(sample, rows, number, inverted, seed, known)
+    fitted = Reference(sample, scale, rows, number, inverted, seed, known)
     if size < good:
         say(
             f"learned from {size:,} of {good:,} rows"
@@ -204,8 +207,10 @@ def _check_arguments(
         raise ScanError(
             f"n_classes must lie in 2 ... {n // 4} (a quarter of the rows), got {n_classes}: bridges need two clusters"
         )
-    if reference < 1000:
-        raise ScanError(f"reference must be at least 1,000 rows, got {reference}: clusters and scales come from it")
+    if reference < _FEWEST_REFERENCE:
+        raise ScanError(
+            f"reference must be at least {_FEWEST_REFERENCE:,} rows, got {reference}: clusters and scales come from it"
+        )
     if max_pairs < 1 or threads < 1:
         raise ScanError(f"max_pairs and threads must be positive, got {max_pairs} and {threads}")
     if not memory > 0:
@@ -241,7 +246,7 @@ def _reference_size(source: FeatureSource, reference: int, memory: float, thread
     rows = max(0, int(budget / (_COPIES * dimensions * 4)))
     if whole and wanted < n:
         raise ScanError(f"a graph needs all rows in the reference: set reference to at least {n:,}, got {reference:,}")
-    least = wanted if whole else min(wanted, 1000)
+    least = wanted if whole else min(wanted, _FEWEST_REFERENCE)
     if rows < least:
         need = (base + work + least * _COPIES * dimensions * 4) / 1e9
         raise ScanError(
@@ -297,9 +302,9 @@ def _check_features(source: FeatureSource, skip_bad: bool, say: Callable[[str], 
     for start, block in source.blocks(8 * BLOCK_ROWS):
         block = np.ascontiguousarray(block)
         checksum = zlib.crc32(block.data, checksum)
-        # A sum is finite unless something in it is not, or it overflows: look closer only then.
+        # Entries above 1e19 are finite and their squares are not: no cosine can be had of such a row either.
         with np.errstate(over="ignore", invalid="ignore"):
-            suspect = ~np.isfinite(block.sum(axis=1, dtype=np.float64))
+            suspect = ~np.isfinite(np.einsum("ij,ij->i", block, block))
         if suspect.any():
             bad.append(start + np.flatnonzero(suspect))
         zeros += int((~block.any(axis=1)).sum())
@@ -312,8 +317,8 @@ def _check_features(source: FeatureSource, skip_bad: bool, say: Callable[[str], 
     n = source.shape[0]
     if len(found) and not skip_bad:
         raise DataError(
-            f"{source.name}: row {found[0]:,} is not finite in float32 ({len(found):,} of {n:,} rows): mend the "
-            "encoder's output, or leave such rows out with --skip-bad (skip_bad=True)"
+            f"{source.name}: the norm of row {found[0]:,} is not finite in float32 ({len(found):,} of {n:,} rows): "
+            "mend the encoder's output, or leave such rows out with --skip-bad (skip_bad=True)"
         )
     if n - len(found) < _FEWEST_ROWS:
         raise ScanError(f"{source.name}: {n - len(found)} finite rows are left, a scan needs {_FEWEST_ROWS}")

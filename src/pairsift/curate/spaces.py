@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
+# Rows drawn elsewhere with the same seed (planted mixes, say) must not be the rows that a scan learns from.
+_STREAM = 2501
 # Share of the mean eigenvalue in every whitened direction: keeps directions of mere noise small.
 _SHRINKAGE = 0.1
 
@@ -30,6 +32,11 @@ def principal_axes(features: FloatArray) -> tuple[FloatArray, NDArray[np.float64
     return centre, np.maximum(values, 0), vectors
 
 
+def generator(seed: int) -> np.random.Generator:
+    """The scan's own stream of a seed."""
+    return np.random.default_rng([seed, _STREAM])
+
+
 def unit_rows(rows: FloatArray) -> FloatArray:
     """Rows of unit length; a row at the centre stays zero, alike to nothing."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -37,11 +44,9 @@ def unit_rows(rows: FloatArray) -> FloatArray:
     return unit
 
 
-def kmeans(unit: FloatArray, clusters: int, seed: int, tries: int = 1) -> FloatArray:
+def kmeans(unit: FloatArray, clusters: int, seed: int) -> FloatArray:
     """Unit centres (clusters, D) of spherical k-means."""
-    fit = faiss.Kmeans(
-        unit.shape[1], clusters, niter=20, nredo=tries, seed=seed, spherical=True, min_points_per_centroid=1
-    )
+    fit = faiss.Kmeans(unit.shape[1], clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1)
     fit.train(unit)
     centres: FloatArray = np.asarray(fit.centroids)
     return centres

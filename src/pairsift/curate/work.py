@@ -20,7 +20,7 @@ from pairsift.data import FeatureSource
 from pairsift.files import replacing
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
-PART_ROWS = 16 * BLOCK_ROWS
+PART_ROWS = 8 * BLOCK_ROWS
 
 PAIR_SCHEMA = pa.schema([
     ("anchor", pa.int64()), ("other", pa.int64()), ("similarity", pa.float32()), ("anchor_cluster", pa.int64()),

@@ -1,0 +1,377 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mixtures import midpoints
+
+import pairsift as ps
+from pairsift.curate import ScanError, estimate_classes, reference, scanning, work
+from pairsift.data import DataError
+from pairsift.evaluate import detection
+
+FILES = ("scores.parquet", "pairs.parquet", "drop.csv", "scan.json")
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return midpoints()
+
+
+@pytest.fixture(scope="module")
+def scanned(mixture):
+    return ps.scan(mixture[0], 5)
+
+
+def write(file, features, **columns):
+    flat = pa.array(np.ascontiguousarray(features).ravel())
+    table = pa.table({"features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1]), **columns})
+    pq.write_table(table, file, row_group_size=150)
+    return file
+
+
+def shards(folder, features):
+    folder.mkdir()
+    for i, part in enumerate(np.array_split(features, 3)):
+        write(folder / f"{i}.parquet", part)
+    return folder
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_planted_midpoints_are_found_whatever_the_number_of_clusters(mixture, scanned):
+    features, _, planted = mixture
+    assert detection(scanned.scores, planted).auroc > 0.93
+    assert detection(scanned.scores, planted).average_precision > 0.8
+    assert detection(ps.scan(features).scores, planted).auroc > 0.93
+    assert detection(ps.scan(features, 20).scores, planted).auroc > 0.9
+
+
+def test_the_score_does_not_depend_on_labels_scale_or_threads(mixture, scanned):
+    features, labels, _ = mixture
+    np.testing.assert_array_equal(ps.scan(features, 5, labels=labels, threads=1).scores, scanned.scores)
+    for factor in (1e-15, 1e15):
+        np.testing.assert_allclose(ps.scan(features * np.float32(factor), 5).scores, scanned.scores, atol=1e-3)
+
+
+def test_sources_of_all_kinds_give_the_same_scores(tmp_path, mixture, scanned):
+    features = mixture[0]
+    np.save(tmp_path / "f.npy", features)
+    np.savez(tmp_path / "f.npz", features=features)
+    write(tmp_path / "f.parquet", features)
+    pq.write_table(pa.table({f"d{i}": column for i, column in enumerate(features.T)}), tmp_path / "wide.parquet")
+    names = ("f.npy", "f.npz", "f.parquet", "wide.parquet")
+    for source in [*(tmp_path / name for name in names), shards(tmp_path / "shards", features)]:
+        np.testing.assert_allclose(ps.scan(source, 5).scores, scanned.scores, atol=1e-5)
+
+
+def test_pairs_bridge_clusters_strongest_first_and_each_once(mixture, scanned):
+    pairs = scanned.pairs.to_pandas()
+    clusters = scanned.clusters
+    assert (pairs.anchor < pairs.other).all()
+    assert not pairs.duplicated(["anchor", "other"]).any()
+    assert (np.diff(pairs.similarity) <= 0).all()
+    np.testing.assert_array_equal(pairs.anchor_cluster, clusters[pairs.anchor])
+    np.testing.assert_array_equal(pairs.other_cluster, clusters[pairs.other])
+    assert (pairs.anchor_cluster != pairs.other_cluster).all()
+    # The strongest of all: any pair across clusters that the list leaves out is weaker than its tenth.
+    unit = mixture[0] - mixture[0].mean(axis=0)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    similarity = np.where(clusters[:, None] != clusters, unit @ unit.T, -1)
+    expected = np.sort(similarity[np.triu_indices(len(unit), 1)])[::-1][:10]
+    np.testing.assert_allclose(pairs.similarity[:10], expected, atol=1e-5)
+    assert len(ps.scan(mixture[0], 5, max_pairs=7).pairs) == 7
+
+
+def test_levels_are_those_of_the_theory(mixture, scanned):
+    features, labels, _ = mixture
+    band = ps.RankBand(0.2, 0.4)
+    direct = ps.theory.measure_levels(features, band=band, n_classes=5)
+    for name in ("alpha", "beta", "gamma"):
+        assert getattr(scanned.levels, name).mean == pytest.approx(getattr(direct, name).mean, abs=1e-6)
+    assert scanned.levels_error == (0, 0, 0)  # every row was measured
+    assert scanned.histogram.counts.sum(axis=1).tolist() == [
+        getattr(direct, name).pairs for name in ("alpha", "gamma", "beta")
+    ]
+    assert scanned.labelled_levels is None
+    labelled = ps.scan(features, 5, labels=labels).labelled_levels
+    assert labelled.gamma.mean == pytest.approx(ps.theory.measure_levels(features, labels).gamma.mean, abs=1e-6)
+
+
+def test_a_sample_states_the_error_of_its_levels(monkeypatch, mixture, scanned):
+    monkeypatch.setattr(scanning, "_LEVEL_ROWS", 300)
+    sampled = ps.scan(mixture[0], 5)
+    errors = np.array(sampled.levels_error)
+    assert (errors > 0).all()
+    means = [[getattr(each.levels, name).mean for name in ("alpha", "beta", "gamma")] for each in (sampled, scanned)]
+    assert (np.abs(np.subtract(*means)) < 6 * errors).all()
+
+
+def test_drop_takes_the_most_difficult(scanned):
+    order = np.argsort(-scanned.scores)
+    np.testing.assert_array_equal(scanned.drop(0.1), order[:60])
+    np.testing.assert_array_equal(np.sort(scanned.drop(threshold=0.9)), np.flatnonzero(scanned.scores >= 0.9))
+    assert len(scanned.drop(0)) == 0
+    for arguments in ({}, {"fraction": 0.1, "threshold": 0.5}, {"fraction": 1}, {"threshold": 2}):
+        with pytest.raises(ValueError, match=r"fraction|threshold"):
+            scanned.drop(**arguments)
+
+
+def test_saved_and_loaded_is_the_same(tmp_path, mixture):
+    features, labels, _ = mixture
+    rows = np.random.default_rng(0).permutation(5000)[:600]
+    file = write(tmp_path / "f.parquet", features, label=labels, row=rows, path=[f"p{row}" for row in rows])
+    found = ps.scan(file, out=tmp_path / "out")
+    again = ps.Scan.load(tmp_path / "out")
+    for name in ("scores", "clusters", "signs", "plane", "rows", "labels", "bridges"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+    for name in ("pairs", "levels", "levels_error", "advice", "classes", "n_classes", "paths"):
+        assert getattr(again, name) == getattr(found, name)
+    assert again.labelled_levels.gamma == found.labelled_levels.gamma
+    np.testing.assert_array_equal(again.histogram.counts, found.histogram.counts)
+    header, first, *rest = (tmp_path / "out" / "drop.csv").read_text().splitlines()
+    assert header == "row,path,score"
+    top = int(np.argmax(found.scores))
+    assert first == f"{rows[top]},p{rows[top]},{found.scores[top]:.6f}"
+    assert len(rest) == 47
+    saved = pq.read_table(tmp_path / "out" / "pairs.parquet").column("anchor").to_numpy()
+    np.testing.assert_array_equal(saved, rows[found.pairs.column("anchor").to_numpy()])
+    again.save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+    (tmp_path / "out" / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="does not hold a finished scan"):
+        ps.Scan.load(tmp_path / "out")
+
+
+def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixture):
+    monkeypatch.setattr(work, "PART_ROWS", 64)
+    for name, threads in (("a", 1), ("b", 3)):
+        ps.scan(mixture[0], 5, out=tmp_path / name, threads=threads)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
+    other = ps.scan(mixture[0], 5, seed=1)
+    assert not np.array_equal(other.scores, ps.scan(mixture[0], 5).scores)
+
+
+def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
+    np.save(tmp_path / "f.npy", midpoints(20_000, dimensions=32)[0])
+    code = (
+        "import sys, pairsift as ps; from pairsift.curate import work; work.PART_ROWS = 500;"
+        "ps.scan(sys.argv[1], 5, out=sys.argv[2], threads=1, say=lambda line: print(line, flush=True))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "f.npy")]
+    process = subprocess.Popen([*command, str(tmp_path / "killed")])
+    parts = tmp_path / "killed" / "parts"
+    while process.poll() is None and len(list(parts.glob("scores-*.parquet"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(list(parts.glob("scores-*.parquet")))
+    assert 3 <= done < 40
+    continued = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, check=True)
+    assert "continuing" in continued.stdout
+    subprocess.run([*command, str(tmp_path / "whole")], check=True)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not parts.exists()
+
+
+def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
+    folder = shards(tmp_path / "shards", mixture[0])
+    ps.scan(folder, 5, out=tmp_path / "local")
+    ps.scan(folder, 5, out=tmp_path / "ray", engine="ray")
+    assert contents(tmp_path / "local") == contents(tmp_path / "ray")
+
+
+def test_a_graph_of_the_users_own(mixture, scanned):
+    features = mixture[0]
+    unit = features - features.mean(axis=0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    neighbours = np.argsort(-similarity, axis=1, kind="stable")[:, : reference.NEIGHBOURS]
+    graph = (neighbours, np.take_along_axis(similarity, neighbours, axis=1))
+    np.testing.assert_allclose(ps.scan(features, 5, graph=graph).scores, scanned.scores, atol=1e-4)
+    with pytest.raises(ScanError, match="a graph for 600 rows"):
+        ps.scan(features, 5, graph=(neighbours[:5], neighbours[:5]))
+    with pytest.raises(ScanError, match=r"positions 0 \.\.\. 599"):
+        ps.scan(features, 5, graph=(neighbours + 1, graph[1]))
+
+
+def test_large_sets_are_learned_from_a_sample_by_an_inverted_file(monkeypatch, mixture, scanned):
+    monkeypatch.setattr(scanning, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(scanning, "_FEWEST_REFERENCE", 100)
+    said = []
+    found = ps.scan(mixture[0], 5, reference=400, say=said.append)
+    assert "learned from 400 of 600 rows; recall" in said[0]
+    assert found.settings["search"] == "inverted"
+    assert np.corrcoef(found.scores, scanned.scores)[0, 1] > 0.9
+    assert detection(found.scores, mixture[2]).auroc > 0.9
+
+
+def test_rows_that_are_not_finite_are_named_or_skipped(mixture, tmp_path):
+    features = mixture[0].copy()
+    features[[7, 300]] = np.nan, np.inf
+    features[301] = 3e20
+    with pytest.raises(DataError, match=r"row 7 is not finite in float32 \(3 of 600 rows\)"):
+        ps.scan(features, 5)
+    assert not (tmp_path / "out").exists()
+    found = ps.scan(features, 5, skip_bad=True, out=tmp_path / "out")
+    assert np.flatnonzero(np.isnan(found.scores)).tolist() == [7, 300, 301]
+    assert np.flatnonzero(found.clusters < 0).tolist() == [7, 300, 301]
+    assert not {7, 300, 301} & set(found.drop(0.99).tolist())
+    kept = np.delete(np.arange(600), [7, 300, 301])
+    np.testing.assert_allclose(found.scores[kept], ps.scan(features[kept], 5).scores, atol=1e-5)
+    np.testing.assert_array_equal(ps.Scan.load(tmp_path / "out").scores, found.scores)
+
+
+def test_zero_rows_and_duplicates_are_scored(mixture):
+    features = mixture[0].copy()
+    features[10:20] = 0
+    features[100:300] = features[100]
+    said = []
+    found = ps.scan(features, 5, say=said.append)
+    assert said == ["10 rows are all zero: failed embeddings? They are scored like any other"]
+    assert found.settings["zero_rows"] == 10
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    np.testing.assert_allclose(found.scores[100:300], found.scores[100], atol=1e-5)
+
+
+def test_one_cluster_only_is_scored_and_said():
+    features = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
+    found = ps.scan(features)
+    assert np.isfinite(found.scores).all()
+    assert max(found.classes.whitened) < 0.25
+    # A blob has no bridges; what is difficult is what lies in its middle.
+    assert np.corrcoef(found.scores, -np.linalg.norm(features, axis=1))[0, 1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("features", "arguments", "message"),
+    [
+        (np.zeros((0, 4), np.float32), {}, "non-empty"),
+        (np.ones((9, 4), np.float32), {}, "has 9 rows"),
+        (np.ones((50, 4), np.float32), {}, "all rows are equal"),
+        (np.zeros((50, 4), np.float32), {}, "all rows are equal"),
+        (np.arange(50.0), {}, "must be a non-empty"),
+        (np.ones((50, 4), int), {}, "floating point, got int64"),
+        (None, {"n_classes": 1}, "n_classes must lie in 2 ... 150"),
+        (None, {"n_classes": 151}, "n_classes must lie in 2 ... 150"),
+        (None, {"labels": np.zeros(5)}, "600 features but 5 labels"),
+        (None, {"memory": 0.01}, "needs at least .* GB, memory allows 0.01"),
+        (None, {"memory": -1}, "memory must be positive"),
+        (None, {"reference": 10}, "reference must be at least 1,000"),
+        (None, {"fraction": 1.5}, "must lie in"),
+        (None, {"engine": "spark"}, "'local' or 'ray'"),
+        (None, {"engine": "ray"}, "write parquet, or use 'local'"),
+        (None, {"threads": -1}, "must be positive"),
+    ],
+)
+def test_bad_input_is_refused_with_its_value(mixture, tmp_path, features, arguments, message):
+    with pytest.raises((ScanError, DataError), match=message):
+        ps.scan(mixture[0] if features is None else features, **arguments, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "scan.json").exists()
+
+
+def test_damaged_files_are_refused(tmp_path, mixture):
+    folder = shards(tmp_path / "shards", mixture[0])
+    write(folder / "3.parquet", mixture[0][:, :7])
+    with pytest.raises(DataError, match="other columns or types"):
+        ps.scan(folder, 5)
+    whole = write(tmp_path / "whole.parquet", mixture[0]).read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("middle", _overwritten(whole))):
+        file = tmp_path / f"{name}.parquet"
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"cannot be read as parquet|is not finite"):
+            ps.scan(file, 5)
+
+
+def _overwritten(content):
+    middle = len(content) // 3
+    return content[:middle] + b"\xff" * 400 + content[middle + 400 :]
+
+
+def test_an_output_folder_in_use_is_refused(tmp_path, mixture):
+    features, out = mixture[0], tmp_path / "out"
+    ps.scan(features, 5, out=out)
+    before = contents(out)
+    with pytest.raises(ScanError, match="holds a finished scan"):
+        ps.scan(features, 4, out=out)
+    assert contents(out) == before
+    ps.scan(features, 4, out=out, overwrite=True)
+    assert json.loads((out / "scan.json").read_text())["n_classes"] == 4
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScanError, match="is a file"):
+        ps.scan(features, 5, out=tmp_path / "file")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(ScanError, match="not empty"):
+        ps.scan(features, 5, out=tmp_path / "mine")
+    ps.scan(features, 5, out=tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_an_unfinished_scan_with_other_settings_is_refused(tmp_path, mixture, monkeypatch):
+    out = tmp_path / "out"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scanning, "merge", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ps.scan(mixture[0], 5, out=out)
+    monkeypatch.undo()
+    with pytest.raises(ScanError, match="another n_classes"):
+        ps.scan(mixture[0], 6, out=out)
+    with pytest.raises(ScanError, match="another checksum"):
+        ps.scan(mixture[0] + 1, 5, out=out)
+    assert len(ps.scan(mixture[0], 5, out=out)) == 600
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_refused_first(tmp_path, mixture):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="Permission"):
+        ps.scan(mixture[0], 5, out=tmp_path / "out")
+
+
+def test_a_full_disk_keeps_what_is_done_and_leaves_no_half_files(tmp_path, mixture, monkeypatch):
+    monkeypatch.setattr(work, "PART_ROWS", 100)
+    real, writes = pq.write_table, []
+
+    def write_table(table, file, **options):
+        if len(writes) == 7:
+            Path(file).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        writes.append(file)
+        real(table, file, **options)
+
+    monkeypatch.setattr(pq, "write_table", write_table)
+    with pytest.raises(OSError, match="No space left"):
+        ps.scan(mixture[0], 5, out=tmp_path / "out", threads=1)
+    monkeypatch.setattr(pq, "write_table", real)
+    names = sorted(path.name for path in (tmp_path / "out" / "parts").iterdir())
+    assert [name for name in names if name.startswith("scores")] == [f"scores-{i * 100:012d}.parquet" for i in range(3)]
+    assert not any(name.endswith(".tmp") for name in names)
+    ps.scan(mixture[0], 5, out=tmp_path / "out")
+    ps.scan(mixture[0], 5, out=tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_clear_classes_are_counted(classes):
+    features = midpoints(1500, classes, 32, share=0)[0]
+    estimate = estimate_classes(3 * features)
+    assert classes / 1.5 <= estimate.n_classes <= 1.5 * classes
+    assert f"about {estimate.n_classes} classes" in estimate.words
+    assert len(estimate.candidates) == len(estimate.centred) == len(estimate.whitened)
