@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import encode, write_parquet
+from mixtures import midpoints
 from rich.console import Console
 from safetensors.torch import load_file
 
 from pairsift import cli
+from pairsift.curate import scanning
 from pairsift.train import TrainConfig
 
 # Half a second of training: 160 digits of 8 x 8 pixels, five steps an epoch.
@@ -222,6 +224,61 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
 
 
 GRAPH = ["--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "--n", "40", "--r", "3", "--n-d", "8"]
+
+
+@pytest.fixture
+def embeddings(tmp_path):
+    """Features with rows, labels and planted midpoints, as `embed` writes them."""
+    features, labels, planted = midpoints(300)
+    columns = {"row": np.arange(300), "label": labels, "mixed": planted}
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), 16)
+    pq.write_table(pa.table({"features": lists, **columns}), tmp_path / "features.parquet")
+    return tmp_path / "features.parquet"
+
+
+def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_path):
+    out = tmp_path / "out"
+    np.save(tmp_path / "images.npy", np.zeros((300, 8, 8), np.uint8))
+    code, printed, said = run("scan", embeddings, "-o", out, "--images", tmp_path / "images.npy", "--drop", "0.1")
+    assert code == 0
+    assert "about" in said
+    assert float(re.search(r"planted mixes: (0\.\d+)", printed).group(1)) > 0.8
+    assert "30 to drop" in printed
+    assert {path.name for path in out.iterdir()} == {
+        "scores.parquet", "pairs.parquet", "drop.csv", "scan.json", "report.html"
+    }  # fmt: skip
+    assert "data:image/png" in (out / "report.html").read_text()
+    assert "holds a finished scan: use --overwrite" in fails("scan", embeddings, "-o", out)
+    code, printed, _ = run("scan", embeddings, "-o", out, "--overwrite", "--labels", "none", "--n-classes", "5")
+    assert code == 0
+    assert json.loads((out / "scan.json").read_text())["labelled_levels"] is None
+
+    arguments = ["--batch-size", "64", "--epochs", "1", "--threads", "1", "--no-progress", "--label-column", "none"]
+    code, _, _ = run("train", tmp_path / "images.npy", *arguments, "--drop", out / "drop.csv", "-o", tmp_path / "run")
+    assert code == 0
+    assert TrainConfig.load(tmp_path / "run" / "config.yaml").drop == out / "drop.csv"
+
+
+def test_bad_scans_are_a_line(embeddings, fails, tmp_path):
+    out = tmp_path / "out"
+    assert "no features at" in fails("scan", tmp_path / "none.npy", "-o", out)
+    assert "n_classes must lie in" in fails("scan", embeddings, "-o", out, "--n-classes", "1")
+    assert "has no column 'kind'" in fails("scan", embeddings, "-o", out, "--labels", "kind")
+    assert "make a band together" in fails("scan", embeddings, "-o", out, "--pos-high", "0.1")
+    assert "must lie in [0, 1)" in fails("scan", embeddings, "-o", out, "--drop", "8")
+    assert fails("scan", embeddings, "-o", out, "--images", tmp_path / "none") != ""
+    assert not out.exists()
+
+
+def test_a_stopped_scan_says_how_it_continues(embeddings, run, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scanning, "merge", stop)
+    code, _, said = run("scan", embeddings, "-o", tmp_path / "out")
+    assert code == 130
+    assert "the same command continues the scan" in said
+    monkeypatch.undo()
 
 
 def test_theory_of_a_graph(run, fails, tmp_path):

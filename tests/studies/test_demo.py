@@ -6,6 +6,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from pairsift.curate import Scan
+from pairsift.data import load_images
+from pairsift.evaluate import detection
 from pairsift.studies.demo import COLUMNS, paired_difference, run_demo, table, verdict
 
 
@@ -55,7 +58,14 @@ def test_one_run_of_everything(tmp_path):
     for row in result["rows"]:
         assert 10 < row["linear"] <= 100
         assert 0 <= row["different"] <= 100
-        assert (tmp_path / f"{row['treatment']}-seed0" / "encoder.safetensors").exists()
+        run = tmp_path / f"{row['treatment']}-seed0"
+        assert (run / "encoder.safetensors").exists()
+        found = Scan.load(run / "scan")
+        rows = load_images("digits:train", per_class=30).rows  # a scan counts positions, mixed.csv rows of the source
+        mixed = np.isin(rows, np.loadtxt(run / "mixed.csv", skiprows=1))
+        assert mixed.sum() == 60
+        assert row["auroc"] == pytest.approx(100 * detection(found.scores, mixed).auroc)
+        assert (run / "scan" / "report.html").stat().st_size > 1e6
     assert all(math.isnan(half) for _, half in result["differences"].values())
     assert json.loads((tmp_path / "demo.json").read_text())["rows"] == result["rows"]
     assert said == [f"seed 0, treatment {name} -> {tmp_path}/{name}-seed0" for name in ("none", "combined")]

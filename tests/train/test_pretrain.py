@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pairsift.data import ImageSet, SimCLRViews, subset
+from pairsift.data import DataError, ImageSet, SimCLRViews, subset
 from pairsift.train import Interrupted, Run, embed, pretrain
 from pairsift.train.module import NonFiniteLossError
+from pairsift.train.pretrain import training_images
 
 VIEWS = SimCLRViews(crop_scale=(0.5, 1.0), jitter=0, grey=0)
 
@@ -201,6 +202,18 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(config, digits, ch
     with pytest.raises(ValueError, match=message):
         pretrain(settings, images=digits)
     assert not settings.run_dir.exists()
+
+
+def test_dropped_rows_are_left_out_after_mixing(config, digits, tmp_path):
+    file = tmp_path / "drop.csv"
+    file.write_text("row\n" + "".join(f"{row}\n" for row in digits.rows[:40]))
+    everything = training_images(config(mix=0.5), digits)
+    kept = training_images(config(mix=0.5, drop=file), digits)
+    assert 0 < everything.mixed[40:].sum() < 56
+    np.testing.assert_array_equal(kept.mixed, everything.mixed[40:])
+    np.testing.assert_array_equal(kept.images, everything.images[40:])
+    with pytest.raises(DataError, match=r"batch_size=64 is larger than the data \(56 images\)"):
+        training_images(config(drop=file, batch_size=64), digits)
 
 
 def test_one_class_is_refused(config, digits):

@@ -195,10 +195,10 @@ def _histogram(scan: Scan) -> go.Figure:
         if np.isfinite(level.mean):
             figure.add_vline(
                 x=level.mean, line={"dash": DASHES[i], "color": INK[0]}, annotation_text=name,
-                annotation_position="top",
+                annotation_position="top", annotation_yshift=14 * (i % 2),
             )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0)
-    return styled(figure, "cosine similarity", "share of pairs")
+    return styled(figure, "cosine similarity", "share of pairs").update_layout(margin={"t": 50})
 
 
 def _scores(scan: Scan, good: NDArray[np.int64], cutoff: float) -> go.Figure:
@@ -226,7 +226,8 @@ def _plane(scan: Scan, good: NDArray[np.int64]) -> go.Figure:
     scatter = go.Scatter(
         x=scan.plane[chosen, 0], y=scan.plane[chosen, 1], mode="markers", name="examples", showlegend=False,
         marker={
-            "color": scan.scores[chosen], "colorscale": "Cividis", "colorbar": scale, "size": 6, "opacity": 0.8,
+            "color": scan.scores[chosen].tolist(), "colorscale": "Cividis", "colorbar": scale, "size": 6,
+            "opacity": 0.8,
             "symbol": [SYMBOLS[cluster // len(INK) % len(SYMBOLS)] for cluster in clusters],
         },
         text=[

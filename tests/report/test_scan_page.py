@@ -1,0 +1,145 @@
+"""The scan's page, in a real browser where there is one."""
+
+import csv
+import re
+import shutil
+
+import numpy as np
+import pytest
+from mixtures import midpoints
+from PIL import Image
+
+import pairsift as ps
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+N = 600
+
+
+@pytest.fixture(scope="module")
+def scanned():
+    features, labels, _ = midpoints(N)
+    return ps.scan(features, 5, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory, scanned):
+    images = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    scanned.report(file, images)
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("no chromium on the path")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def page(request, browser, page_file):
+    """The page at a width; what it asks the network for, and what it complains of, fail the test."""
+    opened = browser.new_page(viewport={"width": request.param, "height": 900}, accept_downloads=True)
+    complaints = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+    opened.goto(page_file.as_uri())
+    opened.wait_for_selector("#bridges .plot-container")
+    yield opened
+    assert complaints == []
+    opened.close()
+
+
+def counts(page):
+    text = page.locator("#dropped").inner_text()
+    return int(re.match(r"([\d,]+) of ", text).group(1).replace(",", ""))
+
+
+def test_the_slider_says_how_many_and_whose_examples_go(page, scanned):
+    assert counts(page) == (scanned.scores >= float(page.locator("#at").inner_text())).sum()
+    slider = page.locator("#threshold")
+    slider.fill("300")
+    assert counts(page) == (scanned.scores >= 0.6).sum()
+    rows = page.locator("#losses tbody tr").all_inner_texts()
+    assert len(rows) == 5
+    for row in rows:
+        cluster, examples, dropped, share = row.split("\t")
+        inside = scanned.clusters == int(cluster)
+        assert int(examples) == inside.sum()
+        assert int(dropped) == (scanned.scores[inside] >= 0.6).sum()
+        assert share == f"{100 * int(dropped) / int(examples):.1f} %"
+    assert page.evaluate("document.getElementById('scores').layout.shapes[0].x0") == 0.6
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#at").inner_text() == "0.602"
+    slider.fill("0")
+    assert counts(page) == N
+
+
+def test_the_table_sorts_and_downloads(page, scanned):
+    def column(i):
+        return [float(text) for text in page.locator(f"#examples tbody tr td:nth-child({i})").all_inner_texts()]
+
+    assert column(2) == sorted(column(2), reverse=True)
+    head = page.locator("#examples thead th")
+    assert head.nth(1).get_attribute("aria-sort") == "descending"
+    head.nth(0).locator("button").press("Enter")
+    assert column(1) == sorted(column(1), reverse=True)
+    head.nth(0).locator("button").click()
+    assert column(1) == sorted(column(1))
+    assert head.nth(0).get_attribute("aria-sort") == "ascending"
+    with page.expect_download() as waiting:
+        page.locator("#download").click()
+    with open(waiting.value.path(), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 500
+    assert [int(row["row"]) for row in rows] == column(1)
+    assert float(rows[0]["score"]) == pytest.approx(scanned.scores[int(rows[0]["row"])], abs=1e-4)
+
+
+def test_colours_and_galleries(page):
+    page.locator("#colour").select_option("cluster")
+    assert len(set(page.evaluate("document.getElementById('plane').data[0].marker.color"))) == 5
+    page.locator("#colour").select_option("score")
+    assert page.evaluate("typeof document.getElementById('plane').data[0].marker.color[0]") == "number"
+    pictures = page.locator("img")
+    assert pictures.count() == 24 * 2 + 24 + 24
+    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth === 8)")
+
+
+def test_nothing_is_wider_than_the_screen(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_images_by_path_follow_the_rows(tmp_path, scanned):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(N):
+        Image.new("RGB", (4, 6), (i % 256, i // 256, 0)).save(folder / f"{i:04d}.png")
+    (folder / "0000.png").write_bytes(b"damaged")
+    scanned.report(tmp_path / "page.html", folder)
+    assert (tmp_path / "page.html").read_text().count("data:image/png") >= 95
+    (folder / "0599.png").unlink()
+    with pytest.raises(ValueError, match="599 images, the scan 600 rows"):
+        scanned.report(tmp_path / "page.html", folder)
+    with pytest.raises(ValueError, match="got 3 images"):
+        scanned.report(tmp_path / "page.html", np.zeros((3, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match="got 3 labels"):
+        scanned.report(tmp_path / "page.html", labels=[1, 2, 3])
+
+
+def test_text_from_files_cannot_end_the_script(tmp_path):
+    features, labels, _ = midpoints(100)
+    found = ps.scan(features, 5, labels=labels)
+    object.__setattr__(found, "paths", ["</script><b>&"] * 100)
+    found.report(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "</script><b>" not in text
+    assert "\\u003c/script>\\u003cb>&" in text
