@@ -185,6 +185,7 @@ def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
     assert not parts.exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own
 def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
     folder = shards(tmp_path / "shards", mixture[0])

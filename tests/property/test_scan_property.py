@@ -1,0 +1,39 @@
+"""Whatever finite features come in, scores are scores."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pairsift as ps
+
+
+@st.composite
+def feature_sets(draw):
+    n, dimensions = draw(st.integers(10, 60)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    features = rng.standard_normal((n, dimensions)) * 10.0 ** rng.integers(-3, 4, dimensions)
+    for _ in range(draw(st.integers(0, 3))):  # identical rows, zero rows, constant columns, far rows
+        kind, some = draw(st.integers(0, 3)), rng.integers(0, n, max(1, n // 3))
+        if kind == 0:
+            features[some] = features[some[0]]
+        elif kind == 1:
+            features[some] = 0
+        elif kind == 2:
+            features[:, rng.integers(dimensions)] = 1
+        else:
+            features[some[0]] *= 1e4
+    features[0, 0] += 1  # never all equal
+    features = np.clip(features, -6e4, 6e4)  # what half precision can hold
+    return features.astype(draw(st.sampled_from((np.float16, np.float32, np.float64))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(feature_sets(), st.one_of(st.none(), st.just(2)))
+def test_scores_are_finite_and_every_row_has_a_cluster(features, n_classes):
+    found = ps.scan(features, n_classes, threads=1)
+    assert found.scores.shape == (len(features),)
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert np.isfinite(found.signs).all()
+    assert ((found.clusters >= 0) & (found.clusters < found.n_classes)).all()
+    assert (np.bincount(found.drop(0.5), minlength=len(features)) <= 1).all()
+    assert found.bridges.sum() == len(features) * min(10, len(features) - 1)
