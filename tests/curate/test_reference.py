@@ -6,7 +6,7 @@ from mixtures import midpoints
 from scipy import stats
 
 from pairsift.curate import SIGNS
-from pairsift.curate.reference import NEAREST, NEIGHBOURS, Graph, Reference
+from pairsift.curate.reference import NEAREST, NEIGHBOURS, Graph, Reference, _agreement_weights
 
 N = 240
 
@@ -76,10 +76,20 @@ def test_the_score_puts_the_typical_example_at_one_half_and_one_spread_above_it_
     scored = reference.score(features.astype(np.float32), np.arange(N))
     assert np.median(scored.score) == pytest.approx(0.5, abs=1e-6)
     assert np.quantile(scored.score, 0.16) == pytest.approx(0.5 - 0.5 / np.sqrt(2), abs=1e-3)
-    total = scored.signs.mean(axis=1)
+    total = scored.signs @ reference.weights
     assert stats.spearmanr(total, scored.score).statistic == pytest.approx(1)
     np.testing.assert_allclose(np.median(scored.signs, axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(np.quantile(scored.signs, 0.16, axis=0), -1, atol=1e-4)
+
+
+def test_global_signs_weigh_as_far_as_they_agree_with_local_ones(fitted):
+    _, reference, (raw, *_) = fitted
+    rank = stats.spearmanr(raw).statistic
+    weights = [min(max(10 * rank[i, 2:].mean(), 0), 2) for i in (0, 1)] + [1, 1, 1]
+    assert weights[1] == 2  # midpoints lie in the middle, and everything says so
+    np.testing.assert_allclose(reference.weights, np.divide(weights, sum(weights)), atol=1e-6)
+    opposed = np.stack([-raw[:, 2], np.zeros(N), raw[:, 2], raw[:, 3], raw[:, 4]], axis=1)
+    np.testing.assert_allclose(_agreement_weights(opposed), [0, 0, 1 / 3, 1 / 3, 1 / 3])
 
 
 def test_a_row_is_scored_alike_in_any_company(fitted):

@@ -10,7 +10,9 @@ example (docs/scan-design.md has the figures):
 - *mixture*: entropy of the clusters that the nearest neighbours belong to.
 
 Each is put on a robust scale of its own: 0 at the median, 1 as far above it as the 16 % quantile lies below, which is
-the spread of *easy* examples. Their mean, on such a scale again, is mapped to (0, 1).
+the spread of *easy* examples. The last three are local: they look at what is near. The first two are global, and say
+something about bridges in some sets and something else in others; so they are weighted by how far they agree with the
+local ones. The weighted mean, on a robust scale again, is mapped to (0, 1).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from pairsift.curate.spaces import generator, kmeans, principal_axes, unit_rows, whitening_of
 
@@ -37,6 +40,8 @@ IntArray = NDArray[np.int64]
 _MULTIPLES = (1, 2, 3)
 # A neighbour counts exp(cosine / temperature), as in the kNN classifier.
 _TEMPERATURE = 0.1
+# A global sign weighs 10 times its mean rank correlation with the local ones, at least 0 and at most 2; those weigh 1.
+_GLOBAL, _AGREEMENT, _MOST = 2, 10.0, 2.0
 # Reference rows that the robust scales are measured on.
 _CALIBRATION = 10_000
 # Rows of an inverted file's list, and lists that a search reads: 96 to 98 % of the true neighbours on the sets tried.
@@ -73,6 +78,7 @@ class Reference:
         clusters: (R,) cluster of each reference row.
         recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
         explained: shares of the variance in the two axes of the plane.
+        weights: (5,) weight of each sign in the score, summing to 1.
         bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, rows the anchors' clusters.
     """
 
@@ -107,7 +113,7 @@ class Reference:
         """
         raw, cluster, plane, neighbours, cosines = self._measure(features / self._scale, rows)
         signs = _on_scale(raw, self._scales)
-        total = _on_scale(signs.mean(axis=1, keepdims=True), self._total_scale)[:, 0]
+        total = _on_scale(signs @ self.weights[:, None], self._total_scale)[:, 0]
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
         return RowScores(score, signs.astype(np.float32), cluster, plane, neighbours, cosines)
@@ -159,7 +165,9 @@ class Reference:
             np.add.at(bridges, (anchors[near >= 0], self.clusters[near[near >= 0]]), 1)
         raw = np.concatenate(parts)
         self._scales = _robust_scale(raw)
-        self._total_scale = _robust_scale(_on_scale(raw, self._scales).mean(axis=1, keepdims=True))
+        signs = _on_scale(raw, self._scales)
+        self.weights = _agreement_weights(signs)
+        self._total_scale = _robust_scale(signs @ self.weights[:, None])
         self.bridges = bridges
 
 
@@ -211,6 +219,19 @@ def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> N
     shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     entropy: NDArray[np.float64] = -(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)).sum(axis=1)
     return entropy
+
+
+def _agreement_weights(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights that sum to 1: local signs alike, a global one as far as it ranks examples as they do."""
+    ranks = stats.rankdata(signs, axis=0)
+    spread = ranks.std(axis=0)
+    # A sign that is constant ranks nothing, and agrees with nothing.
+    ranks = np.divide(ranks - ranks.mean(axis=0), spread, out=np.zeros_like(ranks), where=spread > 0)
+    agreement = (ranks[:, :_GLOBAL].T @ ranks[:, _GLOBAL:]).mean(axis=1) / len(ranks)
+    weights = np.ones(len(SIGNS))
+    weights[:_GLOBAL] = np.clip(_AGREEMENT * agreement, 0, _MOST)
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
 
 
 def _robust_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -173,6 +173,7 @@ def scan(
         paths=source.paths,
         settings=settings | {
             "skipped": len(checked.bad), "zero_rows": checked.zeros, "recall": fitted.recall,
+            "weights": dict(zip(SIGNS, fitted.weights.tolist(), strict=True)),
             "explained": fitted.explained, "search": "graph" if known else "inverted" if inverted else "exact",
         },
     )  # fmt: skip
