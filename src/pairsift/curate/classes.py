@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from pairsift.curate.spaces import generator, kmeans, unit_rows, whitening_of
+from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 # Examples looked at: silhouettes compare all pairs of them.
 _EXAMPLES = 1500
@@ -56,9 +56,9 @@ def estimate_classes(features: NDArray[np.float32], seed: int = 0) -> ClassEstim
     chosen = np.sort(rng.choice(len(features), min(len(features), _EXAMPLES), replace=False))
     most = max(2, len(chosen) // 10)
     candidates = tuple(sorted({round(2 * 2 ** (i / 2)) for i in range(15)} & set(range(2, most + 1))))
-    centre, whitening = whitening_of(features)
+    centre, values, vectors = principal_axes(features)
     centred: NDArray[np.float32] = features[chosen] - centre
-    whitened: NDArray[np.float32] = centred @ whitening
+    whitened: NDArray[np.float32] = centred @ shrinkage_whitening(values, vectors)
     silhouettes = [
         tuple(_silhouette(unit_rows(space), number, seed) for number in candidates) for space in (centred, whitened)
     ]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pairsift.curate.spaces import generator, kmeans, principal_axes, unit_rows, whitening_of
+from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 SIGNS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Neighbours whose clusters are looked at, and those whose distance counts as isolation.
@@ -87,11 +87,11 @@ class Reference:
         graph: Graph | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.n_classes, self._graph, self._scale = rows, n_classes, graph, np.float32(scale)
-        _, values, vectors = principal_axes(sample)
+        self._centre, values, vectors = principal_axes(sample)
+        self._whitening = shrinkage_whitening(values, vectors)
         self._axes = np.pad(vectors[:, :-3:-1], ((0, 0), (0, max(0, 2 - len(values)))))
         top = np.pad(values[::-1], (0, 1))[:2] / values.sum()
         self.explained: tuple[float, float] = (float(top[0]), float(top[1]))
-        self._centre, self._whitening = whitening_of(sample)
         centred: FloatArray = sample - self._centre
         white = unit_rows(centred @ self._whitening)
         self._pole = white.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
+from pairsift.curate.checks import (
+    ScanError,
+    check_arguments,
+    check_features,
+    check_folder,
+    parts_folder,
+    reference_size,
+)
 from pairsift.curate.classes import estimate_classes
-from pairsift.curate.reference import BLOCK_ROWS, FLAT_LIMIT, NEIGHBOURS, SIGNS, Graph, Reference
-from pairsift.curate.result import FILES, Histogram, Scan
+from pairsift.curate.reference import FLAT_LIMIT, SIGNS, Graph, Reference
+from pairsift.curate.result import Histogram, Scan
 from pairsift.curate.spaces import generator
 from pairsift.curate.work import Task, merge, run_local, run_ray
-from pairsift.data import ArrayFeatures, DataError, FeatureSource, open_features
+from pairsift.data import ArrayFeatures, FeatureSource, open_features
 from pairsift.data.features import ParquetFeatures
-from pairsift.files import write_json
 from pairsift.pairs import RankBand, band_parts
 from pairsift.theory import Level, Levels, advise, measure_levels
 
 Engine = Literal["local", "ray"]
 
-_FEWEST_ROWS, _FEWEST_REFERENCE = 10, 1000
 # Rows that levels by ranks are measured on, in so many disjoint parts for their error; and levels by labels.
 _LEVEL_ROWS, _LEVEL_PARTS, _LABELLED_ROWS = 5000, 5, 20_000
 _BINS = np.linspace(-1, 1, 101)
-# Copies of the sample that fitting needs at once: itself, centred, unit, whitened, index.
-_COPIES = 5
-_PARTS = "parts"
-
-
-class ScanError(ValueError):
-    """A scan that cannot be done as asked; the message says why and the remedy."""
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """What one pass over the features finds: rows to skip, all-zero rows, and a checksum."""
-
-    bad: NDArray[np.int64]
-    zeros: int
-    checksum: int
 
 
 def scan(
@@ -112,21 +100,22 @@ def scan(
     say, source = say or (lambda line: None), _open(features, labels)
     n, dimensions = source.shape
     threads = threads or os.cpu_count() or 1
-    _check_arguments(source, n_classes, graph, reference, max_pairs, memory, fraction, threads, engine)
-    size = _reference_size(source, reference, memory, threads, whole=graph is not None)
+    check_arguments(source, n_classes, graph, reference, max_pairs, memory, fraction, threads, engine)
+    size = reference_size(source, reference, memory, threads, whole=graph is not None)
     folder = None if out is None else Path(out)
     if folder is not None:
-        _check_folder(folder, overwrite)
-    checked = _check_features(source, skip_bad, say)
+        check_folder(folder, overwrite)
+    checked = check_features(source, skip_bad, say)
     good = n - len(checked.bad)
     settings = {
         "features": source.name, "n": n, "dimensions": dimensions, "checksum": checked.checksum, "n_classes": n_classes,
-        "band": None if band is None else asdict(band), "graph": graph is not None, "reference": min(size, good),
-        "max_pairs": max_pairs, "seed": seed, "skip_bad": skip_bad,
+        "band": None if band is None else asdict(band),
+        "graph": None if graph is None else [zlib.crc32(np.asarray(each).tobytes()) for each in graph],
+        "reference": min(size, good), "max_pairs": max_pairs, "seed": seed, "skip_bad": skip_bad,
         "pairsift": importlib.metadata.version("pairsift"), "faiss": importlib.metadata.version("faiss-cpu"),
         "numpy": np.__version__,
     }  # fmt: skip
-    parts = _parts_folder(folder, engine, settings)
+    parts = parts_folder(folder, engine, settings)
 
     rng = generator(seed)
     rows = np.setdiff1d(np.arange(n), checked.bad, assume_unique=True)
@@ -134,19 +123,20 @@ def scan(
     sample = source.take(rows)
     scale = float(np.abs(sample).max()) or 1.0
     sample /= scale
-    classes = estimate_classes(sample, seed) if n_classes is None else None
-    number = n_classes or (classes.n_classes if classes else 2)
-    if classes is not None:
+    classes = None
+    if n_classes is None:
+        classes = estimate_classes(sample, seed)
+        n_classes = classes.n_classes
         say(classes.words)
     known = None if graph is None else Graph(np.asarray(graph[0], np.int64), np.asarray(graph[1], np.float32))
     inverted = good > FLAT_LIMIT
-    fitted = Reference(sample, scale, rows, number, inverted, seed, known)
+    fitted = Reference(sample, scale, rows, n_classes, inverted, seed, known)
     if size < good:
         say(
             f"learned from {size:,} of {good:,} rows"
             + (f"; recall of neighbours {fitted.recall:.1%}" if inverted else "")
         )
-    levels, error, histogram = _levels(sample, band or _band(number), number, rng)
+    levels, error, histogram = _levels(sample, band or _band(n_classes), n_classes, rng)
     advice = advise(levels)
     labelled = _labelled_levels(sample, None if source.labels is None else source.labels[rows], rng, say)
     del sample
@@ -168,7 +158,7 @@ def scan(
         scores=scores.column("score").to_numpy(), clusters=scores.column("cluster").to_numpy(),
         signs=np.stack([scores.column(name).to_numpy() for name in SIGNS], axis=1),
         plane=np.stack([scores.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
-        pairs=pairs, levels=levels, levels_error=error, advice=advice, labelled_levels=labelled, n_classes=number,
+        pairs=pairs, levels=levels, levels_error=error, advice=advice, labelled_levels=labelled, n_classes=n_classes,
         classes=classes, bridges=fitted.bridges, histogram=histogram, rows=source.rows, labels=source.labels,
         paths=source.paths,
         settings=settings | {
@@ -195,141 +185,6 @@ def _open(features: Any, labels: NDArray[Any] | None) -> FeatureSource:
     if labels is not None:
         raise ScanError(f"labels beside {source.name}: name their column instead, or give features as an array")
     return source
-
-
-def _check_arguments(
-    source: FeatureSource, n_classes: int | None, graph: Any, reference: int, max_pairs: int, memory: float,
-    fraction: float, threads: int, engine: str,
-) -> None:  # fmt: skip
-    n = source.shape[0]
-    if n < _FEWEST_ROWS:
-        raise ScanError(f"{source.name} has {n} rows: a scan compares neighbourhoods and needs at least {_FEWEST_ROWS}")
-    if n_classes is not None and not 2 <= n_classes <= n // 4:
-        raise ScanError(
-            f"n_classes must lie in 2 ... {n // 4} (a quarter of the rows), got {n_classes}: bridges need two clusters"
-        )
-    if reference < _FEWEST_REFERENCE:
-        raise ScanError(
-            f"reference must be at least {_FEWEST_REFERENCE:,} rows, got {reference}: clusters and scales come from it"
-        )
-    if max_pairs < 1 or threads < 1:
-        raise ScanError(f"max_pairs and threads must be positive, got {max_pairs} and {threads}")
-    if not memory > 0:
-        raise ScanError(f"memory must be positive (GB), got {memory}")
-    if not 0 <= fraction < 1:
-        raise ScanError(f"the share to drop must lie in [0, 1), got {fraction}")
-    if engine not in ("local", "ray"):
-        raise ScanError(f"engine must be 'local' or 'ray', got {engine!r}")
-    if engine == "ray" and not isinstance(source, ParquetFeatures):
-        raise ScanError(f"engine 'ray' reads parquet on its workers, got {source.name}: write parquet, or use 'local'")
-    if graph is not None:
-        neighbours, cosines = (np.asarray(each) for each in graph)
-        if neighbours.shape != cosines.shape or neighbours.ndim != 2 or len(neighbours) != n:
-            raise ScanError(
-                f"a graph for {n:,} rows is neighbours ({n}, k) and cosines ({n}, k), got {neighbours.shape} and "
-                f"{cosines.shape}"
-            )
-        if neighbours.dtype.kind not in "iu" or neighbours.min() < 0 or neighbours.max() >= n:
-            raise ScanError(
-                f"neighbours of a graph must be positions 0 ... {n - 1}, got {neighbours.dtype} values out of it"
-            )
-        if engine == "ray":
-            raise ScanError("a graph is given to the local engine only")
-
-
-def _reference_size(source: FeatureSource, reference: int, memory: float, threads: int, whole: bool) -> int:
-    """Reference rows that the memory allows, or an error before anything is read."""
-    n, dimensions = source.shape
-    wanted = min(n, reference)
-    base = psutil.Process().memory_info().rss
-    work = threads * BLOCK_ROWS * (8 * dimensions + 8 * NEIGHBOURS + 200) * 4 + 2 * dimensions**2 * 8 + 100 * n
-    budget = memory * 1e9 - base - work
-    rows = max(0, int(budget / (_COPIES * dimensions * 4)))
-    if whole and wanted < n:
-        raise ScanError(f"a graph needs all rows in the reference: set reference to at least {n:,}, got {reference:,}")
-    least = wanted if whole else min(wanted, _FEWEST_REFERENCE)
-    if rows < least:
-        need = (base + work + least * _COPIES * dimensions * 4) / 1e9
-        raise ScanError(
-            f"a scan of {n:,} x {dimensions} features needs at least {need:.1f} GB, memory allows {memory:g}: raise it"
-            + (", or lower threads" if threads > 1 else "")
-        )
-    return min(wanted, rows)
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Make the folder, or refuse it where it holds something that is not an unfinished scan."""
-    if folder.exists() and not folder.is_dir():
-        raise ScanError(f"{folder} is a file: name a folder")
-    if (folder / "scan.json").exists() and not overwrite:
-        raise ScanError(f"{folder} holds a finished scan: use --overwrite (overwrite=True), or another folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / _PARTS).exists() and not overwrite:
-        raise ScanError(f"{folder} exists and is not empty: use --overwrite (overwrite=True), or another folder")
-    if overwrite and folder.exists():
-        shutil.rmtree(folder / _PARTS, ignore_errors=True)
-        for name in (*FILES, "report.html"):
-            (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise ScanError(f"{folder} is not writable")
-
-
-def _parts_folder(folder: Path | None, engine: Engine, settings: dict[str, Any]) -> Path | None:
-    """The folder of part files, of this very scan."""
-    if folder is None:
-        return None
-    parts = folder / _PARTS
-    parts.mkdir(exist_ok=True)
-    begun = parts / "settings.json"
-    if begun.exists():
-        try:
-            earlier = json.loads(begun.read_text())
-        except json.JSONDecodeError:
-            earlier = {}
-        other = [name for name, value in settings.items() if earlier.get(name) != value]
-        if other:
-            raise ScanError(
-                f"{folder} holds an unfinished scan with another {', '.join(other)} "
-                f"({other[0]} was {earlier.get(other[0])}): use --overwrite (overwrite=True), or another folder"
-            )
-    else:
-        write_json(begun, settings)
-    return parts
-
-
-def _check_features(source: FeatureSource, skip_bad: bool, say: Callable[[str], None]) -> _Checked:
-    bad, zeros, checksum, constant = [], 0, 0, True
-    first_row: NDArray[np.float32] | None = None
-    for start, block in source.blocks(8 * BLOCK_ROWS):
-        block = np.ascontiguousarray(block)
-        checksum = zlib.crc32(block.data, checksum)
-        # Entries above 1e19 are finite and their squares are not: no cosine can be had of such a row either.
-        with np.errstate(over="ignore", invalid="ignore"):
-            suspect = ~np.isfinite(np.einsum("ij,ij->i", block, block))
-        if suspect.any():
-            bad.append(start + np.flatnonzero(suspect))
-        zeros += int((~block.any(axis=1)).sum())
-        if constant:
-            good = block[~suspect]
-            if len(good):
-                first_row = good[0] if first_row is None else first_row
-                constant = bool((good == first_row).all())
-    found = np.concatenate(bad) if bad else np.zeros(0, np.int64)
-    n = source.shape[0]
-    if len(found) and not skip_bad:
-        raise DataError(
-            f"{source.name}: the norm of row {found[0]:,} is not finite in float32 ({len(found):,} of {n:,} rows): "
-            "mend the encoder's output, or leave such rows out with --skip-bad (skip_bad=True)"
-        )
-    if n - len(found) < _FEWEST_ROWS:
-        raise ScanError(f"{source.name}: {n - len(found)} finite rows are left, a scan needs {_FEWEST_ROWS}")
-    if constant:
-        raise ScanError(f"{source.name}: all rows are equal, there is nothing to tell apart: the encoder has collapsed")
-    if len(found):
-        say(f"skipping {len(found):,} rows that are not finite, the first is {found[0]:,}")
-    if zeros:
-        say(f"{zeros:,} rows are all zero: failed embeddings? They are scored like any other")
-    return _Checked(found, zeros, checksum)
 
 
 def _band(n_classes: int) -> RankBand:

@@ -14,13 +14,6 @@ _STREAM = 2501
 _SHRINKAGE = 0.1
 
 
-def whitening_of(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre (D,) and shrinkage whitening (D, D) of features (N, D): `(x - centre) @ whitening`."""
-    centre, values, vectors = principal_axes(features)
-    scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
-    return centre, (vectors / scale).astype(np.float32)
-
-
 def principal_axes(features: FloatArray) -> tuple[FloatArray, NDArray[np.float64], NDArray[np.float64]]:
     """Centre (D,), variances (D,) ascending and axes (D, D), in columns, of features (N, D)."""
     centre = features.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -30,6 +23,13 @@ def principal_axes(features: FloatArray) -> tuple[FloatArray, NDArray[np.float64
         gram += centred.T @ centred
     values, vectors = np.linalg.eigh(gram / len(features))
     return centre, np.maximum(values, 0), vectors
+
+
+def shrinkage_whitening(values: NDArray[np.float64], vectors: NDArray[np.float64]) -> FloatArray:
+    """Matrix (D, D) that whitens centred features with these principal axes: `(x - centre) @ whitening`."""
+    scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
+    whitening: FloatArray = (vectors / scale).astype(np.float32)
+    return whitening
 
 
 def generator(seed: int) -> np.random.Generator:

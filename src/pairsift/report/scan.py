@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib.resources
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ def scan_page(path: Path, scan: Scan, images: Any, labels: NDArray[Any] | None, 
     write_page(
         path, "Difficult examples", f"{scan.settings['features']}: {len(scan):,} embeddings of "
         f"{scan.settings['dimensions']} dimensions, scanned without labels.", sections,
-        top=_headline(scan), style=_STYLE, script=f"const scan = {data};\n{_SCRIPT}",
+        top=_headline(scan), style=_resource("scan.css"), script=f"const scan = {data};\n{_resource('scan.js')}",
     )  # fmt: skip
 
 
@@ -115,6 +116,10 @@ class _Shown:
         image.save(buffer, "PNG") if small else image.save(buffer, "JPEG", quality=85)
         kind, text = "png" if small else "jpeg", base64.b64encode(buffer.getvalue()).decode()
         return f'<img alt="row {self._scan.rows[position]}" src="data:image/{kind};base64,{text}">'
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("pairsift.report").joinpath(name).read_text()
 
 
 def _opener(scan: Scan, images: Any) -> Callable[[int], Image.Image]:
@@ -316,98 +321,3 @@ def _script_data(
     }  # fmt: skip
     # A path may hold anything, also what would end the script.
     return json.dumps(data).replace("<", "\\u003c")
-
-
-_STYLE = """
-.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0 }
-.numbers div { border-top: 2px solid #0072b2; padding-top: .25rem }
-.numbers dt { font-size: .85rem; color: #444 } .numbers dd { margin: 0; font-size: 1.25rem }
-.gallery { list-style: none; padding: 0; display: grid; gap: .75rem;
-  grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); font-size: .85rem }
-.gallery.pairs { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
-.gallery img { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated; display: block;
-  background: #eee }
-
-.none { display: block; width: 96px; height: 96px; background: #eee; color: #444 }
-.pair { display: flex; gap: 4px } .pair img { width: 48% ; height: auto; aspect-ratio: 1 }
-.wide { overflow-x: auto; max-height: 32rem; overflow-y: auto; margin: .75rem 0 }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-thead th { position: sticky; top: 0; background: #fff }
-th button { font: inherit; font-weight: 600; background: none; border: 0; padding: .2rem 0; cursor: pointer }
-input[type=range] { width: min(28rem, 100%) } #at { font-weight: 600 }
-.bar { display: inline-block; height: .7em; background: #d55e00; margin-right: .4em }
-button, select, input { font: inherit } :focus-visible { outline: 3px solid #0072b2; outline-offset: 2px }
-"""
-
-_SCRIPT = """
-const text = (value) => document.createTextNode(String(value));
-const cell = (row, value, tag = 'td') => row.appendChild(document.createElement(tag)).appendChild(text(value));
-const slider = document.getElementById('threshold');
-const sizes = scan.bins.map((counts) => counts.reduce((a, b) => a + b, 0));
-const total = sizes.reduce((a, b) => a + b, 0);
-function move() {
-  const from = Number(slider.value), at = from / scan.nBins;
-  const lost = scan.bins.map((counts) => counts.slice(from).reduce((a, b) => a + b, 0));
-  const all = lost.reduce((a, b) => a + b, 0);
-  document.getElementById('at').value = at.toFixed(3);
-  document.getElementById('dropped').textContent =
-    `${all.toLocaleString('en')} of ${total.toLocaleString('en')} examples are dropped ` +
-    `(${(100 * all / total).toFixed(1)} %).`;
-  const body = document.querySelector('#losses tbody');
-  body.replaceChildren(...lost.map((n, i) => [n / Math.max(1, sizes[i]), n, i]).filter(([, , i]) => sizes[i])
-    .sort((a, b) => b[0] - a[0]).map(([share, n, i]) => {
-      const row = document.createElement('tr');
-      for (const value of [i, sizes[i].toLocaleString('en'), n.toLocaleString('en')]) cell(row, value);
-      const last = row.appendChild(document.createElement('td'));
-      const bar = last.appendChild(document.createElement('span'));
-      bar.className = 'bar'; bar.style.width = `${5 * share}rem`;
-      last.appendChild(text(`${(100 * share).toFixed(1)} %`));
-      return row;
-    }));
-  Plotly.relayout('scores', { 'shapes[0].x0': at, 'shapes[0].x1': at });
-}
-slider.addEventListener('input', move);
-move();
-
-const marker = document.getElementById('plane').data[0].marker, byScore = marker.color;
-document.getElementById('colour').addEventListener('change', (event) => {
-  const score = event.target.value === 'score';
-  const colours = score ? byScore : document.getElementById('plane').data[0].customdata;
-  Plotly.restyle('plane', { 'marker.color': [colours], 'marker.showscale': score });
-});
-
-let rows = scan.rows, sorted = [1, false];
-const head = document.querySelector('#examples thead tr');
-const heads = scan.columns.map((name, i) => {
-  const th = head.appendChild(document.createElement('th'));
-  const button = th.appendChild(document.createElement('button'));
-  button.type = 'button'; button.appendChild(text(name));
-  button.addEventListener('click', () => {
-    sorted = [i, sorted[0] === i ? !sorted[1] : typeof rows[0][i] === 'string'];
-    const sign = sorted[1] ? 1 : -1;
-    rows = [...rows].sort((a, b) => sign * (a[i] < b[i] ? -1 : a[i] > b[i] ? 1 : 0));
-    fill();
-  });
-  return th;
-});
-function fill() {
-  heads.forEach((th, i) => th.setAttribute('aria-sort',
-    i === sorted[0] ? (sorted[1] ? 'ascending' : 'descending') : 'none'));
-  document.querySelector('#examples tbody').replaceChildren(...rows.map((values) => {
-    const row = document.createElement('tr');
-    values.forEach((value) => cell(row, value));
-    return row;
-  }));
-}
-fill();
-document.getElementById('download').addEventListener('click', () => {
-  const quoted = (value) => /[",\\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
-  const lines = [scan.columns, ...rows].map((values) => values.map(quoted).join(','));
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([lines.join('\\n') + '\\n'], { type: 'text/csv' }));
-  link.download = 'difficult.csv';
-  link.click();
-  URL.revokeObjectURL(link.href);
-});
-"""
