@@ -48,3 +48,26 @@ def nt_xent(z0, z1, tau, pairs, sigma=0.0, rho=1.0, removal=None):
                 numerator = logit
         losses.append(math.log(denominator) - numerator)
     return np.array(losses)
+
+
+def spectral(z0, z1, mu, pairs, sigma=0.0, rho=1.0, removal=None):
+    """The mini-batch spectral loss: margin inside of the square (Eq. 31), temperature on both terms (Eq. 40)."""
+
+    def bounded(row):
+        length = math.sqrt(sum(x * x for x in row))
+        return [x * min(1.0, math.sqrt(mu) / length) for x in row]
+
+    z0, z1 = [bounded(row) for row in z0], [bounded(row) for row in z1]
+    n = len(z0)
+    attraction, repulsion, kept = 0.0, 0.0, 0
+    for i in range(n):
+        for k in range(n):
+            s, p = sum(x * y for x, y in zip(z0[i], z1[k], strict=True)), int(pairs[i, k])
+            if removal == "neutral":
+                s *= 1 - p
+            if i == k:
+                attraction += s / (rho if p else 1) / n
+            elif not (removal == "exclude" and p):
+                repulsion += ((s + p * sigma * mu) / (rho if p else 1)) ** 2
+                kept += 1
+    return (repulsion / kept - 2 * attraction) / mu

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pairsift.pairs import RankBand, random_pairs, select_pairs
+from pairsift.losses.treated import Selection, TreatedLoss, check_pairs, check_views
+from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
 
 Reduction = Literal["mean", "none"]
-Selection = Literal["band", "random"]
 
 
-class NTXentLoss(nn.Module):
+class NTXentLoss(TreatedLoss):
     """NT-Xent (SimCLR, arXiv 2002.05709) whose difficult pairs are found by rank and treated (Algorithm 1).
 
     Every view is an anchor: its positive is the other view of the same image, and the denominator runs over all other
@@ -46,23 +45,13 @@ class NTXentLoss(nn.Module):
         select: Selection = "band",
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(band, treatment, select, seed)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature must be finite and > 0, got {temperature}")
-        if treatment is not None and not treatment.is_neutral and band is None:
-            raise ValueError(f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)")
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
-        if select not in get_args(Selection):
-            raise ValueError(f"select must be 'band' or 'random', got {select!r}")
         self.temperature = temperature
-        self.band = band
-        self.treatment = treatment
         self.reduction = reduction
-        self.selection = select
-        self.seed = seed
-        self._draws = 0
-        self._warned = False
 
     def select(self, h0: Tensor, h1: Tensor) -> Tensor:
         """Flag the difficult pairs of a batch, as `forward` does.
@@ -76,15 +65,7 @@ class NTXentLoss(nn.Module):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        if self.band is None:
-            raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
-        pairs = select_pairs(torch.cat([h0, h1]), self.band)
-        if self.selection == "random":
-            # A fresh stream per call, derived from (seed, draw): saved runs resume on the same draws.
-            generator = torch.Generator(pairs.device).manual_seed((self.seed * 1_000_003 + self._draws) % 2**63)
-            self._draws += 1
-            pairs = random_pairs(pairs, generator)
-        return pairs
+        return self._select(torch.cat([h0, h1]))
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *, pairs: Tensor | None = None
@@ -103,42 +84,19 @@ class NTXentLoss(nn.Module):
         Raises:
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
-        _check_views(z0, z1, h0, h1)
-        treatment = None if self.treatment is None or self.treatment.is_neutral else self.treatment
+        check_views(z0, z1, h0, h1)
+        treatment = self._active
         with torch.autocast(z0.device.type, enabled=False):
             if treatment is None:
                 pairs = None
             elif pairs is None:
                 pairs = self.select(*self._selection_features(z0, z1, h0, h1))
-            elif pairs.shape != (2 * len(z0),) * 2 or pairs.dtype != torch.bool:
-                raise ValueError(
-                    f"pairs must be bool of shape {(2 * len(z0),) * 2}, got {pairs.dtype} {tuple(pairs.shape)}"
-                )
+            else:
+                check_pairs(pairs, (2 * len(z0), 2 * len(z0)))
             z = torch.cat([z0, z1])
             z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
             losses: Tensor = _InfoNCE.apply(z, pairs, treatment, self.temperature)  # type: ignore[no-untyped-call]
         return losses.mean() if self.reduction == "mean" else losses
-
-    def _selection_features(
-        self, z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        if h0 is not None and h1 is not None:
-            return h0, h1
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "pairs are selected on the projections z because no features h were given: the projector discards what "
-                "tells classes apart, and the gain of the treatment shrinks or disappears (arXiv 2501.01317, Table 7: "
-                "CIFAR-10 89.68 with h, 87.86 with z, 88.26 untreated). Call loss(z0, z1, h0, h1).",
-                stacklevel=4,
-            )
-        return z0.detach(), z1.detach()
-
-    def get_extra_state(self) -> Any:
-        return {"draws": self._draws}
-
-    def set_extra_state(self, state: Any) -> None:
-        self._draws = state["draws"]
 
     def extra_repr(self) -> str:
         return (
@@ -194,16 +152,3 @@ class _InfoNCE(torch.autograd.Function):
 def _positives(matrix: Tensor, n: int) -> Tensor:
     """View (2, n) of the entries (i, positive of i) of a (2n, 2n) contiguous matrix: (i, n + i), then (n + i, i)."""
     return matrix.as_strided((2, n), (2 * n * n - n, 2 * n + 1), matrix.storage_offset() + n)
-
-
-def _check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    if z0.dim() != 2 or z0.shape != z1.shape or 0 in z0.shape:
-        raise ValueError(
-            f"z0 and z1 must be non-empty (N, d) matrices of one shape, got {tuple(z0.shape)} and {tuple(z1.shape)}"
-        )
-    if (h0 is None) != (h1 is None):
-        raise ValueError("pass the features of both views (h0 and h1) or of neither")
-    if h0 is not None and h1 is not None and (h0.dim() != 2 or h0.shape != h1.shape or len(h0) != len(z0)):
-        raise ValueError(
-            f"h0 and h1 must be (N, D) with N = {len(z0)} as in z0, got {tuple(h0.shape)} and {tuple(h1.shape)}"
-        )
