@@ -71,3 +71,23 @@ def spectral(z0, z1, mu, pairs, sigma=0.0, rho=1.0, removal=None):
                 repulsion += ((s + p * sigma * mu) / (rho if p else 1)) ** 2
                 kept += 1
     return (repulsion / kept - 2 * attraction) / mu
+
+
+def two_tower(z0, z1, tau, pairs, sigma=0.0, rho=1.0, removal=None):
+    """Eqs. 13 to 16 for rows against keys, row i with key i: mean over the rows."""
+    total = 0.0
+    for i, row in enumerate(z0):
+        denominator = numerator = 0.0
+        for k, key in enumerate(z1):
+            s, p = cosine(row, key), int(pairs[i, k])
+            if removal == "exclude" and p and k != i:
+                continue
+            if removal is not None:
+                logit = s * (1 - p if removal == "neutral" else 1) / tau
+            else:
+                logit = (s + p * sigma) / ((p * rho + 1 - p) * tau)
+            denominator += math.exp(logit)
+            if k == i:
+                numerator = logit
+        total += math.log(denominator) - numerator
+    return total / len(z0)

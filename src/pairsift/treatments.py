@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -63,7 +63,13 @@ class Treatment:
         """Whether the treatment changes nothing (margin 0, scale 1, no removal)."""
         return self.removal is None and self.margin == 0 and self.temperature_scale == 1
 
-    def affine(self, temperature: float) -> tuple[float, float]:
+    @overload
+    def affine(self, temperature: float) -> tuple[float, float]: ...
+
+    @overload
+    def affine(self, temperature: Tensor) -> tuple[float, float | Tensor]: ...
+
+    def affine(self, temperature: float | Tensor) -> tuple[float, float | Tensor]:
         """The edit as `difficult logit = factor * plain logit + offset`, with `plain logit = s / temperature`."""
         if self.removal == "neutral":
             return 0.0, 0.0
@@ -71,13 +77,13 @@ class Treatment:
             return 0.0, -math.inf
         return 1 / self.temperature_scale, self.margin / (self.temperature_scale * temperature)
 
-    def logits(self, similarities: Tensor, pairs: Tensor, temperature: float) -> Tensor:
+    def logits(self, similarities: Tensor, pairs: Tensor, temperature: float | Tensor) -> Tensor:
         """Treated logits (Eqs. 13 to 16), differentiable in the similarities.
 
         Args:
             similarities: (B, K) cosine similarities.
             pairs: (B, K) bool, the difficult ones.
-            temperature: tau, > 0.
+            temperature: tau, > 0; a scalar tensor carries a gradient.
 
         Returns:
             (B, K) logits.

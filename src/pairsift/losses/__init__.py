@@ -2,5 +2,6 @@
 
 from pairsift.losses.ntxent import NTXentLoss
 from pairsift.losses.spectral import SpectralLoss
+from pairsift.losses.two_tower import TwoTowerLoss
 
-__all__ = ["NTXentLoss", "SpectralLoss"]
+__all__ = ["NTXentLoss", "SpectralLoss", "TwoTowerLoss"]
