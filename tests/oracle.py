@@ -91,3 +91,21 @@ def two_tower(z0, z1, tau, pairs, sigma=0.0, rho=1.0, removal=None):
                 numerator = logit
         total += math.log(denominator) - numerator
     return total / len(z0)
+
+
+def moco(q, k, queue, tau, pairs, sigma=0.0, rho=1.0, removal=None):
+    """Queries against their own keys (never treated) and a queue: mean over the queries."""
+    total = 0.0
+    for i, row in enumerate(q):
+        positive = cosine(row, k[i]) / tau
+        denominator = math.exp(positive)
+        for j, key in enumerate(queue):
+            s, p = cosine(row, key), int(pairs[i, j])
+            if removal == "exclude" and p:
+                continue
+            if removal is not None:
+                denominator += math.exp(s * (1 - p if removal == "neutral" else 1) / tau)
+            else:
+                denominator += math.exp((s + p * sigma) / ((p * rho + 1 - p) * tau))
+        total += math.log(denominator) - positive
+    return total / len(q)

@@ -135,8 +135,9 @@ class TwoTowerLoss(TreatedLoss):
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
     def extra_repr(self) -> str:
+        temperature = torch.as_tensor(self.temperature).item()
         return (
-            f"temperature={torch.as_tensor(self.temperature).item():.4g}, learnable={self.log_temperature is not None}, "
+            f"temperature={temperature:.4g}, learnable={self.log_temperature is not None}, "
             f"band={self.band}, treatment={self.treatment}, symmetric={self.symmetric}, select={self.selection!r}"
         )
 

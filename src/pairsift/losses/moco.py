@@ -1,0 +1,182 @@
+"""InfoNCE against a queue of keys (MoCo, arXiv 1911.05722) with treated difficult pairs: Table 5 of 2501.01317."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pairsift.losses.treated import Selection, TreatedLoss
+from pairsift.pairs import RankBand
+from pairsift.treatments import Treatment
+
+
+class MoCoLoss(TreatedLoss):
+    """Every query against its own key and a queue of earlier keys.
+
+    Pairs are ranked per query among the queued keys, by the query encoder's features h against the *key* encoder's
+    queued features: the queue holds h beside z, so its memory is `queue_size * (d + D)` floats. The positive is not in
+    the queue and is never treated. The queue starts empty and fills up; it is part of the state dict, so a resumed run
+    goes on with the same keys.
+
+    Args:
+        queue_size: keys to keep, at least a batch.
+        projection_dim: d, width of the projections z.
+        feature_dim: D, width of the features h; None queues none and selects on projections, with a warning.
+        temperature: tau, > 0.
+        band: which ranks are difficult; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
+        seed: seed of the random selection.
+
+    Raises:
+        ValueError: a setting out of range, or a treatment without a band to apply it to.
+    """
+
+    queue_z: Tensor
+    queue_h: Tensor
+    _next: Tensor
+    _filled: Tensor
+
+    def __init__(
+        self,
+        queue_size: int,
+        projection_dim: int,
+        feature_dim: int | None = None,
+        temperature: float = 0.2,
+        band: RankBand | None = None,
+        treatment: Treatment | None = None,
+        select: Selection = "band",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(band, treatment, select, seed)
+        for name, value in (
+            ("queue_size", queue_size),
+            ("projection_dim", projection_dim),
+            ("feature_dim", feature_dim),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature must be finite and > 0, got {temperature}")
+        self.temperature = temperature
+        self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim))
+        self.register_buffer("queue_h", torch.zeros(queue_size, feature_dim or 0))
+        self.register_buffer("_next", torch.zeros((), dtype=torch.long))
+        self.register_buffer("_filled", torch.zeros((), dtype=torch.long))
+
+    def keys(self) -> tuple[Tensor, Tensor]:
+        """The queued keys, oldest first: unit projections (K, d) and features (K, D), K <= queue_size."""
+        filled = int(self._filled)
+        order = (torch.arange(filled, device=self.queue_z.device) + int(self._next) - filled) % len(self.queue_z)
+        return self.queue_z[order], self.queue_h[order]
+
+    def select(self, h: Tensor) -> Tensor:
+        """Flag the difficult pairs of queries with queued keys, as `forward` does.
+
+        Args:
+            h: (N, D) features of the queries; projections where the queue holds no features.
+
+        Returns:
+            (N, K) bool, keys in the order of `keys`.
+
+        Raises:
+            ValueError: the loss has no band, the queue is empty, or see `select_pairs`.
+        """
+        z, features = self.keys()
+        if len(z) == 0:
+            raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
+        return self._select(h, features if self.queue_h.shape[1] else z)
+
+    def forward(
+        self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *, enqueue: bool = True
+    ) -> Tensor:
+        """Loss of N queries; their keys join the queue afterwards.
+
+        A symmetric loss is `(loss(q0, k1, h0, g1, enqueue=False) + loss(q1, k0, h1, g0, enqueue=False)) / 2`, then
+        `enqueue` of all keys.
+
+        Args:
+            q: (N, d) projections of the query encoder.
+            k: (N, d) projections of the key encoder for the other view of the same images; no gradient flows to them.
+            h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
+            enqueue: whether the keys join the queue.
+
+        Returns:
+            Scalar; float32, or float64 for float64 projections. 0 while the queue is empty.
+
+        Raises:
+            ValueError: shapes that do not fit, a batch larger than the queue, or non-finite features.
+        """
+        self._check(q, k, h_q, h_k)
+        treatment = self._active
+        with torch.autocast(q.device.type, enabled=False):
+            q, k = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (q, k.detach()))
+            queued = self.keys()[0].to(q.dtype)
+            positive = (q * k).sum(dim=1, keepdim=True) / self.temperature
+            similarities = q @ queued.T
+            if treatment is None or len(queued) == 0:
+                negatives = similarities / self.temperature
+            else:
+                features = h_q
+                if features is None:
+                    features, _ = self._selection_features(q, k, None, None)
+                pairs = self.select(features)
+                negatives = treatment.logits(similarities, pairs, self.temperature)
+            loss = (torch.cat([positive, negatives], dim=1).logsumexp(dim=1) - positive.squeeze(1)).mean()
+        if enqueue:
+            self.enqueue(k, h_k)
+        return loss
+
+    @torch.no_grad()
+    def enqueue(self, k: Tensor, h_k: Tensor | None = None) -> None:
+        """Queue the keys of a batch; the oldest leave where the queue is full.
+
+        Args:
+            k: (N, d) projections of the key encoder, N <= queue_size.
+            h_k: (N, D) features of the key encoder, where the queue holds features.
+
+        Raises:
+            ValueError: shapes that do not fit, or more keys than the queue holds.
+        """
+        size, n = len(self.queue_z), len(k)
+        if n > size:
+            raise ValueError(f"{n} keys do not fit into a queue of {size}: enlarge queue_size or lower the batch")
+        slots = (torch.arange(n, device=k.device) + int(self._next)) % size
+        self.queue_z[slots] = F.normalize(k.to(self.queue_z.dtype), dim=1)
+        if self.queue_h.shape[1]:
+            if h_k is None or h_k.shape != (n, self.queue_h.shape[1]):
+                seen = None if h_k is None else tuple(h_k.shape)
+                raise ValueError(
+                    f"keys need features h_k of shape {(n, self.queue_h.shape[1])} to be queued, got {seen}"
+                )
+            self.queue_h[slots] = h_k.to(self.queue_h.dtype)
+        self._next.copy_((self._next + n) % size)
+        self._filled.copy_((self._filled + n).clamp_max(size))
+
+    def _check(self, q: Tensor, k: Tensor, h_q: Tensor | None, h_k: Tensor | None) -> None:
+        width = self.queue_z.shape[1]
+        if q.dim() != 2 or q.shape != k.shape or q.shape[1] != width or len(q) == 0:
+            raise ValueError(
+                f"q and k must be non-empty (N, {width}) matrices of one shape, got {tuple(q.shape)}, {tuple(k.shape)}"
+            )
+        if len(q) > len(self.queue_z):
+            raise ValueError(
+                f"a batch of {len(q)} is larger than the queue of {len(self.queue_z)}: enlarge queue_size, or make the "
+                "batch smaller"
+            )
+        wide = self.queue_h.shape[1]
+        for name, h in (("h_q", h_q), ("h_k", h_k)):
+            if wide and (h is None or h.shape != (len(q), wide)):
+                seen = None if h is None else tuple(h.shape)
+                raise ValueError(f"{name} must have shape {(len(q), wide)} (feature_dim={wide}), got {seen}")
+            if not wide and h is not None:
+                raise ValueError(f"{name} was given, but the queue holds no features: set feature_dim={h.shape[-1]}")
+
+    def extra_repr(self) -> str:
+        return (
+            f"queue_size={len(self.queue_z)}, temperature={self.temperature}, band={self.band}, "
+            f"treatment={self.treatment}, select={self.selection!r}"
+        )
