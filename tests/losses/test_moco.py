@@ -91,7 +91,7 @@ def test_an_empty_queue_gives_no_loss_and_then_fills():
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert len(loss.keys()[0]) == 4
-    assert float(loss(q, k, h_q, h_k)) > 0.1
+    assert loss(q, k, h_q, h_k).item() > 0.1
     with pytest.raises(ValueError, match="the queue is empty"):
         MoCoLoss(16, 6, 10, band=ps.RankBand(0.1, 0.5)).select(h_q)
 
