@@ -27,7 +27,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	for name in loss step input theory; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
