@@ -77,7 +77,7 @@ def _common(debug: Annotated[bool, typer.Option("--debug", help="show the traceb
 
 
 def _train(data: str | None, config: Path | None, **flags: Any) -> None:
-    """Train an encoder on DATA with plain or treated NT-Xent.
+    """Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.
 
     Settings come from --config (YAML, the same names with underscores), then from flags. The run directory then holds
     the resolved configuration, versions, metrics, checkpoints and the encoder. Ctrl-C leaves a run that --resume

@@ -188,23 +188,24 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, dia
 
 
 @torch.no_grad()
-def pair_shares(pairs: Tensor, labels: Tensor) -> tuple[float, float]:
+def pair_shares(pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None) -> tuple[float, float]:
     """How often pairs truly are of different classes: among the flagged (Fig. 4c), and among all.
 
     A selection knows something about classes only as far as the first exceeds the second.
 
     Args:
-        pairs: (B, B) bool with a False diagonal.
+        pairs: (B, B) bool with a False diagonal; with `key_labels` (B, K), every entry a pair.
         labels: (B,) class numbers of the rows.
+        key_labels: (K,) class numbers of the keys, where they are not the rows themselves.
 
     Returns:
-        Share among flagged pairs (nan if none is flagged) and base rate over all pairs of distinct rows, in [0, 1].
+        Share among flagged pairs (nan if none is flagged) and base rate over all pairs, in [0, 1].
     """
-    different = labels[:, None] != labels
+    different = labels[:, None] != (labels if key_labels is None else key_labels)
     flagged = int(pairs.sum())
-    n = len(labels)
     share = int((pairs & different).sum()) / flagged if flagged else math.nan
-    return share, int(different.sum()) / (n * (n - 1)) if n > 1 else math.nan
+    total = pairs.numel() - (len(labels) if key_labels is None else 0)
+    return share, int(different.sum()) / total if total else math.nan
 
 
 def _unit_rows(features: Tensor, name: str) -> Tensor:

@@ -46,6 +46,8 @@ def test_loss_equals_the_oracle(name, band, size):
     z, h = loss.keys()
     q, k, h_q, h_k = batch(9)
     pairs = band_pairs(h_q.tolist(), *band, h.tolist())
+    given = loss.select(h_q)
+    assert float(loss(q, k, h_q, h_k, pairs=given, enqueue=False)) == float(loss(q, k, h_q, h_k, enqueue=False))
     expected = moco(q.tolist(), k.tolist(), z.tolist(), 0.2, pairs, **TREATMENTS[name])
     assert float(loss(q, k, h_q, h_k)) == pytest.approx(expected, abs=1e-10)
 
@@ -144,6 +146,8 @@ def test_bad_input_is_refused():
     loss = MoCoLoss(4, 6, 10)
     with pytest.raises(ValueError, match="a batch of 5 is larger than the queue of 4"):
         loss(q, k, h_q, h_k)
+    with pytest.raises(ValueError, match=r"pairs must be bool of shape \(5, 16\)"):
+        filled(16, "margin")(q, k, h_q, h_k, pairs=torch.zeros(5, 5, dtype=torch.bool))
     with pytest.raises(ValueError, match="5 keys do not fit into a queue of 4"):
         loss.enqueue(k, h_k)
     loss = MoCoLoss(16, 6, 10)

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from pairsift import RankBand, Treatment
+from pairsift import Treatment
 from pairsift.data import SimCLRViews
 from pairsift.train import TrainConfig
 from pairsift.train.config import ConfigError
@@ -39,6 +39,10 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"mix": 1.5}, "mix.*got 1.5"),
         ({"temperature": 0}, "temperature.*got 0"),
         ({"momentum": 1.0}, "momentum.*got 1.0"),
+        ({"method": "moco", "queue_size": 256}, "queue_size=256 does not hold the 512 keys of one step"),
+        ({"method": "moco", "batch_size": 4, "key_groups": 5}, "key_groups=5 leaves groups of one among 8 keys"),
+        ({"method": "byol"}, "method.*got 'byol'"),
+        ({"mu": 0}, "mu.*got 0"),
     ],
 )
 def test_bad_values_are_named(values, message):
@@ -88,14 +92,15 @@ def test_a_missing_file_is_named(tmp_path):
         ("combined", Treatment(margin=0.2, temperature_scale=0.5)),
     ],
 )
-def test_the_loss_is_the_named_one(name, expected):
-    config = TrainConfig(
-        treatment=name, margin=0.2, temperature_scale=0.5, removal="exclude", temperature=0.3, select="random", seed=4
-    )
-    loss = config.loss()
-    assert loss.treatment == expected
-    assert loss.band == RankBand(0.15, 0.22)
-    assert (loss.temperature, loss.selection, loss.seed) == (0.3, "random", 4)
+def test_the_treatment_is_the_named_one(name, expected):
+    config = TrainConfig(treatment=name, margin=0.2, temperature_scale=0.5, removal="exclude")
+    assert config.pair_treatment() == expected
+
+
+def test_moco_has_a_temperature_of_its_own_unless_one_is_set():
+    temperatures = {name: TrainConfig(method=name).temperature for name in ("simclr", "moco", "spectral")}
+    assert temperatures == {"simclr": 0.5, "moco": 0.2, "spectral": 0.5}
+    assert TrainConfig(method="moco", temperature=0.4).temperature == 0.4
 
 
 def test_views_carry_every_setting():

@@ -120,9 +120,14 @@ def test_warmup_trains_plain_first(train):
 
 @pytest.mark.parametrize("call", [9, 12], ids=["in the middle of an epoch", "in the last step of an epoch"])
 @pytest.mark.parametrize("action", [interrupt, crash])
-def test_a_resumed_run_is_the_uninterrupted_one(train, call, action):
+@pytest.mark.parametrize(
+    "method",
+    [{"select": "random"}, {"method": "spectral"}, {"method": "moco", "queue_size": 100, "select": "random"}],
+    ids=["simclr", "spectral", "moco"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(train, call, action, method):
     """Step 5 of 9 lies inside the second epoch, step 6 ends it; a crash goes back to the last whole epoch."""
-    settings = {"treatment": "combined", "select": "random", "precision": "fp32"}
+    settings = {"treatment": "combined", "precision": "fp32", **method}
     whole = train("whole", **settings)
     error = Interrupted if action is interrupt else RuntimeError
     with pytest.raises(error, match="stopped after" if action is interrupt else "power cut"):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.treated import Selection, TreatedLoss
+from pairsift.losses.treated import Selection, TreatedLoss, check_pairs
 from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
 
@@ -67,9 +67,14 @@ class MoCoLoss(TreatedLoss):
         self.register_buffer("_next", torch.zeros((), dtype=torch.long))
         self.register_buffer("_filled", torch.zeros((), dtype=torch.long))
 
+    @property
+    def n_queued(self) -> int:
+        """Keys queued so far, at most `queue_size`."""
+        return int(self._filled)
+
     def keys(self) -> tuple[Tensor, Tensor]:
         """The queued keys, oldest first: unit projections (K, d) and features (K, D), K <= queue_size."""
-        filled = int(self._filled)
+        filled = self.n_queued
         order = (torch.arange(filled, device=self.queue_z.device) + int(self._next) - filled) % len(self.queue_z)
         return self.queue_z[order], self.queue_h[order]
 
@@ -80,19 +85,19 @@ class MoCoLoss(TreatedLoss):
             h: (N, D) features of the queries; projections where the queue holds no features.
 
         Returns:
-            (N, K) bool, keys in the order of `keys`.
+            (N, K) bool, K the keys queued so far, in the order of the queue's slots.
 
         Raises:
             ValueError: the loss has no band, the queue is empty, or see `select_pairs`.
         """
-        z, features = self.keys()
-        if len(z) == 0:
+        if self.n_queued == 0:
             raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
-        return self._select(h, features if self.queue_h.shape[1] else z)
+        return self._select(h, (self.queue_h if self.queue_h.shape[1] else self.queue_z)[: self.n_queued])
 
     def forward(
-        self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *, enqueue: bool = True
-    ) -> Tensor:
+        self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
+        pairs: Tensor | None = None, enqueue: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Loss of N queries; their keys join the queue afterwards.
 
         A symmetric loss is `(loss(q0, k1, h0, g1, enqueue=False) + loss(q1, k0, h1, g0, enqueue=False)) / 2`, then
@@ -102,6 +107,7 @@ class MoCoLoss(TreatedLoss):
             q: (N, d) projections of the query encoder.
             k: (N, d) projections of the key encoder for the other view of the same images; no gradient flows to them.
             h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
+            pairs: (N, K) bool, a selection already made (`select`).
             enqueue: whether the keys join the queue.
 
         Returns:
@@ -114,16 +120,16 @@ class MoCoLoss(TreatedLoss):
         treatment = self._active
         with torch.autocast(q.device.type, enabled=False):
             q, k = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (q, k.detach()))
-            queued = self.keys()[0].to(q.dtype)
+            # A copy: the backward pass needs the keys as they were, and the queue moves on before it.
+            queued = self.queue_z[: self.n_queued].to(q.dtype, copy=True)
             positive = (q * k).sum(dim=1, keepdim=True) / self.temperature
             similarities = q @ queued.T
             if treatment is None or len(queued) == 0:
                 negatives = similarities / self.temperature
             else:
-                features = h_q
-                if features is None:
-                    features, _ = self._selection_features(q, k, None, None)
-                pairs = self.select(features)
+                if pairs is None:
+                    pairs = self.select(self._selection_features(q, k, None, None)[0] if h_q is None else h_q)
+                check_pairs(pairs, (len(q), len(queued)))
                 negatives = treatment.logits(similarities, pairs, self.temperature)
             loss = (torch.cat([positive, negatives], dim=1).logsumexp(dim=1) - positive.squeeze(1)).mean()
         if enqueue:
@@ -131,12 +137,15 @@ class MoCoLoss(TreatedLoss):
         return loss
 
     @torch.no_grad()
-    def enqueue(self, k: Tensor, h_k: Tensor | None = None) -> None:
+    def enqueue(self, k: Tensor, h_k: Tensor | None = None) -> Tensor:
         """Queue the keys of a batch; the oldest leave where the queue is full.
 
         Args:
             k: (N, d) projections of the key encoder, N <= queue_size.
             h_k: (N, D) features of the key encoder, where the queue holds features.
+
+        Returns:
+            (N,) the slots they went to, for who keeps something else about each key (its label, say).
 
         Raises:
             ValueError: shapes that do not fit, or more keys than the queue holds.
@@ -155,6 +164,7 @@ class MoCoLoss(TreatedLoss):
             self.queue_h[slots] = h_k.to(self.queue_h.dtype)
         self._next.copy_((self._next + n) % size)
         self._filled.copy_((self._filled + n).clamp_max(size))
+        return slots
 
     def _check(self, q: Tensor, k: Tensor, h_q: Tensor | None, h_k: Tensor | None) -> None:
         width = self.queue_z.shape[1]

@@ -10,7 +10,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pairsift.data import MixKind, SimCLRViews
-from pairsift.losses import NTXentLoss
 from pairsift.pairs import RankBand
 from pairsift.treatments import Removal, Treatment
 
@@ -59,8 +58,17 @@ class TrainConfig(BaseModel):
     projector_hidden: int = _field(512, "Model", "hidden width of the projector", gt=0)
     projector_dim: int = _field(128, "Model", "dimension of the projections z", gt=0)
 
+    method: Literal["simclr", "moco", "spectral"] = _field("simclr", "Loss", "objective and how views are encoded")
     treatment: TreatmentName = _field("none", "Loss", "what happens to difficult pairs")
-    temperature: float = _field(0.5, "Loss", "temperature tau", gt=0)
+    temperature: float = _field(0.5, "Loss", "temperature tau (moco, unless set: 0.2)", gt=0)
+    mu: float = _field(1.0, "Loss", "squared length of the longest row (spectral); worth tuning", gt=0)
+    queue_size: int = _field(4096, "Loss", "keys that are kept (moco)", gt=0)
+    symmetric: bool = _field(True, "Loss", "views of both kinds are queries (moco)")
+    key_momentum: float = _field(0.99, "Loss", "momentum of the key encoder (moco)", ge=0, le=1)
+    key_momentum_schedule: Literal["constant", "cosine"] = _field(
+        "constant", "Loss", "constant, or rising to 1 along a cosine (moco)"
+    )
+    key_groups: int = _field(4, "Loss", "random groups of keys with batch statistics of their own (moco)", gt=0)
     pos_high: float = _field(0.15, "Loss", "upper edge of the difficult band, a rank fraction (about 1 / classes)")
     pos_low: float = _field(0.22, "Loss", "lower edge of the difficult band, a rank fraction")
     margin: float = _field(0.03, "Loss", "sigma, added to difficult similarities (margin, combined)", ge=0)
@@ -93,6 +101,14 @@ class TrainConfig(BaseModel):
     resume: bool = _field(False, "Run", "continue the run in run_dir")
     overwrite: bool = _field(False, "Run", "replace the run in run_dir")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _method_defaults(cls, values: Any) -> Any:
+        # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
+        if isinstance(values, dict) and values.get("method") == "moco":
+            return {"temperature": 0.2, **values}
+        return values
+
     @field_validator("accumulate_grad_batches")
     @classmethod
     def _no_accumulation(cls, value: int) -> int:
@@ -112,22 +128,33 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
             )
+        if self.method == "moco":
+            keys = self.batch_size * (2 if self.symmetric else 1)
+            if keys > self.queue_size:
+                raise ValueError(
+                    f"queue_size={self.queue_size} does not hold the {keys} keys of one step: enlarge it, or lower "
+                    f"batch_size={self.batch_size}"
+                )
+            if 2 * self.key_groups > keys:
+                raise ValueError(
+                    f"key_groups={self.key_groups} leaves groups of one among {keys} keys, which have no batch "
+                    "statistics: lower it"
+                )
         return self
 
     def band(self) -> RankBand:
         """The rank band of difficult pairs."""
         return RankBand(self.pos_high, self.pos_low)
 
-    def loss(self) -> NTXentLoss:
-        """The objective: NT-Xent with the named treatment (Eqs. 13 to 16)."""
-        treatment = {
+    def pair_treatment(self) -> Treatment | None:
+        """What happens to difficult pairs (Eqs. 13 to 16); None for no treatment."""
+        return {
             "none": None,
             "removal": Treatment(removal=self.removal),
             "margin": Treatment(margin=self.margin),
             "temperature": Treatment(temperature_scale=self.temperature_scale),
             "combined": Treatment(margin=self.margin, temperature_scale=self.temperature_scale),
         }[self.treatment]
-        return NTXentLoss(self.temperature, self.band(), treatment, select=self.select, seed=self.seed)
 
     def views(self) -> SimCLRViews:
         """The view policy."""

@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from pairsift.data import ViewPolicy, make_views
-from pairsift.losses import NTXentLoss
 from pairsift.pairs import pair_shares
 from pairsift.train.batches import Batch
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
+from pairsift.train.methods import MomentumEncoder, Outcome, build_method
 
 # Untreated steps select pairs only to be watched; the first of an epoch and every tenth after are enough for that.
 _WATCH_EVERY = 10
@@ -26,7 +26,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class ContrastiveModule(lightning.LightningModule):
-    """Two views -> h -> pairs from h -> z -> treated NT-Xent.
+    """Two views -> h -> pairs from h -> z -> treated loss, by the configuration's method.
 
     Randomness is drawn afresh every step from (seed, step), so any step can be repeated from a checkpoint before it.
 
@@ -45,8 +45,8 @@ class ContrastiveModule(lightning.LightningModule):
         self.config = config
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
-        self.loss = config.loss()
-        self.plain_loss = NTXentLoss(config.temperature)
+        self.method = build_method(config, self.encoder, self.projector, n_features)
+        self.treatment = self.method.loss.treatment
         self.views = views
         self.steps_per_epoch = steps_per_epoch
         self.measured: dict[str, Any] = {}
@@ -55,21 +55,23 @@ class ContrastiveModule(lightning.LightningModule):
         step_seed = (self.config.seed * 1_000_003 + batch.step) % 2**62
         view0, view1 = make_views(batch.images, self.views, step_seed)
         torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
-        h0, h1 = self.encoder(torch.cat([view0, view1])).chunk(2)
-        z0, z1 = self.projector(torch.cat([h0, h1])).chunk(2)
-        if not bool(torch.isfinite(h0).all() & torch.isfinite(h1).all()):
+        if isinstance(self.method, MomentumEncoder):
+            progress = batch.step / (self.config.epochs * self.steps_per_epoch)
+            self.method.follow(self.encoder, self.projector, progress)
+        h = self.encoder(torch.cat([view0, view1]) if self.method.both_views else view0)
+        z = self.projector(h)
+        if not bool(torch.isfinite(h).all()):
             raise self._diverged("features are", batch.step)
 
-        treatment = self.loss.treatment
-        treated = treatment is not None and not treatment.is_neutral
+        treated = self.treatment is not None and not self.treatment.is_neutral
         treated = treated and batch.step >= self.config.warmup_epochs * self.steps_per_epoch
+        self.method.loss.treatment = self.treatment if treated else None
         watched = treated or batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
-        pairs = self.loss.select(h0, h1) if watched else None
-        loss: Tensor = self.loss(z0, z1, pairs=pairs) if treated else self.plain_loss(z0, z1)
-        if not bool(torch.isfinite(loss)):
-            raise self._diverged(f"loss is {float(loss.detach())},", batch.step)
-        self._measure(loss, pairs, batch.labels)
-        return loss
+        outcome: Outcome = self.method(z, h, (view0, view1), batch.labels, watched)
+        if not bool(torch.isfinite(outcome.loss)):
+            raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
+        self._measure(outcome)
+        return outcome.loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
@@ -104,14 +106,13 @@ class ContrastiveModule(lightning.LightningModule):
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters()):
             raise self._diverged("weights are", self.global_step)
 
-    def _measure(self, loss: Tensor, pairs: Tensor | None, labels: Tensor | None) -> None:
-        self.measured = {"loss": float(loss.detach())}
-        if pairs is None:
+    def _measure(self, outcome: Outcome) -> None:
+        self.measured = {"loss": float(outcome.loss.detach())}
+        if outcome.pairs is None:
             return
-        n = len(pairs)
-        self.measured["flagged"] = int(pairs.sum()) / (n * (n - 1))
-        if labels is not None:
-            share, base = pair_shares(pairs, torch.cat([labels, labels]))
+        self.measured["flagged"] = int(outcome.pairs.sum()) / outcome.candidates
+        if outcome.labels is not None:
+            share, base = pair_shares(outcome.pairs, outcome.labels, outcome.key_labels)
             self.measured |= {"different": share, "different_base": base}
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:

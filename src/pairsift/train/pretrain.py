@@ -51,7 +51,7 @@ def pretrain(
     views: ViewPolicy | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Train an encoder with (treated) NT-Xent: Algorithm 1.
+    """Train an encoder with a (treated) contrastive loss: Algorithm 1.
 
     The first Ctrl-C stops after the current step and leaves a checkpoint; with `resume` the run continues from there
     to the result it would have had (bitwise on the same machine in CPU fp32).
