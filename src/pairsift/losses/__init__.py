@@ -1,8 +1,9 @@
 """Objectives: each is similarities + pairs + treatment -> scalar, one objective a file."""
 
+from pairsift.losses import baselines
 from pairsift.losses.moco import MoCoLoss
 from pairsift.losses.ntxent import NTXentLoss
 from pairsift.losses.spectral import SpectralLoss
 from pairsift.losses.two_tower import TwoTowerLoss
 
-__all__ = ["MoCoLoss", "NTXentLoss", "SpectralLoss", "TwoTowerLoss"]
+__all__ = ["MoCoLoss", "NTXentLoss", "SpectralLoss", "TwoTowerLoss", "baselines"]

@@ -1,0 +1,246 @@
+"""Objectives that correct for false or hard negatives in other ways, to compare with: called as `loss(z0, z1)`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairsift.losses.treated import check_views
+
+Aggregate = Literal["max", "mean"]
+
+
+class _TwoViews(nn.Module):
+    """What the baselines share: cosine similarities of all views in float32 or better, the positive set apart."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+
+    def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
+        """Loss of a batch of N images in two views each.
+
+        Args:
+            z0, z1: (N, d) projections of the first and the second views, N >= 2.
+
+        Returns:
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections.
+
+        Raises:
+            ValueError: shapes that do not fit, or a single image, which has no negatives.
+        """
+        with torch.autocast(z0.device.type, enabled=False):
+            return self._losses(*self._similarities(z0, z1)).mean()
+
+    def _similarities(self, z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarities of each view with its positive (2N,) and with its negatives (2N, 2N - 2)."""
+        check_views(z0, z1, None, None)
+        n = len(z0)
+        if n < 2:
+            raise ValueError("one image has no negatives: give at least two")
+        z = torch.cat([z0, z1])
+        z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+        similarities = z @ z.T
+        return similarities.diagonal(n).repeat(2), similarities[_negatives(n, z.device)].view(2 * n, -1)
+
+    def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        """Losses (2N,) from similarities with the positive (2N,) and with negatives (2N, 2N - 2)."""
+        raise NotImplementedError
+
+
+class HardNegativeLoss(_TwoViews):
+    """HCL (arXiv 2010.04592): negatives weighted by hardness, and corrected for those of the anchor's own class.
+
+    With M = 2N - 2 negatives, `l = s / temperature` and weights `w_k = exp(hardness l_k) / mean_j exp(hardness l_j)`,
+
+        N_g = max((sum_k w_k exp(l_k) - M class_prior exp(l_+)) / (1 - class_prior), M exp(-1 / temperature))
+        loss = -log(exp(l_+) / (exp(l_+) + N_g))
+
+    Args:
+        temperature: > 0.
+        hardness: beta >= 0, concentration on hard negatives; 0 weighs all alike.
+        class_prior: tau^+, probability that a random negative is of the anchor's class, in [0, 1); 1 / classes.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(self, temperature: float = 0.5, hardness: float = 1.0, class_prior: float = 0.1) -> None:
+        super().__init__(temperature)
+        if not (math.isfinite(hardness) and hardness >= 0):
+            raise ValueError(f"hardness must be finite and >= 0, got {hardness}")
+        if not 0 <= class_prior < 1:
+            raise ValueError(f"class_prior must be in [0, 1), got {class_prior}")
+        self.hardness, self.class_prior = hardness, class_prior
+
+    def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        # All exponents are taken relative to the largest possible logit, so that none overflows.
+        top = 1 / self.temperature
+        positive, negatives = positive * top, negatives * top
+        m = negatives.shape[1]
+        weight = (self.hardness * negatives).softmax(dim=1) * m
+        weighted = (weight * (negatives - top).exp()).sum(dim=1)
+        anchor = (positive - top).exp()
+        corrected = (weighted - m * self.class_prior * anchor) / (1 - self.class_prior)
+        corrected = corrected.clamp_min(m * math.exp(-2 * top))
+        return (anchor + corrected).log() + top - positive
+
+
+class DebiasedLoss(HardNegativeLoss):
+    """Debiased contrastive loss (arXiv 2007.00224): negatives corrected for those of the anchor's own class.
+
+    `HardNegativeLoss` whose negatives weigh alike.
+
+    Args:
+        temperature: > 0.
+        class_prior: tau^+, probability that a random negative is of the anchor's class, in [0, 1); 1 / classes.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(self, temperature: float = 0.5, class_prior: float = 0.1) -> None:
+        super().__init__(temperature, 0.0, class_prior)
+
+
+class DecoupledLoss(_TwoViews):
+    """Decoupled contrastive loss (arXiv 2110.06848): the positive does not appear in the denominator.
+
+    Args:
+        temperature: > 0.
+        sigma: > 0 weighs positives by `2 - exp(s / sigma) / mean exp(s / sigma)`, so that far ones count more (DCLW;
+            its paper takes 0.5); None weighs all alike.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(self, temperature: float = 0.1, sigma: float | None = None) -> None:
+        super().__init__(temperature)
+        self.sigma = None if sigma is None else _positive("sigma", sigma)
+
+    def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        attraction = positive / self.temperature
+        if self.sigma is not None:
+            attraction = attraction * (2 - len(positive) * (positive / self.sigma).softmax(dim=0))
+        return (negatives / self.temperature).logsumexp(dim=1) - attraction
+
+
+class SimilarityTemperatureLoss(_TwoViews):
+    """NT-Xent whose temperature depends on the similarity of each pair (arXiv 2308.01140).
+
+    `tau(s) = coldest + (temperature - coldest) (1 + cos(pi (1 + s))) / 2`: lowest for orthogonal pairs, `temperature`
+    for equal and for opposite ones. No gradient flows through tau.
+
+    Args:
+        temperature: the largest tau, > 0.
+        coldest: the smallest tau, in (0, temperature].
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(self, temperature: float = 0.2, coldest: float = 0.1) -> None:
+        super().__init__(temperature)
+        if not 0 < coldest <= temperature:
+            raise ValueError(f"coldest must be in (0, temperature={temperature}], got {coldest}")
+        self.coldest = coldest
+
+    def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        s = torch.cat([positive[:, None], negatives], dim=1)
+        swing = (1 + torch.cos(math.pi * (1 + s.detach()))) / 2
+        logits = s / (self.coldest + (self.temperature - self.coldest) * swing)
+        return logits.logsumexp(dim=1) - logits[:, 0]
+
+
+class FalseNegativeCancellationLoss(_TwoViews):
+    """NT-Xent without the negatives that look like the anchor's support views (arXiv 2011.11765, elimination).
+
+    Each negative is scored by its similarity to the anchor image's support views. The `top_k` highest, those above
+    `threshold`, or those that meet both, leave the denominator.
+
+    Args:
+        temperature: > 0.
+        top_k: how many negatives of an anchor may be left out, >= 1; None sets no number.
+        threshold: similarity, in [-1, 1], from which on they may; None sets none. One of both is needed.
+        aggregate: "max" or "mean" of the similarities to the support views.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self, temperature: float = 0.5, top_k: int | None = 10, threshold: float | None = None,
+        aggregate: Aggregate = "max",
+    ) -> None:  # fmt: skip
+        super().__init__(temperature)
+        if top_k is None and threshold is None:
+            raise ValueError("set top_k or threshold: without either nothing is left out")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise ValueError(f"threshold is a cosine similarity in [-1, 1], got {threshold}")
+        if aggregate not in get_args(Aggregate):
+            raise ValueError(f"aggregate must be 'max' or 'mean', got {aggregate!r}")
+        self.top_k, self.threshold, self.aggregate = top_k, threshold, aggregate
+
+    def forward(self, z0: Tensor, z1: Tensor, support: Sequence[Tensor] | None = None) -> Tensor:
+        """Loss of a batch of N images in two views each.
+
+        Args:
+            z0, z1: (N, d) projections of the first and the second views, N >= 2.
+            support: further views of the same images, each (N, d); None takes the two views themselves. No gradient
+                flows to them.
+
+        Returns:
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections.
+
+        Raises:
+            ValueError: shapes that do not fit, a single image, or as many left out as there are negatives.
+        """
+        with torch.autocast(z0.device.type, enabled=False):
+            positive, negatives = self._similarities(z0, z1)
+            m = negatives.shape[1]
+            if self.top_k is not None and self.top_k >= m and self.threshold is None:
+                raise ValueError(f"top_k={self.top_k} would leave out all {m} negatives: lower it or enlarge the batch")
+            false = self._false_negatives(z0, z1, [z0, z1] if support is None else support)
+            logits = (negatives / self.temperature).masked_fill(false, -torch.inf)
+            positive = positive / self.temperature
+            return (torch.cat([positive[:, None], logits], dim=1).logsumexp(dim=1) - positive).mean()
+
+    @torch.no_grad()
+    def _false_negatives(self, z0: Tensor, z1: Tensor, support: Sequence[Tensor]) -> Tensor:
+        """(2N, 2N - 2) bool: which negatives look like the anchor's support views."""
+        n = len(z0)
+        if not support or any(view.shape != z0.shape for view in support):
+            raise ValueError(
+                f"support must be views of shape {tuple(z0.shape)}, got {[tuple(v.shape) for v in support]}"
+            )
+        z = F.normalize(torch.cat([z0, z1]).to(torch.promote_types(z0.dtype, torch.float32)), dim=1)
+        each = torch.stack([F.normalize(view.to(z.dtype), dim=1) @ z.T for view in support])
+        scores = each.amax(dim=0) if self.aggregate == "max" else each.mean(dim=0)
+        scores = scores.repeat(2, 1)[_negatives(n, z.device)].view(2 * n, -1)
+        false = torch.ones_like(scores, dtype=torch.bool)
+        if self.threshold is not None:
+            false &= scores >= self.threshold
+        if self.top_k is not None and self.top_k < scores.shape[1]:
+            top = torch.zeros_like(false).scatter_(1, scores.topk(self.top_k, dim=1).indices, True)
+            false &= top
+        return false
+
+
+def _negatives(n: int, device: torch.device) -> Tensor:
+    """(2n, 2n) bool: pairs of views of different images."""
+    image = torch.arange(n, device=device).repeat(2)
+    return image[:, None] != image
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be finite and > 0, got {value}")
+    return value
