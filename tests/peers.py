@@ -11,21 +11,28 @@ import pytest
 _PACKAGES = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "lightly.models.modules")
 
 
-def lightly_ntxent():
-    """lightly's NTXentLoss, loaded without the torchvision that the rest of lightly imports."""
+def lightly(name):
+    """A module of lightly, loaded without the torchvision that lightly imports on the way; None without lightly."""
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.find_spec("lightly")
     if spec is None:
-        pytest.skip("lightly is not installed")
+        return None
     root = Path(spec.submodule_search_locations[0])
-    stubs = {name: ModuleType(name) for name in (*_PACKAGES, "torchvision", "torchvision.ops")}
-    for name in _PACKAGES:
-        stubs[name].__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+    stubs = {package: ModuleType(package) for package in (*_PACKAGES, "torchvision", "torchvision.ops")}
+    for package in _PACKAGES:
+        stubs[package].__path__ = [str(root.joinpath(*package.split(".")[1:]))]
     stubs["torchvision.ops"].StochasticDepth = object
-    before = dict(sys.modules)
-    sys.modules.update(stubs)
+    sys.modules.update({key: stub for key, stub in stubs.items() if key not in sys.modules})
     try:
-        return importlib.import_module("lightly.loss.ntx_ent_loss").NTXentLoss
+        return importlib.import_module(name)
     finally:
-        for name in set(sys.modules) - set(before):
-            if name.split(".")[0] in ("lightly", "torchvision"):
-                del sys.modules[name]
+        for key in ("torchvision", "torchvision.ops"):
+            if sys.modules.get(key) is stubs[key]:  # others look whether there is a torchvision
+                del sys.modules[key]
+
+
+def lightly_ntxent():
+    """lightly's NTXentLoss."""
+    module = lightly("lightly.loss.ntx_ent_loss")
+    return pytest.skip("lightly is not installed") if module is None else module.NTXentLoss

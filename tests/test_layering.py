@@ -16,6 +16,7 @@ ORDER = (
     "pairs",
     "treatments",
     "losses",
+    "integrations",
     "theory",
     "data",
     "curate",

@@ -10,20 +10,20 @@ from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
-    from pairsift import curate, evaluate, theory, train
+    from pairsift import curate, evaluate, integrations, theory, train
     from pairsift.curate import Scan, scan
     from pairsift.train import TrainConfig, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
-    "RankBand", "Scan", "TrainConfig", "Treatment", "curate", "data", "evaluate", "losses", "pair_shares", "pretrain",
-    "random_pairs", "scan", "select_pairs", "theory", "train",
+    "RankBand", "Scan", "TrainConfig", "Treatment", "curate", "data", "evaluate", "integrations", "losses",
+    "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
 _LAZY = {
-    "Scan": "curate", "TrainConfig": "train", "curate": "", "evaluate": "", "pretrain": "train", "scan": "curate",
-    "theory": "", "train": "",
+    "Scan": "curate", "TrainConfig": "train", "curate": "", "evaluate": "", "integrations": "", "pretrain": "train",
+    "scan": "curate", "theory": "", "train": "",
 }  # fmt: skip
 
 

@@ -1,0 +1,48 @@
+"""A Lightning callback that treats difficult pairs in a module that knows nothing of them."""
+
+from __future__ import annotations
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from pairsift.integrations.hooks import HookedLoss
+from pairsift.losses.treated import TreatedLoss
+
+
+class TreatPairs(Callback):
+    """Replaces a module's loss while it is fitted: `Trainer(callbacks=[TreatPairs(loss, layer="backbone")])`.
+
+    Args:
+        loss: a treated loss, called as `loss(z0, z1, h0, h1)`.
+        layer: layer of the Lightning module whose output are the features h; or one for each argument.
+        criterion: attribute of the Lightning module that holds its loss, called as `criterion(z0, z1)`.
+
+    Raises:
+        ValueError: when fitting starts, for a layer or an attribute that is not there.
+    """
+
+    def __init__(self, loss: TreatedLoss, layer: str | tuple[str, str], criterion: str = "criterion") -> None:
+        self.loss, self.layer, self.criterion = loss, layer, criterion
+        self._own: nn.Module | None = None
+        self._hooked: HookedLoss | None = None
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        own = getattr(pl_module, self.criterion, None)
+        if not isinstance(own, nn.Module):
+            losses = [name for name, child in pl_module.named_children() if "loss" in type(child).__name__.lower()]
+            raise ValueError(
+                f"{type(pl_module).__name__} has no loss module {self.criterion!r}: pass criterion=, the name of the "
+                f"attribute that holds it ({', '.join(losses) or 'none of its modules looks like a loss'})"
+            )
+        self._own, self._hooked = own, HookedLoss(self.loss, pl_module, self.layer)
+        setattr(pl_module, self.criterion, self._hooked)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        if self._hooked is None:
+            return
+        self._hooked.remove()
+        setattr(pl_module, self.criterion, self._own)
+        self._hooked = None

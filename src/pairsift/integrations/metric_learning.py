@@ -1,0 +1,81 @@
+"""Treated NT-Xent in pytorch-metric-learning's call shape, for its trainers and its SelfSupervisedLoss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pairsift.integrations.hooks import FeatureHook
+from pairsift.losses.labelled import LabelledNTXentLoss
+from pairsift.losses.treated import Selection
+from pairsift.pairs import RankBand
+from pairsift.treatments import Treatment
+
+
+class NTXentLoss(nn.Module):
+    """`loss(embeddings, labels)` or `loss(embeddings, labels, ref_emb=..., ref_labels=...)`, with treated pairs.
+
+    Untreated it is pytorch-metric-learning's NTXentLoss, its name included, so that SelfSupervisedLoss takes it. Miners
+    are refused: which pairs are treated is what the band says.
+
+    Args:
+        temperature: tau, > 0.
+        band: which ranks are difficult; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+        hook: fetches the features h of the embeddings (and then of ref_emb) from the model; without it, and without
+            `features`, pairs are selected on the embeddings, with a warning.
+        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
+        seed: seed of the random selection.
+
+    Raises:
+        ValueError: a setting out of range, or a treatment without a band to apply it to.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        band: RankBand | None = None,
+        treatment: Treatment | None = None,
+        hook: FeatureHook | None = None,
+        select: Selection = "band",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.loss = LabelledNTXentLoss(temperature, band, treatment, select=select, seed=seed)
+        self.hook = hook
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor | None = None, indices_tuple: Any = None,
+        ref_emb: Tensor | None = None, ref_labels: Tensor | None = None, *,
+        features: Tensor | None = None, ref_features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Mean loss over all positive pairs.
+
+        Args:
+            embeddings: (B, d) projections.
+            labels: (B,) rows of one label belong together. None pairs row i with row i of ref_emb.
+            indices_tuple: must be None.
+            ref_emb, ref_labels: (K, d) and (K,) rows to compare with; None compares the embeddings among themselves.
+            features, ref_features: (B, D) and (K, D) encoder features; they go before the hook's.
+
+        Returns:
+            Scalar.
+
+        Raises:
+            ValueError: pairs from a miner, shapes that do not fit, or no labels without ref_emb.
+        """
+        if indices_tuple is not None:
+            raise ValueError("indices_tuple: pairs are chosen by the band; leave the miner out")
+        if labels is None:
+            if ref_emb is None or len(ref_emb) != len(embeddings):
+                raise ValueError("labels are needed, unless ref_emb has a row for each of the embeddings")
+            labels = ref_labels = torch.arange(len(embeddings), device=embeddings.device)
+        if self.hook is not None and features is None:
+            taken = self.hook.take(len(embeddings) + (0 if ref_emb is None else len(ref_emb)))
+            features, ref_features = taken[: len(embeddings)], None if ref_emb is None else taken[len(embeddings) :]
+        value: Tensor = self.loss(
+            embeddings, labels, features, ref_z=ref_emb, ref_labels=ref_labels, ref_h=ref_features
+        )
+        return value

@@ -1,0 +1,75 @@
+"""A treated ranking loss for sentence-transformers' trainer: (anchor, positive) columns, and hard negatives if any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pairsift.losses import TwoTowerLoss
+from pairsift.losses.treated import Selection
+from pairsift.pairs import RankBand
+from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class TreatedRankingLoss(nn.Module):
+    """MultipleNegativesRankingLoss with treated difficult pairs: `SentenceTransformerTrainer(..., loss=loss)`.
+
+    Rows of the first column are anchors, those of the second their positives; all other texts of the batch, further
+    columns included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
+    no projector that would be thrown away.
+
+    Args:
+        model: the model that is trained.
+        temperature: tau, > 0; 0.05 is a scale of 20.
+        band: which ranks are difficult; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+        symmetric: also take positives as anchors.
+        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
+        seed: seed of the random selection.
+
+    Raises:
+        ValueError: a setting out of range, or a treatment without a band to apply it to.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        temperature: float = 0.05,
+        band: RankBand | None = None,
+        treatment: Treatment | None = None,
+        symmetric: bool = False,
+        select: Selection = "band",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = TwoTowerLoss(
+            temperature, band=band, treatment=treatment, symmetric=symmetric, select=select, seed=seed
+        )
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        """Loss of a batch, one dictionary of tokens a column.
+
+        Raises:
+            ValueError: fewer than two columns.
+        """
+        embeddings = [self.model(tokens)["sentence_embedding"] for tokens in sentence_features]
+        if len(embeddings) < 2:
+            raise ValueError(f"the data must have columns for anchors and positives, got {len(embeddings)} column")
+        anchors, keys = embeddings[0], torch.cat(embeddings[1:])
+        value: Tensor = self.loss(anchors, keys, anchors.detach(), keys.detach())
+        return value
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings for the model card."""
+        loss = self.loss
+        return {
+            "temperature": float(torch.as_tensor(loss.temperature)), "band": str(loss.band),
+            "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
+        }  # fmt: skip

@@ -1,0 +1,33 @@
+"""solo-learn's function form of the SimCLR loss, with treated pairs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pairsift.losses.labelled import LabelledNTXentLoss
+from pairsift.pairs import RankBand
+from pairsift.treatments import Treatment
+
+
+def simclr_loss_func(
+    z: Tensor, indexes: Tensor, temperature: float = 0.1, *,
+    h: Tensor | None = None, band: RankBand | None = None, treatment: Treatment | None = None,
+) -> Tensor:  # fmt: skip
+    """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
+
+    Args:
+        z: (B, d) projections of all views.
+        indexes: (B,) the image that each view is of.
+        temperature: tau, > 0.
+        h: (B, D) encoder features of the same views (`torch.cat(out["feats"])`), on which pairs are selected.
+        band: which ranks are difficult; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: a setting out of range, shapes that do not fit, or a treatment without a band.
+    """
+    value: Tensor = LabelledNTXentLoss(temperature, band, treatment, positives="summed")(z, indexes, h)
+    return value

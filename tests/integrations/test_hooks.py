@@ -1,0 +1,95 @@
+import pytest
+import torch
+from torch import nn
+
+import pairsift as ps
+from pairsift.integrations import FeatureHook, HookedLoss
+from pairsift.losses import MoCoLoss, NTXentLoss, SpectralLoss, TwoTowerLoss
+
+BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(0.1, 0.7)
+
+
+class Model(nn.Module):
+    """Gives projections only, as the models of other libraries do; features have trailing axes of length 1."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = nn.Sequential(nn.Linear(6, 5), nn.Unflatten(1, (5, 1, 1)))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+    def features(self, x):
+        return self.backbone(x).flatten(1).detach()
+
+
+def views(n=8):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, 6, generator=generator), torch.randn(n, 6, generator=generator)
+
+
+@pytest.mark.parametrize("loss", [NTXentLoss(0.3, BAND, TREATMENT), SpectralLoss(1.0, BAND, TREATMENT)])
+@pytest.mark.parametrize("together", [True, False])
+def test_features_are_fetched_from_inside_of_the_model(loss, together):
+    model, (x0, x1) = Model(), views()
+    expected = loss(model(x0), model(x1), model.features(x0), model.features(x1))
+    hooked = HookedLoss(loss, model, "backbone")
+    model(x0[:3])  # an evaluation before it
+    z0, z1 = model(torch.cat([x0, x1])).chunk(2) if together else (model(x0), model(x1))
+    torch.testing.assert_close(hooked(z0, z1), expected)
+    assert not list(hooked.parameters())  # the model is watched, not owned
+    hooked.remove()
+    model(x0)
+    with pytest.raises(ValueError, match=r"gave batches of \[\] rows"):
+        hooked(z0, z1)
+
+
+def test_two_layers_serve_two_towers_and_a_key_encoder():
+    text, image, (x0, x1) = Model(), Model(), views()
+    both = nn.ModuleDict({"text": text, "image": image})
+    loss = TwoTowerLoss(0.1, band=BAND, treatment=TREATMENT)
+    hooked = HookedLoss(loss, both, ("text.backbone", "image.backbone"))
+    value = hooked(text(x0), image(x1))
+    torch.testing.assert_close(value, loss(text(x0), image(x1), text.features(x0), image.features(x1)))
+    queue = HookedLoss(MoCoLoss(16, 3, 5, 0.2, BAND, TREATMENT), both, ("text.backbone", "image.backbone"))
+    queue(text(x0), image(x1))
+    torch.testing.assert_close(queue.loss.keys()[1], image.features(x1))
+
+
+def test_rows_that_do_not_add_up_are_told():
+    model, (x0, x1) = Model(), views()
+    hooked = HookedLoss(NTXentLoss(0.3, BAND, TREATMENT), model, "backbone")
+    z = model(x0)
+    with pytest.raises(ValueError, match=r"gave batches of \[8\] rows .* the 16 rows of the projections"):
+        hooked(z, z)
+    model(x0), model(torch.cat([x0, x1, x0]))
+    with pytest.raises(ValueError, match=r"gave batches of \[8, 24\] rows"):
+        hooked(z, z)
+
+
+def test_a_layer_that_is_not_there_names_those_that_are():
+    model = Model()
+    with pytest.raises(ValueError, match="no layer 'encoder' in Model: there are backbone, head"):
+        FeatureHook(model, "encoder")
+    with pytest.raises(ValueError, match=r"no layer 'head.norm' in Model: there are head.0, head.1"):
+        HookedLoss(NTXentLoss(), model, ("backbone", "head.norm"))
+    assert not model.backbone._forward_hooks
+    with pytest.raises(ValueError, match=r"no layer 'head\.1\.x' in Model: there are none below it"):
+        FeatureHook(model, "head.1.x")
+
+
+def test_layers_that_give_no_rows_are_told():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return x
+
+    model = nn.Sequential(Odd())
+    hook = FeatureHook(model, "0")
+    with pytest.raises(ValueError, match=r"layer '0' gave \(4,\); features are a tensor"):
+        model(torch.zeros(4))
+    with pytest.raises(ValueError, match="layer '0' gave dict"):
+        model({})
+    model((torch.ones(4, 2), None))
+    torch.testing.assert_close(hook.take(4), torch.ones(4, 2))

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+import pairsift as ps
+from pairsift.integrations import FeatureHook
+from pairsift.integrations.metric_learning import NTXentLoss
+from pairsift.integrations.solo_learn import simclr_loss_func
+from pairsift.losses import LabelledNTXentLoss
+
+peer = pytest.importorskip("pytorch_metric_learning.losses")
+BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(0.1, 0.7)
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 3])
+
+
+def rows(n=8, d=6, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_untreated_it_is_the_peers_loss():
+    z, ref = rows(), rows(8, seed=1)
+    ours, theirs = NTXentLoss(0.2), peer.NTXentLoss(0.2)
+    torch.testing.assert_close(ours(z, LABELS), theirs(z, LABELS), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        ours(z, LABELS, None, ref, LABELS.flip(0)), theirs(z, LABELS, None, ref, LABELS.flip(0)), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_peers_self_supervised_wrapper_takes_it(symmetric):
+    z, ref = rows(), rows(8, seed=1)
+    values = [peer.SelfSupervisedLoss(loss, symmetric)(z, ref) for loss in (NTXentLoss(0.2), peer.NTXentLoss(0.2))]
+    torch.testing.assert_close(*values, atol=1e-6, rtol=0)
+
+
+def test_features_come_from_a_hook_or_as_given():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)), rows()
+    h = model[0](x).detach()
+    expected = LabelledNTXentLoss(0.07, BAND, TREATMENT)(model(x), LABELS, h)
+    torch.testing.assert_close(NTXentLoss(0.07, BAND, TREATMENT)(model(x), LABELS, features=h), expected)
+    hooked = NTXentLoss(0.07, BAND, TREATMENT, FeatureHook(model, "0"))
+    torch.testing.assert_close(hooked(model(x), LABELS), expected)
+    wrapped = peer.SelfSupervisedLoss(hooked)(model(x), model(x.flip(1)))
+    both = torch.cat([model(x), model(x.flip(1))])
+    features = torch.cat([model[0](x), model[0](x.flip(1))]).detach()
+    torch.testing.assert_close(
+        wrapped, LabelledNTXentLoss(0.07, BAND, TREATMENT)(both, torch.arange(8).repeat(2), features)
+    )
+    against = hooked(model(x), ref_emb=model(x.flip(1)))
+    expected = LabelledNTXentLoss(0.07, BAND, TREATMENT)(
+        both[:8], torch.arange(8), features[:8], ref_z=both[8:], ref_labels=torch.arange(8), ref_h=features[8:]
+    )
+    torch.testing.assert_close(against, expected)
+
+
+def test_miners_and_missing_labels_are_refused():
+    loss = NTXentLoss()
+    with pytest.raises(ValueError, match="leave the miner out"):
+        loss(rows(), LABELS, (0, 0, 0, 0))
+    with pytest.raises(ValueError, match="labels are needed"):
+        loss(rows())
+
+
+def test_solo_learns_function():
+    """-log of the summed positives over everything, as its SimCLR loss has it; three views of an image."""
+    z, index, h = rows(9), torch.arange(3).repeat(3), rows(9, seed=2)
+    unit = nn.functional.normalize(z)
+    similarity = (unit @ unit.T / 0.1).exp().fill_diagonal_(0)
+    positive = (similarity * (index[:, None] == index)).sum(1)
+    expected = -(positive / similarity.sum(1)).log().mean()
+    torch.testing.assert_close(simclr_loss_func(z, index), expected)
+    treated = simclr_loss_func(z, index, h=h, band=BAND, treatment=TREATMENT)
+    assert not torch.isclose(treated, expected)
