@@ -28,7 +28,7 @@ from pairsift.train import Run, TrainConfig, embed, pretrain
 
 METHODS = ("simclr", "moco", "spectral")
 TREATMENTS = ("none", "combined")
-MUS = (1.0, 3.0, 10.0)
+MUS = (1.0, 3.0, 10.0, 30.0)
 PER_CLASS, HELD_OUT = 1000, 200
 
 
