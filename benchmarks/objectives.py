@@ -11,6 +11,7 @@ results/objectives.json is written: accuracy in percent on the test images, and 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -65,13 +66,19 @@ def tuned_mu(options: argparse.Namespace) -> tuple[float, dict[str, float]]:
 
 
 def measured(run: Run, train: ImageSet, test: ImageSet) -> dict[str, float]:
-    """Test accuracies in percent."""
+    """Test accuracies in percent, kept in the run's folder."""
+    file = run.path / "accuracy.json"
+    if file.exists():
+        kept: dict[str, float] = json.loads(file.read_text())
+        return kept
     encoder = run.load_encoder()
     x, test_x = embed(encoder, train), embed(encoder, test)
-    return {
+    accuracy = {
         "linear": round(100 * linear_probe(x, train.labels, test_x, test.labels).accuracy, 2),
         "knn20": round(100 * knn(x, train.labels, test_x, test.labels, k=20), 2),
     }
+    write_json(file, accuracy)
+    return accuracy
 
 
 def interval(differences: list[float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.treated import Selection, TreatedLoss
+from pairsift.losses.treated import Selection, TreatedLoss, check_alike
 from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
 
@@ -84,6 +84,7 @@ class LabelledNTXentLoss(TreatedLoss):
                     f"rows and reference rows must have one width and both or neither have features, got "
                     f"{tuple(z.shape)} and {tuple(keys.shape)}"
                 )
+        check_alike(z, keys, h, key_h)
         assert key_labels is not None
         treatment = self._active
         with torch.autocast(z.device.type, enabled=False):

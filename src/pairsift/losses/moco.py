@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.treated import Selection, TreatedLoss, check_pairs
+from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
 from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
 
@@ -184,6 +184,9 @@ class MoCoLoss(TreatedLoss):
                 raise ValueError(f"{name} must have shape {(len(q), wide)} (feature_dim={wide}), got {seen}")
             if not wide and h is not None:
                 raise ValueError(f"{name} was given, but the queue holds no features: set feature_dim={h.shape[-1]}")
+        check_alike(q, k, h_q, h_k)
+        if q.device != self.queue_z.device:
+            raise ValueError(f"projections are on {q.device} and the queue on {self.queue_z.device}: move the loss too")
 
     def extra_repr(self) -> str:
         return (

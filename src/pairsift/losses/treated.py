@@ -78,8 +78,26 @@ class TreatedLoss(nn.Module):
         self._draws = state["draws"]
 
 
+def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
+    """Refuse projections, or features, of two dtypes, whole numbers, and tensors on several devices.
+
+    Features may be of another dtype than projections: under autocast they often are.
+    """
+    for name, first, second in (("projections", z0, z1), ("features", h0, h1)):
+        if first is None or second is None:
+            continue
+        if first.dtype != second.dtype or not first.is_floating_point():
+            raise ValueError(
+                f"both {name} must be floating point of one dtype, got {first.dtype} and {second.dtype}: make them "
+                "under one autocast, or cast one of them"
+            )
+    devices = [str(each.device) for each in (z0, z1, h0, h1) if each is not None]
+    if len(set(devices)) > 1:
+        raise ValueError(f"all projections and features must be on one device, got {', '.join(devices)}")
+
+
 def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    """Refuse shapes that do not fit: (N, d) twice, and (N, D) twice or not at all."""
+    """Refuse shapes that do not fit: (N, d) twice, and (N, D) twice or not at all; see also `check_alike`."""
     if z0.dim() != 2 or z0.shape != z1.shape or 0 in z0.shape:
         raise ValueError(
             f"z0 and z1 must be non-empty (N, d) matrices of one shape, got {tuple(z0.shape)} and {tuple(z1.shape)}"
@@ -90,6 +108,7 @@ def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) ->
         raise ValueError(
             f"h0 and h1 must be (N, D) with N = {len(z0)} as in z0, got {tuple(h0.shape)} and {tuple(h1.shape)}"
         )
+    check_alike(z0, z1, h0, h1)
 
 
 def check_pairs(pairs: Tensor, shape: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairsift.losses.treated import Selection, TreatedLoss, check_pairs
+from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
 from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
 
@@ -150,6 +150,7 @@ def _check_towers(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) 
         )
     if (h0 is None) != (h1 is None):
         raise ValueError("pass the features of both towers (h0 and h1) or of neither")
+    check_alike(z0, z1, h0, h1)
     if h0 is None or h1 is None:
         return
     if h0.dim() != 2 or h1.dim() != 2 or len(h0) != len(z0) or len(h1) != len(z1):
