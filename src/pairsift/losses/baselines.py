@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -15,7 +16,7 @@ from pairsift.losses.treated import check_views
 Aggregate = Literal["max", "mean"]
 
 
-class _TwoViews(nn.Module):
+class _TwoViews(nn.Module, ABC):
     """What the baselines share: cosine similarities of all views in float32 or better, the positive set apart."""
 
     def __init__(self, temperature: float) -> None:
@@ -35,22 +36,11 @@ class _TwoViews(nn.Module):
             ValueError: shapes that do not fit, or a single image, which has no negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
-            return self._losses(*self._similarities(z0, z1)).mean()
+            return self._losses(*_similarities(z0, z1)).mean()
 
-    def _similarities(self, z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities of each view with its positive (2N,) and with its negatives (2N, 2N - 2)."""
-        check_views(z0, z1, None, None)
-        n = len(z0)
-        if n < 2:
-            raise ValueError("one image has no negatives: give at least two")
-        z = torch.cat([z0, z1])
-        z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-        similarities = z @ z.T
-        return similarities.diagonal(n).repeat(2), similarities[_negatives(n, z.device)].view(2 * n, -1)
-
+    @abstractmethod
     def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
         """Losses (2N,) from similarities with the positive (2N,) and with negatives (2N, 2N - 2)."""
-        raise NotImplementedError
 
 
 class HardNegativeLoss(_TwoViews):
@@ -158,7 +148,7 @@ class SimilarityTemperatureLoss(_TwoViews):
         return logits.logsumexp(dim=1) - logits[:, 0]
 
 
-class FalseNegativeCancellationLoss(_TwoViews):
+class FalseNegativeCancellationLoss(nn.Module):
     """NT-Xent without the negatives that look like the anchor's support views (arXiv 2011.11765, elimination).
 
     Each negative is scored by its similarity to the anchor image's support views. The `top_k` highest, those above
@@ -178,7 +168,8 @@ class FalseNegativeCancellationLoss(_TwoViews):
         self, temperature: float = 0.5, top_k: int | None = 10, threshold: float | None = None,
         aggregate: Aggregate = "max",
     ) -> None:  # fmt: skip
-        super().__init__(temperature)
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
         if top_k is None and threshold is None:
             raise ValueError("set top_k or threshold: without either nothing is left out")
         if top_k is not None and top_k < 1:
@@ -204,7 +195,7 @@ class FalseNegativeCancellationLoss(_TwoViews):
             ValueError: shapes that do not fit, a single image, or as many left out as there are negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
-            positive, negatives = self._similarities(z0, z1)
+            positive, negatives = _similarities(z0, z1)
             m = negatives.shape[1]
             if self.top_k is not None and self.top_k >= m and self.threshold is None:
                 raise ValueError(f"top_k={self.top_k} would leave out all {m} negatives: lower it or enlarge the batch")
@@ -232,6 +223,18 @@ class FalseNegativeCancellationLoss(_TwoViews):
             top = torch.zeros_like(false).scatter_(1, scores.topk(self.top_k, dim=1).indices, True)
             false &= top
         return false
+
+
+def _similarities(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
+    """Similarities of each view with its positive (2N,) and with its negatives (2N, 2N - 2)."""
+    check_views(z0, z1, None, None)
+    n = len(z0)
+    if n < 2:
+        raise ValueError("one image has no negatives: give at least two")
+    z = torch.cat([z0, z1])
+    z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+    similarities = z @ z.T
+    return similarities.diagonal(n).repeat(2), similarities[_negatives(n, z.device)].view(2 * n, -1)
 
 
 def _negatives(n: int, device: torch.device) -> Tensor:
