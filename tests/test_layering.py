@@ -13,6 +13,7 @@ import pairsift
 ROOT = Path(pairsift.__file__).parent
 ORDER = (
     "files",
+    "kernels",
     "pairs",
     "treatments",
     "losses",

@@ -147,7 +147,7 @@ def test_random_pairs_keep_the_counts_and_avoid_the_diagonal():
     assert not drawn.diagonal().any()
     assert not torch.equal(drawn, pairs)
     assert torch.equal(drawn, ps.random_pairs(pairs, torch.Generator().manual_seed(1)))
-    assert torch.equal(ps.random_pairs(torch.ones(3, 3, dtype=torch.bool), diagonal=True), torch.ones(3, 3) > 0)
+    assert torch.equal(ps.random_pairs(torch.ones(3, 3, dtype=torch.bool), own=None), torch.ones(3, 3) > 0)
 
 
 def test_random_pairs_are_uniform():

@@ -12,7 +12,8 @@ from pairsift.treatments import Treatment
 if TYPE_CHECKING:
     from pairsift import curate, evaluate, integrations, theory, train
     from pairsift.curate import Scan, scan
-    from pairsift.train import TrainConfig, pretrain
+    from pairsift.train import TrainConfig
+    from pairsift.train.pretrain import pretrain
 
 __version__ = "0.1.0"
 __all__ = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -17,8 +18,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Rows of similarities held at once while selecting: keeps the working set in cache and never makes a (B, K) float.
-_TILE_ROWS = 256
+from pairsift.kernels import mask_band, runs_kernels
+
+Precision = Literal["fp32", "bf16"]
+
+# Entries of a tile of similarities: a few of them stay in cache, and no (B, K) matrix of floats is ever made.
+_TILE_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,14 @@ class RankBand:
         return high, low
 
 
-def select_pairs(features: Tensor, band: RankBand, keys: Tensor | None = None) -> Tensor:
+def tile_rows(keys: int) -> int:
+    """Rows of a tile against so many keys: 64 to 256."""
+    return min(256, max(64, _TILE_ENTRIES // keys))
+
+
+def select_pairs(
+    features: Tensor, band: RankBand, keys: Tensor | None = None, *, precision: Precision = "fp32"
+) -> Tensor:
     """Flag the difficult pairs of every anchor (Eq. 12): `p_ij = 1` iff `Sim_low <= s_ij < Sim_high`.
 
     Each row is ranked on its own, so the result is not symmetric. The edges are similarity *values*: pairs tied with
@@ -92,42 +104,135 @@ def select_pairs(features: Tensor, band: RankBand, keys: Tensor | None = None) -
             features h, not projections z (Table 7).
         band: rank fractions.
         keys: (K, D), features to rank instead of the batch itself (a queue, say); None ranks the other B - 1 rows.
+        precision: "bf16" multiplies unit features in bfloat16: faster, and pairs near an edge may change sides.
 
     Returns:
         (B, B) bool with a False diagonal, or (B, K) bool with `keys`; on the device of `features`, without gradient.
 
     Raises:
         TypeError: features are not floating point.
-        ValueError: wrong shapes, no rows, or non-finite features (the row is named).
+        ValueError: wrong shapes, no rows, or non-finite features (the row is named); an unknown precision.
     """
-    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-        return _select(features, band, keys)
+    return BandMasks(features, band, keys, precision=precision).whole()
 
 
-def _select(features: Tensor, band: RankBand, keys: Tensor | None) -> Tensor:
-    anchors = _unit_rows(features, "features")
-    others = anchors if keys is None else _unit_rows(keys, "keys")
-    if anchors.shape[1] != others.shape[1]:
-        raise ValueError(f"features have {anchors.shape[1]} dimensions and keys {others.shape[1]}: they must agree")
-    pairs = torch.zeros(len(anchors), len(others), dtype=torch.bool, device=anchors.device)
-    for start, similarities, high, low in _tiles(anchors, others, band, itself=keys is None):
-        torch.logical_and(similarities >= low, similarities < high, out=pairs[start : start + _TILE_ROWS])
-    return pairs
+class PairMasks(Protocol):
+    """Difficult pairs of a few anchors at a time, as numbers to calculate with."""
+
+    rows: int
+    columns: int
+    empty: bool
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        """(stop - start, columns) float: 1 where a pair is difficult, else 0; may be overwritten by the caller."""
+        ...
+
+    def whole(self) -> Tensor:
+        """(rows, columns) bool: the difficult pairs of all anchors."""
+        ...
 
 
-def _tiles(
-    anchors: Tensor, others: Tensor, band: RankBand, itself: bool
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Similarities of a few anchors at a time, with both band edges of every row; none where the band is empty."""
-    edge_high, edge_low = band.ranks(len(others) - itself)
-    if edge_high == edge_low:
-        return
-    band_edges = _band_edges_cpu if anchors.device.type == "cpu" else _band_edges
-    for start in range(0, len(anchors), _TILE_ROWS):
-        similarities = anchors[start : start + _TILE_ROWS] @ others.T
-        if itself:
-            similarities.diagonal(start).fill_(-torch.inf)  # an anchor is not its own neighbour: last rank
-        yield start, similarities, *band_edges(similarities, edge_high, edge_low)
+class GivenMasks:
+    """`PairMasks` of a selection that was made before.
+
+    Args:
+        pairs: (B, K) bool.
+    """
+
+    def __init__(self, pairs: Tensor) -> None:
+        self.rows, self.columns = pairs.shape
+        self.empty = False
+        self.pairs = pairs
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        return self.pairs[start:stop].float()
+
+    def whole(self) -> Tensor:
+        return self.pairs
+
+
+class BandMasks:
+    """`PairMasks` of a rank band (Eq. 12), selected tile by tile; see `select_pairs`.
+
+    Masks are floats because arithmetic with them is several times faster than selecting by booleans.
+
+    Args:
+        features: (B, D) features of the anchors.
+        band: rank fractions.
+        keys: (K, D) features to rank; None ranks the other B - 1 anchors.
+        own: where among the keys the first anchor itself stands, the others following, to be left out; None where they
+            are not among them.
+        precision: see `select_pairs`.
+
+    Raises:
+        TypeError, ValueError: see `select_pairs`.
+    """
+
+    def __init__(
+        self, features: Tensor, band: RankBand, keys: Tensor | None = None, own: int | None = None,
+        precision: Precision = "fp32",
+    ) -> None:  # fmt: skip
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            self._anchors = _unit_rows(features, "features")
+            self._keys = self._anchors if keys is None else _unit_rows(keys, "keys")
+            if self._anchors.shape[1] != self._keys.shape[1]:
+                raise ValueError(
+                    f"features have {self._anchors.shape[1]} dimensions and keys {self._keys.shape[1]}: they must agree"
+                )
+            if precision == "bf16":
+                itself = keys is None
+                self._anchors = self._anchors.bfloat16()
+                self._keys = self._anchors if itself else self._keys.bfloat16()
+        self.rows, self.columns = len(self._anchors), len(self._keys)
+        self._own = 0 if keys is None else own
+        self._edges = band.ranks(self.columns - (self._own is not None))
+        self.empty = self._edges[0] == self._edges[1]
+        self._buffers: list[Tensor] = []
+
+    @torch.no_grad()
+    def tile(self, start: int, stop: int) -> Tensor:
+        if runs_kernels(self._buffer(0, stop - start)):
+            return mask_band(self._products(start, stop), *self._edges)
+        similarities, high, low = self.similarities(start, stop)
+        above = self._buffer(1, stop - start)
+        torch.ge(similarities, high, out=above)
+        return torch.ge(similarities, low, out=similarities).sub_(above)
+
+    def whole(self) -> Tensor:
+        pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self._keys.device)
+        rows = tile_rows(self.columns)
+        for start in range(0, 0 if self.empty else self.rows, rows):
+            stop = min(start + rows, self.rows)
+            pairs[start:stop] = self.tile(start, stop)
+        return pairs
+
+    @torch.no_grad()
+    def similarities(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Similarities of some anchors (R, K), -inf with themselves, and both band edges (R, 1) of each."""
+        similarities = self._products(start, stop)
+        band_edges = _band_edges_cpu if similarities.device.type == "cpu" else _band_edges
+        return similarities, *band_edges(similarities, *self._edges)
+
+    def _products(self, start: int, stop: int) -> Tensor:
+        """Similarities of some anchors, -inf with themselves: last in rank."""
+        similarities = self._buffer(0, stop - start)
+        with torch.autocast(similarities.device.type, enabled=False):
+            if self._keys.dtype == torch.float32:
+                torch.mm(self._anchors[start:stop], self._keys.T, out=similarities)
+            else:
+                similarities.copy_(self._anchors[start:stop] @ self._keys.T)
+        if self._own is not None:
+            similarities.diagonal(self._own + start).fill_(-torch.inf)
+        return similarities
+
+    def _buffer(self, number: int, rows: int) -> Tensor:
+        while len(self._buffers) <= number:
+            self._buffers.append(torch.empty(rows, self.columns, device=self._keys.device))
+        if len(self._buffers[number]) < rows:
+            self._buffers[number] = torch.empty(rows, self.columns, device=self._keys.device)
+        return self._buffers[number][:rows]
 
 
 def band_parts(features: Tensor, band: RankBand) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -143,12 +248,13 @@ def band_parts(features: Tensor, band: RankBand) -> Iterator[tuple[Tensor, Tenso
     Raises:
         TypeError, ValueError: see `select_pairs`.
     """
-    with torch.no_grad():
-        anchors = _unit_rows(features, "features")
-        for start, similarities, high, low in _tiles(anchors, anchors, band, itself=True):
-            similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
-            within = (similarities < high) & (similarities >= low)
-            yield similarities[similarities >= high], similarities[within], similarities[similarities < low]
+    masks = BandMasks(features, band)
+    rows = tile_rows(masks.columns)
+    for start in range(0, 0 if masks.empty else masks.rows, rows):
+        similarities, high, low = masks.similarities(start, min(start + rows, masks.rows))
+        similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
+        within = (similarities < high) & (similarities >= low)
+        yield similarities[similarities >= high], similarities[within], similarities[similarities < low]
 
 
 def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
@@ -166,13 +272,14 @@ def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, diagonal: bool = False) -> Tensor:
+def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own: int | None = 0) -> Tensor:
     """Flag as many pairs per row as `pairs` does, but at random: the control for any claim about selection.
 
     Args:
         pairs: (B, K) bool, as from `select_pairs`.
         generator: source of randomness, on the device of `pairs`.
-        diagonal: whether (i, i) may be drawn; False for a batch against itself, True against keys.
+        own: column of the first row itself, the other rows following, never drawn; None where rows are not among the
+            columns.
 
     Returns:
         (B, K) bool with the row sums of `pairs`.
@@ -180,15 +287,17 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, dia
     counts = pairs.sum(dim=1, keepdim=True)
     most = int(counts.max()) if pairs.numel() else 0
     order = torch.rand(pairs.shape, generator=generator, device=pairs.device)
-    if not diagonal:
-        order.fill_diagonal_(-1)
-    chosen = order.topk(most, dim=1).indices  # most <= K - 1 without the diagonal, so -1 is never drawn
+    if own is not None:
+        order.diagonal(own).fill_(-1)
+    chosen = order.topk(most, dim=1).indices  # most <= K - 1 where a row leaves itself out, so -1 is never drawn
     drawn = torch.arange(most, device=pairs.device) < counts
     return torch.zeros_like(pairs).scatter_(1, chosen, drawn)
 
 
 @torch.no_grad()
-def pair_shares(pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None) -> tuple[float, float]:
+def pair_shares(
+    pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None, candidates: int | None = None
+) -> tuple[float, float]:
     """How often pairs truly are of different classes: among the flagged (Fig. 4c), and among all.
 
     A selection knows something about classes only as far as the first exceeds the second.
@@ -197,6 +306,8 @@ def pair_shares(pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None)
         pairs: (B, B) bool with a False diagonal; with `key_labels` (B, K), every entry a pair.
         labels: (B,) class numbers of the rows.
         key_labels: (K,) class numbers of the keys, where they are not the rows themselves.
+        candidates: how many pairs there are; None counts every entry, without the diagonal where there are no
+            `key_labels`.
 
     Returns:
         Share among flagged pairs (nan if none is flagged) and base rate over all pairs, in [0, 1].
@@ -204,7 +315,7 @@ def pair_shares(pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None)
     different = labels[:, None] != (labels if key_labels is None else key_labels)
     flagged = int(pairs.sum())
     share = int((pairs & different).sum()) / flagged if flagged else math.nan
-    total = pairs.numel() - (len(labels) if key_labels is None else 0)
+    total = pairs.numel() - (len(labels) if key_labels is None else 0) if candidates is None else candidates
     return share, int(different.sum()) / total if total else math.nan
 
 

@@ -47,7 +47,7 @@ class LabelledNTXentLoss(TreatedLoss):
         select: Selection = "band",
         seed: int = 0,
     ) -> None:
-        super().__init__(band, treatment, select, seed)
+        super().__init__(band, treatment, select, seed, gather=False)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature must be finite and > 0, got {temperature}")
         if positives not in get_args(Positives):
@@ -97,7 +97,7 @@ class LabelledNTXentLoss(TreatedLoss):
                 logits = similarities / self.temperature
             else:
                 features, key_features = self._selection_features(z, keys, h, key_h)
-                pairs = self._select(features, None if itself else key_features)
+                pairs = self._masks(features, None if itself else key_features).whole()
                 if treatment.removal == "exclude":
                     pairs = pairs & ~positive
                 logits = treatment.logits(similarities, pairs, self.temperature)

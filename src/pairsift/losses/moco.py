@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pairsift.losses.distributed import Processes
+from pairsift.losses.tiled import Job, Tile, info_nce
 from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
-from pairsift.pairs import RankBand
+from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
 from pairsift.treatments import Treatment
 
 
@@ -30,6 +32,8 @@ class MoCoLoss(TreatedLoss):
         treatment: what happens to them; None treats nothing.
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
+        tile, precision, gather: see `NTXentLoss`; gathering, the keys of all processes join the queue of each, and the
+            queues stay alike.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -50,8 +54,11 @@ class MoCoLoss(TreatedLoss):
         treatment: Treatment | None = None,
         select: Selection = "band",
         seed: int = 0,
+        tile: Tile = "auto",
+        precision: Precision = "fp32",
+        gather: bool = True,
     ) -> None:
-        super().__init__(band, treatment, select, seed)
+        super().__init__(band, treatment, select, seed, tile, precision, gather)
         for name, value in (
             ("queue_size", queue_size),
             ("projection_dim", projection_dim),
@@ -92,7 +99,10 @@ class MoCoLoss(TreatedLoss):
         """
         if self.n_queued == 0:
             raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
-        return self._select(h, (self.queue_h if self.queue_h.shape[1] else self.queue_z)[: self.n_queued])
+        return self._queue_masks(h).whole()
+
+    def _queue_masks(self, h: Tensor) -> PairMasks:
+        return self._masks(h, (self.queue_h if self.queue_h.shape[1] else self.queue_z)[: self.n_queued])
 
     def forward(
         self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
@@ -118,53 +128,64 @@ class MoCoLoss(TreatedLoss):
         """
         self._check(q, k, h_q, h_k)
         treatment = self._active
+        processes = Processes(self.gather, q=q, h_q=h_q)
+        if enqueue:
+            self._check_room(processes.total("q"))
         with torch.autocast(q.device.type, enabled=False):
             q, k = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (q, k.detach()))
             # A copy: the backward pass needs the keys as they were, and the queue moves on before it.
             queued = self.queue_z[: self.n_queued].to(q.dtype, copy=True)
-            positive = (q * k).sum(dim=1, keepdim=True) / self.temperature
-            similarities = q @ queued.T
-            if treatment is None or len(queued) == 0:
-                negatives = similarities / self.temperature
-            else:
-                if pairs is None:
-                    pairs = self.select(self._selection_features(q, k, None, None)[0] if h_q is None else h_q)
+            masks: PairMasks | None = None
+            if pairs is not None:
                 check_pairs(pairs, (len(q), len(queued)))
-                negatives = treatment.logits(similarities, pairs, self.temperature)
-            loss = (torch.cat([positive, negatives], dim=1).logsumexp(dim=1) - positive.squeeze(1)).mean()
+                masks = GivenMasks(pairs)
+            elif treatment is not None and len(queued):
+                masks = self._queue_masks(self._selection_features(q, k, None, None)[0] if h_q is None else h_q)
+            rows = self._rows_per_tile(len(queued), q.device) if len(queued) else None
+            job = Job(rows, masks, treatment)
+            positive = (q * k).sum(dim=1)
+            loss = info_nce(q, queued, self.temperature, job, positive, weight=processes.weight("q"))
         if enqueue:
             self.enqueue(k, h_k)
-        return loss
+        return processes.mean(loss)
 
     @torch.no_grad()
     def enqueue(self, k: Tensor, h_k: Tensor | None = None) -> Tensor:
         """Queue the keys of a batch; the oldest leave where the queue is full.
+
+        In a process group every process must call it; the keys of all are queued, in the order of the processes.
 
         Args:
             k: (N, d) projections of the key encoder, N <= queue_size.
             h_k: (N, D) features of the key encoder, where the queue holds features.
 
         Returns:
-            (N,) the slots they went to, for who keeps something else about each key (its label, say).
+            The slots that the keys of all processes went to, (N,) without a process group: for who keeps something else
+            about each key (its label, say).
 
         Raises:
             ValueError: shapes that do not fit, or more keys than the queue holds.
         """
-        size, n = len(self.queue_z), len(k)
-        if n > size:
-            raise ValueError(f"{n} keys do not fit into a queue of {size}: enlarge queue_size or lower the batch")
+        wide = self.queue_h.shape[1]
+        if wide and (h_k is None or h_k.shape != (len(k), wide)):
+            seen = None if h_k is None else tuple(h_k.shape)
+            raise ValueError(f"keys need features h_k of shape {(len(k), wide)} to be queued, got {seen}")
+        processes = Processes(self.gather, k=k, h_k=h_k)
+        n, size = processes.total("k"), len(self.queue_z)
+        self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
-        self.queue_z[slots] = F.normalize(k.to(self.queue_z.dtype), dim=1)
-        if self.queue_h.shape[1]:
-            if h_k is None or h_k.shape != (n, self.queue_h.shape[1]):
-                seen = None if h_k is None else tuple(h_k.shape)
-                raise ValueError(
-                    f"keys need features h_k of shape {(n, self.queue_h.shape[1])} to be queued, got {seen}"
-                )
-            self.queue_h[slots] = h_k.to(self.queue_h.dtype)
+        self.queue_z[slots] = processes.gather("k", F.normalize(k.to(self.queue_z.dtype), dim=1))
+        if wide and h_k is not None:
+            self.queue_h[slots] = processes.gather("h_k", h_k.to(self.queue_h.dtype))
         self._next.copy_((self._next + n) % size)
         self._filled.copy_((self._filled + n).clamp_max(size))
         return slots
+
+    def _check_room(self, n: int) -> None:
+        if n > len(self.queue_z):
+            raise ValueError(
+                f"{n} keys do not fit into a queue of {len(self.queue_z)}: enlarge queue_size or lower the batch"
+            )
 
     def _check(self, q: Tensor, k: Tensor, h_q: Tensor | None, h_k: Tensor | None) -> None:
         width = self.queue_z.shape[1]

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from pairsift.losses.distributed import Processes
+from pairsift.losses.tiled import Job, Tile, squares
 from pairsift.losses.treated import Selection, TreatedLoss, check_pairs, check_views
-from pairsift.pairs import RankBand
+from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
 from pairsift.treatments import Treatment
 
 
@@ -32,6 +34,7 @@ class SpectralLoss(TreatedLoss):
             the same at every mu.
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
+        tile, precision, gather: see `NTXentLoss`; a population is never gathered and always whole matrices.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -44,8 +47,11 @@ class SpectralLoss(TreatedLoss):
         treatment: Treatment | None = None,
         select: Selection = "band",
         seed: int = 0,
+        tile: Tile = "auto",
+        precision: Precision = "fp32",
+        gather: bool = True,
     ) -> None:
-        super().__init__(band, treatment, select, seed)
+        super().__init__(band, treatment, select, seed, tile, precision, gather)
         if not (math.isfinite(mu) and mu > 0):
             raise ValueError(f"mu must be finite and > 0, got {mu}")
         self.mu = mu
@@ -57,12 +63,12 @@ class SpectralLoss(TreatedLoss):
             h0, h1: (N, D) features of the first and the second views.
 
         Returns:
-            (N, N) bool, first views by second views.
+            (N, N) bool, first views by second views; in a process group (N, M) for the M second views of all processes.
 
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        return self._select(h0, h1)
+        return self._masks(h0, Processes(self.gather, h=h1).gather("h", h1.detach())).whole()
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
@@ -74,7 +80,7 @@ class SpectralLoss(TreatedLoss):
             z0, z1: (N, d) projections of the first and the second views; for a population the same twice.
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
-            pairs: (N, N) bool, a selection already made; overrides h0 and h1.
+            pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
             positives: (N, N) probabilities of positive pairs, summing to 1; None takes each row with its other view.
             weights: (N,) probabilities of rows, summing to 1: negatives are then all N x N pairs, weighted by the
                 product. None takes all pairs of different rows alike.
@@ -86,34 +92,65 @@ class SpectralLoss(TreatedLoss):
             ValueError: shapes that do not fit, a single image without weights, or non-finite features to select on.
         """
         check_views(z0, z1, h0, h1)
-        n = len(z0)
-        if n == 1 and weights is None:
-            raise ValueError("one image has no negatives: the spectral loss needs at least two")
-        _check_population(positives, weights, n)
+        _check_population(positives, weights, len(z0))
         treatment = self._active
         with torch.autocast(z0.device.type, enabled=False):
-            if treatment is None:
-                pairs = None
-            elif pairs is None:
-                pairs = self.select(*self._selection_features(z0, z1, h0, h1))
-            else:
-                check_pairs(pairs, (n, n))
-            products = self._bounded(z0) @ self._bounded(z1).T
-            share = torch.ones_like(products) if weights is None else weights[:, None] * weights
-            if weights is None:
-                share.fill_diagonal_(0)
-            attracted = repelled = products
-            if pairs is not None and treatment is not None:
-                attracted, repelled, share = self._treated(products, pairs, treatment, share)
-            attraction = attracted.diagonal().mean() if positives is None else (positives * attracted).sum()
+            f0 = f1 = None
+            if treatment is not None and pairs is None:
+                f0, f1 = self._selection_features(z0, z1, h0, h1)
+            processes = Processes(self.gather and positives is None and weights is None, z=z0, h=f1)
+            if processes.total("z") == 1 and weights is None:
+                raise ValueError("one image has no negatives: the spectral loss needs at least two")
+            first, second = self._bounded(z0), self._bounded(z1)
+            keys = processes.gather("z", second)
+            masks: PairMasks | None = None
+            if f0 is not None and f1 is not None:
+                masks = self._masks(f0, processes.gather("h", f1.detach()))
+            elif pairs is not None:
+                check_pairs(pairs, (len(z0), len(keys)))
+                masks = GivenMasks(pairs)
+            own = torch.arange(len(z0), device=z0.device) + processes.before("z")
+            job = Job(self._rows_per_tile(len(keys), z0.device), masks, treatment, positives=own)
+            if positives is not None or weights is not None:
+                return self._population(first @ second.T, job, positives, weights)
+            by_tiles = self._sums if job.rows is None else self._tiled_sums
+            attraction, repulsion, count = by_tiles(first, second, keys, job)
             # Where every pair is excluded nothing repels.
-            repulsion = (share * repelled**2).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
+            repulsion = repulsion * (processes.size / processes.sum(count).clamp_min(1).to(repulsion.dtype))
+            return processes.mean((repulsion - 2 * attraction * processes.weight("z")) / self.mu)
+
+    def _population(self, products: Tensor, job: Job, positives: Tensor | None, weights: Tensor | None) -> Tensor:
+        share = torch.ones_like(products) if weights is None else weights[:, None] * weights
+        if weights is None:
+            share.fill_diagonal_(0)
+        attracted, repelled, share = self._treated(products, job, share)
+        attraction = attracted.diagonal().mean() if positives is None else (positives * attracted).sum()
+        repulsion = (share * repelled**2).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
         return (repulsion - 2 * attraction) / self.mu
 
-    def _treated(
-        self, products: Tensor, pairs: Tensor, treatment: Treatment, share: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _sums(self, first: Tensor, second: Tensor, keys: Tensor, job: Job) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the products that attract, of the squares that repel, and how many repel, by whole matrices."""
+        assert job.positives is not None
+        where = job.positives[:, None]
+        products = first @ keys.T
+        share = torch.ones_like(products).scatter_(1, where, 0)
+        attracted, repelled, share = self._treated(products, job, share)
+        return attracted.gather(1, where).sum(), (share * repelled**2).sum(), share.sum()
+
+    def _tiled_sums(self, first: Tensor, second: Tensor, keys: Tensor, job: Job) -> tuple[Tensor, Tensor, Tensor]:
+        """`_sums` by tiles."""
+        repulsion, count, flagged = squares(first, keys, self.mu, job)
+        attracted = (first * second).sum(dim=1)
+        if job.treatment is not None and job.treatment.removal != "exclude":
+            factor, _ = job.treatment.affine(1.0)
+            attracted = attracted * (1 + flagged * (factor - 1))
+        return attracted.sum(), repulsion, count
+
+    def _treated(self, products: Tensor, job: Job, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Products that attract, products that repel, and the share of each pair, with difficult pairs treated."""
+        if not job.treats or job.treatment is None or job.masks is None:
+            return products, products, share
+        pairs, treatment = job.masks.whole(), job.treatment
         if treatment.removal == "exclude":
             return products, products, share.masked_fill(pairs, 0)
         if treatment.removal == "neutral":

@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pairsift.pairs import RankBand, random_pairs, select_pairs
+from pairsift.losses.distributed import Processes, own_rank
+from pairsift.losses.tiled import Tile, check_tile, rows_per_tile
+from pairsift.pairs import BandMasks, GivenMasks, PairMasks, Precision, RankBand, random_pairs
 from pairsift.treatments import Treatment
 
 Selection = Literal["band", "random"]
@@ -22,12 +24,18 @@ class TreatedLoss(nn.Module):
         treatment: what happens to them; None treats nothing.
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
+        tile: rows that are compared at once; see `NTXentLoss`.
+        precision: of the products that pairs are selected by; see `select_pairs`.
+        gather: whether the batch is spread over all processes of a process group; see `NTXentLoss`.
 
     Raises:
-        ValueError: an unknown selection, or a treatment without a band to apply it to.
+        ValueError: an unknown selection, tile or precision, or a treatment without a band to apply it to.
     """
 
-    def __init__(self, band: RankBand | None, treatment: Treatment | None, select: Selection, seed: int) -> None:
+    def __init__(
+        self, band: RankBand | None, treatment: Treatment | None, select: Selection, seed: int, tile: Tile = "auto",
+        precision: Precision = "fp32", gather: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         if treatment is not None and not treatment.is_neutral and band is None:
             raise ValueError(f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)")
@@ -36,7 +44,12 @@ class TreatedLoss(nn.Module):
         self.band = band
         self.treatment = treatment
         self.selection = select
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
         self.seed = seed
+        self.tile = check_tile(tile)
+        self.precision: Precision = precision
+        self.gather = gather
         self._draws = 0
         self._warned = False
 
@@ -45,16 +58,29 @@ class TreatedLoss(nn.Module):
         """The treatment, None where it changes nothing and no pair need be selected."""
         return None if self.treatment is None or self.treatment.is_neutral else self.treatment
 
-    def _select(self, features: Tensor, keys: Tensor | None = None) -> Tensor:
+    def _rows_per_tile(self, keys: int, device: torch.device) -> int | None:
+        """Rows of a tile against so many keys, None for whole matrices."""
+        return rows_per_tile(self.tile, keys, device)
+
+    def _masks(self, features: Tensor, keys: Tensor | None = None, own: int | None = None) -> PairMasks:
+        """The selection of anchors among keys (see `BandMasks`); one by band is made when it is needed, by tiles."""
         if self.band is None:
             raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
-        pairs = select_pairs(features, self.band, keys)
-        if self.selection == "random":
-            # A fresh stream per call, derived from (seed, draw): saved runs resume on the same draws.
-            generator = torch.Generator(pairs.device).manual_seed((self.seed * 1_000_003 + self._draws) % 2**63)
-            self._draws += 1
-            pairs = random_pairs(pairs, generator, diagonal=keys is not None)
-        return pairs
+        masks = BandMasks(features, self.band, keys, own, self.precision)
+        if self.selection == "band":
+            return masks
+        # A fresh stream per call, derived from (seed, draw): saved runs resume on the same draws.
+        seed = self.seed * 1_000_003 + self._draws + own_rank() * 100_000_007
+        self._draws += 1
+        pairs = masks.whole()
+        generator = torch.Generator(pairs.device).manual_seed(seed % 2**63)
+        return GivenMasks(random_pairs(pairs, generator, own=0 if keys is None else own))
+
+    def _gathered_masks(self, processes: Processes, features: Tensor) -> PairMasks:
+        """The selection of this process's rows among the rows of all; `processes` knows the features as h."""
+        if processes.size == 1:
+            return self._masks(features)
+        return self._masks(features, processes.gather("h", features.detach()), processes.before("h"))
 
     def _selection_features(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None

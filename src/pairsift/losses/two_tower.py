@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pairsift.losses.distributed import Processes
+from pairsift.losses.tiled import Job, Tile, info_nce
 from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
-from pairsift.pairs import RankBand
+from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
 from pairsift.treatments import Treatment
 
 # CLIP's bound: a learned temperature does not fall below 1 / 100.
@@ -32,6 +34,7 @@ class TwoTowerLoss(TreatedLoss):
         flag_positive: let the band hold the positive too, as in the paper's formulas.
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
+        tile, precision, gather: see `NTXentLoss`.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -47,8 +50,11 @@ class TwoTowerLoss(TreatedLoss):
         flag_positive: bool = False,
         select: Selection = "band",
         seed: int = 0,
+        tile: Tile = "auto",
+        precision: Precision = "fp32",
+        gather: bool = True,
     ) -> None:
-        super().__init__(band, treatment, select, seed)
+        super().__init__(band, treatment, select, seed, tile, precision, gather)
         coldest = _COLDEST if learnable else 0
         if not (math.isfinite(temperature) and temperature > 0 and temperature >= coldest):
             raise ValueError(f"temperature must be finite, > 0 and >= {coldest}, got {temperature}")
@@ -75,14 +81,15 @@ class TwoTowerLoss(TreatedLoss):
             h1: (K, D) features of the keys' tower, K >= N.
 
         Returns:
-            (N, K) bool.
+            (N, K) bool; in a process group K counts the keys of all processes, those of one after those of the other.
 
         Raises:
             ValueError: the loss has no band, features of different widths, or see `select_pairs`.
         """
-        pairs = self._select(h0, h1)
+        processes = Processes(self.gather, z0=h0, z1=h1)
+        pairs = self._masks(h0, processes.gather("z1", h1.detach())).whole()
         if not self.flag_positive:
-            pairs.fill_diagonal_(False)
+            pairs.diagonal(processes.before("z1")).fill_(False)
         return pairs
 
     def forward(
@@ -96,8 +103,8 @@ class TwoTowerLoss(TreatedLoss):
                 positive and no anchors.
             h0, h1: (N, D) and (K, D) features of the towers, on which pairs are selected; without them the projections
                 are used, with a warning. Pairs carry no gradient.
-            pairs: (N, K) bool, a selection already made for rows against keys; its transpose serves the other
-                direction. Overrides h0 and h1.
+            pairs: a selection already made for rows against keys, of the shape that `select` gives; its transpose
+                serves the other direction. Overrides h0 and h1.
 
         Returns:
             Scalar; float32, or float64 for float64 projections.
@@ -106,33 +113,40 @@ class TwoTowerLoss(TreatedLoss):
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
         _check_towers(z0, z1, h0, h1)
-        n, k = len(z0), len(z1)
-        treatment = self._active
+        treatment, n = self._active, len(z0)
         with torch.autocast(z0.device.type, enabled=False):
-            unit0, unit1 = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (z0, z1))
-            forth = back = None
-            if treatment is not None and pairs is not None:
-                check_pairs(pairs, (n, k))
-                forth, back = pairs, pairs[:, :n].T
-            elif treatment is not None:
+            f0 = f1 = None
+            if treatment is not None and pairs is None:
                 f0, f1 = self._selection_features(z0, z1, h0, h1)
-                forth = self.select(f0, f1)
-                back = self.select(f1[:n], f0) if self.symmetric else None
-            similarities = unit0 @ unit1.T
-            loss = self._direction(similarities, forth, treatment)
+            processes = Processes(self.gather, z0=z0, z1=z1, h0=f0, h1=f1)
+            unit0, unit1 = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (z0, z1))
+            keys1 = processes.gather("z1", unit1)
+            if pairs is not None:
+                check_pairs(pairs, (n, len(keys1)))
+            forth: PairMasks | None = None
+            if f0 is not None and f1 is not None:
+                forth = self._masks(f0, processes.gather("h1", f1.detach()))
+            elif pairs is not None:
+                forth = GivenMasks(pairs)
+            loss = self._direction(unit0, keys1, forth, processes.before("z1"), pairs is not None)
             if self.symmetric:
-                loss = (loss + self._direction(similarities[:, :n].T, back, treatment)) / 2
-        return loss
+                back: PairMasks | None = None
+                if f0 is not None and f1 is not None:
+                    back = self._masks(f1[:n], processes.gather("h0", f0.detach()))
+                elif pairs is not None:
+                    first = processes.before("z1")
+                    all_pairs = processes.gather("z0", pairs.to(torch.uint8)).bool()
+                    back = GivenMasks(all_pairs[:, first : first + n].T)
+                keys0 = processes.gather("z0", unit0)
+                loss = loss + self._direction(unit1[:n], keys0, back, processes.before("z0"), pairs is not None)
+            return processes.mean(loss * (processes.weight("z0") / (1 + self.symmetric)))
 
-    def _direction(self, similarities: Tensor, pairs: Tensor | None, treatment: Treatment | None) -> Tensor:
-        temperature = self.temperature
-        if treatment is None or pairs is None:
-            logits = similarities / temperature
-        else:
-            if treatment.removal == "exclude":
-                pairs = pairs.clone().fill_diagonal_(False)
-            logits = treatment.logits(similarities, pairs, temperature)
-        return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    def _direction(self, anchors: Tensor, keys: Tensor, masks: PairMasks | None, first: int, given: bool) -> Tensor:
+        """Sum of the losses of anchors, the first of which belongs to the key `first`."""
+        positives = torch.arange(len(anchors), device=anchors.device) + first
+        rows = self._rows_per_tile(len(keys), keys.device)
+        job = Job(rows, masks, self._active, None, positives, treat_positives=self.flag_positive or given)
+        return info_nce(anchors, keys, self.temperature, job, weight=1.0)
 
     def extra_repr(self) -> str:
         temperature = torch.as_tensor(self.temperature).item()

@@ -1,0 +1,142 @@
+"""One batch over several processes: who holds how many rows, and their rows gathered with a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class Processes:
+    """The processes that share a batch, each with rows of its own.
+
+    Every process must make one, with the same names, in the same order of steps. The processes first tell each other
+    what they hold, so that rows may differ in number and nothing else.
+
+    Args:
+        gather: whether to look at other processes at all; without a process group there are none.
+        **tensors: (rows, width) matrices by name; None where one is not given.
+
+    Raises:
+        ValueError: on every process, if widths, dtypes or what is given differ between them.
+        RuntimeError: another process ended or failed.
+    """
+
+    def __init__(self, gather: bool, **tensors: Tensor | None) -> None:
+        self.size, self.rank = 1, 0
+        if gather and _in_group():
+            self.size, self.rank = dist.get_world_size(), dist.get_rank()
+        self._rows = {name: [0 if x is None else len(x)] for name, x in tensors.items()}
+        if self.size > 1:
+            self._meet(tensors)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _meet(self, tensors: dict[str, Tensor | None]) -> None:
+        device = next(x.device for x in tensors.values() if x is not None)
+        mine = [
+            number
+            for x in tensors.values()
+            for number in ((0, 0, -1) if x is None else (*x.shape, _DTYPES.index(x.dtype)))
+        ]
+        theirs = [torch.empty(len(mine), dtype=torch.int64, device=device) for _ in range(self.size)]
+        _together(lambda: dist.all_gather(theirs, torch.tensor(mine, device=device)))
+        table = torch.stack(theirs).view(self.size, len(tensors), 3).tolist()
+        for column, name in enumerate(tensors):
+            kinds = [_kind(*row[column][1:]) for row in table]
+            for rank, kind in enumerate(kinds):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"{name} must be alike on all processes, but process 0 has {kinds[0]} and process {rank} has "
+                        f"{kind}: build the same model everywhere, or pass gather=False to keep processes apart"
+                    )
+            self._rows[name] = [row[column][0] for row in table]
+
+    def total(self, name: str) -> int:
+        """Rows of this matrix on all processes."""
+        return sum(self._rows[name])
+
+    def before(self, name: str) -> int:
+        """Rows of this matrix on the processes before this one: where its own stand among the gathered."""
+        return sum(self._rows[name][: self.rank])
+
+    def gather(self, name: str, x: Tensor) -> Tensor:
+        """Rows of all processes in their order, (total, width); the gradient of each row goes back to its process.
+
+        Args:
+            name: of a matrix with as many rows.
+            x: (rows, width).
+        """
+        if self.size == 1:
+            return x
+        gathered: Tensor = _Gather.apply(x, self._rows[name], self.rank)  # type: ignore[no-untyped-call]
+        return gathered
+
+    def weight(self, name: str) -> float:
+        """What a row counts in a mean over all processes, times their number.
+
+        Data-parallel training averages gradients over processes; with this weight the average is the gradient of the
+        mean over all rows.
+        """
+        return self.size / self.total(name)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over the processes, with the gradient of this process's own."""
+        if self.size == 1:
+            return value
+        return value + (self.sum(value.detach()) / self.size - value.detach())
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over the processes, without gradient."""
+        if self.size == 1:
+            return value
+        value = value.detach().clone()
+        _together(lambda: dist.all_reduce(value))
+        return value
+
+
+def own_rank() -> int:
+    """This process's number in its process group, 0 without one."""
+    return dist.get_rank() if _in_group() else 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: list[int], rank: int) -> Tensor:
+        ctx.rows, ctx.rank = rows, rank
+        most = max(rows)
+        padded = x.new_zeros(most, *x.shape[1:])
+        padded[: len(x)] = x
+        parts = [torch.empty_like(padded) for _ in rows]
+        _together(lambda: dist.all_gather(parts, padded))
+        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        total = upstream.contiguous().clone()
+        _together(lambda: dist.all_reduce(total))
+        first = sum(ctx.rows[: ctx.rank])
+        return total[first : first + ctx.rows[ctx.rank]], None, None
+
+
+def _in_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _together(exchange: Callable[[], Any]) -> None:
+    """An exchange between all processes, whose failure is said in words."""
+    try:
+        exchange()
+    except RuntimeError as error:
+        raise RuntimeError(
+            "another process did not answer while the batch was exchanged: it ended, failed (see its own message) or "
+            f"took longer than the process group's timeout ({error})"
+        ) from error
+
+
+def _kind(width: int, dtype: int) -> str:
+    return "none" if dtype < 0 else f"{width} columns of {_DTYPES[dtype]}"

@@ -1,0 +1,52 @@
+"""Every objective with every treatment on seeded rows, for tests that hold for all of them."""
+
+import torch
+
+import pairsift as ps
+
+TREATMENTS = {
+    "none": None,
+    "neutral": ps.Treatment(removal="neutral"),
+    "exclude": ps.Treatment(removal="exclude"),
+    "margin": ps.Treatment(margin=0.1),
+    "temperature": ps.Treatment(temperature_scale=0.6),
+    "combined": ps.Treatment(margin=0.05, temperature_scale=0.7),
+}
+NAMES = ("ntxent", "moco", "spectral", "spectral-wide", "two-tower", "two-tower-learned", "two-tower-flagged")
+D, WIDTH, QUEUE = 6, 10, 301
+
+
+def objective(name, treatment, band=(0.1, 0.5), dtype=torch.float64, **settings):
+    """A loss module; MoCo's with a full queue."""
+    settings |= {"band": ps.RankBand(*band), "treatment": TREATMENTS[treatment]}
+    if name == "ntxent":
+        return ps.losses.NTXentLoss(0.3, **settings).to(dtype)
+    if name == "moco":
+        loss = ps.losses.MoCoLoss(QUEUE, D, WIDTH, 0.2, **settings).to(dtype)
+        generator = torch.Generator().manual_seed(9)
+        gather, loss.gather = loss.gather, False
+        loss.enqueue(*(torch.randn(QUEUE, width, generator=generator, dtype=dtype) for width in (D, WIDTH)))
+        loss.gather = gather
+        return loss
+    if name.startswith("spectral"):
+        return ps.losses.SpectralLoss(2.0, **settings).to(dtype)
+    learned, flagged = name.endswith("learned"), name.endswith("flagged")
+    return ps.losses.TwoTowerLoss(0.2, learned, symmetric=not flagged, flag_positive=flagged, **settings).to(dtype)
+
+
+def rows(name, n, dtype=torch.float64, seed=0):
+    """(z0, z1, h0, h1) for an objective, of n images or texts; 'wide' features order second views otherwise."""
+    generator = torch.Generator().manual_seed(seed)
+    z0, z1, h0, h1 = (torch.randn(n, w, generator=generator, dtype=torch.float64) for w in (D, D, WIDTH, WIDTH))
+    if name == "spectral-wide":  # positives stand in the band now and then
+        z1, h1 = z0 + z1, h0 + 0.5 * h1
+    return [x.to(dtype) for x in (z0, z1, h0, h1)]
+
+
+def value_and_gradients(loss, z0, z1, h0, h1):
+    """The loss, and its gradients by both projections and by the parameters of the loss."""
+    z0, z1 = (z.detach().clone().requires_grad_() for z in (z0, z1))
+    value = loss(z0, z1, h0, h1)
+    wanted = [z0, z1, *loss.parameters()]
+    gradients = torch.autograd.grad(value, wanted, allow_unused=True)
+    return value.detach(), [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, wanted, strict=True)]
