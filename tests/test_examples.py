@@ -26,7 +26,10 @@ def test_an_example_runs_and_its_loss_is_told(path, tmp_path):
     code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
     if "lightly." in text:
         code = f"import sys; sys.path.append({HERE!r}); from peers import lightly; lightly({HEADS!r}); {code}"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [sys.executable, "-c", code]
+    if "torchrun" in text:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.returncode == 0, run.stderr
     losses = [float(number) for number in re.findall(r"(?:loss'?:?|HookedLoss) '?(\d+\.\d+)", run.stdout + run.stderr)]
     assert len(losses) >= 3

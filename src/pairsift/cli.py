@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _guarded(arguments: list[str], debug: bool) -> int:
-    from pairsift.train import Interrupted
+    from pairsift.train import Interrupted, first_process
 
     try:
         code = app(arguments, standalone_mode=False)
@@ -56,7 +56,8 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         error.show()
         return int(error.exit_code)
     except Interrupted as stop:
-        notes.print(str(stop), soft_wrap=True)
+        if first_process():
+            notes.print(str(stop), soft_wrap=True)
         return 130
     except (KeyboardInterrupt, typer.Abort):
         notes.print("stopped")
@@ -83,7 +84,7 @@ def _train(data: str | None, config: Path | None, **flags: Any) -> None:
     the resolved configuration, versions, metrics, checkpoints and the encoder. Ctrl-C leaves a run that --resume
     continues to the same result.
     """
-    from pairsift.train import Interrupted, Run, pretrain
+    from pairsift.train import Interrupted, Run, first_process, pretrain
 
     given = {name: value for name, value in flags.items() if value is not None} | ({"data": data} if data else {})
     if given.get("resume"):
@@ -100,7 +101,8 @@ def _train(data: str | None, config: Path | None, **flags: Any) -> None:
     except Interrupted as stop:
         raise Interrupted(f"{stop}; continue with: pairsift train --resume --run-dir {settings.run_dir}") from None
     seconds = time.perf_counter() - start
-    console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
+    if first_process():
+        console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
 
 
 def _flags_of_config() -> inspect.Signature:

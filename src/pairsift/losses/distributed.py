@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
 
 
 class Processes:
@@ -20,7 +20,7 @@ class Processes:
 
     Args:
         gather: whether to look at other processes at all; without a process group there are none.
-        **tensors: (rows, width) matrices by name; None where one is not given.
+        **tensors: rows (rows, width) or (rows,) by name; None where one is not given.
 
     Raises:
         ValueError: on every process, if widths, dtypes or what is given differ between them.
@@ -41,7 +41,7 @@ class Processes:
         mine = [
             number
             for x in tensors.values()
-            for number in ((0, 0, -1) if x is None else (*x.shape, _DTYPES.index(x.dtype)))
+            for number in ((0, 0, -1) if x is None else (len(x), x[:1].numel(), _DTYPES.index(x.dtype)))
         ]
         theirs = [torch.empty(len(mine), dtype=torch.int64, device=device) for _ in range(self.size)]
         _together(lambda: dist.all_gather(theirs, torch.tensor(mine, device=device)))
@@ -57,19 +57,19 @@ class Processes:
             self._rows[name] = [row[column][0] for row in table]
 
     def total(self, name: str) -> int:
-        """Rows of this matrix on all processes."""
+        """Rows of this name on all processes."""
         return sum(self._rows[name])
 
     def before(self, name: str) -> int:
-        """Rows of this matrix on the processes before this one: where its own stand among the gathered."""
+        """Rows of this name on the processes before this one: where its own stand among the gathered."""
         return sum(self._rows[name][: self.rank])
 
     def gather(self, name: str, x: Tensor) -> Tensor:
-        """Rows of all processes in their order, (total, width); the gradient of each row goes back to its process.
+        """Rows of all processes in their order, (total, ...); the gradient of each row goes back to its process.
 
         Args:
-            name: of a matrix with as many rows.
-            x: (rows, width).
+            name: of what has as many rows.
+            x: (rows, ...).
         """
         if self.size == 1:
             return x

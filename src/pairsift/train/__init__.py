@@ -1,7 +1,9 @@
 """Training: encoders, the Lightning module, the run directory."""
 
 from pairsift.train.callbacks import Interrupted
+from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.devices import first_process
 from pairsift.train.embed import embed, write_features
 from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
 from pairsift.train.module import ContrastiveModule, NonFiniteLossError
@@ -10,6 +12,6 @@ from pairsift.train.run import Run, RunError
 
 __all__ = [
     "ConfigError", "ContrastiveModule", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Projector", "ResNet",
-    "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed", "pretrain", "training_images",
-    "write_features",
+    "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed", "encode_in_chunks", "first_process",
+    "pretrain", "training_images", "write_features",
 ]  # fmt: skip

@@ -24,13 +24,15 @@ class Batch(NamedTuple):
 class StepSampler(Sampler[tuple[int, Any]]):
     """Yields (step, rows) for the rest of an epoch, from any step of the run on: what makes runs resumable anywhere.
 
-    The last, smaller batch of an epoch is dropped, so that every step has the same number of negatives.
+    The last, smaller batch of an epoch is dropped, so that every step has the same number of negatives. Of several
+    processes each takes its share of every batch, as even as it goes.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.steps = n // batch_size
         self.next_step = 0
+        self.rank, self.processes = 0, 1
 
     def __len__(self) -> int:
         return self.steps
@@ -39,7 +41,8 @@ class StepSampler(Sampler[tuple[int, Any]]):
         epoch, first = divmod(self.next_step, self.steps)
         order = np.random.default_rng((self.seed, epoch)).permutation(self.n)
         for position in range(first, self.steps):
-            yield epoch * self.steps + position, order[position * self.batch_size : (position + 1) * self.batch_size]
+            rows = order[position * self.batch_size : (position + 1) * self.batch_size]
+            yield epoch * self.steps + position, np.array_split(rows, self.processes)[self.rank]
 
 
 class _Rows(Dataset[Batch]):

@@ -43,6 +43,7 @@ class Checkpoints(Callback):
     def __init__(self, run: Run, every: int) -> None:
         self._run, self._every = run, every
         self._stop = False
+        self._previous: dict[signal.Signals, Any] = {}
 
     @contextmanager
     def catching_interrupts(self) -> Iterator[None]:
@@ -50,23 +51,32 @@ class Checkpoints(Callback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def ask_to_stop(number: int, frame: Any) -> None:
-            self._stop = True
-            for each, handler in previous.items():
-                signal.signal(each, handler)
-
-        for number in previous:
-            signal.signal(number, ask_to_stop)
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._catch()
         try:
             yield
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            self._let_go()
+
+    def _catch(self) -> None:
+        def ask_to_stop(number: int, frame: Any) -> None:
+            self._stop = True
+            self._let_go()
+
+        for number in self._previous:
+            signal.signal(number, ask_to_stop)
+
+    def _let_go(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def on_train_start(self, *_: Any) -> None:
+        # Lightning adds to SIGTERM a word to the other processes, which waits for ever if they are in a step together.
+        if not self._stop:
+            self._catch()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if self._stop and not trainer.is_last_batch:  # else the epoch's own end saves and stops
+        if self._stops(trainer) and not trainer.is_last_batch:  # else the epoch's own end saves and stops
             self._save(trainer, self._run.last_checkpoint)
             raise Interrupted(f"stopped after step {trainer.global_step:,}")
 
@@ -78,19 +88,29 @@ class Checkpoints(Callback):
                 self._save(trainer, self._run.checkpoints / f"epoch-{epoch:04d}.ckpt")
             except OSError as error:
                 warnings.warn(f"the checkpoint of epoch {epoch} was not kept: {error}", stacklevel=1)
-        if self._stop and epoch < (trainer.max_epochs or 0):
+        if self._stops(trainer) and epoch < (trainer.max_epochs or 0):
             raise Interrupted(f"stopped after epoch {epoch}")
+
+    def _stops(self, trainer: lightning.Trainer) -> bool:
+        """Whether any process was asked to stop: they are asked at different times, and must stop after one step."""
+        self._stop = trainer.strategy.reduce_boolean_decision(self._stop, all=False)
+        return self._stop
 
     @staticmethod
     def _save(trainer: lightning.Trainer, path: Path) -> None:
         assert isinstance(trainer.lightning_module, ContrastiveModule)
         trainer.lightning_module.check_weights()
+        if not trainer.is_global_zero:  # takes part, but does not write
+            trainer.save_checkpoint(path)
+            return
         with replacing(path) as temporary:
             trainer.save_checkpoint(temporary)
 
 
 class Metrics(Callback):
     """One row an epoch into ``metrics.csv`` and TensorBoard: means over the epoch's steps.
+
+    Pairs are looked at on some steps only, and of several processes' pairs the first one's are.
 
     flagged: share of pairs in the band; different: share of those truly of different classes (Fig. 4c), where labels
     exist; different_base: the same over all pairs.
@@ -143,6 +163,8 @@ class Metrics(Callback):
         }
         self.rows.append(row)
         self._sums, self._seconds, self._steps = {}, 0.0, 0
+        if not trainer.is_global_zero:
+            return
         with replacing(self._file) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, METRICS)
             writer.writeheader()

@@ -82,7 +82,11 @@ class TrainConfig(BaseModel):
     warmup_epochs: int = _field(0, "Loss", "epochs before the treatment starts; selection is unreliable early", ge=0)
 
     epochs: int = _field(30, "Optimisation", "epochs", gt=0)
-    batch_size: int = _field(256, "Optimisation", "images in a batch (two views of each)", ge=2)
+    batch_size: int = _field(256, "Optimisation", "images in a batch (two views of each), over all devices", ge=2)
+    chunk: int | None = _field(
+        None, "Optimisation", "views whose activations the encoder holds at once; batch norm sees as many (None: all)",
+        gt=0,
+    )  # fmt: skip
     optimizer: Literal["sgd", "adamw"] = _field("sgd", "Optimisation", "optimiser")
     lr: float = _field(0.25, "Optimisation", "peak learning rate", gt=0)
     momentum: float = _field(0.9, "Optimisation", "momentum of SGD", ge=0, lt=1)
@@ -96,7 +100,9 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = _field(0, "Run", "also keep a checkpoint every so many epochs (0: only the last)", ge=0)
     save_features: bool = _field(False, "Run", "write features.parquet of the training images at the end")
     device: Literal["auto", "cpu", "cuda", "mps"] = _field("auto", "Run", "where to train")
-    threads: int | None = _field(None, "Run", "CPU threads (None: all)", gt=0)
+    devices: int = _field(1, "Run", "devices of this machine, a process each, that share every batch", gt=0)
+    nodes: int = _field(1, "Run", "machines, with so many devices each", gt=0)
+    threads: int | None = _field(None, "Run", "CPU threads of each process (None: all)", gt=0)
     progress: bool = _field(True, "Run", "show progress")
     resume: bool = _field(False, "Run", "continue the run in run_dir")
     overwrite: bool = _field(False, "Run", "replace the run in run_dir")
@@ -115,7 +121,7 @@ class TrainConfig(BaseModel):
         if value != 1:
             raise ValueError(
                 f"got {value}: gradient accumulation does not enlarge the batch that negatives and difficult pairs are "
-                "drawn from, so it does not replace a larger batch; raise batch_size, with bf16 if memory is short"
+                "drawn from, so it does not replace a larger batch; raise batch_size, with chunk if memory is short"
             )
         return value
 
@@ -128,6 +134,11 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
             )
+        if self.batch_size < 2 * self.processes:
+            raise ValueError(
+                f"batch_size={self.batch_size} leaves fewer than two images for some of {self.processes} processes: "
+                "raise it, or use fewer devices"
+            )
         if self.method == "moco":
             keys = self.batch_size * (2 if self.symmetric else 1)
             if keys > self.queue_size:
@@ -135,12 +146,17 @@ class TrainConfig(BaseModel):
                     f"queue_size={self.queue_size} does not hold the {keys} keys of one step: enlarge it, or lower "
                     f"batch_size={self.batch_size}"
                 )
-            if 2 * self.key_groups > keys:
+            if 2 * self.key_groups * self.processes > keys:
                 raise ValueError(
-                    f"key_groups={self.key_groups} leaves groups of one among {keys} keys, which have no batch "
-                    "statistics: lower it"
+                    f"key_groups={self.key_groups} leaves groups of one among the {keys // self.processes} keys of a "
+                    "process, which have no batch statistics: lower it"
                 )
         return self
+
+    @property
+    def processes(self) -> int:
+        """Processes that share every batch."""
+        return self.devices * self.nodes
 
     def band(self) -> RankBand:
         """The rank band of difficult pairs."""

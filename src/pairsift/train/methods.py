@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pairsift.losses import MoCoLoss, NTXentLoss, SpectralLoss
+from pairsift.losses.distributed import Processes
 from pairsift.train.config import TrainConfig
 
 
@@ -21,7 +22,7 @@ class Outcome(NamedTuple):
         pairs: (B, K) bool, None if no pairs were selected.
         candidates: pairs that could have been flagged.
         labels: (B,) classes of the rows, None without labels.
-        key_labels: (K,) classes of the keys; None if the keys are the rows themselves.
+        key_labels: (K,) classes of the keys; None without labels.
     """
 
     loss: Tensor
@@ -43,14 +44,17 @@ class OneEncoder(nn.Module):
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool
     ) -> Outcome:
-        """Loss of projections and features (2N, .), first views first; pairs are selected where treated or watched."""
+        """Loss of projections and features (2N, .), first views first; pairs are told where watched."""
         z0, z1 = z.chunk(2)
-        pairs = self.loss.select(*h.chunk(2)) if watch else None
+        if not watch:
+            return Outcome(self.loss(z0, z1, *h.chunk(2)), None, 0, None)
+        pairs = self.loss.select(*h.chunk(2))
         loss = self.loss(z0, z1, pairs=pairs)
-        n = len(z0)
         if isinstance(self.loss, SpectralLoss):
-            return Outcome(loss, pairs, n * n, labels, labels)
-        return Outcome(loss, pairs, 2 * n * (2 * n - 1), None if labels is None else torch.cat([labels, labels]))
+            return Outcome(loss, pairs, pairs.numel(), labels, _of_all(labels))
+        if labels is not None:
+            labels = torch.cat([labels, labels])
+        return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _of_all(labels))
 
 
 class MomentumEncoder(nn.Module):
@@ -92,8 +96,9 @@ class MomentumEncoder(nn.Module):
         loss = self.loss(z, k, h, h_k, pairs=pairs, enqueue=False)
         key_labels = self.labels[:filled].clone()
         slots = self.loss.enqueue(k, h_k)
-        if labels is not None:
-            self.labels[slots] = labels
+        all_labels = _of_all(labels)
+        if all_labels is not None:
+            self.labels[slots] = all_labels
         return Outcome(loss, pairs, len(z) * filled, labels, key_labels)
 
     @torch.no_grad()
@@ -113,6 +118,13 @@ class MomentumEncoder(nn.Module):
         z = torch.cat([self.key_projector(group) for group in h.chunk(self.config.key_groups)])
         back = order.argsort()
         return z[back], h[back]
+
+
+def _of_all(labels: Tensor | None) -> Tensor | None:
+    """Labels of all processes, in the order of the processes."""
+    if labels is None:
+        return None
+    return Processes(True, labels=labels).gather("labels", labels)
 
 
 def build_method(

@@ -13,11 +13,13 @@ from torch import Tensor
 from pairsift.data import ViewPolicy, make_views
 from pairsift.pairs import pair_shares
 from pairsift.train.batches import Batch
+from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
 from pairsift.train.methods import MomentumEncoder, Outcome, build_method
 
-# Untreated steps select pairs only to be watched; the first of an epoch and every tenth after are enough for that.
+# To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
+# enough for that.
 _WATCH_EVERY = 10
 
 
@@ -52,13 +54,16 @@ class ContrastiveModule(lightning.LightningModule):
         self.measured: dict[str, Any] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        step_seed = (self.config.seed * 1_000_003 + batch.step) % 2**62
+        # Every process draws views of its own.
+        step_seed = (self.config.seed * 1_000_003 + batch.step + self.global_rank * 2**40) % 2**62
         view0, view1 = make_views(batch.images, self.views, step_seed)
         torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
         if isinstance(self.method, MomentumEncoder):
             progress = batch.step / (self.config.epochs * self.steps_per_epoch)
             self.method.follow(self.encoder, self.projector, progress)
-        h = self.encoder(torch.cat([view0, view1]) if self.method.both_views else view0)
+        x = torch.cat([view0, view1]) if self.method.both_views else view0
+        chunk = self.config.chunk
+        h = self.encoder(x) if chunk is None or chunk >= len(x) else encode_in_chunks(self.encoder, x, chunk)
         z = self.projector(h)
         if not bool(torch.isfinite(h).all()):
             raise self._diverged("features are", batch.step)
@@ -66,7 +71,7 @@ class ContrastiveModule(lightning.LightningModule):
         treated = self.treatment is not None and not self.treatment.is_neutral
         treated = treated and batch.step >= self.config.warmup_epochs * self.steps_per_epoch
         self.method.loss.treatment = self.treatment if treated else None
-        watched = treated or batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
+        watched = batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
         outcome: Outcome = self.method(z, h, (view0, view1), batch.labels, watched)
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
@@ -112,7 +117,7 @@ class ContrastiveModule(lightning.LightningModule):
             return
         self.measured["flagged"] = int(outcome.pairs.sum()) / outcome.candidates
         if outcome.labels is not None:
-            share, base = pair_shares(outcome.pairs, outcome.labels, outcome.key_labels)
+            share, base = pair_shares(outcome.pairs, outcome.labels, outcome.key_labels, outcome.candidates)
             self.measured |= {"different": share, "different_base": base}
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from pairsift.data import DataError, ImageSet, ViewPolicy, load_images, mix_set,
 from pairsift.train.batches import StepSampler, batches
 from pairsift.train.callbacks import Checkpoints, Metrics, ProgressLine
 from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.devices import accelerator, first_process
 from pairsift.train.embed import embed, write_features
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
 from pairsift.train.module import ContrastiveModule
@@ -56,6 +58,10 @@ def pretrain(
     The first Ctrl-C stops after the current step and leaves a checkpoint; with `resume` the run continues from there
     to the result it would have had (bitwise on the same machine in CPU fp32).
 
+    With several devices or nodes every process computes its share of each batch against all of it. Lightning starts the
+    script that called this function once more for every further device; under torchrun or SLURM the processes are
+    there already. The first one writes the run; the others return the same encoder.
+
     Args:
         config: all settings.
         images: the training images; None loads `config.data`.
@@ -72,11 +78,15 @@ def pretrain(
         NonFiniteLossError: the loss diverged; the last good checkpoint is kept.
         Interrupted: stopped by Ctrl-C; resume continues.
     """
-    say = say or (lambda line: None)
+    say = say or _silent
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    accelerator = _accelerator(config)
-    Run.check(config)
+    kind = accelerator(config)
+    first = first_process()
+    if first:
+        Run.check(config)
+    else:
+        say = _silent
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder
     images = training_images(config, images)
@@ -87,7 +97,7 @@ def pretrain(
     model = ImageEncoder(backbone, *_channel_statistics(images))
     dimension = n_features(model, images.images.shape[1:])
 
-    run = Run.start(config)
+    run = Run.start(config) if first else Run(config.run_dir)
     sampler = StepSampler(len(images), config.batch_size, config.seed)
     module = ContrastiveModule(config, model, dimension, len(sampler), policy)
     checkpoint = run.last_checkpoint if config.resume and run.last_checkpoint.exists() else None
@@ -97,28 +107,34 @@ def pretrain(
     checkpoints, metrics = Checkpoints(run, config.checkpoint_every), Metrics(run, config.batch_size)
     # The progress line reads the epoch's metrics, so it comes after them; checkpoints come last, to hold both.
     callbacks: list[lightning.Callback] = [metrics]
-    if config.progress:
+    if config.progress and first:
         callbacks.append(ProgressLine(metrics, len(sampler), config.epochs, config.batch_size))
     callbacks += [_Rewind(sampler), checkpoints]
-    if images.mixed is not None:
+    if images.mixed is not None and first:
         np.savetxt(run.path / "mixed.csv", images.rows[images.mixed], fmt="%d", header="row", comments="")
 
-    with _quiet_lightning(), checkpoints.catching_interrupts():
+    with _quiet_lightning(), checkpoints.catching_interrupts(), _telling_of_lost_processes(config):
         trainer = lightning.Trainer(
-            accelerator=accelerator, devices=1, max_epochs=config.epochs, precision=_PRECISION[config.precision],  # type: ignore[arg-type]
+            accelerator=kind, devices=config.devices, num_nodes=config.nodes, use_distributed_sampler=False,
+            strategy="ddp" if config.processes > 1 else "auto", sync_batchnorm=kind == "gpu" and config.processes > 1,
+            max_epochs=config.epochs, precision=_PRECISION[config.precision],  # type: ignore[arg-type]
             logger=TensorBoardLogger(str(run.path), name="", version="tensorboard"), callbacks=callbacks,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             log_every_n_steps=1, default_root_dir=str(run.path),
         )  # fmt: skip
+        sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
         if sampler.next_step < len(sampler) * config.epochs:
             trainer.fit(module, batches(images, sampler), ckpt_path=checkpoint, weights_only=False)
         elif checkpoint is not None:
             module.load_state_dict(_peek(checkpoint)["state_dict"])
             metrics.load_state_dict(_peek(checkpoint)["callbacks"]["Metrics"])
-    name = config.encoder if encoder is None else ""
-    run.save_encoder(model, {"encoder": name, "n_features": str(dimension), "pairsift": "1"})
-    if config.save_features:
-        write_features(run.features_file, embed(model, images), images)
+    if config.processes > 1 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # what comes after is no longer done together
+    if first:
+        name = config.encoder if encoder is None else ""
+        run.save_encoder(model, {"encoder": name, "n_features": str(dimension), "pairsift": "1"})
+        if config.save_features:
+            write_features(run.features_file, embed(model, images), images)
     model.cpu().eval().requires_grad_(False)
     return TrainResult(run, model, images, metrics.rows)
 
@@ -152,6 +168,24 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
     return images
 
 
+def _silent(line: str) -> None:
+    pass
+
+
+@contextmanager
+def _telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
+    """Says in words what a broken connection between processes means."""
+    try:
+        yield
+    except RuntimeError as error:
+        if config.processes == 1 or not any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+            raise
+        raise RunError(
+            f"one of {config.processes} processes ended or lost its connection, so all stopped: look for its message; "
+            f"--resume continues {config.run_dir} from its last checkpoint ({error.__cause__ or error})"
+        ) from error
+
+
 class _Rewind(lightning.Callback):
     """Tells the sampler which epoch comes next."""
 
@@ -160,19 +194,6 @@ class _Rewind(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self._sampler.next_step = trainer.global_step
-
-
-def _accelerator(config: TrainConfig) -> str:
-    wanted = config.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda is not available here; use cpu or auto")
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device: mps is not available here; use cpu or auto")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if config.precision == "fp16" and wanted == "cpu":
-        raise ConfigError("precision: fp16 needs a GPU, got device cpu; use bf16, which needs no loss scaling")
-    return "gpu" if wanted == "cuda" else wanted
 
 
 def _channel_statistics(images: ImageSet) -> tuple[list[float], list[float]]:
@@ -208,6 +229,7 @@ class _quiet_lightning:  # noqa: N801 - reads as a statement
             ".*ended before the epoch ended.*",
             ".*`_ResultCollection`.*",
             ".*isinstance\\(treespec.*",
+            ".*Grad strides do not match.*",
         ):
             warnings.filterwarnings("ignore", pattern)
 

@@ -1,0 +1,53 @@
+"""Encoding many rows with the memory of a few: large contrastive batches on small devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def encode_in_chunks(encoder: nn.Module, inputs: Tensor, chunk: int) -> Tensor:
+    """The encoder's features of all rows, of which a backward pass holds only a chunk's activations at once.
+
+    Each chunk is encoded twice: now without keeping activations, and again when the gradient of its features is known,
+    as in GradCache (arXiv 2101.06983), so that a loss over all rows costs the encoder's memory of one chunk. Gradients
+    are those of encoding all rows at once, with the same random draws in both passes. Batch norm is the exception: it
+    sees the statistics of a chunk (its running statistics count every chunk once).
+
+    Args:
+        encoder: (rows, ...) -> (rows, D).
+        inputs: (B, ...).
+        chunk: rows of a chunk, > 0.
+
+    Returns:
+        (B, D).
+
+    Raises:
+        ValueError: chunk <= 0.
+    """
+    if chunk <= 0:
+        raise ValueError(f"chunk must be positive, got {chunk}")
+    parts = [
+        checkpoint(encoder, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _without_statistics(encoder)))
+        for part in torch.split(inputs, chunk)
+    ]
+    return torch.cat(parts)
+
+
+@contextmanager
+def _without_statistics(encoder: nn.Module) -> Iterator[None]:
+    """Leaves running statistics alone: the second encoding of a chunk must not count it again."""
+    norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

@@ -1,0 +1,132 @@
+"""Training by several processes from the command line, as a user starts, stops and loses them."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+COMMAND = [sys.executable, "-m", "pairsift.cli", "train", "digits", "--batch-size", "128", "--threads", "1"]
+
+
+def start(run, *flags, launcher=(), **environment):
+    command = [sys.executable, *launcher, *COMMAND[1:]] if launcher else COMMAND
+    return subprocess.Popen(
+        [*command, *flags, "-o", str(run)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
+def rows(run):
+    with Path(run, "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def wait_for(condition, limit=60):
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two processes that nothing disturbs."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    process = start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert output.count("trained in") == 1  # one process talks
+    return run
+
+
+def test_two_processes_share_every_batch(whole):
+    assert [int(row["epoch"]) for row in rows(whole)] == [1, 2, 3, 4]
+    assert [int(row["step"]) for row in rows(whole)] == [14, 28, 42, 56]
+    # Ranks 40 to 57 of the 255 other views: those of both processes.
+    assert {round(float(row["flagged"]), 4) for row in rows(whole)} == {round(18 / 255, 4)}
+    losses = [float(row["loss"]) for row in rows(whole)]
+    assert losses[-1] < losses[0] - 0.1
+    assert all(torch.isfinite(x).all() for x in load_file(whole / "encoder.safetensors").values())
+
+
+@pytest.mark.parametrize("whom", ["all", "the first", "the second"])
+def test_a_stopped_run_resumes_to_the_same_result(whole, whom, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
+    wait_for(lambda: (run / "metrics.csv").exists())
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+    if whom == "all":  # Ctrl-C in a terminal
+        for each in family:
+            each.send_signal(signal.SIGINT)
+    else:
+        family[whom == "the second"].send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert output.count("continue with: pairsift train --resume") == 1
+    resumed = start(run, "--resume")
+    assert resumed.wait(timeout=120) == 0
+    assert rows(run) == rows(whole)
+    ours, theirs = load_file(run / "encoder.safetensors"), load_file(whole / "encoder.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("whom", ["first", "second"])
+def test_a_killed_process_stops_the_other_with_a_message(whom, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "--epochs", "400", "--devices", "2", "--treatment", "combined")
+    wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists())
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+    family[whom == "second"].kill()
+    output = process.communicate(timeout=60)[0]  # ends when both have closed their output
+    assert "one of 2 processes ended or lost its connection" in output
+    assert "--resume continues" in output
+    assert (run / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("method", ["moco", "spectral"])
+def test_other_methods_and_chunks(method, tmp_path):
+    process = start(
+        tmp_path / "run", "--epochs", "2", "--devices", "2", "--treatment", "combined", "--method", method,
+        "--chunk", "40",
+    )  # fmt: skip
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    last = rows(tmp_path / "run")[-1]
+    assert 0.06 < float(last["flagged"]) < 0.08
+    assert 0.7 < float(last["different"]) <= 1
+    assert 0.88 < float(last["different_base"]) < 0.91
+
+
+def test_processes_of_torchrun(whole, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    process = start(tmp_path / "run", "--epochs", "4", "--devices", "2", "--treatment", "combined", launcher=launcher)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert rows(tmp_path / "run") == rows(whole)
+
+
+def test_two_nodes_of_one_device(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    nodes = [
+        start(
+            tmp_path / "run", "--epochs", "1", "--nodes", "2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+            NODE_RANK=str(rank),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    outputs = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert "trained in" in outputs[0]
+    assert outputs[1] == ""
+    assert len(rows(tmp_path / "run")) == 1
