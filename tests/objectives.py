@@ -13,6 +13,7 @@ TREATMENTS = {
     "combined": ps.Treatment(margin=0.05, temperature_scale=0.7),
 }
 NAMES = ("ntxent", "moco", "spectral", "spectral-wide", "two-tower", "two-tower-learned", "two-tower-flagged")
+UNTILED = ("labelled", "labelled-summed")
 D, WIDTH, QUEUE = 6, 10, 301
 
 
@@ -28,10 +29,26 @@ def objective(name, treatment, band=(0.1, 0.5), dtype=torch.float64, **settings)
         loss.enqueue(*(torch.randn(QUEUE, width, generator=generator, dtype=dtype) for width in (D, WIDTH)))
         loss.gather = gather
         return loss
+    if name.startswith("labelled"):
+        settings.pop("tile", None)
+        return Labelled(
+            ps.losses.LabelledNTXentLoss(0.3, positives="summed" if "summed" in name else "each", **settings)
+        )
     if name.startswith("spectral"):
         return ps.losses.SpectralLoss(2.0, **settings).to(dtype)
     learned, flagged = name.endswith("learned"), name.endswith("flagged")
     return ps.losses.TwoTowerLoss(0.2, learned, symmetric=not flagged, flag_positive=flagged, **settings).to(dtype)
+
+
+class Labelled(torch.nn.Module):
+    """Calls a loss of labelled rows with two views; an image's label is made of its features, the same everywhere."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, z0, z1, h0, h1):
+        return self.loss(torch.cat([z0, z1]), (1e6 * h0[:, 0]).long().repeat(2), torch.cat([h0, h1]))
 
 
 def rows(name, n, dtype=torch.float64, seed=0):

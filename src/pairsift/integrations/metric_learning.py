@@ -43,7 +43,8 @@ class NTXentLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.loss = LabelledNTXentLoss(temperature, band, treatment, select=select, seed=seed)
+        # Labels may count the rows of one process only; the library's wrapper hands over the others as references.
+        self.loss = LabelledNTXentLoss(temperature, band, treatment, select=select, seed=seed, gather=False)
         self.hook = hook
 
     def forward(

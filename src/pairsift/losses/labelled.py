@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pairsift.losses.distributed import Processes
 from pairsift.losses.treated import Selection, TreatedLoss, check_alike
 from pairsift.pairs import RankBand
 from pairsift.treatments import Treatment
@@ -33,6 +34,7 @@ class LabelledNTXentLoss(TreatedLoss):
             over anchors, their positives summed inside of the logarithm. The same for two rows per label.
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
+        gather: see `NTXentLoss`; labels must then mean the same on every process. Reference rows are never gathered.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -46,8 +48,9 @@ class LabelledNTXentLoss(TreatedLoss):
         positives: Positives = "each",
         select: Selection = "band",
         seed: int = 0,
+        gather: bool = True,
     ) -> None:
-        super().__init__(band, treatment, select, seed, gather=False)
+        super().__init__(band, treatment, select, seed, gather=gather)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature must be finite and > 0, got {temperature}")
         if positives not in get_args(Positives):
@@ -69,7 +72,8 @@ class LabelledNTXentLoss(TreatedLoss):
             ref_z, ref_labels, ref_h: the same of the reference rows, (K, d), (K,) and (K, D).
 
         Returns:
-            Scalar; float32, or float64 for float64 projections. 0 where there are no positives or no negatives.
+            Scalar, the mean over all processes of a process group; float32, or float64 for float64 projections. 0 where
+            there are no positives or no negatives.
 
         Raises:
             ValueError: shapes that do not fit, or non-finite features to select on.
@@ -88,22 +92,32 @@ class LabelledNTXentLoss(TreatedLoss):
         assert key_labels is not None
         treatment = self._active
         with torch.autocast(z.device.type, enabled=False):
-            unit, unit_keys = (F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1) for x in (z, keys))
-            similarities = unit @ unit_keys.T
-            alike = labels.to(z.device)[:, None] == key_labels.to(z.device)
-            other = torch.eye(len(z), dtype=torch.bool, device=z.device).logical_not_() if itself else None
-            positive = alike if other is None else alike & other
-            if treatment is None:
-                logits = similarities / self.temperature
-            else:
+            features = key_features = None
+            if treatment is not None:
                 features, key_features = self._selection_features(z, keys, h, key_h)
-                pairs = self._masks(features, None if itself else key_features).whole()
+            labels, key_labels = (x.to(z.device, torch.int64) for x in (labels, key_labels))
+            processes = Processes(self.gather and itself, z=z, labels=labels, h=features)
+            unit, unit_keys = (F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1) for x in (z, keys))
+            if itself:
+                unit_keys = processes.gather("z", unit)
+                key_labels = processes.gather("labels", labels)
+            similarities = unit @ unit_keys.T
+            alike = labels[:, None] == key_labels
+            positive = alike.clone()
+            if itself:
+                positive.diagonal(processes.before("z")).fill_(False)
+            logits = similarities / self.temperature
+            if treatment is not None and features is not None:
+                masks = self._gathered_masks(processes, features) if itself else self._masks(features, key_features)
+                pairs = masks.whole()
                 if treatment.removal == "exclude":
                     pairs = pairs & ~positive
                 logits = treatment.logits(similarities, pairs, self.temperature)
-            return self._reduced(logits, positive, ~alike)
+            total, count = self._reduced(logits, positive, ~alike)
+            return processes.mean(total * (processes.size / processes.sum(count).clamp_min(1).to(total.dtype)))
 
-    def _reduced(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    def _reduced(self, logits: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the losses, and how many there are."""
         repulsion = logits.masked_fill(~negative, _NOTHING).clamp_min(_NOTHING).logsumexp(dim=1)
         if self.positives == "each":
             rows = positive.nonzero()[:, 0]
@@ -112,9 +126,8 @@ class LabelledNTXentLoss(TreatedLoss):
             rows = positive.any(dim=1).nonzero().flatten()
             attraction = logits.masked_fill(~positive, _NOTHING).logsumexp(dim=1)[rows]
             repulsion = repulsion[rows]
-        if len(rows) == 0:
-            return logits.sum() * 0
-        return (torch.logaddexp(attraction, repulsion) - attraction).mean()
+        total = (torch.logaddexp(attraction, repulsion) - attraction).sum()
+        return total, torch.tensor(len(rows), device=logits.device)
 
     def extra_repr(self) -> str:
         return (
