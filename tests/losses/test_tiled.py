@@ -35,7 +35,8 @@ def test_auto_takes_tiles_above_a_size():
     cpu = torch.device("cpu")
     assert rows_per_tile("auto", 255, cpu) is None
     assert rows_per_tile("auto", 256, cpu) == 256
-    assert rows_per_tile("auto", 8192, cpu) == 128
+    assert rows_per_tile("auto", 65536, cpu) == 256
+    assert rows_per_tile("auto", 131072, cpu) == 128
     assert rows_per_tile("auto", 10**6, cpu) == 64
     assert rows_per_tile("dense", 10**6, cpu) is None
     assert rows_per_tile(7, 2, cpu) == 7

@@ -33,7 +33,7 @@ class NTXentLoss(TreatedLoss):
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
         tile: rows that are compared at once: memory grows with rows times views instead of views squared. "auto" is
-            "dense", whole matrices, below 256 views (16,384 on GPUs), and some 64 to 256 rows above. Both give the same
+            "dense", whole matrices, below 256 views (16,384 on GPUs), and 256 rows above (fewer from 65,536 views on). Both give the same
             to rounding; only "dense" can be differentiated twice.
         precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
             `select_pairs`.

@@ -41,9 +41,7 @@ def rows_per_tile(tile: Tile, keys: int, device: torch.device) -> int | None:
     """Rows of a tile against so many keys, None for whole matrices."""
     if tile == "dense" or (tile == "auto" and keys < _FEWEST_KEYS.get(device.type, 256)):
         return None
-    if tile == "auto":
-        return tile_rows(keys) if device.type == "cpu" else 256
-    return tile
+    return tile_rows(keys) if tile == "auto" else tile
 
 
 def _opaque(function: _Function) -> _Function:
