@@ -33,8 +33,8 @@ class NTXentLoss(TreatedLoss):
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
         tile: rows that are compared at once: memory grows with rows times views instead of views squared. "auto" is
-            "dense", whole matrices, below 256 views (16,384 on GPUs), and 256 rows above (fewer from 65,536 views on). Both give the same
-            to rounding; only "dense" can be differentiated twice.
+            "dense", whole matrices, below 256 views (16,384 on GPUs), and 256 rows above (fewer beyond 65,536 views).
+            Both give the same to rounding; only "dense" can be differentiated twice.
         precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
             `select_pairs`.
         gather: in a process group (DDP), let every process compare its own views with the views of all processes, and
