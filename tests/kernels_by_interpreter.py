@@ -5,7 +5,9 @@ import sys
 import torch
 from objectives import objective, rows, value_and_gradients
 
-from pairsift import kernels
+from pairsift.losses.engine import softmax_kernel
+from pairsift.pairs import band_kernel
+from pairsift.pairs.triton_support import runs_kernels
 
 
 def selections():
@@ -29,8 +31,8 @@ def cases():
 
 
 def main():
-    assert kernels.runs_kernels(torch.zeros(1))
-    masks = [kernels.mask_band(similarities.clone(), high, low) for similarities, high, low in selections()]
+    assert runs_kernels(torch.zeros(1))
+    masks = [band_kernel.mask_band(similarities.clone(), high, low) for similarities, high, low in selections()]
     losses = [
         value_and_gradients(objective(name, treatment, dtype=torch.float32, tile=tile), *rows(name, n, torch.float32))
         for name, treatment, n, tile in cases()

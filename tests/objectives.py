@@ -25,12 +25,11 @@ def objective(name, treatment, band=(0.1, 0.5), dtype=torch.float64, **settings)
     if name == "moco":
         loss = ps.losses.MoCoLoss(QUEUE, D, WIDTH, 0.2, **settings).to(dtype)
         generator = torch.Generator().manual_seed(9)
-        gather, loss.gather = loss.gather, False
+        engine, loss.engine = loss.engine, ps.losses.Engine(gather=False)
         loss.enqueue(*(torch.randn(QUEUE, width, generator=generator, dtype=dtype) for width in (D, WIDTH)))
-        loss.gather = gather
+        loss.engine = engine
         return loss
     if name.startswith("labelled"):
-        settings.pop("tile", None)
         return Labelled(
             ps.losses.LabelledNTXentLoss(0.3, positives="summed" if "summed" in name else "each", **settings)
         )

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pairsift import data, losses
-from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
+from pairsift.pairs import GivenPairs, RandomPairs, RankBand, Selector, pair_shares, random_pairs, select_pairs
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "RankBand", "Scan", "TrainConfig", "Treatment", "curate", "data", "evaluate", "integrations", "losses",
+    "GivenPairs", "RandomPairs", "RankBand", "Scan", "Selector", "TrainConfig", "Treatment", "curate", "data", "evaluate", "integrations", "losses",
     "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
 ]  # fmt: skip
 

@@ -4,12 +4,51 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, overload
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Removal = Literal["neutral", "exclude"]
+
+# Takes a logit out of a log-sum-exp and, unlike -inf, can be multiplied by 0 and leaves a usable gradient where a whole
+# row is taken out.
+NOTHING = -1e30
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a treatment does to a pair of difficulty m in [0, 1]: `(1 + m (factor - 1)) * logit + m * offset`.
+
+    Attributes:
+        factor: of the plain logit (or product) of a difficult pair.
+        offset: added to it, finite; a scalar tensor carries a gradient.
+        excludes: the pair leaves the comparison (`offset` is NOTHING then), and a positive is spared.
+    """
+
+    factor: float
+    offset: float | Tensor
+    excludes: bool = False
+
+    def of(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Edited logits, differentiable.
+
+        Args:
+            logits: (R, K) plain ones.
+            mask: (R, K) difficulty, of the logits' dtype.
+        """
+        return logits * (1 + mask * (self.factor - 1)) + mask * self.offset
+
+    def apply_(self, logits: Tensor, mask: Tensor) -> None:
+        """`of`, in place and without a graph; see there."""
+        self.chain_(logits, mask)
+        if self.offset:
+            logits.add_(mask, alpha=float(self.offset))
+
+    def chain_(self, gradients: Tensor, mask: Tensor) -> None:
+        """Turn gradients by edited logits into gradients by plain ones, in place."""
+        if self.factor != 1:
+            gradients.addcmul_(gradients, mask, value=self.factor - 1)
 
 
 @dataclass(frozen=True)
@@ -63,19 +102,17 @@ class Treatment:
         """Whether the treatment changes nothing (margin 0, scale 1, no removal)."""
         return self.removal is None and self.margin == 0 and self.temperature_scale == 1
 
-    @overload
-    def affine(self, temperature: float) -> tuple[float, float]: ...
+    def edit(self, temperature: float | Tensor) -> Edit:
+        """The edit of plain logits `s / temperature`.
 
-    @overload
-    def affine(self, temperature: Tensor) -> tuple[float, float | Tensor]: ...
-
-    def affine(self, temperature: float | Tensor) -> tuple[float, float | Tensor]:
-        """The edit as `difficult logit = factor * plain logit + offset`, with `plain logit = s / temperature`."""
-        if self.removal == "neutral":
-            return 0.0, 0.0
+        Args:
+            temperature: tau, > 0, in whose units the margin is; a scalar tensor carries a gradient to the offset.
+        """
         if self.removal == "exclude":
-            return 0.0, -math.inf
-        return 1 / self.temperature_scale, self.margin / (self.temperature_scale * temperature)
+            return Edit(1.0, NOTHING, excludes=True)
+        if self.removal == "neutral":
+            return Edit(0.0, 0.0)
+        return Edit(1 / self.temperature_scale, self.margin / (self.temperature_scale * temperature))
 
     def logits(self, similarities: Tensor, pairs: Tensor, temperature: float | Tensor) -> Tensor:
         """Treated logits (Eqs. 13 to 16), differentiable in the similarities.
@@ -86,8 +123,9 @@ class Treatment:
             temperature: tau, > 0; a scalar tensor carries a gradient.
 
         Returns:
-            (B, K) logits.
+            (B, K) logits; -inf where a pair is excluded.
         """
-        factor, offset = self.affine(temperature)
-        plain = similarities / temperature
-        return torch.where(pairs, plain * factor + offset, plain)
+        edit, plain = self.edit(temperature), similarities / temperature
+        if edit.excludes:
+            return plain.masked_fill(pairs, -math.inf)
+        return edit.of(plain, pairs.to(plain.dtype))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pairsift.integrations.hooks import FeatureHook
 from pairsift.losses.labelled import LabelledNTXentLoss
-from pairsift.losses.treated import Selection
-from pairsift.pairs import RankBand
+from pairsift.losses.treated import Options
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class NTXentLoss(nn.Module):
@@ -22,12 +25,12 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: tau, > 0.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         hook: fetches the features h of the embeddings (and then of ref_emb) from the model; without it, and without
             `features`, pairs are selected on the embeddings, with a warning.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`; see `losses.treated.Options`. Gathering is left to
+            the library's own wrapper unless asked for.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -36,15 +39,15 @@ class NTXentLoss(nn.Module):
     def __init__(
         self,
         temperature: float = 0.07,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
         hook: FeatureHook | None = None,
-        select: Selection = "band",
-        seed: int = 0,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__()
         # Labels may count the rows of one process only; the library's wrapper hands over the others as references.
-        self.loss = LabelledNTXentLoss(temperature, band, treatment, select=select, seed=seed, gather=False)
+        apart: Options = {"gather": False}
+        self.loss = LabelledNTXentLoss(temperature, band, treatment, **{**apart, **options})
         self.hook = hook
 
     def forward(

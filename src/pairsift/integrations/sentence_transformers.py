@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pairsift.losses import TwoTowerLoss
-from pairsift.losses.treated import Selection
-from pairsift.pairs import RankBand
+from pairsift.losses.treated import Options
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from typing_extensions import Unpack
 
 
 class TreatedRankingLoss(nn.Module):
@@ -27,11 +28,10 @@ class TreatedRankingLoss(nn.Module):
     Args:
         model: the model that is trained.
         temperature: tau, > 0; 0.05 is a scale of 20.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         symmetric: also take positives as anchors.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -41,17 +41,14 @@ class TreatedRankingLoss(nn.Module):
         self,
         model: SentenceTransformer,
         temperature: float = 0.05,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
         symmetric: bool = False,
-        select: Selection = "band",
-        seed: int = 0,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__()
         self.model = model
-        self.loss = TwoTowerLoss(
-            temperature, band=band, treatment=treatment, symmetric=symmetric, select=select, seed=seed
-        )
+        self.loss = TwoTowerLoss(temperature, band=band, treatment=treatment, symmetric=symmetric, **options)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         """Loss of a batch, one dictionary of tokens a column.

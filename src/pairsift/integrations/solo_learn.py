@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from pairsift.losses.labelled import LabelledNTXentLoss
-from pairsift.pairs import RankBand
+from pairsift.losses.treated import Options
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def simclr_loss_func(
     z: Tensor, indexes: Tensor, temperature: float = 0.1, *,
-    h: Tensor | None = None, band: RankBand | None = None, treatment: Treatment | None = None,
+    h: Tensor | None = None, band: Selector | None = None, treatment: Treatment | None = None,
+    **options: Unpack[Options],
 ) -> Tensor:  # fmt: skip
     """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
 
@@ -20,8 +27,9 @@ def simclr_loss_func(
         indexes: (B,) the image that each view is of.
         temperature: tau, > 0.
         h: (B, D) encoder features of the same views (`torch.cat(out["feats"])`), on which pairs are selected.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
 
     Returns:
         Scalar.
@@ -29,5 +37,5 @@ def simclr_loss_func(
     Raises:
         ValueError: a setting out of range, shapes that do not fit, or a treatment without a band.
     """
-    value: Tensor = LabelledNTXentLoss(temperature, band, treatment, positives="summed")(z, indexes, h)
+    value: Tensor = LabelledNTXentLoss(temperature, band, treatment, positives="summed", **options)(z, indexes, h)
     return value

@@ -1,10 +1,11 @@
 """Objectives: each is similarities + pairs + treatment -> scalar, one objective a file."""
 
 from pairsift.losses import baselines
+from pairsift.losses.engine import Engine
 from pairsift.losses.labelled import LabelledNTXentLoss
 from pairsift.losses.moco import MoCoLoss
 from pairsift.losses.ntxent import NTXentLoss
 from pairsift.losses.spectral import SpectralLoss
 from pairsift.losses.two_tower import TwoTowerLoss
 
-__all__ = ["LabelledNTXentLoss", "MoCoLoss", "NTXentLoss", "SpectralLoss", "TwoTowerLoss", "baselines"]
+__all__ = ["Engine", "LabelledNTXentLoss", "MoCoLoss", "NTXentLoss", "SpectralLoss", "TwoTowerLoss", "baselines"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.distributed import Processes
-from pairsift.losses.treated import Selection, TreatedLoss, check_alike
-from pairsift.pairs import RankBand
-from pairsift.treatments import Treatment
+from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
+from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.pairs import Selector
+from pairsift.treatments import NOTHING, Edit, Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Positives = Literal["each", "summed"]
-
-# Takes an entry out of a log-sum-exp; unlike -inf it leaves a usable gradient where a whole row is taken out.
-_NOTHING = -1e30
 
 
 class LabelledNTXentLoss(TreatedLoss):
@@ -28,13 +26,12 @@ class LabelledNTXentLoss(TreatedLoss):
 
     Args:
         temperature: tau, > 0.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         positives: "each" is the mean over all positive pairs, each against the negatives alone; "summed" is the mean
             over anchors, their positives summed inside of the logarithm. The same for two rows per label.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        gather: see `NTXentLoss`; labels must then mean the same on every process. Reference rows are never gathered.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, labels must mean
+            the same on every process. Reference rows are never gathered.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -43,24 +40,21 @@ class LabelledNTXentLoss(TreatedLoss):
     def __init__(
         self,
         temperature: float = 0.5,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
         positives: Positives = "each",
-        select: Selection = "band",
-        seed: int = 0,
-        gather: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, select, seed, gather=gather)
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be finite and > 0, got {temperature}")
+        super().__init__(band, treatment, **options)
         if positives not in get_args(Positives):
             raise ValueError(f"positives must be 'each' or 'summed', got {positives!r}")
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
         self.positives = positives
 
     def forward(
         self, z: Tensor, labels: Tensor, h: Tensor | None = None, *,
         ref_z: Tensor | None = None, ref_labels: Tensor | None = None, ref_h: Tensor | None = None,
+        treated: bool = True,
     ) -> Tensor:  # fmt: skip
         """Loss of B rows among themselves, or against K reference rows.
 
@@ -70,6 +64,7 @@ class LabelledNTXentLoss(TreatedLoss):
             h: (B, D) encoder features of the rows, on which pairs are selected; without them the projections are used,
                 with a warning. Pairs carry no gradient.
             ref_z, ref_labels, ref_h: the same of the reference rows, (K, d), (K,) and (K, D).
+            treated: False treats nothing in this call, as before a warm-up has ended.
 
         Returns:
             Scalar, the mean over all processes of a process group; float32, or float64 for float64 projections. 0 where
@@ -78,62 +73,73 @@ class LabelledNTXentLoss(TreatedLoss):
         Raises:
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
-        itself = ref_z is None
-        keys, key_labels, key_h = (z, labels, h) if ref_z is None else (ref_z, ref_labels, ref_h)
-        _check_rows(z, labels, h, "")
-        if not itself:
-            _check_rows(keys, key_labels, key_h, "ref_")
-            if keys.shape[1] != z.shape[1] or (h is None) != (key_h is None):
-                raise ValueError(
-                    f"rows and reference rows must have one width and both or neither have features, got "
-                    f"{tuple(z.shape)} and {tuple(keys.shape)}"
-                )
-        check_alike(z, keys, h, key_h)
-        assert key_labels is not None
-        treatment = self._active
+        self._check(z, labels, h, ref_z, ref_labels, ref_h)
         with torch.autocast(z.device.type, enabled=False):
-            features = key_features = None
-            if treatment is not None:
-                features, key_features = self._selection_features(z, keys, h, key_h)
-            labels, key_labels = (x.to(z.device, torch.int64) for x in (labels, key_labels))
-            processes = Processes(self.gather and itself, z=z, labels=labels, h=features)
-            unit, unit_keys = (F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1) for x in (z, keys))
-            if itself:
-                unit_keys = processes.gather("z", unit)
-                key_labels = processes.gather("labels", labels)
-            similarities = unit @ unit_keys.T
-            alike = labels[:, None] == key_labels
-            positive = alike.clone()
-            if itself:
-                positive.diagonal(processes.before("z")).fill_(False)
-            logits = similarities / self.temperature
-            if treatment is not None and features is not None:
-                masks = self._gathered_masks(processes, features) if itself else self._masks(features, key_features)
-                pairs = masks.whole()
-                if treatment.removal == "exclude":
-                    pairs = pairs & ~positive
-                logits = treatment.logits(similarities, pairs, self.temperature)
-            total, count = self._reduced(logits, positive, ~alike)
-            return processes.mean(total * (processes.size / processes.sum(count).clamp_min(1).to(total.dtype)))
+            labels = labels.to(z.device, torch.int64)
+            rows, keys = Rows(unit(z), h), None if ref_z is None else Rows(unit(ref_z), ref_h)
+            comparison = self._compare(rows, keys, treated=treated, gathered=keys is None)
+            if ref_labels is not None:
+                key_labels = ref_labels.to(z.device, torch.int64)
+            else:
+                key_labels = Processes(self.engine.gather, labels=labels).gather("labels", labels)
+            groups = _Groups(labels, key_labels, comparison, self.positives)
+            edit = comparison.edit(self.temperature)
+            total = row_losses(
+                rows.z / self.temperature, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile
+            )
+            processes = comparison.processes
+            return processes.mean(total * (processes.size / processes.sum(groups.count()).clamp_min(1).to(total.dtype)))
 
-    def _reduced(self, logits: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of the losses, and how many there are."""
-        repulsion = logits.masked_fill(~negative, _NOTHING).clamp_min(_NOTHING).logsumexp(dim=1)
-        if self.positives == "each":
-            rows = positive.nonzero()[:, 0]
-            attraction, repulsion = logits[positive], repulsion[rows]
-        else:
-            rows = positive.any(dim=1).nonzero().flatten()
-            attraction = logits.masked_fill(~positive, _NOTHING).logsumexp(dim=1)[rows]
-            repulsion = repulsion[rows]
-        total = (torch.logaddexp(attraction, repulsion) - attraction).sum()
-        return total, torch.tensor(len(rows), device=logits.device)
+    def _check(
+        self, z: Tensor, labels: Tensor, h: Tensor | None,
+        ref_z: Tensor | None, ref_labels: Tensor | None, ref_h: Tensor | None,
+    ) -> None:  # fmt: skip
+        _check_rows(z, labels, h, "")
+        if ref_z is None:
+            return
+        _check_rows(ref_z, ref_labels, ref_h, "ref_")
+        if ref_z.shape[1] != z.shape[1] or (h is None) != (ref_h is None):
+            raise ValueError(
+                f"rows and reference rows must have one width and both or neither have features, got "
+                f"{tuple(z.shape)} and {tuple(ref_z.shape)}"
+            )
+        check_alike(z, ref_z, h, ref_h)
 
-    def extra_repr(self) -> str:
-        return (
-            f"temperature={self.temperature}, band={self.band}, treatment={self.treatment}, "
-            f"positives={self.positives!r}, select={self.selection!r}"
-        )
+    def _own_settings(self) -> str:
+        return f"temperature={self.temperature}, positives={self.positives!r}"
+
+
+class _Groups:
+    """Which rows belong together, and the losses that follow from it."""
+
+    def __init__(self, labels: Tensor, key_labels: Tensor, comparison: Comparison, positives: Positives) -> None:
+        self._labels, self._key_labels, self._comparison, self._positives = labels, key_labels, comparison, positives
+
+    def losses(self, logits: Tensor, part: slice, edit: Edit | None) -> Tensor:
+        """Sum of the losses of each row (R,), from the plain logits (R, K) of some rows."""
+        comparison = self._comparison
+        alike = self._labels[part, None] == self._key_labels
+        positive = alike.clone()
+        if comparison.diagonal is not None:
+            positive.diagonal(comparison.diagonal + part.start).fill_(False)
+        mask = comparison.mask(part.start, part.stop, edit, logits.dtype)
+        if edit is not None and mask is not None:
+            logits = edit.of(logits, mask.masked_fill_(positive, 0) if edit.excludes else mask)
+        repulsion = logits.masked_fill(alike, NOTHING).clamp_min(NOTHING).logsumexp(dim=1, keepdim=True)
+        if self._positives == "each":
+            rows, attraction = positive.nonzero()[:, 0], logits[positive]
+            losses = torch.logaddexp(attraction, repulsion[rows, 0]) - attraction
+            return losses.new_zeros(len(logits)).index_add(0, rows, losses)
+        attraction = logits.masked_fill(~positive, NOTHING).logsumexp(dim=1, keepdim=True)
+        losses = torch.logaddexp(attraction, repulsion) - attraction
+        return losses.masked_fill(~positive.any(dim=1, keepdim=True), 0).squeeze(1)
+
+    def count(self) -> Tensor:
+        """How many losses there are: positive pairs, or rows that have a positive."""
+        groups, members = self._key_labels.unique(return_counts=True)
+        place = torch.searchsorted(groups, self._labels).clamp_max(len(groups) - 1)
+        found = torch.where(groups[place] == self._labels, members[place], 0) - int(self._comparison.itself)
+        return (found if self._positives == "each" else found > 0).sum()
 
 
 def _check_rows(z: Tensor, labels: Tensor | None, h: Tensor | None, prefix: str) -> None:

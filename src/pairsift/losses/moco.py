@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.distributed import Processes
-from pairsift.losses.tiled import Job, Tile, info_nce
-from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
-from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
+from pairsift.losses.engine import Processes, Rows, info_nce
+from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MoCoLoss(TreatedLoss):
@@ -28,12 +29,10 @@ class MoCoLoss(TreatedLoss):
         projection_dim: d, width of the projections z.
         feature_dim: D, width of the features h; None queues none and selects on projections, with a warning.
         temperature: tau, > 0.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        tile, precision, gather: see `NTXentLoss`; gathering, the keys of all processes join the queue of each, and the
-            queues stay alike.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, the keys of all
+            processes join the queue of each, and the queues stay alike.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -50,15 +49,11 @@ class MoCoLoss(TreatedLoss):
         projection_dim: int,
         feature_dim: int | None = None,
         temperature: float = 0.2,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
-        select: Selection = "band",
-        seed: int = 0,
-        tile: Tile = "auto",
-        precision: Precision = "fp32",
-        gather: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, select, seed, tile, precision, gather)
+        super().__init__(band, treatment, **options)
         for name, value in (
             ("queue_size", queue_size),
             ("projection_dim", projection_dim),
@@ -66,9 +61,7 @@ class MoCoLoss(TreatedLoss):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be finite and > 0, got {temperature}")
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
         self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim))
         self.register_buffer("queue_h", torch.zeros(queue_size, feature_dim or 0))
         self.register_buffer("_next", torch.zeros((), dtype=torch.long))
@@ -99,14 +92,12 @@ class MoCoLoss(TreatedLoss):
         """
         if self.n_queued == 0:
             raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
-        return self._queue_masks(h).whole()
-
-    def _queue_masks(self, h: Tensor) -> PairMasks:
-        return self._masks(h, (self.queue_h if self.queue_h.shape[1] else self.queue_z)[: self.n_queued])
+        features = self.queue_h if self.queue_h.shape[1] else self.queue_z
+        return self._select(h, features[: self.n_queued], gathered=False)
 
     def forward(
         self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
-        pairs: Tensor | None = None, enqueue: bool = True,
+        pairs: Tensor | None = None, enqueue: bool = True, treated: bool = True,
     ) -> Tensor:  # fmt: skip
         """Loss of N queries; their keys join the queue afterwards.
 
@@ -119,6 +110,7 @@ class MoCoLoss(TreatedLoss):
             h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
             pairs: (N, K) bool, a selection already made (`select`).
             enqueue: whether the keys join the queue.
+            treated: False treats nothing in this call, as before a warm-up has ended.
 
         Returns:
             Scalar; float32, or float64 for float64 projections. 0 while the queue is empty.
@@ -127,24 +119,19 @@ class MoCoLoss(TreatedLoss):
             ValueError: shapes that do not fit, a batch larger than the queue, or non-finite features.
         """
         self._check(q, k, h_q, h_k)
-        treatment = self._active
-        processes = Processes(self.gather, q=q, h_q=h_q)
-        if enqueue:
-            self._check_room(processes.total("q"))
         with torch.autocast(q.device.type, enabled=False):
-            q, k = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (q, k.detach()))
+            q, k = unit(q), unit(k.detach())
+            filled = self.n_queued
             # A copy: the backward pass needs the keys as they were, and the queue moves on before it.
-            queued = self.queue_z[: self.n_queued].to(q.dtype, copy=True)
-            masks: PairMasks | None = None
-            if pairs is not None:
-                check_pairs(pairs, (len(q), len(queued)))
-                masks = GivenMasks(pairs)
-            elif treatment is not None and len(queued):
-                masks = self._queue_masks(self._selection_features(q, k, None, None)[0] if h_q is None else h_q)
-            rows = self._rows_per_tile(len(queued), q.device) if len(queued) else None
-            job = Job(rows, masks, treatment)
-            positive = (q * k).sum(dim=1)
-            loss = info_nce(q, queued, self.temperature, job, positive, weight=processes.weight("q"))
+            queued = Rows(self.queue_z[:filled].to(q.dtype, copy=True), None if h_q is None else self.queue_h[:filled])
+            comparison = self._compare(
+                Rows(q, h_q), queued, treated=treated and filled > 0, pairs=pairs, gathered=False
+            )
+            processes = comparison.processes
+            if enqueue:
+                self._check_room(processes.total("rows"))
+            positive = torch.linalg.vecdot(q, k)
+            loss = info_nce(q, self.temperature, comparison, positive, weight=processes.weight("rows"))
         if enqueue:
             self.enqueue(k, h_k)
         return processes.mean(loss)
@@ -170,7 +157,7 @@ class MoCoLoss(TreatedLoss):
         if wide and (h_k is None or h_k.shape != (len(k), wide)):
             seen = None if h_k is None else tuple(h_k.shape)
             raise ValueError(f"keys need features h_k of shape {(len(k), wide)} to be queued, got {seen}")
-        processes = Processes(self.gather, k=k, h_k=h_k)
+        processes = Processes(self.engine.gather, k=k, h_k=h_k)
         n, size = processes.total("k"), len(self.queue_z)
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
@@ -209,8 +196,5 @@ class MoCoLoss(TreatedLoss):
         if q.device != self.queue_z.device:
             raise ValueError(f"projections are on {q.device} and the queue on {self.queue_z.device}: move the loss too")
 
-    def extra_repr(self) -> str:
-        return (
-            f"queue_size={len(self.queue_z)}, temperature={self.temperature}, band={self.band}, "
-            f"treatment={self.treatment}, select={self.selection!r}"
-        )
+    def _own_settings(self) -> str:
+        return f"queue_size={len(self.queue_z)}, temperature={self.temperature}"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pairsift.losses.distributed import Processes
-from pairsift.losses.tiled import Job, Tile, info_nce
-from pairsift.losses.treated import Selection, TreatedLoss, check_pairs, check_views
-from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
+from pairsift.losses.engine import Rows, info_nce
+from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Reduction = Literal["mean", "none"]
 
@@ -27,43 +27,36 @@ class NTXentLoss(TreatedLoss):
 
     Args:
         temperature: tau, > 0.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         reduction: "mean" over all anchors, or "none" for the (2N,) loss of each anchor, first views first.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        tile: rows that are compared at once: memory grows with rows times views instead of views squared. "auto" is
-            "dense", whole matrices, below 256 views (16,384 on GPUs), and 256 rows above (fewer beyond 65,536 views).
-            Both give the same to rounding; only "dense" can be differentiated twice.
-        precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
-            `select_pairs`.
-        gather: in a process group (DDP), let every process compare its own views with the views of all processes, and
-            rank among them; the loss, and the gradients that DDP averages, are those of one process with the whole
-            batch, also where processes hold different numbers of images. Every process must call the loss and its
-            backward pass. False keeps every process to its own views, and gathers nothing.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`.
 
     Raises:
+        TypeError: an unknown option.
         ValueError: a setting out of range, or a treatment without a band to apply it to.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> z0, z1, h0, h1 = torch.randn(4, 64, 16)
+        >>> loss = ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03, temperature_scale=0.6))
+        >>> loss(z0, z1, h0, h1).shape, loss.select(h0, h1).shape
+        (torch.Size([]), torch.Size([128, 128]))
     """
 
     def __init__(
         self,
         temperature: float = 0.5,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
         reduction: Reduction = "mean",
-        select: Selection = "band",
-        seed: int = 0,
-        tile: Tile = "auto",
-        precision: Precision = "fp32",
-        gather: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, select, seed, tile, precision, gather)
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be finite and > 0, got {temperature}")
+        super().__init__(band, treatment, **options)
+        self.temperature = check_temperature(temperature)
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
-        self.temperature = temperature
         self.reduction = reduction
 
     def select(self, h0: Tensor, h1: Tensor) -> Tensor:
@@ -79,12 +72,12 @@ class NTXentLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        h = torch.cat([h0, h1])
-        return self._gathered_masks(Processes(self.gather, h=h), h).whole()
+        return self._select(torch.cat([h0, h1]))
 
     def forward(
-        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *, pairs: Tensor | None = None
-    ) -> Tensor:
+        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
+        pairs: Tensor | None = None, treated: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each.
 
         Args:
@@ -92,6 +85,7 @@ class NTXentLoss(TreatedLoss):
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
+            treated: False treats nothing in this call, as before a warm-up has ended.
 
         Returns:
             Scalar, or (2N,) with reduction "none"; float32, or float64 for float64 projections. In a process group the
@@ -101,27 +95,15 @@ class NTXentLoss(TreatedLoss):
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
         check_views(z0, z1, h0, h1)
-        treatment, n = self._active, len(z0)
         with torch.autocast(z0.device.type, enabled=False):
-            z, h = torch.cat([z0, z1]), None
-            if treatment is not None and pairs is None:
-                h = torch.cat(self._selection_features(z0, z1, h0, h1))
-            processes = Processes(self.gather, z=z, h=h)
-            z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-            keys, own = processes.gather("z", z), processes.before("z")
-            masks: PairMasks | None = None
-            if h is not None:
-                masks = self._gathered_masks(processes, h)
-            elif pairs is not None:
-                check_pairs(pairs, (2 * n, len(keys)))
-                masks = GivenMasks(pairs)
-            positives = torch.arange(2 * n, device=z.device).roll(n) + own
-            job = Job(self._rows_per_tile(len(keys), z.device), masks, treatment, own, positives)
+            z = unit(torch.cat([z0, z1]))
+            h = None if h0 is None or h1 is None else torch.cat([h0, h1])
+            comparison = self._compare(Rows(z, h), treated=treated, pairs=pairs)
+            comparison = comparison.with_positives(torch.arange(len(z), device=z.device).roll(len(z0)))
             if self.reduction == "none":
-                return info_nce(z, keys, self.temperature, job)
-            return processes.mean(info_nce(z, keys, self.temperature, job, weight=processes.weight("z")))
+                return info_nce(z, self.temperature, comparison)
+            weight = comparison.processes.weight("rows")
+            return comparison.processes.mean(info_nce(z, self.temperature, comparison, weight=weight))
 
-    def extra_repr(self) -> str:
-        return (
-            f"temperature={self.temperature}, band={self.band}, treatment={self.treatment}, select={self.selection!r}"
-        )
+    def _own_settings(self) -> str:
+        return f"temperature={self.temperature}"

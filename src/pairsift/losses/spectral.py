@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pairsift.losses.distributed import Processes
-from pairsift.losses.tiled import Job, Tile, squares
-from pairsift.losses.treated import Selection, TreatedLoss, check_pairs, check_views
-from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
+from pairsift.losses.engine import Comparison, Rows, squares
+from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SpectralLoss(TreatedLoss):
@@ -29,12 +33,11 @@ class SpectralLoss(TreatedLoss):
     Args:
         mu: squared length of the longest row, > 0; the paper of the loss takes 1 for CIFAR and 10 for ImageNet. A
             baseline is fair only with mu tuned.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing. The margin counts in units of mu, so that one margin means
             the same at every mu.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        tile, precision, gather: see `NTXentLoss`; a population is never gathered and always whole matrices.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. A population is never
+            gathered and always whole matrices.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -43,15 +46,11 @@ class SpectralLoss(TreatedLoss):
     def __init__(
         self,
         mu: float = 1.0,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
-        select: Selection = "band",
-        seed: int = 0,
-        tile: Tile = "auto",
-        precision: Precision = "fp32",
-        gather: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, select, seed, tile, precision, gather)
+        super().__init__(band, treatment, **options)
         if not (math.isfinite(mu) and mu > 0):
             raise ValueError(f"mu must be finite and > 0, got {mu}")
         self.mu = mu
@@ -68,11 +67,12 @@ class SpectralLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        return self._masks(h0, Processes(self.gather, h=h1).gather("h", h1.detach())).whole()
+        return self._select(h0, h1)
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
-        pairs: Tensor | None = None, positives: Tensor | None = None, weights: Tensor | None = None,
+        pairs: Tensor | None = None, treated: bool = True,
+        positives: Tensor | None = None, weights: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each, or of a population.
 
@@ -81,6 +81,7 @@ class SpectralLoss(TreatedLoss):
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
+            treated: False treats nothing in this call, as before a warm-up has ended.
             positives: (N, N) probabilities of positive pairs, summing to 1; None takes each row with its other view.
             weights: (N,) probabilities of rows, summing to 1: negatives are then all N x N pairs, weighted by the
                 product. None takes all pairs of different rows alike.
@@ -93,81 +94,70 @@ class SpectralLoss(TreatedLoss):
         """
         check_views(z0, z1, h0, h1)
         _check_population(positives, weights, len(z0))
-        treatment = self._active
+        population = positives is not None or weights is not None
         with torch.autocast(z0.device.type, enabled=False):
-            f0 = f1 = None
-            if treatment is not None and pairs is None:
-                f0, f1 = self._selection_features(z0, z1, h0, h1)
-            processes = Processes(self.gather and positives is None and weights is None, z=z0, h=f1)
-            if processes.total("z") == 1 and weights is None:
-                raise ValueError("one image has no negatives: the spectral loss needs at least two")
             first, second = self._bounded(z0), self._bounded(z1)
-            keys = processes.gather("z", second)
-            masks: PairMasks | None = None
-            if f0 is not None and f1 is not None:
-                masks = self._masks(f0, processes.gather("h", f1.detach()))
-            elif pairs is not None:
-                check_pairs(pairs, (len(z0), len(keys)))
-                masks = GivenMasks(pairs)
-            own = torch.arange(len(z0), device=z0.device) + processes.before("z")
-            job = Job(self._rows_per_tile(len(keys), z0.device), masks, treatment, positives=own)
-            if positives is not None or weights is not None:
-                return self._population(first @ second.T, job, positives, weights)
-            by_tiles = self._sums if job.rows is None else self._tiled_sums
-            attraction, repulsion, count = by_tiles(first, second, keys, job)
+            engine = replace(self.engine, gather=False, tile="dense") if population else self.engine
+            comparison = self._compare(
+                Rows(first, h0), Rows(second, h1), treated=treated, pairs=pairs, engine=engine
+            ).with_positives(torch.arange(len(z0), device=z0.device))
+            processes = comparison.processes
+            if processes.total("rows") == 1 and weights is None:
+                raise ValueError("one image has no negatives: the spectral loss needs at least two")
+            if population:
+                return self._population(first @ second.T, comparison, positives, weights)
+            by_tiles = self._sums if comparison.tile is None else self._tiled_sums
+            attraction, repulsion, count = by_tiles(first, second, comparison)
             # Where every pair is excluded nothing repels.
             repulsion = repulsion * (processes.size / processes.sum(count).clamp_min(1).to(repulsion.dtype))
-            return processes.mean((repulsion - 2 * attraction * processes.weight("z")) / self.mu)
+            return processes.mean((repulsion - 2 * attraction * processes.weight("rows")) / self.mu)
 
-    def _population(self, products: Tensor, job: Job, positives: Tensor | None, weights: Tensor | None) -> Tensor:
+    def _population(
+        self, products: Tensor, comparison: Comparison, positives: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
         share = torch.ones_like(products) if weights is None else weights[:, None] * weights
         if weights is None:
             share.fill_diagonal_(0)
-        attracted, repelled, share = self._treated(products, job, share)
+        attracted, repelled, share = self._treated(products, comparison, share)
         attraction = attracted.diagonal().mean() if positives is None else (positives * attracted).sum()
         repulsion = (share * repelled**2).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
         return (repulsion - 2 * attraction) / self.mu
 
-    def _sums(self, first: Tensor, second: Tensor, keys: Tensor, job: Job) -> tuple[Tensor, Tensor, Tensor]:
+    def _sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the products that attract, of the squares that repel, and how many repel, by whole matrices."""
-        assert job.positives is not None
-        where = job.positives[:, None]
-        products = first @ keys.T
+        assert comparison.positives is not None
+        where = comparison.positives[:, None]
+        products = first @ comparison.keys.T
         share = torch.ones_like(products).scatter_(1, where, 0)
-        attracted, repelled, share = self._treated(products, job, share)
+        attracted, repelled, share = self._treated(products, comparison, share)
         return attracted.gather(1, where).sum(), (share * repelled**2).sum(), share.sum()
 
-    def _tiled_sums(self, first: Tensor, second: Tensor, keys: Tensor, job: Job) -> tuple[Tensor, Tensor, Tensor]:
+    def _tiled_sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
         """`_sums` by tiles."""
-        repulsion, count, flagged = squares(first, keys, self.mu, job)
-        attracted = (first * second).sum(dim=1)
-        if job.treatment is not None and job.treatment.removal != "exclude":
-            factor, _ = job.treatment.affine(1.0)
-            attracted = attracted * (1 + flagged * (factor - 1))
+        repulsion, count, difficult = squares(first, self.mu, comparison)
+        attracted, edit = torch.linalg.vecdot(first, second), comparison.edit(1 / self.mu)
+        if edit is not None:
+            attracted = attracted * (1 + difficult * (edit.factor - 1))
         return attracted.sum(), repulsion, count
 
-    def _treated(self, products: Tensor, job: Job, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _treated(self, products: Tensor, comparison: Comparison, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Products that attract, products that repel, and the share of each pair, with difficult pairs treated."""
-        if not job.treats or job.treatment is None or job.masks is None:
+        edit = comparison.edit(1 / self.mu)
+        if edit is None or comparison.masks is None:
             return products, products, share
-        pairs, treatment = job.masks.whole(), job.treatment
-        if treatment.removal == "exclude":
-            return products, products, share.masked_fill(pairs, 0)
-        if treatment.removal == "neutral":
-            removed = products.masked_fill(pairs, 0)
-            return removed, removed, share
-        scaled = torch.where(pairs, products / treatment.temperature_scale, products)
-        offset = treatment.margin * self.mu / treatment.temperature_scale
-        return scaled, torch.where(pairs, scaled + offset, scaled), share
+        mask = comparison.masks.tile(0, len(products)).to(products.dtype)
+        if edit.excludes:
+            return products, products, share * (1 - mask)
+        return replace(edit, offset=0.0).of(products, mask), edit.of(products, mask), share
 
     def _bounded(self, z: Tensor) -> Tensor:
-        z = z if z.dtype == torch.float64 else z.float()
+        z = wide(z)
         lengths = z.norm(dim=1, keepdim=True).clamp_min(1e-30)
         bounded: Tensor = z * (math.sqrt(self.mu) / lengths).clamp_max(1)
         return bounded
 
-    def extra_repr(self) -> str:
-        return f"mu={self.mu}, band={self.band}, treatment={self.treatment}, select={self.selection!r}"
+    def _own_settings(self) -> str:
+        return f"mu={self.mu}"
 
 
 def _check_population(positives: Tensor | None, weights: Tensor | None, n: int) -> None:

@@ -1,107 +1,147 @@
-"""What every treated objective shares: settings, selection, its random control, and what they remember."""
+"""What every treated objective shares: which pairs are difficult, what happens to them, and how rows are compared."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairsift.losses.distributed import Processes, own_rank
-from pairsift.losses.tiled import Tile, check_tile, rows_per_tile
-from pairsift.pairs import BandMasks, GivenMasks, PairMasks, Precision, RankBand, random_pairs
+from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
+from pairsift.pairs import Precision, RandomPairs, Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Selection = Literal["band", "random"]
 
 
-class TreatedLoss(nn.Module):
-    """An objective with difficult pairs: which they are, and what happens to them.
+class Options(TypedDict, total=False):
+    """Keyword arguments that every treated loss and every adapter takes.
 
-    Args:
-        band: which ranks are difficult; None selects nothing.
-        treatment: what happens to them; None treats nothing.
+    Attributes:
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
-        tile: rows that are compared at once; see `NTXentLoss`.
-        precision: of the products that pairs are selected by; see `select_pairs`.
-        gather: whether the batch is spread over all processes of a process group; see `NTXentLoss`.
-
-    Raises:
-        ValueError: an unknown selection, tile or precision, or a treatment without a band to apply it to.
+        engine: how rows are compared; `tile`, `precision` and `gather` set single fields of it, see `Engine`.
     """
 
-    def __init__(
-        self, band: RankBand | None, treatment: Treatment | None, select: Selection, seed: int, tile: Tile = "auto",
-        precision: Precision = "fp32", gather: bool = True,
-    ) -> None:  # fmt: skip
+    select: Selection
+    seed: int
+    engine: Engine
+    tile: Tile
+    precision: Precision
+    gather: bool
+
+
+class TreatedLoss(nn.Module):
+    """An objective with difficult pairs.
+
+    Args:
+        band: which pairs are difficult: a `RankBand`, or any `Selector`; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+        **options: see `Options`.
+
+    Raises:
+        TypeError: a band that is no selector, or an unknown option.
+        ValueError: an option out of range, or a treatment without a band to apply it to.
+    """
+
+    def __init__(self, band: Selector | None, treatment: Treatment | None, **options: Unpack[Options]) -> None:
         super().__init__()
+        unknown = set(options) - set(Options.__annotations__)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
+        if band is not None and not isinstance(band, Selector):
+            raise TypeError(f"band must be a RankBand or another selector (an object with masks), got {band!r}")
         if treatment is not None and not treatment.is_neutral and band is None:
             raise ValueError(f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)")
-        if select not in get_args(Selection):
-            raise ValueError(f"select must be 'band' or 'random', got {select!r}")
+        self.selection: Selection = options.get("select", "band")
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"select must be 'band' or 'random', got {self.selection!r}")
         self.band = band
         self.treatment = treatment
-        self.selection = select
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
-        self.seed = seed
-        self.tile = check_tile(tile)
-        self.precision: Precision = precision
-        self.gather = gather
-        self._draws = 0
+        self.seed = options.get("seed", 0)
+        self.selector = band if band is None or self.selection == "band" else RandomPairs(band, self.seed)
+        fields: dict[str, Any] = {name: options[name] for name in ("tile", "precision", "gather") if name in options}  # type: ignore[literal-required]
+        self.engine = replace(options.get("engine", Engine()), **fields)
         self._warned = False
 
-    @property
-    def _active(self) -> Treatment | None:
-        """The treatment, None where it changes nothing and no pair need be selected."""
-        return None if self.treatment is None or self.treatment.is_neutral else self.treatment
+    def _compare(
+        self, rows: Rows, keys: Rows | None = None, *, treated: bool = True, pairs: Tensor | None = None,
+        gathered: bool = True, engine: Engine | None = None,
+    ) -> Comparison:  # fmt: skip
+        """`compare` with this loss's selector, treatment and engine; where features are needed and missing, z serves."""
+        treatment = self.treatment if treated and self.treatment is not None and not self.treatment.is_neutral else None
+        if treatment is None or pairs is not None:
+            rows, keys = Rows(rows.z), None if keys is None else Rows(keys.z)
+        elif rows.h is None:
+            self._warn_of_projections()
+            rows = Rows(rows.z, rows.z.detach())
+            keys = None if keys is None else Rows(keys.z, keys.z.detach())
+        return compare(
+            rows, keys, self.selector, treatment, engine or self.engine,
+            pairs=pairs, gathered=gathered,
+        )  # fmt: skip
 
-    def _rows_per_tile(self, keys: int, device: torch.device) -> int | None:
-        """Rows of a tile against so many keys, None for whole matrices."""
-        return rows_per_tile(self.tile, keys, device)
-
-    def _masks(self, features: Tensor, keys: Tensor | None = None, own: int | None = None) -> PairMasks:
-        """The selection of anchors among keys (see `BandMasks`); one by band is made when it is needed, by tiles."""
+    def _select(self, rows: Tensor, keys: Tensor | None = None, *, gathered: bool = True) -> Tensor:
+        """(B, K) bool: the difficult pairs of feature rows among themselves or with keys."""
         if self.band is None:
             raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
-        masks = BandMasks(features, self.band, keys, own, self.precision)
-        if self.selection == "band":
-            return masks
-        # A fresh stream per call, derived from (seed, draw): saved runs resume on the same draws.
-        seed = self.seed * 1_000_003 + self._draws + own_rank() * 100_000_007
-        self._draws += 1
-        pairs = masks.whole()
-        generator = torch.Generator(pairs.device).manual_seed(seed % 2**63)
-        return GivenMasks(random_pairs(pairs, generator, own=0 if keys is None else own))
+        features = None if keys is None else Rows(keys, keys)
+        comparison = compare(
+            Rows(rows, rows), features, self.selector, Treatment(), self.engine, gathered=gathered
+        )
+        assert comparison.masks is not None
+        return comparison.masks.whole()
 
-    def _gathered_masks(self, processes: Processes, features: Tensor) -> PairMasks:
-        """The selection of this process's rows among the rows of all; `processes` knows the features as h."""
-        if processes.size == 1:
-            return self._masks(features)
-        return self._masks(features, processes.gather("h", features.detach()), processes.before("h"))
-
-    def _selection_features(
-        self, z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        if h0 is not None and h1 is not None:
-            return h0, h1
+    def _warn_of_projections(self) -> None:
         if not self._warned:
             self._warned = True
             warnings.warn(
                 "pairs are selected on the projections z because no features h were given: the projector discards what "
                 "tells classes apart, and the gain of the treatment shrinks or disappears (arXiv 2501.01317, Table 7: "
                 "CIFAR-10 89.68 with h, 87.86 with z, 88.26 untreated). Call loss(z0, z1, h0, h1).",
-                stacklevel=4,
+                stacklevel=5,
             )
-        return z0.detach(), z1.detach()
 
     def get_extra_state(self) -> Any:
-        return {"draws": self._draws}
+        """What a resumed run needs to draw the same random pairs."""
+        return {"draws": getattr(self.selector, "draws", 0)}
 
     def set_extra_state(self, state: Any) -> None:
-        self._draws = state["draws"]
+        """See `get_extra_state`."""
+        if isinstance(self.selector, RandomPairs):
+            self.selector.draws = state["draws"]
+
+    def extra_repr(self) -> str:
+        """The settings, as `print(loss)` shows them."""
+        return f"{self._own_settings()}, band={self.band}, treatment={self.treatment}, select={self.selection!r}"
+
+    def _own_settings(self) -> str:
+        raise NotImplementedError
+
+
+def wide(z: Tensor) -> Tensor:
+    """Half precision as float32: the losses compute in float32 or float64."""
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def unit(z: Tensor) -> Tensor:
+    """Rows of unit length, in float32 or float64."""
+    return F.normalize(wide(z), dim=1)
+
+
+def check_temperature(temperature: float, coldest: float = 0) -> float:
+    """Refuse a temperature that is not finite and positive."""
+    if not (math.isfinite(temperature) and temperature > 0 and temperature >= coldest):
+        least = f", > 0 and >= {coldest}" if coldest else " and > 0"
+        raise ValueError(f"temperature must be finite{least}, got {temperature}")
+    return temperature
 
 
 def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
@@ -135,9 +175,3 @@ def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) ->
             f"h0 and h1 must be (N, D) with N = {len(z0)} as in z0, got {tuple(h0.shape)} and {tuple(h1.shape)}"
         )
     check_alike(z0, z1, h0, h1)
-
-
-def check_pairs(pairs: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse a given selection of another type or shape."""
-    if pairs.shape != shape or pairs.dtype != torch.bool:
-        raise ValueError(f"pairs must be bool of shape {shape}, got {pairs.dtype} {tuple(pairs.shape)}")

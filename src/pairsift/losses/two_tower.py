@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+from typing import TYPE_CHECKING
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairsift.losses.distributed import Processes
-from pairsift.losses.tiled import Job, Tile, info_nce
-from pairsift.losses.treated import Selection, TreatedLoss, check_alike, check_pairs
-from pairsift.pairs import GivenMasks, PairMasks, Precision, RankBand
+from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
+from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # CLIP's bound: a learned temperature does not fall below 1 / 100.
 _COLDEST = 0.01
@@ -27,14 +30,12 @@ class TwoTowerLoss(TreatedLoss):
     Args:
         temperature: tau, > 0.
         learnable: learn the temperature, as CLIP does, from `temperature` on; it stays at 0.01 or above.
-        band: which ranks are difficult; None selects nothing.
+        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing. Removal "exclude" never takes the positive.
         symmetric: average the losses of both directions; False takes rows of the first tower as anchors only
             (queries against documents).
         flag_positive: let the band hold the positive too, as in the paper's formulas.
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        tile, precision, gather: see `NTXentLoss`.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
@@ -44,20 +45,14 @@ class TwoTowerLoss(TreatedLoss):
         self,
         temperature: float = 0.07,
         learnable: bool = False,
-        band: RankBand | None = None,
+        band: Selector | None = None,
         treatment: Treatment | None = None,
         symmetric: bool = True,
         flag_positive: bool = False,
-        select: Selection = "band",
-        seed: int = 0,
-        tile: Tile = "auto",
-        precision: Precision = "fp32",
-        gather: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, select, seed, tile, precision, gather)
-        coldest = _COLDEST if learnable else 0
-        if not (math.isfinite(temperature) and temperature > 0 and temperature >= coldest):
-            raise ValueError(f"temperature must be finite, > 0 and >= {coldest}, got {temperature}")
+        super().__init__(band, treatment, **options)
+        check_temperature(temperature, _COLDEST if learnable else 0)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learnable else None
         self._temperature = temperature
         self.symmetric = symmetric
@@ -86,15 +81,15 @@ class TwoTowerLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, features of different widths, or see `select_pairs`.
         """
-        processes = Processes(self.gather, z0=h0, z1=h1)
-        pairs = self._masks(h0, processes.gather("z1", h1.detach())).whole()
+        pairs = self._select(h0, h1)
         if not self.flag_positive:
-            pairs.diagonal(processes.before("z1")).fill_(False)
+            pairs.diagonal(Processes(self.engine.gather, keys=h1).before("keys")).fill_(False)
         return pairs
 
     def forward(
-        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *, pairs: Tensor | None = None
-    ) -> Tensor:
+        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
+        pairs: Tensor | None = None, treated: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Loss of N rows against K keys.
 
         Args:
@@ -105,6 +100,7 @@ class TwoTowerLoss(TreatedLoss):
                 are used, with a warning. Pairs carry no gradient.
             pairs: a selection already made for rows against keys, of the shape that `select` gives; its transpose
                 serves the other direction. Overrides h0 and h1.
+            treated: False treats nothing in this call, as before a warm-up has ended.
 
         Returns:
             Scalar; float32, or float64 for float64 projections.
@@ -113,46 +109,34 @@ class TwoTowerLoss(TreatedLoss):
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
         _check_towers(z0, z1, h0, h1)
-        treatment, n = self._active, len(z0)
+        n = len(z0)
         with torch.autocast(z0.device.type, enabled=False):
-            f0 = f1 = None
-            if treatment is not None and pairs is None:
-                f0, f1 = self._selection_features(z0, z1, h0, h1)
-            processes = Processes(self.gather, z0=z0, z1=z1, h0=f0, h1=f1)
-            unit0, unit1 = (F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1) for z in (z0, z1))
-            keys1 = processes.gather("z1", unit1)
-            if pairs is not None:
-                check_pairs(pairs, (n, len(keys1)))
-            forth: PairMasks | None = None
-            if f0 is not None and f1 is not None:
-                forth = self._masks(f0, processes.gather("h1", f1.detach()))
-            elif pairs is not None:
-                forth = GivenMasks(pairs)
-            loss = self._direction(unit0, keys1, forth, processes.before("z1"), pairs is not None)
+            rows, keys = Rows(unit(z0), h0), Rows(unit(z1), h1)
+            forth = self._compare(rows, keys, treated=treated, pairs=pairs)
+            loss = self._sum(rows.z, forth, pairs is not None)
             if self.symmetric:
-                back: PairMasks | None = None
-                if f0 is not None and f1 is not None:
-                    back = self._masks(f1[:n], processes.gather("h0", f0.detach()))
-                elif pairs is not None:
-                    first = processes.before("z1")
-                    all_pairs = processes.gather("z0", pairs.to(torch.uint8)).bool()
-                    back = GivenMasks(all_pairs[:, first : first + n].T)
-                keys0 = processes.gather("z0", unit0)
-                loss = loss + self._direction(unit1[:n], keys0, back, processes.before("z0"), pairs is not None)
-            return processes.mean(loss * (processes.weight("z0") / (1 + self.symmetric)))
+                turned = None if pairs is None else self._turned(pairs, forth)
+                anchors = Rows(keys.z[:n], None if h1 is None else h1[:n])
+                back = self._compare(anchors, rows, treated=treated, pairs=turned)
+                loss = loss + self._sum(anchors.z, back, pairs is not None)
+            return forth.processes.mean(loss * (forth.processes.weight("rows") / (1 + self.symmetric)))
 
-    def _direction(self, anchors: Tensor, keys: Tensor, masks: PairMasks | None, first: int, given: bool) -> Tensor:
-        """Sum of the losses of anchors, the first of which belongs to the key `first`."""
-        positives = torch.arange(len(anchors), device=anchors.device) + first
-        rows = self._rows_per_tile(len(keys), keys.device)
-        job = Job(rows, masks, self._active, None, positives, treat_positives=self.flag_positive or given)
-        return info_nce(anchors, keys, self.temperature, job, weight=1.0)
+    def _sum(self, anchors: Tensor, comparison: Comparison, given: bool) -> Tensor:
+        """Sum of the losses of anchors, each of which belongs to the key of its number."""
+        positives = torch.arange(len(anchors), device=anchors.device)
+        comparison = comparison.with_positives(positives, treated=self.flag_positive or given)
+        return info_nce(anchors, self.temperature, comparison, weight=1.0)
 
-    def extra_repr(self) -> str:
+    @staticmethod
+    def _turned(pairs: Tensor, forth: Comparison) -> Tensor:
+        """A selection for rows against keys as one for keys against rows."""
+        everywhere = forth.processes.gather("rows", pairs.to(torch.uint8)).bool()
+        return everywhere[:, forth.first : forth.first + len(pairs)].T
+
+    def _own_settings(self) -> str:
         temperature = torch.as_tensor(self.temperature).item()
         return (
-            f"temperature={temperature:.4g}, learnable={self.log_temperature is not None}, "
-            f"band={self.band}, treatment={self.treatment}, symmetric={self.symmetric}, select={self.selection!r}"
+            f"temperature={temperature:.4g}, learnable={self.log_temperature is not None}, symmetric={self.symmetric}"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pairsift.losses import MoCoLoss, NTXentLoss, SpectralLoss
-from pairsift.losses.distributed import Processes
+from pairsift.losses.engine import Processes
 from pairsift.train.config import TrainConfig
 
 
@@ -134,9 +134,9 @@ def build_method(
     band, treatment = config.band(), config.pair_treatment()
     select, seed = config.select, config.seed
     if config.method == "spectral":
-        return OneEncoder(SpectralLoss(config.mu, band, treatment, select, seed))
+        return OneEncoder(SpectralLoss(config.mu, band, treatment, select=select, seed=seed))
     if config.method == "simclr":
         return OneEncoder(NTXentLoss(config.temperature, band, treatment, select=select, seed=seed))
     sizes = config.queue_size, config.projector_dim, n_features
-    loss = MoCoLoss(*sizes, config.temperature, band, treatment, select, seed)
+    loss = MoCoLoss(*sizes, config.temperature, band, treatment, select=select, seed=seed)
     return MomentumEncoder(config, loss, encoder, projector)

@@ -6,7 +6,7 @@ import torch
 from oracle import band_pairs
 
 import pairsift as ps
-from pairsift.pairs import _band_edges, _band_edges_cpu
+from pairsift.pairs.edges import _by_kthvalue, _by_quickselect
 
 # Rows of small integers with few distinct norms: many exact ties, which float32 and float64 see alike.
 TIED = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]).float()
@@ -88,7 +88,7 @@ def test_tiles_do_not_show():
 def test_both_selection_algorithms_agree():
     similarities = torch.randn(40, 333, generator=torch.Generator().manual_seed(0)).mul(4).round().div(4)
     for ranks in ((1, 2), (33, 90), (1, 333), (332, 333)):
-        for ours, theirs in zip(_band_edges_cpu(similarities, *ranks), _band_edges(similarities, *ranks), strict=True):
+        for ours, theirs in zip(_by_quickselect(similarities, *ranks), _by_kthvalue(similarities, *ranks), strict=True):
             assert torch.equal(ours, theirs)
 
 

@@ -8,24 +8,15 @@ other views are ranked by cosine similarity, and those between the fractions `hi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pairsift.kernels import mask_band, runs_kernels
-
-Precision = Literal["fp32", "bf16"]
-
-# Fewer rows make the products slower, more rows nothing faster (measured on 1,024 to 16,384 keys).
-_MOST_ROWS = 256
-# Entries of a tile of similarities, of which a few are held at a time: 64 MB each.
-_TILE_ENTRIES = 2**24
+from pairsift.pairs.band_kernel import mask_band
+from pairsift.pairs.edges import band_edges
+from pairsift.pairs.rows import Precision, check_precision, tile_rows, unit_rows
+from pairsift.pairs.triton_support import runs_kernels
 
 
 @dataclass(frozen=True)
@@ -82,10 +73,15 @@ class RankBand:
         high, low = (max(1, math.ceil(fraction * others - 1e-9)) for fraction in (self.high, self.low))
         return high, low
 
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
+    ) -> BandMasks:
+        """The pairs of every row that lie in the band; see `Selector` and `select_pairs`.
 
-def tile_rows(keys: int) -> int:
-    """Rows of a tile against so many keys: 64 to 256."""
-    return min(_MOST_ROWS, max(64, _TILE_ENTRIES // keys))
+        Raises:
+            TypeError, ValueError: see `select_pairs`.
+        """
+        return BandMasks(h, self, keys, own, precision)
 
 
 def select_pairs(
@@ -115,42 +111,7 @@ def select_pairs(
         TypeError: features are not floating point.
         ValueError: wrong shapes, no rows, or non-finite features (the row is named); an unknown precision.
     """
-    return BandMasks(features, band, keys, precision=precision).whole()
-
-
-class PairMasks(Protocol):
-    """Difficult pairs of a few anchors at a time, as numbers to calculate with."""
-
-    rows: int
-    columns: int
-    empty: bool
-
-    def tile(self, start: int, stop: int) -> Tensor:
-        """(stop - start, columns) float: 1 where a pair is difficult, else 0; may be overwritten by the caller."""
-        ...
-
-    def whole(self) -> Tensor:
-        """(rows, columns) bool: the difficult pairs of all anchors."""
-        ...
-
-
-class GivenMasks:
-    """`PairMasks` of a selection that was made before.
-
-    Args:
-        pairs: (B, K) bool.
-    """
-
-    def __init__(self, pairs: Tensor) -> None:
-        self.rows, self.columns = pairs.shape
-        self.empty = False
-        self.pairs = pairs
-
-    def tile(self, start: int, stop: int) -> Tensor:
-        return self.pairs[start:stop].float()
-
-    def whole(self) -> Tensor:
-        return self.pairs
+    return band.masks(features, keys, precision=precision).whole()
 
 
 class BandMasks:
@@ -174,11 +135,10 @@ class BandMasks:
         self, features: Tensor, band: RankBand, keys: Tensor | None = None, own: int | None = None,
         precision: Precision = "fp32",
     ) -> None:  # fmt: skip
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+        check_precision(precision)
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            self._anchors = _unit_rows(features, "features")
-            self._keys = self._anchors if keys is None else _unit_rows(keys, "keys")
+            self._anchors = unit_rows(features, "features")
+            self._keys = self._anchors if keys is None else unit_rows(keys, "keys")
             if self._anchors.shape[1] != self._keys.shape[1]:
                 raise ValueError(
                     f"features have {self._anchors.shape[1]} dimensions and keys {self._keys.shape[1]}: they must agree"
@@ -214,7 +174,6 @@ class BandMasks:
     def similarities(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
         """Similarities of some anchors (R, K), -inf with themselves, and both band edges (R, 1) of each."""
         similarities = self._products(start, stop)
-        band_edges = _band_edges_cpu if similarities.device.type == "cpu" else _band_edges
         return similarities, *band_edges(similarities, *self._edges)
 
     def _products(self, start: int, stop: int) -> Tensor:
@@ -235,129 +194,3 @@ class BandMasks:
         if len(self._buffers[number]) < rows:
             self._buffers[number] = torch.empty(rows, self.columns, device=self._keys.device)
         return self._buffers[number][:rows]
-
-
-def band_parts(features: Tensor, band: RankBand) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Similarities above, in and below the band, a few anchors at a time; every pair comes once from each side.
-
-    Args:
-        features: (B, D), any float dtype.
-        band: rank fractions.
-
-    Yields:
-        Three flat float32 tensors; nothing where the band is empty.
-
-    Raises:
-        TypeError, ValueError: see `select_pairs`.
-    """
-    masks = BandMasks(features, band)
-    rows = tile_rows(masks.columns)
-    for start in range(0, 0 if masks.empty else masks.rows, rows):
-        similarities, high, low = masks.similarities(start, min(start + rows, masks.rows))
-        similarities.diagonal(start).fill_(torch.nan)  # neither above, in nor below
-        within = (similarities < high) & (similarities >= low)
-        yield similarities[similarities >= high], similarities[within], similarities[similarities < low]
-
-
-def band_sums(features: Tensor, band: RankBand) -> NDArray[np.float64]:
-    """Count, sum and sum of squares of the similarities above, in and below the band, over all rows.
-
-    Returns:
-        (3, 3): rows above, in and below the band; see `band_parts`. Zeros where the band is empty.
-    """
-    sums = np.zeros((3, 3))
-    for parts in band_parts(features, band):
-        for row, part in zip(sums, parts, strict=True):
-            wide = part.double()
-            row += [len(wide), float(wide.sum()), float(wide @ wide)]
-    return sums
-
-
-@torch.no_grad()
-def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own: int | None = 0) -> Tensor:
-    """Flag as many pairs per row as `pairs` does, but at random: the control for any claim about selection.
-
-    Args:
-        pairs: (B, K) bool, as from `select_pairs`.
-        generator: source of randomness, on the device of `pairs`.
-        own: column of the first row itself, the other rows following, never drawn; None where rows are not among the
-            columns.
-
-    Returns:
-        (B, K) bool with the row sums of `pairs`.
-    """
-    counts = pairs.sum(dim=1, keepdim=True)
-    most = int(counts.max()) if pairs.numel() else 0
-    order = torch.rand(pairs.shape, generator=generator, device=pairs.device)
-    if own is not None:
-        order.diagonal(own).fill_(-1)
-    chosen = order.topk(most, dim=1).indices  # most <= K - 1 where a row leaves itself out, so -1 is never drawn
-    drawn = torch.arange(most, device=pairs.device) < counts
-    return torch.zeros_like(pairs).scatter_(1, chosen, drawn)
-
-
-@torch.no_grad()
-def pair_shares(
-    pairs: Tensor, labels: Tensor, key_labels: Tensor | None = None, candidates: int | None = None
-) -> tuple[float, float]:
-    """How often pairs truly are of different classes: among the flagged (Fig. 4c), and among all.
-
-    A selection knows something about classes only as far as the first exceeds the second.
-
-    Args:
-        pairs: (B, B) bool with a False diagonal; with `key_labels` (B, K), every entry a pair.
-        labels: (B,) class numbers of the rows.
-        key_labels: (K,) class numbers of the keys, where they are not the rows themselves.
-        candidates: how many pairs there are; None counts every entry, without the diagonal where there are no
-            `key_labels`.
-
-    Returns:
-        Share among flagged pairs (nan if none is flagged) and base rate over all pairs, in [0, 1].
-    """
-    different = labels[:, None] != (labels if key_labels is None else key_labels)
-    flagged = int(pairs.sum())
-    share = int((pairs & different).sum()) / flagged if flagged else math.nan
-    total = pairs.numel() - (len(labels) if key_labels is None else 0) if candidates is None else candidates
-    return share, int(different.sum()) / total if total else math.nan
-
-
-def _unit_rows(features: Tensor, name: str) -> Tensor:
-    """Rows scaled to unit length in float32, refusing what cosine similarity cannot rank."""
-    if not features.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {features.dtype}")
-    if features.dim() != 2 or 0 in features.shape:
-        raise ValueError(f"{name} must be a non-empty (rows, dimensions) matrix, got shape {tuple(features.shape)}")
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
-    # Cosine is scale-free: dividing by the largest entry first keeps huge and tiny rows inside float32.
-    peak = features.abs().amax(dim=1, keepdim=True)
-    finite = peak.isfinite()
-    if not bool(finite.all()):
-        rows = (~finite).flatten().nonzero().flatten().tolist()
-        raise ValueError(
-            f"{name} row {rows[0]} is not finite ({len(rows)} of {len(features)} rows hold nan or inf); "
-            "similarities cannot be ranked: look for a diverged encoder or an overflow in half precision"
-        )
-    scaled = features / peak.clamp_min(torch.finfo(features.dtype).tiny)
-    return F.normalize(scaled.float(), dim=1)
-
-
-def _band_edges(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Tensor, Tensor]:
-    """Values at two descending ranks of every row, (R, 1) each: radix selection on accelerators."""
-    size = similarities.shape[1]
-    high = similarities.kthvalue(size - edge_high + 1, dim=1, keepdim=True).values
-    low = similarities.kthvalue(size - edge_low + 1, dim=1, keepdim=True).values
-    return high, low
-
-
-def _band_edges_cpu(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Tensor, Tensor]:
-    """`_band_edges` by numpy's vectorised quickselect, 10 to 20 times faster than torch's `kthvalue` on CPUs.
-
-    One selection splits the row at the lower edge; the upper edge is then sought only among what lies above it.
-    """
-    cut = similarities.shape[1] - edge_low
-    top = np.partition(similarities.numpy(), cut, axis=1)[:, cut:]
-    low = top[:, :1].copy()
-    cut = edge_low - edge_high
-    high = np.partition(top, cut, axis=1)[:, cut : cut + 1]
-    return torch.from_numpy(high), torch.from_numpy(low)

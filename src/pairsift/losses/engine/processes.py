@@ -44,7 +44,7 @@ class Processes:
             for number in ((0, 0, -1) if x is None else (len(x), x[:1].numel(), _DTYPES.index(x.dtype)))
         ]
         theirs = [torch.empty(len(mine), dtype=torch.int64, device=device) for _ in range(self.size)]
-        _together(lambda: dist.all_gather(theirs, torch.tensor(mine, device=device)))
+        _exchange(lambda: dist.all_gather(theirs, torch.tensor(mine, device=device)))
         table = torch.stack(theirs).view(self.size, len(tensors), 3).tolist()
         for column, name in enumerate(tensors):
             kinds = [_kind(*row[column][1:]) for row in table]
@@ -95,13 +95,8 @@ class Processes:
         if self.size == 1:
             return value
         value = value.detach().clone()
-        _together(lambda: dist.all_reduce(value))
+        _exchange(lambda: dist.all_reduce(value))
         return value
-
-
-def own_rank() -> int:
-    """This process's number in its process group, 0 without one."""
-    return dist.get_rank() if _in_group() else 0
 
 
 class _Gather(torch.autograd.Function):
@@ -112,13 +107,13 @@ class _Gather(torch.autograd.Function):
         padded = x.new_zeros(most, *x.shape[1:])
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in rows]
-        _together(lambda: dist.all_gather(parts, padded))
+        _exchange(lambda: dist.all_gather(parts, padded))
         return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         total = upstream.contiguous().clone()
-        _together(lambda: dist.all_reduce(total))
+        _exchange(lambda: dist.all_reduce(total))
         first = sum(ctx.rows[: ctx.rank])
         return total[first : first + ctx.rows[ctx.rank]], None, None
 
@@ -127,10 +122,10 @@ def _in_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _together(exchange: Callable[[], Any]) -> None:
+def _exchange(work: Callable[[], Any]) -> None:
     """An exchange between all processes, whose failure is said in words."""
     try:
-        exchange()
+        work()
     except RuntimeError as error:
         raise RuntimeError(
             "another process did not answer while the batch was exchanged: it ended, failed (see its own message) or "

@@ -3,7 +3,7 @@ import torch
 from objectives import NAMES, TREATMENTS, objective, rows, value_and_gradients
 
 import pairsift as ps
-from pairsift.losses.tiled import rows_per_tile
+from pairsift.losses import Engine
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-6}
 
@@ -33,13 +33,13 @@ def test_tiles_equal_whole_matrices_in_single_precision_and_by_default(name, tre
 
 def test_auto_takes_tiles_above_a_size():
     cpu = torch.device("cpu")
-    assert rows_per_tile("auto", 255, cpu) is None
-    assert rows_per_tile("auto", 256, cpu) == 256
-    assert rows_per_tile("auto", 65536, cpu) == 256
-    assert rows_per_tile("auto", 131072, cpu) == 128
-    assert rows_per_tile("auto", 10**6, cpu) == 64
-    assert rows_per_tile("dense", 10**6, cpu) is None
-    assert rows_per_tile(7, 2, cpu) == 7
+    assert Engine("auto").tile_rows(255, cpu) is None
+    assert Engine("auto").tile_rows(256, cpu) == 256
+    assert Engine("auto").tile_rows(65536, cpu) == 256
+    assert Engine("auto").tile_rows(131072, cpu) == 128
+    assert Engine("auto").tile_rows(10**6, cpu) == 64
+    assert Engine("dense").tile_rows(10**6, cpu) is None
+    assert Engine(7).tile_rows(2, cpu) == 7
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)

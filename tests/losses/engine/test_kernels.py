@@ -8,7 +8,9 @@ import pytest
 import torch
 from objectives import objective, rows, value_and_gradients
 
-from pairsift import kernels
+from pairsift.losses.engine import softmax_kernel
+from pairsift.pairs import band_kernel
+from pairsift.pairs.triton_support import runs_kernels
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -17,7 +19,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 def interpreted(tmp_path_factory):
     """Masks, values and gradients by Triton's interpreter, which a process must choose before it starts."""
     file = tmp_path_factory.mktemp("kernels") / "results.pt"
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
         [sys.executable, kernels_by_interpreter.__file__, str(file)], check=True, timeout=300,
         env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path},
@@ -42,7 +44,7 @@ def test_losses_and_gradients_equal_whole_matrices(interpreted):
 
 
 def test_kernels_are_not_used_on_the_cpu_unless_interpreted():
-    assert not kernels.runs_kernels(torch.zeros(1))
+    assert not runs_kernels(torch.zeros(1))
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -56,17 +58,17 @@ def test_kernels_compile_for_gpus(capability):
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8}).asm
 
     assert "cubin" in compiled(
-        kernels._band_kernel, {}, similarities="*fp32", keys="i32", edge_high="i32", edge_low="i32"
+        band_kernel._band_kernel, {}, similarities="*fp32", keys="i32", edge_high="i32", edge_low="i32"
     )
-    floats = dict.fromkeys(("logits", "masks", "weights", "losses", "d_positives", "colder"), "*fp32")
-    numbers = {"keys": "i32", "factor": "fp32", "offset": "fp32", "first_own": "i32"}
-    for masked, own, apart, gradient, colder in ((1, 1, 0, 1, 0), (1, 0, 1, 1, 1), (0, 0, 0, 0, 0)):
+    floats = dict.fromkeys(("logits", "masks", "weights", "losses", "d_positives", "d_offsets"), "*fp32")
+    numbers = {"keys": "i32", "factor": "fp32", "offset": "fp32", "first_diagonal": "i32"}
+    for masked, itself, apart, gradient, offset in ((1, 1, 0, 1, 0), (1, 0, 1, 1, 1), (0, 0, 0, 0, 0)):
         constants = {
-            "MASKED": bool(masked), "OWN": bool(own), "APART": bool(apart), "GRADIENT": bool(gradient),
-            "COLDER": bool(colder), "NOTHING": -1e30,
+            "MASKED": bool(masked), "LEAVES_OUT": bool(itself), "APART": bool(apart), "GRADIENT": bool(gradient),
+            "OFFSET": bool(offset), "NOTHING": -1e30,
         }  # fmt: skip
         types = floats | numbers | {"positives": "*fp32" if apart else "*i64"}
-        assert "cubin" in compiled(kernels._softmax_kernel, constants, **types)
+        assert "cubin" in compiled(softmax_kernel._softmax_kernel, constants, **types)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -1,0 +1,124 @@
+"""`compare`: what four objectives do alike before their formulas differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pairsift.losses.engine.processes import Processes
+from pairsift.losses.engine.settings import Engine
+from pairsift.pairs import GivenMasks, PairMasks, Selector
+from pairsift.treatments import Edit, Treatment
+
+
+class Rows(NamedTuple):
+    """One side of a comparison.
+
+    Attributes:
+        z: (B, d) what is compared.
+        h: (B, D) features that pairs are selected on; None where none are selected.
+    """
+
+    z: Tensor
+    h: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How B rows meet K keys.
+
+    Attributes:
+        keys: (K, d) keys, of all processes where they are gathered.
+        processes: who shares the batch.
+        tile: rows that are compared at once; None for whole matrices and autograd.
+        masks: the difficult pairs; None treats nothing.
+        treatment: what happens to them; None treats nothing.
+        first: where among the keys those of this process begin.
+        itself: whether rows are compared among themselves; row i is then key `first + i`, and left out.
+        positives: (B,) where among the keys each row's positive stands; None where it is given apart.
+        treat_positives: whether a positive in the band is treated like any pair; excluding never takes it.
+    """
+
+    keys: Tensor
+    processes: Processes
+    tile: int | None
+    masks: PairMasks | None = None
+    treatment: Treatment | None = None
+    first: int = 0
+    itself: bool = False
+    positives: Tensor | None = None
+    treat_positives: bool = True
+
+    @property
+    def diagonal(self) -> int | None:
+        """Which diagonal of the (B, K) matrix compares rows with themselves, as `Tensor.diagonal` counts; None: none."""
+        return self.first if self.itself else None
+
+    def with_positives(self, columns: Tensor, treated: bool = True) -> Comparison:
+        """This comparison with each row's positive.
+
+        Args:
+            columns: (B,) which of this process's own keys it is.
+            treated: see `treat_positives`.
+        """
+        return replace(self, positives=columns + self.first, treat_positives=treated)
+
+    def edit(self, temperature: float | Tensor) -> Edit | None:
+        """What happens to plain logits `s / temperature` of difficult pairs; None where nothing does."""
+        if self.masks is None or self.treatment is None or self.masks.empty:
+            return None
+        return self.treatment.edit(temperature)
+
+    def mask(self, start: int, stop: int, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
+        """(stop - start, K) numbers in [0, 1]: how difficult a pair is; None where nothing is treated."""
+        if edit is None or self.masks is None:
+            return None
+        mask = self.masks.tile(start, stop).to(dtype)
+        if self.positives is not None and (edit.excludes or not self.treat_positives):
+            mask.scatter_(1, self.positives[start:stop, None], 0.0)
+        return mask
+
+
+def compare(
+    rows: Rows, keys: Rows | None, selector: Selector | None, treatment: Treatment | None, engine: Engine, *,
+    pairs: Tensor | None = None, gathered: bool = True,
+) -> Comparison:  # fmt: skip
+    """Let rows meet keys: gather the keys of all processes, and select the difficult pairs.
+
+    Args:
+        rows: the rows of this process.
+        keys: what they are compared with; None compares the rows among themselves.
+        selector: which pairs are difficult; needed where there is a treatment and no `pairs`.
+        treatment: what happens to them; None selects nothing.
+        engine: how it is done.
+        pairs: (B, K) bool, a selection already made.
+        gathered: whether the keys of all processes count; False for keys that are alike on all.
+
+    Raises:
+        ValueError: processes that hold different things, pairs of another shape, or see the selector.
+    """
+    itself, keys = keys is None, rows if keys is None else keys
+    processes = Processes(engine.gather, rows=rows.z, keys=keys.z, features=keys.h)
+    z, h, first = keys.z, keys.h, 0
+    if gathered:
+        z, first = processes.gather("keys", z), processes.before("keys")
+        h = None if h is None else processes.gather("features", h.detach())
+    masks: PairMasks | None = None
+    if pairs is not None:
+        _check_pairs(pairs, (len(rows.z), len(z)))
+        masks = GivenMasks(pairs)
+    elif treatment is not None and selector is not None and rows.h is not None:
+        alone = itself and processes.size == 1
+        masks = selector.masks(
+            rows.h, None if alone else h, first if itself and not alone else None, precision=engine.precision
+        )
+    tile = engine.tile_rows(len(z), z.device) if len(z) else None
+    return Comparison(z, processes, tile, masks, treatment, first, itself)
+
+
+def _check_pairs(pairs: Tensor, shape: tuple[int, int]) -> None:
+    if pairs.shape != shape or pairs.dtype != torch.bool:
+        raise ValueError(f"pairs must be bool of shape {shape}, got {pairs.dtype} {tuple(pairs.shape)}")

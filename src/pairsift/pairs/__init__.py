@@ -1,0 +1,12 @@
+"""Which pairs are difficult: selectors, of which the rank band of Eq. 12 is one, and what they select."""
+
+from pairsift.pairs.bands import BandMasks, RankBand, select_pairs
+from pairsift.pairs.control import RandomPairs, random_pairs
+from pairsift.pairs.purity import pair_shares
+from pairsift.pairs.rows import Precision, tile_rows
+from pairsift.pairs.selectors import GivenMasks, GivenPairs, PairMasks, Selector
+
+__all__ = [
+    "BandMasks", "GivenMasks", "GivenPairs", "PairMasks", "Precision", "RandomPairs", "RankBand", "Selector",
+    "pair_shares", "random_pairs", "select_pairs", "tile_rows",
+]  # fmt: skip
