@@ -31,8 +31,9 @@ from pairsift.curate.spaces import generator
 from pairsift.curate.work import Task, merge, run_local, run_ray
 from pairsift.data import ArrayFeatures, FeatureSource, open_features
 from pairsift.data.features import ParquetFeatures
-from pairsift.pairs import RankBand, band_parts
+from pairsift.pairs import RankBand
 from pairsift.theory import Level, Levels, advise, measure_levels
+from pairsift.theory.statistics import band_parts
 
 Engine = Literal["local", "ray"]
 

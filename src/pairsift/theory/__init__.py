@@ -1,9 +1,12 @@
 """The theory of arXiv 2501.01317, executable and corrected: the similarity graph, its bounds, and measured levels."""
 
 from pairsift.theory import bounds, edits, population
-from pairsift.theory.graph import SimilarityGraph, SlowMode
+from pairsift.theory.advice import Advice, advise
+from pairsift.theory.closed_form import SlowMode
+from pairsift.theory.difficult import difficult_examples
+from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.laboratory import Laboratory, nystroem_features, run_laboratory
-from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_examples, measure_levels
+from pairsift.theory.levels import Level, Levels, measure_levels
 
 __all__ = [
     "Advice",

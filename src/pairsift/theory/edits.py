@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from pairsift.theory.graph import FloatArray, SimilarityGraph
+from pairsift.theory.arrays import FloatArray
+from pairsift.theory.graph import SimilarityGraph
 
 KINDS = (
     "easy with anything easy",

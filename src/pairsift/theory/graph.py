@@ -1,39 +1,23 @@
 """The similarity graph of arXiv 2501.01317, Section 3, and its exact spectrum at any size.
 
 Augmented examples are vertices, similarities are weights: 1 to itself, alpha in the class, beta between classes, gamma
-between *difficult* examples of different classes. The partition into (easy, difficult) cells is equitable, so the
-spectrum is that of two 2 x 2 matrices, one repeated, plus the contrasts inside cells; no matrix of the graph's size is
-ever needed for it.
+between *difficult* examples of different classes.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-Pairing = Literal["block", "matched"]
-
-# Eigenvalues closer than this (relative) are one value with one multiplicity: rounding must not split them.
-_SAME = 1e-13
-
-
-class SlowMode(NamedTuple):
-    """An eigenvalue that difficult examples lift above the floor `(1 - alpha) / c2` of the graph without them."""
-
-    value: float
-    multiplicity: int
-    lift: float
+from pairsift.theory import closed_form, probe_bound
+from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.cells import Cells
+from pairsift.theory.closed_form import SlowMode
 
 
 @dataclass(frozen=True)
-class SimilarityGraph:
+class SimilarityGraph(Cells):
     """The similarity graph of r + 1 classes with n augmented examples each, n_d of them difficult.
 
     Vertices are ordered by class, inside a class the easy ones first. The paper uses two graphs without saying so
@@ -54,80 +38,6 @@ class SimilarityGraph:
         TypeError: a count is not a whole number or a level not a number.
         ValueError: a count or a level out of range, or a degree that is not positive.
     """
-
-    n: int
-    r: int
-    n_d: int
-    alpha: float
-    beta: float
-    gamma: float
-    pairing: Pairing = "block"
-
-    def __post_init__(self) -> None:
-        for name in ("n", "r", "n_d"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"{name} must be a whole number, got {value!r}")
-            object.__setattr__(self, name, int(value))  # sums of numpy integers overflow silently, Python's do not
-        for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value}")
-            object.__setattr__(self, name, float(value))
-        if self.n < 1 or self.r < 1:
-            raise ValueError(
-                f"a graph needs n >= 1 examples a class and r >= 1 (two classes), got n={self.n}, r={self.r}"
-            )
-        if not 0 <= self.n_d <= self.n:
-            raise ValueError(f"n_d must lie in [0, n = {self.n}], got n_d={self.n_d}")
-        if not self.beta <= self.gamma < self.alpha <= 1:
-            raise ValueError(
-                f"levels must satisfy beta <= gamma < alpha <= 1, got alpha={self.alpha}, beta={self.beta}, "
-                f"gamma={self.gamma}"
-            )
-        if self.pairing not in get_args(Pairing):
-            raise ValueError(f"pairing must be 'block' or 'matched', got {self.pairing!r}")
-        if not (self.easy_degree > 0 and self.difficult_degree > 0):
-            raise ValueError(
-                f"every degree must be positive, got {self.easy_degree:.6g} (easy) and {self.difficult_degree:.6g} "
-                f"(difficult): beta={self.beta} is too negative for n={self.n}, r={self.r}"
-            )
-
-    def __len__(self) -> int:
-        return self.n * (self.r + 1)
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes, r + 1."""
-        return self.r + 1
-
-    @property
-    def excess(self) -> float:
-        """What a difficult vertex gains towards each other class: n_d (gamma - beta), or once where matched."""
-        partners = 0 if self.n_d == 0 else self.n_d if self.pairing == "block" else 1
-        return partners * (self.gamma - self.beta)
-
-    @property
-    def easy_degree(self) -> float:
-        """c2 = (1 - alpha) + n alpha + n r beta, also the degree of every vertex without difficult examples."""
-        return (1 - self.alpha) + self.n * (self.alpha + self.r * self.beta)
-
-    @property
-    def difficult_degree(self) -> float:
-        """c1 = c2 + r n_d (gamma - beta) in the block graph, c2 + r (gamma - beta) in the matched one."""
-        return self.easy_degree + self.r * self.excess
-
-    @property
-    def volume(self) -> float:
-        """Sum of all degrees: what turns weights into probabilities."""
-        return self.n_classes * ((self.n - self.n_d) * self.easy_degree + self.n_d * self.difficult_degree)
-
-    @property
-    def floor(self) -> float:
-        """(1 - alpha) / c2, the smallest eigenvalue's value without difficult examples (Thm 3.3)."""
-        return (1 - self.alpha) / self.easy_degree
 
     def labels(self) -> IntArray:
         """Class of every vertex, (n (r + 1),)."""
@@ -170,16 +80,7 @@ class SimilarityGraph:
         Multiplicities sum to n (r + 1). Exact to rounding: the small eigenvalues come from determinants written
         without cancellation, so that they are right also where they are 10^-9 of the large ones.
         """
-        modes = sorted(self._modes(), reverse=True)
-        values: list[float] = []
-        counts: list[int] = []
-        for value, count in modes:
-            if values and math.isclose(value, values[-1], rel_tol=_SAME, abs_tol=1e-18):
-                counts[-1] += count
-            else:
-                values.append(value)
-                counts.append(count)
-        return np.array(values), np.array(counts, dtype=np.int64)
+        return closed_form.spectrum(self)
 
     def eigenvalue(self, i: int) -> float:
         """The i-th largest eigenvalue of A_bar, counted from 1.
@@ -193,23 +94,24 @@ class SimilarityGraph:
         return float(values[np.searchsorted(np.cumsum(counts), i)])
 
     def bound(self, delta: float, k: int) -> float:
-        """The exact `4 delta / (1 - lambda_{k+1}) + 8 delta`; see `theory.bounds.exact`."""
-        from pairsift.theory.bounds import exact
+        """The exact `4 delta / (1 - lambda_{k+1}) + 8 delta`, a bound on the linear-probe error.
 
-        return exact(self, delta, k)
+        Args:
+            delta: labelling error, in [0, 1].
+            k: feature dimension, 1 <= k < n (r + 1).
+
+        Raises:
+            ValueError: delta or k out of range.
+        """
+        probe_bound.check(len(self), delta, k)
+        return probe_bound.from_eigenvalue(self.eigenvalue(k + 1), delta)
 
     def slow_modes(self) -> list[SlowMode]:
         """The eigenvalues after the r + 1 largest that difficult examples lift above the floor, and by how much.
 
         One in the block graph, n_d in the matched graph, none without difficult examples or with gamma = beta.
         """
-        floor, rank, modes = self.floor, 0, []
-        for value, count in zip(*(array.tolist() for array in self.spectrum()), strict=True):
-            after = count - max(0, min(count, self.n_classes - rank))
-            rank += count
-            if after and value > floor and not math.isclose(value, floor, rel_tol=_SAME):
-                modes.append(SlowMode(value, after, value - floor))
-        return modes
+        return closed_form.slow_modes(self)
 
     def without_difficult(self) -> SimilarityGraph:
         """The graph of the same size whose examples are all easy: what Thms 4.3 and 4.5 restore."""
@@ -224,31 +126,3 @@ class SimilarityGraph:
         if self.n_d == self.n:
             raise ValueError(f"all n={self.n} examples of a class are difficult: removing them leaves no graph")
         return replace(self, n=self.n - self.n_d, n_d=0)
-
-    def _modes(self) -> list[tuple[float, int]]:
-        """Eigenvalues with their multiplicities, in no order."""
-        easy, hard, r = self.n - self.n_d, self.n_d, self.r
-        c1, c2, rest, extra = self.difficult_degree, self.easy_degree, 1 - self.alpha, self.excess
-        same, apart = self.alpha + r * self.beta, self.alpha - self.beta
-        modes = [(rest / c2, (r + 1) * (easy - 1))] if easy else []
-        if hard and self.pairing == "block":
-            modes.append((rest / c1, (r + 1) * (hard - 1)))
-        elif hard:
-            # Contrasts between the indices of difficult examples, equal in all classes or summing to 0 over them.
-            modes += [((rest + r * extra) / c1, hard - 1), ((rest - extra) / c1, r * (hard - 1))]
-        # Constant on cells, the same in all classes: 1 and the determinant of the 2 x 2 matrix.
-        modes.append((1.0, 1))
-        if not hard:
-            modes.append(((rest + easy * apart) / c2, r))
-        elif not easy:
-            modes.append(((rest + hard * apart - extra) / c1, r))
-        else:
-            modes.append(((rest * (rest + self.n * same + r * extra) + easy * same * r * extra) / (c1 * c2), 1))
-            # Constant on cells, summing to 0 over classes.
-            first, second = (rest + easy * apart) / c2, (rest + hard * apart - extra) / c1
-            determinant = (rest * (rest + self.n * apart - extra) - easy * apart * extra) / (c1 * c2)
-            coupling = easy * apart / c2 * (hard * apart / c1)
-            half = math.sqrt(((first - second) / 2) ** 2 + coupling)
-            large = (first + second) / 2 + math.copysign(half, first + second)
-            modes += [(large, r), (determinant / large, r)] if large else [(0.0, 2 * r)]
-        return [(value, count) for value, count in modes if count]

@@ -22,7 +22,9 @@ from threadpoolctl import threadpool_limits
 from pairsift.files import write_json
 from pairsift.pairs import RankBand, pair_shares, random_pairs, select_pairs
 from pairsift.theory import edits, population
-from pairsift.theory.graph import BoolArray, FloatArray, IntArray, Pairing, SimilarityGraph
+from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.cells import Pairing
+from pairsift.theory.graph import SimilarityGraph
 
 Knows = Literal["nothing", "difficult", "classes"]
 Say = Callable[[str], None]

@@ -1,14 +1,12 @@
-"""Alpha, beta and gamma of real embeddings, and what the theory advises for them (Tables 10 and 11 of 2501.01317).
+"""Alpha, beta and gamma of real embeddings (Tables 10 and 11 of arXiv 2501.01317).
 
-With labels nothing of size N x N is computed, nor any pair by itself: over a group of unit rows the cosines sum to
-`||sum u||^2` and their squares to `||sum u u^T||_F^2`, so means and variances of all pairs are exact in O(N D^2) time
-and O(D^2) memory. Without labels a rank band stands in for them, by row tiles.
+With labels nothing of size N x N is computed, nor any pair by itself: means and variances of all pairs are exact in
+O(N D^2) time and O(D^2) memory (`statistics.GroupSums`). Without labels a rank band stands in for them, by row tiles.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
-from pairsift.pairs import RankBand, band_sums
-from pairsift.theory import bounds
-from pairsift.theory.graph import BoolArray, FloatArray, IntArray, SimilarityGraph
-from pairsift.treatments import Treatment
+from pairsift.pairs import RankBand
+from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.difficult import difficult_examples
+from pairsift.theory.graph import SimilarityGraph
+from pairsift.theory.statistics import GroupSums, band_sums
 
 # Rows converted to float64 and normalised at once.
 _TILE_ROWS = 4096
@@ -85,30 +81,6 @@ class Levels:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Advice:
-    """The theory's own settings for measured levels, with the reasons in words.
-
-    Attributes:
-        margin: sigma = gamma - beta; 0 where gamma does not exceed beta.
-        temperature_scale: rho = beta / gamma; None where the ratio has no meaning.
-        high: posHigh = 1 / number of classes.
-        removal_pays: whether Cor 4.1 says that removing difficult examples lowers the (printed) bound; None where it
-            cannot be said.
-        reasons: one sentence each.
-    """
-
-    margin: float
-    temperature_scale: float | None
-    high: float
-    removal_pays: bool | None
-    reasons: tuple[str, ...]
-
-    def treatment(self) -> Treatment:
-        """The combined treatment with these settings."""
-        return Treatment(margin=self.margin, temperature_scale=self.temperature_scale or 1.0)
-
-
 def measure_levels(
     features: NDArray[Any],
     labels: IntArray | NDArray[Any] | None = None,
@@ -154,116 +126,24 @@ def measure_levels(
     return _levels_by_labels(features, numbers, difficult, len(classes))
 
 
-def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float = 0.08) -> BoolArray:
-    """The examples with the smallest gap between the two largest probabilities of a linear classifier, class by class.
-
-    The classifier is L2-regularised logistic regression on standardised features, fitted to all of them.
-
-    Args:
-        features: (N, D).
-        labels: (N,) classes.
-        fraction: share of each class, in (0, 1); at least one example of each is taken.
-
-    Raises:
-        ValueError: fraction out of range.
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the order of gaps settles long before the loss does
-        scaled = StandardScaler().fit_transform(features.astype(np.float32, copy=False))
-        probabilities = LogisticRegression(max_iter=100).fit(scaled, labels).predict_proba(scaled)
-    top = np.partition(probabilities, -2, axis=1)[:, -2:]
-    gap = top[:, 1] - top[:, 0]
-    difficult = np.zeros(len(gap), bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        difficult[rows[np.argsort(gap[rows], kind="stable")[: max(1, round(fraction * len(rows)))]]] = True
-    return difficult
-
-
-def advise(levels: Levels) -> Advice:
-    """The theory's own settings: sigma = gamma - beta, rho = beta / gamma, posHigh = 1 / classes, and Cor 4.1.
-
-    Args:
-        levels: measured, with or without labels.
-    """
-    alpha, beta, gamma = levels.alpha.mean, levels.beta.mean, levels.gamma.mean
-    high, gap, reasons = 1 / levels.n_classes, levels.gap, []
-    if gap > 0:
-        reasons.append(f"margin = gamma - beta = {gap:.4f}: lowers a difficult pair to where easy pairs are (Thm 4.3)")
-    else:
-        reasons.append(f"no margin: gamma {gamma:.4f} does not exceed beta {beta:.4f}, nothing is difficult here")
-    scale = None
-    if gap > 0 and beta > 0:
-        scale = beta / gamma
-        reasons.append(f"temperature_scale = beta / gamma = {scale:.3f} (Thm 4.5)")
-    else:
-        reasons.append(
-            f"no temperature: beta / gamma means something for 0 < beta < gamma only, got {beta:.4f}, {gamma:.4f}"
-        )
-    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: class-mates fill so much of a row")
-    if levels.difficult is None:
-        reasons.append(
-            "levels were measured by ranks, where gamma exceeds beta by construction: read the settings as upper ends"
-        )
-    pays, reason = _removal(levels)
-    reasons.append(reason)
-    if gamma >= alpha:
-        reasons.append(
-            f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs look more alike than class-mates, which the "
-            "theory's graph excludes; features have not formed classes"
-        )
-    return Advice(max(0.0, gap), scale, high, pays, tuple(reasons))
-
-
-def _removal(levels: Levels) -> tuple[bool | None, str]:
-    try:
-        condition = bounds.removal_pays(levels.graph())
-    except ValueError as error:
-        return None, f"whether removal pays cannot be said: {error}"
-    relation = ">" if condition.holds else "<="
-    return condition.holds, (
-        f"removal {'pays' if condition.holds else 'does not pay'} by Cor 4.1: "
-        f"gamma - beta = {condition.left:.4g} {relation} {condition.right:.4g}"
-    )
-
-
-class _Sums:
-    """Count, sum and Gram matrix of a group of unit rows: all that means and variances of its cosines need."""
-
-    def __init__(self, dimensions: int) -> None:
-        self.n, self.total, self.gram = 0, np.zeros(dimensions), np.zeros((dimensions, dimensions))
-
-    def add(self, rows: FloatArray) -> None:
-        self.n += len(rows)
-        self.total += rows.sum(axis=0)
-        self.gram += rows.T @ rows
-
-    def pairs(self) -> NDArray[np.float64]:
-        """Number of unordered pairs, sum of their cosines and of the squares; a row with itself has cosine 1."""
-        n = self.n
-        return np.array([n * (n - 1), self.total @ self.total - n, (self.gram**2).sum() - n]) / 2
-
-
 def _levels_by_labels(features: NDArray[Any], labels: IntArray, difficult: BoolArray, n_classes: int) -> Levels:
     dimensions = features.shape[1]
-    everything, easy, hard = _Sums(dimensions), _Sums(dimensions), _Sums(dimensions)
+    everything, easy, hard = GroupSums(dimensions), GroupSums(dimensions), GroupSums(dimensions)
     same, same_easy, same_hard = np.zeros(3), np.zeros(3), np.zeros(3)
     order = np.argsort(labels, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
-        parts = {False: _Sums(dimensions), True: _Sums(dimensions)}
+        parts = {False: GroupSums(dimensions), True: GroupSums(dimensions)}
         for is_hard, part in parts.items():
             chosen = rows[difficult[rows] == is_hard]
             for start in range(0, len(chosen), _TILE_ROWS):
                 part.add(_unit(features[chosen[start : start + _TILE_ROWS]]))
-        both = _merge(_merge(_Sums(dimensions), parts[False]), parts[True])
-        same, same_easy, same_hard = (
-            same + both.pairs(),
-            same_easy + parts[False].pairs(),
-            same_hard + parts[True].pairs(),
-        )
-        _merge(everything, both), _merge(easy, parts[False]), _merge(hard, parts[True])
+        both = GroupSums(dimensions).merge(parts[False]).merge(parts[True])
+        same += both.pairs()
+        same_easy += parts[False].pairs()
+        same_hard += parts[True].pairs()
+        everything.merge(both)
+        easy.merge(parts[False])
+        hard.merge(parts[True])
     apart, apart_easy = everything.pairs() - same, easy.pairs() - same_easy
     beta, gamma = _level(apart_easy), _level(apart - apart_easy)
     t, p = _welch(gamma, beta)
@@ -302,13 +182,6 @@ def _welch(gamma: Level, beta: Level) -> tuple[float, float]:
         equal_var=False,
     )  # fmt: skip
     return float(result.statistic), float(result.pvalue)
-
-
-def _merge(into: _Sums, part: _Sums) -> _Sums:
-    into.n += part.n
-    into.total += part.total
-    into.gram += part.gram
-    return into
 
 
 def _unit(rows: NDArray[Any]) -> FloatArray:

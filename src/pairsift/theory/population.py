@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
-from pairsift.theory.graph import FloatArray, IntArray
+from pairsift.theory.arrays import FloatArray, IntArray
 
 # Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
 _DENSE = 400
