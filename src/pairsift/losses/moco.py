@@ -106,7 +106,7 @@ class MoCoLoss(TreatedLoss):
 
     def forward(
         self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
-        pairs: Tensor | None = None, enqueue: bool = True,
+        pairs: Tensor | None = None, enqueue: bool = True, treated: bool = True,
     ) -> Tensor:  # fmt: skip
         """Loss of N queries; their keys join the queue afterwards.
 
@@ -119,6 +119,7 @@ class MoCoLoss(TreatedLoss):
             h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
             pairs: (N, K) bool, a selection already made (`select`).
             enqueue: whether the keys join the queue.
+            treated: False: this call treats nothing, as before the warm-up's end.
 
         Returns:
             Scalar; float32, or float64 for float64 projections. 0 while the queue is empty.
@@ -127,7 +128,7 @@ class MoCoLoss(TreatedLoss):
             ValueError: shapes that do not fit, a batch larger than the queue, or non-finite features.
         """
         self._check(q, k, h_q, h_k)
-        treatment = self._active
+        treatment = self._active if treated else None
         processes = Processes(self.gather, q=q, h_q=h_q)
         if enqueue:
             self._check_room(processes.total("q"))

@@ -83,8 +83,9 @@ class NTXentLoss(TreatedLoss):
         return self._gathered_masks(Processes(self.gather, h=h), h).whole()
 
     def forward(
-        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *, pairs: Tensor | None = None
-    ) -> Tensor:
+        self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
+        pairs: Tensor | None = None, treated: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each.
 
         Args:
@@ -92,6 +93,7 @@ class NTXentLoss(TreatedLoss):
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
+            treated: False: this call treats nothing, as before the warm-up's end.
 
         Returns:
             Scalar, or (2N,) with reduction "none"; float32, or float64 for float64 projections. In a process group the
@@ -101,7 +103,7 @@ class NTXentLoss(TreatedLoss):
             ValueError: shapes that do not fit, or non-finite features to select on.
         """
         check_views(z0, z1, h0, h1)
-        treatment, n = self._active, len(z0)
+        treatment, n = self._active if treated else None, len(z0)
         with torch.autocast(z0.device.type, enabled=False):
             z, h = torch.cat([z0, z1]), None
             if treatment is not None and pairs is None:

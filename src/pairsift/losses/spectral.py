@@ -73,6 +73,7 @@ class SpectralLoss(TreatedLoss):
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
         pairs: Tensor | None = None, positives: Tensor | None = None, weights: Tensor | None = None,
+        treated: bool = True,
     ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each, or of a population.
 
@@ -84,6 +85,7 @@ class SpectralLoss(TreatedLoss):
             positives: (N, N) probabilities of positive pairs, summing to 1; None takes each row with its other view.
             weights: (N,) probabilities of rows, summing to 1: negatives are then all N x N pairs, weighted by the
                 product. None takes all pairs of different rows alike.
+            treated: False: this call treats nothing, as before the warm-up's end.
 
         Returns:
             Scalar; float32, or float64 for float64 projections.
@@ -93,7 +95,7 @@ class SpectralLoss(TreatedLoss):
         """
         check_views(z0, z1, h0, h1)
         _check_population(positives, weights, len(z0))
-        treatment = self._active
+        treatment = self._active if treated else None
         with torch.autocast(z0.device.type, enabled=False):
             f0 = f1 = None
             if treatment is not None and pairs is None:
