@@ -94,6 +94,23 @@ def test_keys_are_encoded_in_random_groups_with_statistics_of_their_own(moco):
     torch.testing.assert_close(method.loss.keys()[1][8:], encoder(pair[1]).detach())
 
 
+@pytest.mark.parametrize("watch", [True, False])
+@pytest.mark.parametrize("name", ["simclr", "spectral", "moco"])
+def test_what_is_not_treated_is_the_plain_method(moco, name, watch):
+    """Two batches, as nothing is queued before the first."""
+
+    def losses(treatment, **told):
+        method, encoder, projector = moco(method=name, treatment=treatment, pos_high=0.1, pos_low=0.5)
+        pairs = [views(seed=seed) for seed in range(2)]
+        return [
+            float(method(*queries(method, encoder, projector, pair), pair, None, watch=watch, **told).loss.detach())
+            for pair in pairs
+        ]
+
+    assert losses("combined", treated=False) == losses("none")
+    assert losses("combined", treated=True)[1] != losses("none")[1]
+
+
 def test_flagged_pairs_and_their_classes_are_told(moco):
     method, encoder, projector = moco(treatment="margin", pos_high=0.1, pos_low=0.5)
     for seed in range(3):

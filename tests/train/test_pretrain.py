@@ -111,9 +111,10 @@ def test_seeds_and_treatments_decide_the_weights(train):
     assert not same(first, weights(train("e", treatment="combined", select="random")))
 
 
-def test_warmup_trains_plain_first(train):
-    plain = numbers(train("plain", epochs=3))
-    delayed = numbers(train("delayed", epochs=3, treatment="margin", margin=0.5, warmup_epochs=2))
+@pytest.mark.parametrize("method", ["simclr", "spectral", "moco"])
+def test_warmup_trains_plain_first(train, method):
+    plain = numbers(train("plain", epochs=3, method=method))
+    delayed = numbers(train("delayed", epochs=3, method=method, treatment="margin", margin=0.5, warmup_epochs=2))
     assert [row["loss"] for row in delayed[:2]] == [row["loss"] for row in plain[:2]]
     assert delayed[2]["loss"] != plain[2]["loss"]
 

@@ -32,32 +32,69 @@ class Outcome(NamedTuple):
     key_labels: Tensor | None = None
 
 
-class OneEncoder(nn.Module):
+class Method(nn.Module):
+    """What a method adds to an encoder and a projector: a loss, and how it is fed.
+
+    Attributes:
+        loss: the objective.
+        both_views: whether the encoder sees the views of both kinds, or the first ones only.
+    """
+
+    loss: NTXentLoss | SpectralLoss | MoCoLoss
+    both_views: bool = True
+
+    def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
+        """What has to happen before a step encodes anything: nothing, unless a method says otherwise.
+
+        Args:
+            encoder, projector: as they are trained.
+            progress: share of the run that is done, in [0, 1].
+        """
+
+    def forward(
+        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
+        treated: bool = True,
+    ) -> Outcome:  # fmt: skip
+        """Loss of what was encoded.
+
+        Args:
+            z, h: (B, d) projections and (B, D) features of the views of both kinds, first views first, or of the first
+                views only (`both_views`).
+            views: N images (N, ...) in two views each.
+            labels: (N,) classes, -1 where unknown; None without labels.
+            watch: whether the outcome tells which pairs are difficult.
+            treated: whether the loss treats them.
+        """
+        raise NotImplementedError
+
+
+class OneEncoder(Method):
     """Both views of every image go through one encoder: SimCLR (NT-Xent) and the spectral loss."""
 
-    both_views = True
+    loss: NTXentLoss | SpectralLoss
 
     def __init__(self, loss: NTXentLoss | SpectralLoss) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool
-    ) -> Outcome:
-        """Loss of projections and features (2N, .), first views first; pairs are told where watched."""
+        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
+        treated: bool = True,
+    ) -> Outcome:  # fmt: skip
+        """Loss of projections and features (2N, .), first views first; see `Method`."""
         z0, z1 = z.chunk(2)
         if not watch:
-            return Outcome(self.loss(z0, z1, *h.chunk(2)), None, 0, None)
+            return Outcome(self.loss(z0, z1, *h.chunk(2), treated=treated), None, 0, None)
         pairs = self.loss.select(*h.chunk(2))
-        loss = self.loss(z0, z1, pairs=pairs)
+        loss = self.loss(z0, z1, pairs=pairs, treated=treated)
         if isinstance(self.loss, SpectralLoss):
-            return Outcome(loss, pairs, pairs.numel(), labels, _of_all(labels))
+            return Outcome(loss, pairs, pairs.numel(), labels, _gathered(labels))
         if labels is not None:
             labels = torch.cat([labels, labels])
-        return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _of_all(labels))
+        return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _gathered(labels))
 
 
-class MomentumEncoder(nn.Module):
+class MomentumEncoder(Method):
     """MoCo (arXiv 1911.05722): keys come from an encoder that follows the trained one slowly, and are queued.
 
     Keys are encoded in random groups, each with batch statistics of its own. On one device this does what shuffling
@@ -71,6 +108,7 @@ class MomentumEncoder(nn.Module):
         encoder, projector: what is trained.
     """
 
+    loss: MoCoLoss
     labels: Tensor
 
     def __init__(self, config: TrainConfig, loss: MoCoLoss, encoder: nn.Module, projector: nn.Module) -> None:
@@ -83,20 +121,25 @@ class MomentumEncoder(nn.Module):
         # Classes of the queued keys, -1 where unknown: only to tell how often flagged pairs differ in class.
         self.register_buffer("labels", torch.full((len(loss.queue_z),), -1))
 
+    def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
+        """Let the key encoder follow what is trained."""
+        self.follow(encoder, projector, progress)
+
     def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool
-    ) -> Outcome:
-        """Loss of the queries' projections and features; their keys join the queue."""
+        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
+        treated: bool = True,
+    ) -> Outcome:  # fmt: skip
+        """Loss of the queries' projections and features, after which their keys join the queue; see `Method`."""
         other = torch.cat([views[1], views[0]]) if self.both_views else views[1]
         k, h_k = self._keys(other)
         if labels is not None and self.both_views:
             labels = torch.cat([labels, labels])
         filled = self.loss.n_queued
         pairs = self.loss.select(h) if watch and filled else None
-        loss = self.loss(z, k, h, h_k, pairs=pairs, enqueue=False)
+        loss = self.loss(z, k, h, h_k, pairs=pairs, enqueue=False, treated=treated)
         key_labels = self.labels[:filled].clone()
         slots = self.loss.enqueue(k, h_k)
-        all_labels = _of_all(labels)
+        all_labels = _gathered(labels)
         if all_labels is not None:
             self.labels[slots] = all_labels
         return Outcome(loss, pairs, len(z) * filled, labels, key_labels)
@@ -104,12 +147,12 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def follow(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
         """Move the key encoder towards the trained one; `progress` in [0, 1] is the share of the run that is done."""
-        away = 1 - self.config.key_momentum
+        weight = 1 - self.config.key_momentum  # of the trained encoder
         if self.config.key_momentum_schedule == "cosine":
-            away *= (1 + math.cos(math.pi * progress)) / 2
+            weight *= (1 + math.cos(math.pi * progress)) / 2
         for key, query in ((self.key_encoder, encoder), (self.key_projector, projector)):
             for old, new in zip(key.parameters(), query.parameters(), strict=True):
-                old.lerp_(new.to(old.dtype), away)
+                old.lerp_(new.to(old.dtype), weight)
 
     @torch.no_grad()
     def _keys(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,16 +163,14 @@ class MomentumEncoder(nn.Module):
         return z[back], h[back]
 
 
-def _of_all(labels: Tensor | None) -> Tensor | None:
+def _gathered(labels: Tensor | None) -> Tensor | None:
     """Labels of all processes, in the order of the processes."""
     if labels is None:
         return None
     return Processes(True, labels=labels).gather("labels", labels)
 
 
-def build_method(
-    config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int
-) -> OneEncoder | MomentumEncoder:
+def build_method(config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int) -> Method:
     """The configuration's method for an encoder with features of `n_features` dimensions."""
     band, treatment = config.band(), config.pair_treatment()
     select, seed = config.select, config.seed

@@ -16,7 +16,7 @@ from pairsift.train.batches import Batch
 from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
-from pairsift.train.methods import MomentumEncoder, Outcome, build_method
+from pairsift.train.methods import Outcome, build_method
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
 # enough for that.
@@ -48,7 +48,6 @@ class ContrastiveModule(lightning.LightningModule):
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
         self.method = build_method(config, self.encoder, self.projector, n_features)
-        self.treatment = self.method.loss.treatment
         self.views = views
         self.steps_per_epoch = steps_per_epoch
         self.measured: dict[str, Any] = {}
@@ -58,9 +57,8 @@ class ContrastiveModule(lightning.LightningModule):
         step_seed = (self.config.seed * 1_000_003 + batch.step + self.global_rank * 2**40) % 2**62
         view0, view1 = make_views(batch.images, self.views, step_seed)
         torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
-        if isinstance(self.method, MomentumEncoder):
-            progress = batch.step / (self.config.epochs * self.steps_per_epoch)
-            self.method.follow(self.encoder, self.projector, progress)
+        progress = batch.step / (self.config.epochs * self.steps_per_epoch)
+        self.method.before_step(self.encoder, self.projector, progress)
         x = torch.cat([view0, view1]) if self.method.both_views else view0
         chunk = self.config.chunk
         h = self.encoder(x) if chunk is None or chunk >= len(x) else encode_in_chunks(self.encoder, x, chunk)
@@ -68,11 +66,9 @@ class ContrastiveModule(lightning.LightningModule):
         if not bool(torch.isfinite(h).all()):
             raise self._diverged("features are", batch.step)
 
-        treated = self.treatment is not None and not self.treatment.is_neutral
-        treated = treated and batch.step >= self.config.warmup_epochs * self.steps_per_epoch
-        self.method.loss.treatment = self.treatment if treated else None
-        watched = batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
-        outcome: Outcome = self.method(z, h, (view0, view1), batch.labels, watched)
+        treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
+        watch = batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
+        outcome: Outcome = self.method(z, h, (view0, view1), batch.labels, watch=watch, treated=treated)
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
         self._measure(outcome)
