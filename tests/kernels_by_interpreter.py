@@ -5,7 +5,6 @@ import sys
 import torch
 from objectives import objective, rows, value_and_gradients
 
-from pairsift.losses.engine import softmax_kernel
 from pairsift.pairs import band_kernel
 from pairsift.pairs.triton_support import runs_kernels
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "GivenPairs", "RandomPairs", "RankBand", "Scan", "Selector", "TrainConfig", "Treatment", "curate", "data", "evaluate", "integrations", "losses",
-    "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
+    "GivenPairs", "RandomPairs", "RankBand", "Scan", "Selector", "TrainConfig", "Treatment", "curate", "data",
+    "evaluate", "integrations", "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 Removal = Literal["neutral", "exclude"]
@@ -38,6 +37,10 @@ class Edit:
             mask: (R, K) difficulty, of the logits' dtype.
         """
         return logits * (1 + mask * (self.factor - 1)) + mask * self.offset
+
+    def of_products(self, products: Tensor, mask: Tensor) -> Tensor:
+        """`of` for products that are squared and summed: one that is excluded becomes 0."""
+        return products * (1 - mask) if self.excludes else self.of(products, mask)
 
     def apply_(self, logits: Tensor, mask: Tensor) -> None:
         """`of`, in place and without a graph; see there."""

@@ -46,8 +46,8 @@ class NTXentLoss(nn.Module):
     ) -> None:
         super().__init__()
         # Labels may count the rows of one process only; the library's wrapper hands over the others as references.
-        apart: Options = {"gather": False}
-        self.loss = LabelledNTXentLoss(temperature, band, treatment, **{**apart, **options})
+        options.setdefault("gather", False)
+        self.loss = LabelledNTXentLoss(temperature, band, treatment, **options)
         self.hook = hook
 
     def forward(

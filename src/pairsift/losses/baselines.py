@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairsift.losses.treated import check_views
+from pairsift.losses.engine import Engine, row_losses
+from pairsift.losses.treated import check_temperature, check_views, unit
 
 Aggregate = Literal["max", "mean"]
 
 
 class _TwoViews(nn.Module, ABC):
-    """What the baselines share: cosine similarities of all views in float32 or better, the positive set apart."""
+    """What the baselines share: cosine similarities of all views in float32 or better, by tiles, the positive apart."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
-        self.temperature = _positive("temperature", temperature)
+        self.temperature = check_temperature(temperature)
 
     def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
         """Loss of a batch of N images in two views each.
@@ -36,11 +36,18 @@ class _TwoViews(nn.Module, ABC):
             ValueError: shapes that do not fit, or a single image, which has no negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
-            return self._losses(*_similarities(z0, z1)).mean()
+            z, n = _views(z0, z1), len(z0)
+
+            def losses(s: Tensor, part: slice) -> Tensor:
+                places = torch.arange(part.start, part.stop, device=s.device)
+                positive = s.gather(1, (places[:, None] + n) % (2 * n)).squeeze(1)
+                return self._losses(positive, s[_negatives(places, n)].view(len(s), -1))
+
+            return row_losses(z, z, losses, Engine().tile_rows(2 * n, z.device)) / (2 * n)
 
     @abstractmethod
     def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        """Losses (2N,) from similarities with the positive (2N,) and with negatives (2N, 2N - 2)."""
+        """Losses (R,) of some views from similarities with the positive (R,) and with negatives (R, 2N - 2)."""
 
 
 class HardNegativeLoss(_TwoViews):
@@ -114,11 +121,19 @@ class DecoupledLoss(_TwoViews):
         super().__init__(temperature)
         self.sigma = None if sigma is None else _positive("sigma", sigma)
 
+    def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
+        """See `HardNegativeLoss.forward`."""
+        repulsion = super().forward(z0, z1)
+        with torch.autocast(z0.device.type, enabled=False):
+            positive = torch.linalg.vecdot(unit(z0), unit(z1))
+            attraction = positive / self.temperature
+            if self.sigma is not None:  # weighs each positive against those of all other images
+                attraction = attraction * (2 - len(positive) * (positive / self.sigma).softmax(dim=0))
+            loss: Tensor = repulsion - attraction.mean()
+            return loss
+
     def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        attraction = positive / self.temperature
-        if self.sigma is not None:
-            attraction = attraction * (2 - len(positive) * (positive / self.sigma).softmax(dim=0))
-        return (negatives / self.temperature).logsumexp(dim=1) - attraction
+        return (negatives / self.temperature).logsumexp(dim=1)
 
 
 class SimilarityTemperatureLoss(_TwoViews):
@@ -169,7 +184,7 @@ class FalseNegativeCancellationLoss(nn.Module):
         aggregate: Aggregate = "max",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.temperature = _positive("temperature", temperature)
+        self.temperature = check_temperature(temperature)
         if top_k is None and threshold is None:
             raise ValueError("set top_k or threshold: without either nothing is left out")
         if top_k is not None and top_k < 1:
@@ -195,12 +210,13 @@ class FalseNegativeCancellationLoss(nn.Module):
             ValueError: shapes that do not fit, a single image, or as many left out as there are negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
-            positive, negatives = _similarities(z0, z1)
-            m = negatives.shape[1]
+            z, n = _views(z0, z1), len(z0)
+            s, m = z @ z.T, 2 * n - 2
+            positive, negatives = s.diagonal(n).repeat(2), s[_negatives(torch.arange(2 * n, device=z.device), n)]
             if self.top_k is not None and self.top_k >= m and self.threshold is None:
                 raise ValueError(f"top_k={self.top_k} would leave out all {m} negatives: lower it or enlarge the batch")
             false = self._false_negatives(z0, z1, [z0, z1] if support is None else support)
-            logits = (negatives / self.temperature).masked_fill(false, -torch.inf)
+            logits = (negatives.view(2 * n, m) / self.temperature).masked_fill(false, -torch.inf)
             positive = positive / self.temperature
             return (torch.cat([positive[:, None], logits], dim=1).logsumexp(dim=1) - positive).mean()
 
@@ -212,10 +228,10 @@ class FalseNegativeCancellationLoss(nn.Module):
             raise ValueError(
                 f"support must be views of shape {tuple(z0.shape)}, got {[tuple(v.shape) for v in support]}"
             )
-        z = F.normalize(torch.cat([z0, z1]).to(torch.promote_types(z0.dtype, torch.float32)), dim=1)
-        each = torch.stack([F.normalize(view.to(z.dtype), dim=1) @ z.T for view in support])
+        z = unit(torch.cat([z0, z1]))
+        each = torch.stack([unit(view.to(z.dtype)) @ z.T for view in support])
         scores = each.amax(dim=0) if self.aggregate == "max" else each.mean(dim=0)
-        scores = scores.repeat(2, 1)[_negatives(n, z.device)].view(2 * n, -1)
+        scores = scores.repeat(2, 1)[_negatives(torch.arange(2 * n, device=z.device), n)].view(2 * n, -1)
         false = torch.ones_like(scores, dtype=torch.bool)
         if self.threshold is not None:
             false &= scores >= self.threshold
@@ -225,22 +241,17 @@ class FalseNegativeCancellationLoss(nn.Module):
         return false
 
 
-def _similarities(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
-    """Similarities of each view with its positive (2N,) and with its negatives (2N, 2N - 2)."""
+def _views(z0: Tensor, z1: Tensor) -> Tensor:
+    """Unit rows (2N, d) of both views."""
     check_views(z0, z1, None, None)
-    n = len(z0)
-    if n < 2:
+    if len(z0) < 2:
         raise ValueError("one image has no negatives: give at least two")
-    z = torch.cat([z0, z1])
-    z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-    similarities = z @ z.T
-    return similarities.diagonal(n).repeat(2), similarities[_negatives(n, z.device)].view(2 * n, -1)
+    return unit(torch.cat([z0, z1]))
 
 
-def _negatives(n: int, device: torch.device) -> Tensor:
-    """(2n, 2n) bool: pairs of views of different images."""
-    image = torch.arange(n, device=device).repeat(2)
-    return image[:, None] != image
+def _negatives(places: Tensor, n: int) -> Tensor:
+    """(R, 2n) bool: which views are of another image than the views at some places."""
+    return places[:, None] % n != torch.arange(2 * n, device=places.device) % n
 
 
 def _positive(name: str, value: float) -> float:

@@ -84,9 +84,8 @@ class LabelledNTXentLoss(TreatedLoss):
                 key_labels = Processes(self.engine.gather, labels=labels).gather("labels", labels)
             groups = _Groups(labels, key_labels, comparison, self.positives)
             edit = comparison.edit(self.temperature)
-            total = row_losses(
-                rows.z / self.temperature, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile
-            )
+            scaled = rows.z / self.temperature
+            total = row_losses(scaled, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile)
             processes = comparison.processes
             return processes.mean(total * (processes.size / processes.sum(groups.count()).clamp_min(1).to(total.dtype)))
 
@@ -122,7 +121,7 @@ class _Groups:
         positive = alike.clone()
         if comparison.diagonal is not None:
             positive.diagonal(comparison.diagonal + part.start).fill_(False)
-        mask = comparison.mask(part.start, part.stop, edit, logits.dtype)
+        mask = comparison.mask(part, edit, logits.dtype)
         if edit is not None and mask is not None:
             logits = edit.of(logits, mask.masked_fill_(positive, 0) if edit.excludes else mask)
         repulsion = logits.masked_fill(alike, NOTHING).clamp_min(NOTHING).logsumexp(dim=1, keepdim=True)
@@ -136,7 +135,7 @@ class _Groups:
 
     def count(self) -> Tensor:
         """How many losses there are: positive pairs, or rows that have a positive."""
-        groups, members = self._key_labels.unique(return_counts=True)
+        groups, members = torch.unique(self._key_labels, return_counts=True)
         place = torch.searchsorted(groups, self._labels).clamp_max(len(groups) - 1)
         found = torch.where(groups[place] == self._labels, members[place], 0) - int(self._comparison.itself)
         return (found if self._positives == "each" else found > 0).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pairsift.losses.engine import Processes, Rows, info_nce
@@ -129,9 +130,9 @@ class MoCoLoss(TreatedLoss):
             )
             processes = comparison.processes
             if enqueue:
-                self._check_room(processes.total("rows"))
+                self._check_room(processes.total("z"))
             positive = torch.linalg.vecdot(q, k)
-            loss = info_nce(q, self.temperature, comparison, positive, weight=processes.weight("rows"))
+            loss = info_nce(q, self.temperature, comparison, positive, weight=processes.weight("z"))
         if enqueue:
             self.enqueue(k, h_k)
         return processes.mean(loss)

@@ -102,7 +102,7 @@ class NTXentLoss(TreatedLoss):
             comparison = comparison.with_positives(torch.arange(len(z), device=z.device).roll(len(z0)))
             if self.reduction == "none":
                 return info_nce(z, self.temperature, comparison)
-            weight = comparison.processes.weight("rows")
+            weight = comparison.processes.weight("z")
             return comparison.processes.mean(info_nce(z, self.temperature, comparison, weight=weight))
 
     def _own_settings(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pairsift.losses.engine import Comparison, Rows, squares
+from pairsift.losses.engine import Comparison, Rows, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
@@ -102,53 +102,55 @@ class SpectralLoss(TreatedLoss):
                 Rows(first, h0), Rows(second, h1), treated=treated, pairs=pairs, engine=engine
             ).with_positives(torch.arange(len(z0), device=z0.device))
             processes = comparison.processes
-            if processes.total("rows") == 1 and weights is None:
+            if processes.total("z") == 1 and weights is None:
                 raise ValueError("one image has no negatives: the spectral loss needs at least two")
             if population:
-                return self._population(first @ second.T, comparison, positives, weights)
-            by_tiles = self._sums if comparison.tile is None else self._tiled_sums
-            attraction, repulsion, count = by_tiles(first, second, comparison)
+                return self._population(first, comparison, positives, weights)
+            attraction, repulsion, count = self._sums(first, second, comparison)
             # Where every pair is excluded nothing repels.
             repulsion = repulsion * (processes.size / processes.sum(count).clamp_min(1).to(repulsion.dtype))
-            return processes.mean((repulsion - 2 * attraction * processes.weight("rows")) / self.mu)
+            return processes.mean((repulsion - 2 * attraction * processes.weight("z")) / self.mu)
+
+    def _sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the products that attract, of the squares that repel, and how many repel."""
+        edit, where = comparison.edit(1 / self.mu), comparison.positives
+        assert where is not None
+        difficult = first.new_zeros(len(first))  # the positives
+        count = torch.tensor(len(first) * (len(comparison.keys) - 1), device=first.device)
+
+        def repulsion(products: Tensor, part: slice) -> Tensor:
+            mask = comparison.mask(part, edit, products.dtype)
+            if edit is not None and mask is not None:
+                difficult[part] = mask.gather(1, where[part, None]).squeeze(1)
+                mask.scatter_(1, where[part, None], 0)
+                products = edit.of_products(products, mask)
+                if edit.excludes:
+                    count.sub_(mask.sum().long())
+            return products.scatter(1, where[part, None], 0).square().sum(dim=1)
+
+        repelled = row_losses(first, comparison.keys, repulsion, comparison.tile)
+        attracted = torch.linalg.vecdot(first, second)
+        if edit is not None:
+            attracted = attracted * (1 + difficult * (edit.factor - 1))
+        return attracted.sum(), repelled, count
 
     def _population(
-        self, products: Tensor, comparison: Comparison, positives: Tensor | None, weights: Tensor | None
+        self, first: Tensor, comparison: Comparison, positives: Tensor | None, weights: Tensor | None
     ) -> Tensor:
-        share = torch.ones_like(products) if weights is None else weights[:, None] * weights
+        attracted = repelled = first @ comparison.keys.T
+        share = torch.ones_like(repelled) if weights is None else weights[:, None] * weights
         if weights is None:
             share.fill_diagonal_(0)
-        attracted, repelled, share = self._treated(products, comparison, share)
+        edit = comparison.edit(1 / self.mu)
+        if edit is not None and comparison.masks is not None:
+            mask = comparison.masks.tile(0, len(first)).to(first.dtype)
+            if edit.excludes:
+                share = share * (1 - mask)
+            else:
+                attracted, repelled = replace(edit, offset=0.0).of(attracted, mask), edit.of(repelled, mask)
         attraction = attracted.diagonal().mean() if positives is None else (positives * attracted).sum()
         repulsion = (share * repelled**2).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
         return (repulsion - 2 * attraction) / self.mu
-
-    def _sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the products that attract, of the squares that repel, and how many repel, by whole matrices."""
-        assert comparison.positives is not None
-        where = comparison.positives[:, None]
-        products = first @ comparison.keys.T
-        share = torch.ones_like(products).scatter_(1, where, 0)
-        attracted, repelled, share = self._treated(products, comparison, share)
-        return attracted.gather(1, where).sum(), (share * repelled**2).sum(), share.sum()
-
-    def _tiled_sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
-        """`_sums` by tiles."""
-        repulsion, count, difficult = squares(first, self.mu, comparison)
-        attracted, edit = torch.linalg.vecdot(first, second), comparison.edit(1 / self.mu)
-        if edit is not None:
-            attracted = attracted * (1 + difficult * (edit.factor - 1))
-        return attracted.sum(), repulsion, count
-
-    def _treated(self, products: Tensor, comparison: Comparison, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Products that attract, products that repel, and the share of each pair, with difficult pairs treated."""
-        edit = comparison.edit(1 / self.mu)
-        if edit is None or comparison.masks is None:
-            return products, products, share
-        mask = comparison.masks.tile(0, len(products)).to(products.dtype)
-        if edit.excludes:
-            return products, products, share * (1 - mask)
-        return replace(edit, offset=0.0).of(products, mask), edit.of(products, mask), share
 
     def _bounded(self, z: Tensor) -> Tensor:
         z = wide(z)

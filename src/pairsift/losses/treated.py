@@ -67,7 +67,7 @@ class TreatedLoss(nn.Module):
         self.treatment = treatment
         self.seed = options.get("seed", 0)
         self.selector = band if band is None or self.selection == "band" else RandomPairs(band, self.seed)
-        fields: dict[str, Any] = {name: options[name] for name in ("tile", "precision", "gather") if name in options}  # type: ignore[literal-required]
+        fields: dict[str, Any] = {name: options[name] for name in ("tile", "precision", "gather") if name in options}
         self.engine = replace(options.get("engine", Engine()), **fields)
         self._warned = False
 
@@ -75,7 +75,7 @@ class TreatedLoss(nn.Module):
         self, rows: Rows, keys: Rows | None = None, *, treated: bool = True, pairs: Tensor | None = None,
         gathered: bool = True, engine: Engine | None = None,
     ) -> Comparison:  # fmt: skip
-        """`compare` with this loss's selector, treatment and engine; where features are needed and missing, z serves."""
+        """`compare` with this loss's selector, treatment and engine; z serves where features are missing."""
         treatment = self.treatment if treated and self.treatment is not None and not self.treatment.is_neutral else None
         if treatment is None or pairs is not None:
             rows, keys = Rows(rows.z), None if keys is None else Rows(keys.z)
@@ -93,9 +93,7 @@ class TreatedLoss(nn.Module):
         if self.band is None:
             raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
         features = None if keys is None else Rows(keys, keys)
-        comparison = compare(
-            Rows(rows, rows), features, self.selector, Treatment(), self.engine, gathered=gathered
-        )
+        comparison = compare(Rows(rows, rows), features, self.selector, Treatment(), self.engine, gathered=gathered)
         assert comparison.masks is not None
         return comparison.masks.whole()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-
 from typing import TYPE_CHECKING
 
 import torch
@@ -119,7 +118,7 @@ class TwoTowerLoss(TreatedLoss):
                 anchors = Rows(keys.z[:n], None if h1 is None else h1[:n])
                 back = self._compare(anchors, rows, treated=treated, pairs=turned)
                 loss = loss + self._sum(anchors.z, back, pairs is not None)
-            return forth.processes.mean(loss * (forth.processes.weight("rows") / (1 + self.symmetric)))
+            return forth.processes.mean(loss * (forth.processes.weight("z") / (1 + self.symmetric)))
 
     def _sum(self, anchors: Tensor, comparison: Comparison, given: bool) -> Tensor:
         """Sum of the losses of anchors, each of which belongs to the key of its number."""
@@ -130,7 +129,7 @@ class TwoTowerLoss(TreatedLoss):
     @staticmethod
     def _turned(pairs: Tensor, forth: Comparison) -> Tensor:
         """A selection for rows against keys as one for keys against rows."""
-        everywhere = forth.processes.gather("rows", pairs.to(torch.uint8)).bool()
+        everywhere = forth.processes.gather("z", pairs.to(torch.uint8)).bool()
         return everywhere[:, forth.first : forth.first + len(pairs)].T
 
     def _own_settings(self) -> str:

@@ -8,6 +8,7 @@ kernels on the CPU, slowly.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from typing import Any
@@ -19,11 +20,9 @@ WARPS = 8
 _BLOCK = 2048
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-triton: Any = None
-tl: Any = None
-if importlib.util.find_spec("triton") is not None:
-    import triton
-    import triton.language as tl
+_FOUND = importlib.util.find_spec("triton") is not None
+triton: Any = importlib.import_module("triton") if _FOUND else None
+tl: Any = importlib.import_module("triton.language") if _FOUND else None
 
 
 def runs_kernels(x: Tensor) -> bool:

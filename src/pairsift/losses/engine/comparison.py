@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def diagonal(self) -> int | None:
-        """Which diagonal of the (B, K) matrix compares rows with themselves, as `Tensor.diagonal` counts; None: none."""
+        """The diagonal of the (B, K) matrix that compares rows with themselves, if any; see `Tensor.diagonal`."""
         return self.first if self.itself else None
 
     def with_positives(self, columns: Tensor, treated: bool = True) -> Comparison:
@@ -72,13 +72,13 @@ class Comparison:
             return None
         return self.treatment.edit(temperature)
 
-    def mask(self, start: int, stop: int, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
-        """(stop - start, K) numbers in [0, 1]: how difficult a pair is; None where nothing is treated."""
+    def mask(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
+        """How difficult the pairs of some rows are, (R, K) numbers in [0, 1]; None where nothing is treated."""
         if edit is None or self.masks is None:
             return None
-        mask = self.masks.tile(start, stop).to(dtype)
+        mask = self.masks.tile(part.start, part.stop).to(dtype)
         if self.positives is not None and (edit.excludes or not self.treat_positives):
-            mask.scatter_(1, self.positives[start:stop, None], 0.0)
+            mask.scatter_(1, self.positives[part, None], 0.0)
         return mask
 
 
@@ -101,11 +101,11 @@ def compare(
         ValueError: processes that hold different things, pairs of another shape, or see the selector.
     """
     itself, keys = keys is None, rows if keys is None else keys
-    processes = Processes(engine.gather, rows=rows.z, keys=keys.z, features=keys.h)
+    processes = Processes(engine.gather, z=rows.z, keys=keys.z, h=keys.h)
     z, h, first = keys.z, keys.h, 0
     if gathered:
         z, first = processes.gather("keys", z), processes.before("keys")
-        h = None if h is None else processes.gather("features", h.detach())
+        h = None if h is None else processes.gather("h", h.detach())
     masks: PairMasks | None = None
     if pairs is not None:
         _check_pairs(pairs, (len(rows.z), len(z)))

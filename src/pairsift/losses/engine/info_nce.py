@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,58 +33,40 @@ def info_nce(
     Raises:
         RuntimeError: in a second differentiation, by tiles.
     """
-    scaled = rows / temperature
-    apart = None if extra is None else extra / temperature
+    scaled, apart = rows / temperature, None if extra is None else extra / temperature
     edit = comparison.edit(temperature)
-    if comparison.tile is not None:
-        step = _Step(comparison, edit, apart, rows)
-        return by_tiles(scaled, comparison.keys, step, comparison.tile, weight)
-    losses = _whole(scaled @ comparison.keys.T, comparison, edit, apart)
-    return losses if weight is None else losses.sum() * weight
+    if comparison.tile is None:
+        losses = _whole(scaled @ comparison.keys.T, comparison, edit, apart)
+        return losses if weight is None else losses.sum() * weight
+    learned = None if edit is None or not isinstance(edit.offset, Tensor) else edit.offset.to(rows.dtype)
+
+    def step(x: Tensor, part: slice, weights: Tensor | None, d_inputs: Sequence[Tensor]) -> Tensor:
+        losses, d_positive, d_offset = softmax_rows(
+            x, comparison.mask(part, edit, x.dtype), edit,
+            diagonal=None if comparison.diagonal is None else comparison.diagonal + part.start,
+            positives=None if comparison.positives is None else comparison.positives[part],
+            apart=None if apart is None else apart.detach()[part],
+            weights=weights, offset_gradient=learned is not None,
+        )  # fmt: skip
+        if weights is not None and apart is not None:
+            d_inputs[0][part] = d_positive
+        if weights is not None and learned is not None:
+            d_inputs[-1].add_(d_offset)
+        return losses
+
+    inputs = [each for each in (apart, learned) if each is not None]
+    return by_tiles(scaled, comparison.keys, step, comparison.tile, weight, inputs)
 
 
 def _whole(logits: Tensor, comparison: Comparison, edit: Edit | None, apart: Tensor | None) -> Tensor:
     """Losses (B,) of plain logits (B, K), by autograd."""
-    n = len(logits)
-    mask = comparison.mask(0, n, edit, logits.dtype)
+    mask = comparison.mask(slice(0, len(logits)), edit, logits.dtype)
     if edit is not None and mask is not None:
         logits = edit.of(logits, mask)
     if comparison.diagonal is not None:
-        themselves = torch.arange(n, device=logits.device) + comparison.diagonal
+        themselves = torch.arange(len(logits), device=logits.device) + comparison.diagonal
         logits = logits.scatter(1, themselves[:, None], NOTHING)
     if comparison.positives is not None:
         return logits.logsumexp(dim=1) - logits.gather(1, comparison.positives[:, None]).squeeze(1)
     assert apart is not None
     return torch.cat([apart[:, None], logits], dim=1).logsumexp(dim=1) - apart
-
-
-class _Step:
-    """The `TileStep` of InfoNCE: its inputs are the positives' logits that come apart, and the edit's offset."""
-
-    def __init__(self, comparison: Comparison, edit: Edit | None, apart: Tensor | None, rows: Tensor) -> None:
-        self._comparison = comparison
-        offset = rows.new_zeros(()) if edit is None else torch.as_tensor(edit.offset, dtype=rows.dtype).to(rows.device)
-        self._learns_offset = offset.requires_grad
-        self.inputs = (offset,) if apart is None else (offset, apart)
-        self._apart = None if apart is None else apart.detach()
-        self._edit = None if edit is None else replace(edit, offset=float(offset))
-
-    def start(self) -> list[Tensor]:
-        return [torch.zeros_like(each) for each in self.inputs]
-
-    def __call__(self, x: Tensor, rows: slice, weights: Tensor | None, gradients: list[Tensor]) -> Tensor:
-        comparison = self._comparison
-        mask = comparison.mask(rows.start, rows.stop, self._edit, x.dtype)
-        losses, d_positive, d_offset = softmax_rows(
-            x, mask, self._edit,
-            diagonal=None if comparison.diagonal is None else comparison.diagonal + rows.start,
-            positives=None if comparison.positives is None else comparison.positives[rows],
-            apart=None if self._apart is None else self._apart[rows],
-            weights=weights, offset_gradient=self._learns_offset,
-        )  # fmt: skip
-        if weights is not None:
-            if self._learns_offset:
-                gradients[0] += d_offset
-            if self._apart is not None:
-                gradients[1][rows] = d_positive
-        return losses

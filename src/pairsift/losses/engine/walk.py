@@ -8,37 +8,15 @@ while it is in cache. Small batches go through whole matrices and autograd inste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+# (products (R, K), which rows, their weights (R,) or None, gradients of the inputs to add to) -> losses (R,). With
+# weights the products are left as d(weighted loss) / d(product); without, as anything.
+Step = Callable[[Tensor, slice, Tensor | None, Sequence[Tensor]], Tensor]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class TileStep(Protocol):
-    """What a loss does with a tile of products.
-
-    Attributes:
-        inputs: what the loss depends on beside the products, each of them with a gradient.
-    """
-
-    inputs: Sequence[Tensor]
-
-    def start(self) -> list[Tensor]:
-        """Zero gradients of `inputs`, to be added to by the steps that follow."""
-        ...
-
-    def __call__(self, x: Tensor, rows: slice, weights: Tensor | None, gradients: list[Tensor]) -> Tensor:
-        """Losses (R,) of a tile of rows.
-
-        Args:
-            x: (R, K) products of rows and keys; leaves as d(weighted loss) / d(product), or as scratch without weights.
-            rows: which rows these are.
-            weights: (R,) weights of the rows; None wants no gradient.
-            gradients: of `inputs`.
-        """
-        ...
 
 
 def opaque(function: _Function) -> _Function:
@@ -47,7 +25,9 @@ def opaque(function: _Function) -> _Function:
     return hidden
 
 
-def by_tiles(rows: Tensor, keys: Tensor, step: TileStep, tile: int, weight: float | None) -> Tensor:
+def by_tiles(
+    rows: Tensor, keys: Tensor, step: Step, tile: int, weight: float | None, inputs: Sequence[Tensor] = ()
+) -> Tensor:
     """The losses that a step makes of the products of rows and keys, by tiles.
 
     Args:
@@ -57,6 +37,7 @@ def by_tiles(rows: Tensor, keys: Tensor, step: TileStep, tile: int, weight: floa
         tile: rows of a tile.
         weight: of every row in the sum that is returned; None returns the losses one by one, and walks again in the
             backward pass, where their weights come to be known.
+        inputs: what the losses depend on beside the products.
 
     Returns:
         Scalar, or (B,) without a weight.
@@ -64,82 +45,13 @@ def by_tiles(rows: Tensor, keys: Tensor, step: TileStep, tile: int, weight: floa
     Raises:
         RuntimeError: in a second differentiation.
     """
-    value: Tensor = _Walk.apply(rows, keys, step, tile, weight, *step.inputs)  # type: ignore[no-untyped-call]
+    value: Tensor = _Walk.apply(rows, keys, step, tile, weight, *inputs)  # type: ignore[no-untyped-call]
     return value
-
-
-class _Walk(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, keys: Tensor, step: TileStep, tile: int, weight: float | None, *inputs: Tensor
-    ) -> Tensor:
-        ctx.step, ctx.tile, ctx.at_once = step, tile, weight is not None
-        if weight is None:
-            ctx.save_for_backward(rows, keys)
-            return _walk(rows, keys, step, tile, None, ctx.needs_input_grad)[0]
-        weights = rows.new_full((len(rows),), weight) if any(ctx.needs_input_grad) else None
-        losses, gradients = _walk(rows, keys, step, tile, weights, ctx.needs_input_grad)
-        ctx.save_for_backward(*gradients)
-        return losses.sum() * weight
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # only while a graph of the gradient is asked for
-            raise RuntimeError("a loss by tiles has no second derivative: make the loss with tile='dense'")
-        if ctx.at_once:
-            gradients = [None if g is None else g * upstream for g in ctx.saved_tensors]
-        else:
-            rows, keys = ctx.saved_tensors
-            gradients = list(_walk(rows, keys, ctx.step, ctx.tile, upstream, ctx.needs_input_grad)[1])
-        return *gradients[:2], None, None, None, *gradients[2:]
-
-
-def _walk(
-    rows: Tensor, keys: Tensor, step: TileStep, tile: int, weights: Tensor | None, needed: Sequence[bool]
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Losses (B,) and, with weights of the rows, the gradients of their weighted sum."""
-    n = len(rows)
-    losses = rows.new_empty(n)
-    d_rows = torch.empty_like(rows) if weights is not None and needed[0] else None
-    d_keys = torch.zeros_like(keys) if weights is not None and needed[1] else None
-    d_inputs = step.start()
-    buffer = rows.new_empty(min(tile, n), len(keys))
-    for start in range(0, n, tile):
-        part = slice(start, min(start + tile, n))
-        x = torch.mm(rows[part], keys.T, out=buffer[: part.stop - start])
-        losses[part] = step(x, part, None if weights is None else weights[part], d_inputs)
-        if d_rows is not None:
-            torch.mm(x, keys, out=d_rows[part])
-        if d_keys is not None:
-            d_keys.addmm_(x.T, rows[part])
-    return losses, (d_rows, d_keys, *d_inputs)
-
-
-class _ByAutograd:
-    """A `TileStep` whose gradient autograd finds, within the tile."""
-
-    inputs: Sequence[Tensor] = ()
-
-    def __init__(self, formula: Callable[[Tensor, slice], Tensor]) -> None:
-        self._formula = formula
-
-    def start(self) -> list[Tensor]:
-        return []
-
-    def __call__(self, x: Tensor, rows: slice, weights: Tensor | None, gradients: list[Tensor]) -> Tensor:
-        if weights is None:
-            return self._formula(x, rows)
-        with torch.enable_grad():
-            products = x.detach().requires_grad_()
-            losses = self._formula(products, rows)
-            (gradient,) = torch.autograd.grad((losses * weights).sum(), products)
-        x.copy_(gradient)
-        return losses.detach()
 
 
 @opaque
 def row_losses(rows: Tensor, keys: Tensor, formula: Callable[[Tensor, slice], Tensor], tile: int | None) -> Tensor:
-    """The sum over all rows of any formula of a row's products with the keys.
+    """The sum over all rows of any formula of a row's products with the keys; within a tile, autograd differentiates.
 
     Args:
         rows: (B, d).
@@ -156,4 +68,62 @@ def row_losses(rows: Tensor, keys: Tensor, formula: Callable[[Tensor, slice], Te
     """
     if tile is None:
         return formula(rows @ keys.T, slice(0, len(rows))).sum()
-    return by_tiles(rows, keys, _ByAutograd(formula), tile, 1.0)
+
+    def step(x: Tensor, part: slice, weights: Tensor | None, d_inputs: Sequence[Tensor]) -> Tensor:
+        if weights is None:
+            return formula(x, part)
+        with torch.enable_grad():
+            products = x.detach().requires_grad_()
+            losses = formula(products, part)
+            (gradient,) = torch.autograd.grad((losses * weights).sum(), products)
+        x.copy_(gradient)
+        return losses.detach()
+
+    return by_tiles(rows, keys, step, tile, 1.0)
+
+
+class _Walk(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, keys: Tensor, step: Step, tile: int, weight: float | None, *inputs: Tensor
+    ) -> Tensor:
+        ctx.step, ctx.tile, ctx.at_once = step, tile, weight is not None
+        if weight is None:
+            ctx.save_for_backward(rows, keys, *inputs)
+            return _walk(ctx, rows, keys, None, inputs)[0]
+        weights = rows.new_full((len(rows),), weight) if any(ctx.needs_input_grad) else None
+        losses, gradients = _walk(ctx, rows, keys, weights, inputs)
+        ctx.save_for_backward(*gradients)
+        return losses.sum() * weight
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # only while a graph of the gradient is asked for
+            raise RuntimeError("a loss by tiles has no second derivative: make the loss with tile='dense'")
+        if ctx.at_once:
+            d_rows, d_keys, *d_inputs = (None if g is None else g * upstream for g in ctx.saved_tensors)
+        else:
+            rows, keys, *inputs = ctx.saved_tensors
+            d_rows, d_keys, *d_inputs = _walk(ctx, rows, keys, upstream, inputs)[1]
+        return d_rows, d_keys, None, None, None, *d_inputs
+
+
+def _walk(
+    ctx: Any, rows: Tensor, keys: Tensor, weights: Tensor | None, inputs: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Losses (B,) and, with weights of the rows, the gradients of their weighted sum."""
+    n, tile = len(rows), ctx.tile
+    losses = rows.new_empty(n)
+    d_rows = torch.empty_like(rows) if weights is not None and ctx.needs_input_grad[0] else None
+    d_keys = torch.zeros_like(keys) if weights is not None and ctx.needs_input_grad[1] else None
+    d_inputs = [torch.zeros_like(each) for each in inputs]
+    buffer = rows.new_empty(min(tile, n), len(keys))
+    for start in range(0, n, tile):
+        part = slice(start, min(start + tile, n))
+        x = torch.mm(rows[part], keys.T, out=buffer[: part.stop - start])
+        losses[part] = ctx.step(x, part, None if weights is None else weights[part], d_inputs)
+        if d_rows is not None:
+            torch.mm(x, keys, out=d_rows[part])
+        if d_keys is not None:
+            d_keys.addmm_(x.T, rows[part])
+    return losses, (d_rows, d_keys, *d_inputs)
