@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import multiprocessing
-import os
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
-from pairsift.files import replacing
+from pairsift.studies.records import emit as emit
+from pairsift.studies.records import environment as environment
 
 _LIGHTLY = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "lightly.models.modules")
 
@@ -85,38 +80,9 @@ def lightly_ntxent() -> Any:
         del sys.modules["torchvision"], sys.modules["torchvision.ops"]
 
 
-def environment(threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", "src")
-    return {
-        "python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine(),
-        "cpus": os.cpu_count(), "threads": threads,
-        "git_commit": commit, "src_modified": None if changes is None else bool(changes),
-    }  # fmt: skip
-
-
 def ratio(a: float | None, b: float | None) -> float | None:
     """a / b to three digits, None where one is missing."""
     return round(a / b, 3) if a and b else None
-
-
-def emit(rows: list[dict[str, Any]], output: Path | None) -> None:
-    """Print the newest row; write all of them to `output`, whole or not at all."""
-    print(json.dumps(rows[-1]), flush=True)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(output) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says about the checkout these benchmarks lie in, None outside one or without git."""
-    try:
-        where = Path(__file__).resolve().parent.parent
-        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return None if done.returncode else done.stdout.strip()
 
 
 def _send(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/detection.py --runs DIR [--threads 1] [--output benchmarks/results/detection.json]
 
-Needs PAIRSIFT_DATA and the runs of benchmarks/encoders.py in DIR (a set whose runs are missing is skipped, and it says
-so). Planted: pixel means and composites seen by the encoder in training, midpoints of the features of two images of
-different classes, Gaussian mixtures with midpoints of known classes, digits and pen strokes without an encoder.
-Natural: in each class of an unmixed set the 8 % with the smallest gap between the top two probabilities of a
+Needs PAIRSIFT_DATA and the runs of `python -m pairsift.studies.encoders` in DIR (a set whose runs are missing is
+skipped, and it says so). Planted: pixel means and composites seen by the encoder in training, midpoints of the features
+of two images of different classes, Gaussian mixtures with midpoints of known classes, digits and pen strokes without an
+encoder. Natural: in each class of an unmixed set the 8 % with the smallest gap between the top two probabilities of a
 cross-validated linear classifier. Every score gets the true number of classes and nothing else. cleanlab is left out
 where it is not installed.
 """

@@ -199,7 +199,7 @@ def scan_features(
     from pairsift.data import open_features, open_source
     from pairsift.evaluate import detection
     from pairsift.pairs import RankBand
-    from pairsift.report import tables
+    from pairsift.theory import tables
     from pairsift.train import Interrupted
 
     if (pos_high is None) != (pos_low is None):
@@ -339,9 +339,8 @@ def theory(
     if laboratory:
         _laboratory(settings | {"epsilon": epsilon, "pairing": pairing}, draws, seed, output, plot)
         return
-    from pairsift.report import tables
-    from pairsift.report.theory import theory_page
-    from pairsift.theory import SimilarityGraph, bounds
+    from pairsift.theory import SimilarityGraph, bounds, tables
+    from pairsift.theory.page import theory_page
 
     if features is not None:
         graph = _measured_graph(features, label_column, fraction, (pos_high, pos_low), n_classes, pairing)
@@ -375,8 +374,7 @@ def _measured_graph(
     """Print the levels of embeddings and what they advise; the graph they make, or None where they make none."""
     from pairsift.data import open_features
     from pairsift.pairs import RankBand
-    from pairsift.report import tables
-    from pairsift.theory import advise, measure_levels
+    from pairsift.theory import advise, measure_levels, tables
 
     data, band = open_features(file, label_column), RankBand(*edges)
     levels = measure_levels(
@@ -392,14 +390,14 @@ def _measured_graph(
 
 
 def _laboratory(settings: dict[str, Any], draws: int, seed: int, output: Path | None, plot: Path | None) -> None:
-    from pairsift.report.laboratory import laboratory_page
-    from pairsift.report.tables import laboratory_table
-    from pairsift.theory.laboratory import Laboratory, run_laboratory
+    from pairsift.studies.laboratory import LaboratorySetting, run_laboratory
+    from pairsift.studies.laboratory.page import laboratory_page
+    from pairsift.studies.laboratory.table import laboratory_table
 
     gamma = settings.pop("gamma", None)
     if gamma is not None:
-        settings["gammas"] = tuple(dict.fromkeys((gamma, settings.get("beta", Laboratory.beta))))
-    report = run_laboratory(Laboratory(**settings), draws, seed, say=notes.print)
+        settings["gammas"] = tuple(dict.fromkeys((gamma, settings.get("beta", LaboratorySetting.beta))))
+    report = run_laboratory(LaboratorySetting(**settings), draws, seed, say=notes.print)
     console.print(laboratory_table(report))
     if output is not None:
         report.save(output)

@@ -161,7 +161,7 @@ class Scan:
             ValueError: images or labels of another length.
             OSError: not writable.
         """
-        from pairsift.report.scan import scan_page
+        from pairsift.curate.page import scan_page
 
         scan_page(Path(path), self, images, self.labels if labels is None else np.asarray(labels), fraction)
 

@@ -1,1 +1,1 @@
-"""Figures and pages: self-contained HTML that needs no network."""
+"""What pages are made of: self-contained HTML, escaped, with figures inside. It knows nothing of what pages show."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from scipy import stats
 
 from pairsift.curate import scan
 from pairsift.data import ArrayFeatures, load_images
 from pairsift.evaluate import detection, knn, linear_probe
 from pairsift.files import write_json
+from pairsift.studies.intervals import t_interval
 from pairsift.train import TrainConfig, TrainResult, embed, pretrain
 
 COLUMNS = {
@@ -91,10 +91,7 @@ def _scan(result: TrainResult, run_dir: Path) -> float:
 def paired_difference(rows: list[dict[str, Any]], name: str) -> tuple[float, float]:
     """Combined minus plain, paired by seed: mean and half-width of its 95 % t interval (nan for one seed)."""
     plain, treated = ([row[name] for row in rows if row["treatment"] == t] for t in ("none", "combined"))
-    difference = np.subtract(treated, plain)
-    n = len(difference)
-    half = stats.t.ppf(0.975, n - 1) * difference.std(ddof=1) / np.sqrt(n) if n > 1 else float("nan")
-    return float(difference.mean()), float(half)
+    return t_interval(np.subtract(treated, plain))
 
 
 def table(report: dict[str, Any]) -> Table:

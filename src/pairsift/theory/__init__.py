@@ -5,12 +5,11 @@ from pairsift.theory.advice import Advice, advise
 from pairsift.theory.closed_form import SlowMode
 from pairsift.theory.difficult import difficult_examples
 from pairsift.theory.graph import SimilarityGraph
-from pairsift.theory.laboratory import Laboratory, nystroem_features, run_laboratory
 from pairsift.theory.levels import Level, Levels, measure_levels
+from pairsift.theory.population import nystroem_features
 
 __all__ = [
     "Advice",
-    "Laboratory",
     "Level",
     "Levels",
     "SimilarityGraph",
@@ -22,5 +21,4 @@ __all__ = [
     "measure_levels",
     "nystroem_features",
     "population",
-    "run_laboratory",
 ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
-from pairsift.theory.arrays import FloatArray, IntArray
+from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 
 # Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
 _DENSE = 400
@@ -112,6 +112,29 @@ def optimal_features(adjacency: FloatArray, k: int) -> FloatArray:
     w = weights(adjacency)
     values, vectors = leading_eigenpairs(normalize(adjacency), k)
     features: FloatArray = vectors * np.sqrt(np.maximum(values, 0)) / np.sqrt(w)[:, None]
+    return features
+
+
+def nystroem_features(adjacency: FloatArray, removed: BoolArray, k: int) -> FloatArray:
+    """Optimal features of the graph without some vertices, extended to these: (N, k).
+
+    The eigenfunctions of the kept graph continue to a removed vertex x as `f(x) = sum_y (A_xy / d_x) f(y) / lambda`,
+    the sum and d_x over kept y (Bengio et al., NIPS 2003). `adjacency` is (N, N) and `removed` (N,).
+
+    Raises:
+        ValueError: k outside [1, number of kept vertices], or a degree among the kept that is not positive.
+    """
+    kept = ~removed
+    inner, outer = adjacency[np.ix_(kept, kept)], adjacency[np.ix_(removed, kept)]
+    degrees = outer.sum(axis=1)
+    if not (degrees > 0).all():
+        raise ValueError(f"a removed vertex has degree {degrees.min():.6g} among the kept ones: it must be positive")
+    roots = np.sqrt(weights(inner))
+    values, vectors = leading_eigenpairs(normalize(inner), k)
+    features = np.empty((len(adjacency), k))
+    features[kept] = vectors * np.sqrt(np.maximum(values, 0)) / roots[:, None]
+    # Columns of eigenvalues that are not positive are zero, whatever they are divided by.
+    features[removed] = outer @ features[kept] / degrees[:, None] / np.where(values > 0, values, 1)
     return features
 
 

@@ -1,4 +1,4 @@
-"""Results as tables for the terminal."""
+"""Bounds, spectra and levels as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from pairsift.theory import Levels, SimilarityGraph
 from pairsift.theory.bounds import Comparison
-from pairsift.theory.laboratory import Report, Row
+from pairsift.theory.graph import SimilarityGraph
+from pairsift.theory.levels import Levels
 
 
 def comparison_table(rows: Sequence[Comparison], delta: float, k: int) -> Table:
@@ -62,33 +62,6 @@ def levels_table(levels: Levels) -> Table:
     for name, level in names.items():
         table.add_row(name, _number(level.mean), _number(math.sqrt(level.variance)), f"{level.pairs:,}")
     return table
-
-
-def laboratory_table(report: Report) -> Table:
-    """Gains of all arms over the untreated graph of the same draw, a column a gamma."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"accuracy %, and differences from untreated in points, {report.draws} draws",
-        title_justify="left", caption_justify="left",
-        caption="* knows difficult vertices or labels: a yardstick; purity: of pairs flagged, minus base",
-    )  # fmt: skip
-    table.add_column("arm", no_wrap=True)
-    for gamma in report.setting.gammas:
-        name = f"gamma {gamma:g}" if gamma != report.setting.beta else "gamma = beta"
-        table.add_column(name, justify="right", min_width=12)
-    table.add_column("purity", justify="right")
-    arms: dict[str, list[Row]] = {}
-    for row in report.rows:
-        arms.setdefault(row.arm, []).append(row)
-    for arm, rows in arms.items():
-        cells = [_gain(row) if arm != "with" else f"{100 * row.accuracy:.1f}" for row in rows]
-        excess = "" if rows[0].excess is None else f"{100 * rows[0].excess:+.1f}"
-        table.add_row(arm + (" *" if rows[0].uses_labels else ""), *cells, excess)
-    return table
-
-
-def _gain(row: Row) -> str:
-    half = "" if row.half_width is None else f" ± {100 * row.half_width:.1f}"
-    return f"{100 * row.difference:+.1f}{half}"
 
 
 def _number(value: float) -> str:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from pairsift.pairs import RankBand
-from pairsift.theory import SimilarityGraph, population
-from pairsift.theory.laboratory import ARMS, Laboratory, _arms, nystroem_features, run_laboratory
+from pairsift.studies.laboratory import ARMS, LaboratorySetting, run_laboratory
+from pairsift.studies.laboratory.arms import arms
+from pairsift.theory import SimilarityGraph, nystroem_features, population
 
-SMALL = Laboratory(n=20, r=2, n_d=5, gammas=(0.4, 0.19), epsilon=0.3)
+SMALL = LaboratorySetting(n=20, r=2, n_d=5, gammas=(0.4, 0.19), epsilon=0.3)
 
 
 def row(report, gamma, arm):
@@ -17,7 +18,7 @@ def row(report, gamma, arm):
 
 
 def flagged(setting, gamma, noise=3):
-    return {name: pairs for name, pairs, _ in _arms(setting, setting.graph(gamma), noise, chance=4)}
+    return {name: pairs for name, pairs, _ in arms(setting, setting.graph(gamma), noise, chance=4)}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_one_draw_has_no_interval_and_no_control_no_comparison():
 
 def test_without_noise_classes_separate():
     # Not in the control: there all degrees tie, and those of largest degree would be a whole class.
-    report = run_laboratory(Laboratory(epsilon=0, gammas=(0.42, 0.30)), draws=2)
+    report = run_laboratory(LaboratorySetting(epsilon=0, gammas=(0.42, 0.30)), draws=2)
     wrong = {row.arm for row in report.rows if row.accuracy < 1}
     assert wrong <= {"random drop"}  # dropping four fifths of a graph at random spoils any
 
@@ -91,7 +92,7 @@ def test_without_noise_classes_separate():
 def test_oracles_turn_the_graph_without_noise_into_the_clean_one(pairing):
     setting = replace(SMALL, epsilon=0, pairing=pairing)
     graph = setting.graph(0.4)
-    features = {name: features for name, _, features in _arms(setting, graph, 0, 0)}
+    features = {name: features for name, _, features in arms(setting, graph, 0, 0)}
     values, vectors = population.leading_eigenpairs(graph.without_difficult().normalized_adjacency(), 3)
     kernel = (vectors * values) @ vectors.T
     roots = np.sqrt(graph.degrees() / graph.volume)
@@ -107,7 +108,7 @@ def test_purity_and_base_rate_equal_a_slow_count():
     noise, _, chance = np.random.SeedSequence((5, 0)).generate_state(3).tolist()
     graph = SMALL.graph(0.4)
     labels, difficult = graph.labels(), graph.difficult()
-    for name, pairs, _ in _arms(SMALL, graph, noise, chance):
+    for name, pairs, _ in arms(SMALL, graph, noise, chance):
         found = row(report, 0.4, name)
         apart = hard = total = apart_of_all = hard_of_all = 0
         for i in range(60):
@@ -155,7 +156,7 @@ def test_selection_is_that_of_the_current_factorisation_and_the_edit_symmetric()
     expected = (ranks > high) & (ranks <= low)
     np.testing.assert_array_equal(flagged(setting, 0.4)["margin"], expected)
     edited = matrix - 0.3 * matrix.mean() * (expected * 0.5 + expected.T * 0.5)
-    rows = {name: features for name, _, features in _arms(setting, graph, 3, 4)}["margin"]
+    rows = {name: features for name, _, features in arms(setting, graph, 3, 4)}["margin"]
     rows = rows * np.sqrt(population.weights(population.relax(graph.adjacency(), 0.3, 3)))[:, None]
     values, vectors = population.leading_eigenpairs(edited, 3)
     np.testing.assert_allclose(rows @ rows.T, (vectors * values) @ vectors.T, atol=1e-10)
@@ -202,7 +203,7 @@ def test_removal_finds_hubs_by_degree_where_noise_is_small():
 
 def test_what_the_laboratory_finds_in_its_default_setting():
     wide, narrow = (
-        run_laboratory(Laboratory(gammas=(0.42,), band=band), draws=15) for band in (None, RankBand(0.2, 0.3))
+        run_laboratory(LaboratorySetting(gammas=(0.42,), band=band), draws=15) for band in (None, RankBand(0.2, 0.3))
     )
     for arm in ("without", "margin", "temperature", "drop", "oracle margin", "class drop"):
         assert row(wide, 0.42, arm).difference > row(wide, 0.42, arm).half_width

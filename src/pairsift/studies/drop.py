@@ -1,31 +1,29 @@
 """Does dropping what a scan finds help? 20 %-mixed CIFAR-10 without the scan's top fifth, a random one, the mixes.
 
-    python benchmarks/drop.py --runs DIR [--threads 1]
+    python -m pairsift.studies.drop --runs DIR [--threads 1]
 
-Needs PAIRSIFT_DATA and the runs cifar10-pixel-none-SEED of benchmarks/encoders.py in DIR. Some 5 minutes a run on one
-core, three runs a seed; finished runs are kept. Writes results/drop.json: linear probe and 20-NN on the test images,
-learned from the 10,000 clean training images, paired by seed.
+Needs PAIRSIFT_DATA and the runs cifar10-pixel-none-SEED of `python -m pairsift.studies.encoders` in DIR. Some 5 minutes
+a run on one core, three runs a seed; finished runs are kept. Writes studies/results/drop.json: linear probe and 20-NN
+on the test images, learned from the 10,000 clean training images, paired by seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import environment
-from encoders import SEEDS, configuration
-from scipy import stats
 
-import pairsift as ps
+from pairsift.curate import scan
 from pairsift.data import load_images, open_features
-from pairsift.evaluate import knn, linear_probe
 from pairsift.files import write_json
-from pairsift.train import Run, embed, pretrain
+from pairsift.studies.encoders import SEEDS, configuration
+from pairsift.studies.intervals import t_interval
+from pairsift.studies.measures import accuracies
+from pairsift.studies.records import RESULTS, data_folder, environment
+from pairsift.train import Run, pretrain
 
 FRACTION = 0.2
 ARMS = ("nothing", "random", "scan", "truth")
@@ -36,13 +34,15 @@ def drop_list(arm: str, run: Path, seed: int) -> list[int]:
     features = open_features(run / "features.parquet")
     n = features.shape[0]
     if arm == "truth":
-        return features.rows[features.mixed].tolist()
+        planted: list[int] = features.rows[features.mixed].tolist()
+        return planted
     if arm == "random":
         # Not the seed alone: the mixes were drawn by just this call with it.
         chosen = np.random.default_rng([seed, 1]).choice(n, round(FRACTION * n), replace=False)
     else:
-        chosen = ps.scan(features, n_classes=10, seed=seed, threads=1).drop(FRACTION)
-    return features.rows[np.sort(chosen)].tolist()
+        chosen = scan(features, n_classes=10, seed=seed, threads=1).drop(FRACTION)
+    rows: list[int] = features.rows[np.sort(chosen)].tolist()
+    return rows
 
 
 def train(arm: str, seed: int, options: argparse.Namespace, root: Path) -> dict[str, Any]:
@@ -69,11 +69,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "drop.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "drop.json")
     options = parser.parse_args()
-    if "PAIRSIFT_DATA" not in os.environ:
-        sys.exit("PAIRSIFT_DATA is not set: it names the folder of the real data")
-    root = Path(os.environ["PAIRSIFT_DATA"])
+    root = data_folder()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     train_set = load_images(str(root / "cifar10/train.parquet"), per_class=1000)
     test_set = load_images(str(root / "cifar10/test.parquet"))
     rows = []
@@ -81,13 +80,8 @@ def main() -> None:
         for arm in ARMS:
             facts = train(arm, seed, options, root)
             name = f"cifar10-pixel-none-{seed}" if arm == "nothing" else f"drop-{arm}-{seed}"
-            encoder = Run(options.runs / name).load_encoder()
-            x, test_x = embed(encoder, train_set), embed(encoder, test_set)
-            row = {
-                "seed": seed, "arm": arm, **facts,
-                "linear": 100 * linear_probe(x, train_set.labels, test_x, test_set.labels).accuracy,
-                "knn20": 100 * knn(x, train_set.labels, test_x, test_set.labels, k=20),
-            }  # fmt: skip
+            measured = accuracies(Run(options.runs / name).load_encoder(), train_set, test_set)
+            row = {"seed": seed, "arm": arm, **facts, **measured}
             print(row, flush=True)
             rows.append(row)
     differences = {
@@ -104,9 +98,7 @@ def main() -> None:
 def paired(rows: list[dict[str, Any]], arm: str, base: str, measure: str) -> tuple[float, float]:
     """Mean difference over seeds and half its 95 % t interval."""
     values = [[row[measure] for row in rows if row["arm"] == each] for each in (arm, base)]
-    difference = np.subtract(*values)
-    half = stats.t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
-    return float(difference.mean()), float(half)
+    return t_interval(np.subtract(values[0], values[1]))
 
 
 if __name__ == "__main__":

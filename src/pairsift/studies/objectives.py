@@ -1,30 +1,30 @@
 """Plain and combined SimCLR, MoCo and spectral learning on CIFAR-10 at CPU scale: linear probe and 20-NN.
 
-    python benchmarks/objectives.py --runs DIR [--methods simclr moco spectral] [--threads 1]
+    python -m pairsift.studies.objectives --runs DIR [--methods simclr moco spectral] [--threads 1]
 
 Needs PAIRSIFT_DATA. Some 6 to 9 minutes a run on one core; finished runs in DIR are kept, an interrupted one is
 continued, so several processes may share the methods among them. The spectral loss is run with the mu that is best for
-the plain loss on seed 0, by 20-NN on training images that no encoder saw. With all methods there,
-results/objectives.json is written: accuracy in percent on the test images, and combined minus plain paired by seed.
+the plain loss on seed 0, by 20-NN on training images that no encoder saw. With all methods there, the output
+(studies/results/objectives.json) is written: accuracy in percent on the test images, and combined minus plain paired by
+seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import environment
-from encoders import SEEDS, configuration
-from scipy import stats
 
 from pairsift.data import ImageSet, load_images, subset
-from pairsift.evaluate import knn, linear_probe
+from pairsift.evaluate import knn
 from pairsift.files import write_json
+from pairsift.studies.encoders import SEEDS, configuration
+from pairsift.studies.intervals import rounded_interval
+from pairsift.studies.measures import accuracies, labels_of
+from pairsift.studies.records import RESULTS, data_folder, environment
 from pairsift.train import Run, TrainConfig, embed, pretrain
 
 METHODS = ("simclr", "moco", "spectral")
@@ -43,7 +43,7 @@ def trained(config: TrainConfig, threads: int) -> Run:
 
 
 def plan(method: str, treatment: str, seed: int, mu: float, options: argparse.Namespace) -> TrainConfig:
-    """One run: the settings of benchmarks/encoders.py, whose plain SimCLR runs are these."""
+    """One run: the settings of `studies.encoders`, whose plain SimCLR runs are these."""
     config = configuration(options.data, options.runs, "cifar10", "plain", treatment, seed)
     if method == "simclr":
         return config
@@ -55,12 +55,12 @@ def plan(method: str, treatment: str, seed: int, mu: float, options: argparse.Na
 def tuned_mu(options: argparse.Namespace) -> tuple[float, dict[str, float]]:
     """The mu with the best 20-NN of the plain loss on held-out training images, and the accuracies."""
     images = load_images(str(options.data / "cifar10/train.parquet"), per_class=PER_CLASS + HELD_OUT)
-    order = np.argsort(images.labels, kind="stable").reshape(-1, PER_CLASS + HELD_OUT)
+    order = np.argsort(labels_of(images), kind="stable").reshape(-1, PER_CLASS + HELD_OUT)
     seen, held = (subset(images, np.sort(rows.ravel())) for rows in (order[:, :PER_CLASS], order[:, PER_CLASS:]))
     accuracy = {}
     for mu in MUS:
         encoder = trained(plan("spectral", "none", 0, mu, options), options.threads).load_encoder()
-        accuracy[mu] = 100 * knn(embed(encoder, seen), seen.labels, embed(encoder, held), held.labels, k=20)
+        accuracy[mu] = 100 * knn(embed(encoder, seen), labels_of(seen), embed(encoder, held), labels_of(held), k=20)
         print({"mu": mu, "held_out_knn20": accuracy[mu]}, flush=True)
     return max(MUS, key=lambda mu: accuracy[mu]), {f"{mu:g}": round(value, 2) for mu, value in accuracy.items()}
 
@@ -71,21 +71,25 @@ def measured(run: Run, train: ImageSet, test: ImageSet) -> dict[str, float]:
     if file.exists():
         kept: dict[str, float] = json.loads(file.read_text())
         return kept
-    encoder = run.load_encoder()
-    x, test_x = embed(encoder, train), embed(encoder, test)
-    accuracy = {
-        "linear": round(100 * linear_probe(x, train.labels, test_x, test.labels).accuracy, 2),
-        "knn20": round(100 * knn(x, train.labels, test_x, test.labels, k=20), 2),
-    }
+    accuracy = {name: round(value, 2) for name, value in accuracies(run.load_encoder(), train, test).items()}
     write_json(file, accuracy)
     return accuracy
 
 
-def interval(differences: list[float]) -> dict[str, float]:
-    """Mean and half the 95 % t interval."""
-    values = np.array(differences)
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return {"mean": round(float(values.mean()), 2), "half_width": round(float(half), 2)}
+def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds with their intervals, and combined minus plain paired by seed."""
+    lines = []
+    for method in METHODS:
+        for measure in ("linear", "knn20"):
+            plain, combined = (
+                [row[measure] for row in rows if (row["method"], row["treatment"]) == (method, treatment)]
+                for treatment in TREATMENTS
+            )
+            gain = rounded_interval([b - a for a, b in zip(plain, combined, strict=True)])
+            sides = {"plain": rounded_interval(plain), "combined": rounded_interval(combined)}
+            lines.append({"method": method, "measure": measure, **sides, "gain": gain})
+            print(lines[-1])
+    return lines
 
 
 def main() -> None:
@@ -93,11 +97,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "objectives.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "objectives.json")
     options = parser.parse_args()
-    if "PAIRSIFT_DATA" not in os.environ:
-        sys.exit("PAIRSIFT_DATA is not set: it names the folder of the real data")
-    options.data = Path(os.environ["PAIRSIFT_DATA"])
+    options.data = data_folder()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     train = load_images(str(options.data / "cifar10/train.parquet"), per_class=PER_CLASS)
     test = load_images(str(options.data / "cifar10/test.parquet"))
     rows: list[dict[str, Any]] = []
@@ -110,18 +113,7 @@ def main() -> None:
                 print(rows[-1], flush=True)
     if set(options.methods) != set(METHODS):
         return
-    summary = []
-    for method in METHODS:
-        for measure in ("linear", "knn20"):
-            plain, combined = (
-                [row[measure] for row in rows if (row["method"], row["treatment"]) == (method, treatment)]
-                for treatment in TREATMENTS
-            )
-            gain = interval([b - a for a, b in zip(plain, combined, strict=True)])
-            line = {"method": method, "measure": measure, "plain": interval(plain), "combined": interval(combined)}
-            summary.append(line | {"gain": gain})
-            print(summary[-1])
-    record = {"environment": environment(options.threads), "mu": mu, "mu_tuning": tuning, "summary": summary}
+    record = {"environment": environment(options.threads), "mu": mu, "mu_tuning": tuning, "summary": summarised(rows)}
     write_json(options.output, record | {"rows": rows})
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 
-from pairsift.report.page import DASHES, INK, SYMBOLS, Section, styled, write_page
-from pairsift.theory import SimilarityGraph, bounds, population
+from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
+from pairsift.report.page import Section, write_figures
+from pairsift.theory import bounds, population
+from pairsift.theory.graph import SimilarityGraph
 
 _POINTS = 60
 # Population computations are dense: examples a class, and standard deviations of the noise.
@@ -64,7 +66,7 @@ def theory_page(path: Path, graph: SimilarityGraph, delta: float, k: int) -> Non
             looseness(graph),
         ),
     ]
-    write_page(path, "The similarity graph and its bounds", facts, sections)
+    write_figures(path, "The similarity graph and its bounds", facts, sections)
 
 
 def spectrum(graph: SimilarityGraph) -> go.Figure:

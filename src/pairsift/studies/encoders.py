@@ -1,6 +1,6 @@
-"""Encoders that the detection benchmark looks through: SimCLR at CPU scale on plain and mixed image sets.
+"""Encoders that studies and the detection benchmark look through: SimCLR at CPU scale on plain and mixed image sets.
 
-    python benchmarks/encoders.py --runs DIR [--threads 1]
+    python -m pairsift.studies.encoders --runs DIR [--threads 1]
 
 Needs PAIRSIFT_DATA. Some 6 minutes a run on one core; finished runs are kept, an interrupted one is continued. Each run
 directory holds the features of its own training images (features.parquet, with the mixed ones marked).
@@ -9,11 +9,10 @@ directory holds the features of its own training images (features.parquet, with 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
+from pairsift.studies.records import data_folder
 from pairsift.train import Run, TrainConfig, pretrain
 
 SEEDS = (0, 1, 2)
@@ -50,11 +49,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    if "PAIRSIFT_DATA" not in os.environ:
-        sys.exit("PAIRSIFT_DATA is not set: it names the folder of the real data")
+    root = data_folder()
     for name, kind, treatment, seeds in RUNS:
         for seed in seeds:
-            config = configuration(Path(os.environ["PAIRSIFT_DATA"]), options.runs, name, kind, treatment, seed)
+            config = configuration(root, options.runs, name, kind, treatment, seed)
             if Run(config.run_dir).features_file.exists():
                 continue
             resume = Run(config.run_dir).last_checkpoint.exists()

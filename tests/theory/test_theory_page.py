@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from pairsift.report import theory as figures
 from pairsift.theory import SimilarityGraph, bounds
+from pairsift.theory import page as figures
 
 GRAPH = SimilarityGraph(40, 3, 8, 0.5, 0.1, 0.3)
 

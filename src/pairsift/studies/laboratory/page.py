@@ -6,8 +6,10 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from pairsift.report.page import INK, SYMBOLS, Section, styled, write_page
-from pairsift.theory.laboratory import TREATMENTS, Report, Row
+from pairsift.report.figures import INK, SYMBOLS, styled
+from pairsift.report.page import Section, write_figures
+from pairsift.studies.laboratory.run import Report, Row
+from pairsift.studies.laboratory.setting import TREATMENTS
 
 
 def laboratory_page(path: Path, report: Report) -> None:
@@ -36,7 +38,7 @@ def laboratory_page(path: Path, report: Report) -> None:
             gain_over_purity(report),
         ),
     ]
-    write_page(path, "The noisy-graph laboratory", facts, sections)
+    write_figures(path, "The noisy-graph laboratory", facts, sections)
 
 
 def gains(report: Report) -> go.Figure:

@@ -1,6 +1,6 @@
 """The noisy-graph laboratory over noise, bands, strengths and rounds: where treatments pay.
 
-    python benchmarks/laboratory.py [--draws 60] [--output benchmarks/results/laboratory-sweep.jsonl]
+    python -m pairsift.studies.laboratory [--draws 60] [--output studies/results/laboratory-sweep.jsonl]
 
 One JSON line a setting, with the gains of the treatments that know nothing, their random controls and the cost of
 difficult examples; a setting that is in the output already is not run again. Some ten minutes on one core.
@@ -13,10 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _common import emit, environment
-
-from pairsift import RankBand
-from pairsift.theory import Laboratory, run_laboratory
+from pairsift.pairs import RankBand
+from pairsift.studies.laboratory import LaboratorySetting, Row, run_laboratory
+from pairsift.studies.records import emit, environment
 
 ARMS = ("without", "margin", "temperature", "drop", "random margin", "random temperature", "random drop", "removal",
         "random removal", "oracle margin", "oracle temperature")  # fmt: skip
@@ -34,6 +33,12 @@ def settings() -> list[tuple[dict[str, Any], int]]:
     return [*grid, ({"n_d": 5}, 0), *((change, 1) for change in SECOND_SEED)]
 
 
+def in_points(row: Row) -> list[float | None]:
+    """Difference from untreated, its half-width, and purity minus base rate, in percentage points."""
+    values = (row.difference, row.half_width or 0, row.excess)
+    return [None if value is None else round(100 * value, 2) for value in values]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=60)
@@ -47,15 +52,12 @@ def main() -> None:
         if (json.loads(json.dumps(change)), seed, options.draws) in done:
             continue
         values = change | ({"band": RankBand(*change["band"])} if "band" in change else {})
-        report = run_laboratory(Laboratory(**values), options.draws, seed)
+        report = run_laboratory(LaboratorySetting(**values), options.draws, seed)
         row: dict[str, Any] = {"benchmark": "laboratory", "change": change, "seed": seed, "draws": options.draws}
         for gamma in report.setting.gammas:
             cells = {each.arm: each for each in report.rows if each.gamma == gamma}
-            row[f"gamma {gamma}"] = {"untreated": round(100 * cells["with"].accuracy, 2)} | {
-                arm: [round(100 * value, 2) for value in (cells[arm].difference, cells[arm].half_width or 0)]
-                + [None if cells[arm].excess is None else round(100 * cells[arm].excess, 2)]
-                for arm in ARMS
-            }
+            untreated: dict[str, Any] = {"untreated": round(100 * cells["with"].accuracy, 2)}
+            row[f"gamma {gamma}"] = untreated | {arm: in_points(cells[arm]) for arm in ARMS}
         rows.append(row | environment(1))
         emit(rows, options.output)
 

@@ -1,6 +1,7 @@
 """The scan's page, in a real browser where there is one."""
 
 import csv
+import html
 import re
 import shutil
 
@@ -15,6 +16,7 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 N = 600
+HOSTILE = "<script>document.title = 1</script>"
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +145,27 @@ def test_text_from_files_cannot_end_the_script(tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "</script><b>" not in text
     assert "\\u003c/script>\\u003cb>&" in text
+
+
+@pytest.fixture(scope="module")
+def hostile_file(tmp_path_factory, scanned):
+    file = tmp_path_factory.mktemp("hostile") / "report.html"
+    scanned.report(file, np.zeros((N, 4, 4), np.uint8), labels=np.array([HOSTILE] * N))
+    return file
+
+
+def test_a_label_that_is_a_script_is_text_in_the_page(hostile_file):
+    text = hostile_file.read_text(encoding="utf-8")
+    assert "<script>document" not in text
+    # 24 pairs of two, 24 most and 24 least difficult examples
+    assert text.count(f"label {html.escape(HOSTILE)}") == 24 * 2 + 24 + 24
+
+
+def test_a_label_that_is_a_script_is_shown_and_not_run(browser, hostile_file):
+    opened = browser.new_page()
+    opened.goto(hostile_file.as_uri())
+    opened.wait_for_selector("#bridges .plot-container")
+    assert opened.title() == "Difficult examples"
+    assert HOSTILE in opened.locator(".gallery li").first.inner_text()
+    assert opened.locator("#examples tbody td", has_text=HOSTILE).count() == 500
+    opened.close()
