@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encode, write_parquet
 from mixtures import midpoints
-from rich.console import Console
 from safetensors.torch import load_file
 
 from pairsift import cli
@@ -42,10 +41,10 @@ def run(monkeypatch):
 
     def command(*arguments, debug=False):
         out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(cli, "console", Console(file=out, width=120))
-        monkeypatch.setattr(cli, "notes", Console(file=err, width=120, highlight=False))
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
-        code = cli._guarded([str(argument) for argument in arguments], debug)
+        code = cli.guarded([str(argument) for argument in arguments], debug)
         return code, out.getvalue(), err.getvalue()
 
     return command
@@ -72,7 +71,7 @@ def fails(run):
 def trained(tmp_path_factory):
     """A finished run on digits, by the command line."""
     path = tmp_path_factory.mktemp("trained") / "run"
-    assert cli._guarded(["train", "digits:train", *QUICK, "--treatment", "combined", "-o", str(path)], False) == 0
+    assert cli.guarded(["train", "digits:train", *QUICK, "--treatment", "combined", "-o", str(path)], False) == 0
     return path
 
 
@@ -111,14 +110,14 @@ def test_flags_win_over_the_configuration_file(run, tmp_path):
 
 
 def test_every_flag_is_a_field_and_every_field_a_flag():
-    parameters = set(cli._train.__signature__.parameters) - {"config"}
+    parameters = set(cli.train.train.__signature__.parameters) - {"config"}
     assert parameters == set(TrainConfig.model_fields)
 
 
 @pytest.mark.parametrize("command", ["train", "embed", "probe", "demo", "theory"])
 def test_help_names_every_option(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert cli._guarded([command, "--help"], False) == 0
+    assert cli.guarded([command, "--help"], False) == 0
     text = capsys.readouterr().out
     expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
     for option in expected.get(
