@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pairsift.curate.reference import BLOCK_ROWS, NEIGHBOURS
 from pairsift.curate.result import FILES
 from pairsift.data import DataError, FeatureSource
-from pairsift.data.features import ParquetFeatures
+from pairsift.data.features import is_shareable
 from pairsift.files import write_json
 
 _FEWEST_ROWS, _FEWEST_REFERENCE = 10, 1000
@@ -63,7 +63,7 @@ def check_arguments(
         raise ScanError(f"the share to drop must lie in [0, 1), got {fraction}")
     if engine not in ("local", "ray"):
         raise ScanError(f"engine must be 'local' or 'ray', got {engine!r}")
-    if engine == "ray" and not isinstance(source, ParquetFeatures):
+    if engine == "ray" and not is_shareable(source):
         raise ScanError(f"engine 'ray' reads parquet on its workers, got {source.name}: write parquet, or use 'local'")
     if graph is not None:
         neighbours, cosines = (np.asarray(each) for each in graph)

@@ -30,7 +30,7 @@ from pairsift.curate.result import Histogram, Scan
 from pairsift.curate.spaces import generator
 from pairsift.curate.work import Task, merge, run_local, run_ray
 from pairsift.data import ArrayFeatures, FeatureSource, open_features
-from pairsift.data.features import ParquetFeatures
+from pairsift.data.features import bare_features
 from pairsift.pairs import RankBand, band_parts
 from pairsift.theory import Level, Levels, advise, measure_levels
 
@@ -142,8 +142,7 @@ def scan(
     del sample
 
     temporary = Path(tempfile.mkdtemp(prefix="pairsift-scan-")) if parts is None and engine == "ray" else None
-    light = source.bare() if isinstance(source, ParquetFeatures) else source
-    task = Task(light, fitted, checked.bad, max_pairs, parts or temporary)
+    task = Task(bare_features(source), fitted, checked.bad, max_pairs, parts or temporary)
     done = n - sum(stop - start for start, stop in task.missing())
     if done:
         say(f"continuing: {done:,} of {n:,} rows are scored")

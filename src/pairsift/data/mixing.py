@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
-from pairsift.data.sources import DataError
 
 MixKind = Literal["pixel", "composite"]
 
