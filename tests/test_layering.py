@@ -13,6 +13,7 @@ import pairsift
 ROOT = Path(pairsift.__file__).parent
 ORDER = (
     "files",
+    "settings",
     "kernels",
     "pairs",
     "treatments",
