@@ -32,7 +32,7 @@ def test_the_label_column_is_the_wanted_or_the_first_usual_one(available, wanted
 
 
 def test_a_wanted_column_that_is_not_there_is_named_with_the_remedy():
-    with pytest.raises(DataError, match=r"""f has no column 'kind'; its columns: a, b \(label_column="none" for no"""):
+    with pytest.raises(DataError, match=r"f has no column 'kind'; its columns: a, b \(`label_column='none'` for no"):
         label_column("f", ["a", "b"], "kind", FEATURE_LABELS)
 
 

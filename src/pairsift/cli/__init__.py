@@ -1,7 +1,8 @@
 """The command line: parse, call, print."""
 
 from pairsift.cli import demo, embed, probe, scan, theory, train
-from pairsift.cli.app import app, console, guarded, main, notes
+from pairsift.cli.app import app, console, notes
+from pairsift.cli.run import guarded, main
 
 __all__ = ["app", "console", "guarded", "main", "notes"]
 

@@ -41,5 +41,5 @@ def load_labelled(
     """The same, refused where they have no labels."""
     images = load_for(run, spec, label_column, per_class, skip_corrupt)
     if images.labels is None:
-        raise ValueError(f"{spec} has no labels to score against: name their column with --label-column")
+        raise ValueError(f"{spec} has no labels to score against: name their column with `label_column`")
     return images

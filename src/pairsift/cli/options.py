@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -20,14 +21,14 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or mps")]
 
 
 def options_of(
-    model: type[BaseModel], *, without: tuple[str, ...] = (), also: dict[str, str] | None = None
+    model: type[BaseModel], *, without: Iterable[str] = (), also: Mapping[str, Sequence[str]] | None = None
 ) -> list[inspect.Parameter]:
     """One option per field, so that flags, YAML keys and fields cannot drift apart.
 
     Args:
         model: the configuration.
         without: fields that are no options.
-        also: a second name of the option of a field, "-o" say.
+        also: other names of the option of a field, "-o" say.
     """
     also = also or {}
     parameters = []
@@ -35,12 +36,11 @@ def options_of(
         if name in without:
             continue
         flag = "--" + name.replace("_", "-")
-        names = [f"{flag}/--no-{name.replace('_', '-')}"] if field.annotation is bool else [flag]
-        if name in also:
-            names.append(also[name])
+        first = f"{flag}/--no-{name.replace('_', '-')}" if field.annotation is bool else flag
         extra = field.json_schema_extra
         option = typer.Option(
-            *names,
+            first,
+            *also.get(name, ()),
             help=f"{field.description}" + ("" if field.default is None else f" (default: {field.default})"),
             show_default=False,
             rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
@@ -49,12 +49,20 @@ def options_of(
     return parameters
 
 
-def parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
-    """A parameter of a command that is None where the user does not give it."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+def parameter(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
+    """A parameter of a command; None where the user does not give it, unless it must be given (default empty)."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+CONFIG = parameter("config", Path | None, typer.Option("--config", help="YAML file of settings; flags win over it"))
 
 
 def with_parameters(function: Any, parameters: list[inspect.Parameter]) -> None:
     """Make the function a command with these parameters, which typer reads from its signature."""
     function.__signature__ = inspect.Signature(parameters)
     function.__annotations__ = {each.name: each.annotation for each in parameters}
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave."""
+    return {name: value for name, value in flags.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from pairsift.cli.app import console, notes
-from pairsift.cli.options import options_of, parameter, with_parameters
+from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.train.config import TrainConfig
 
 
@@ -22,14 +22,14 @@ def train(data: str | None, config: Path | None, **flags: Any) -> None:
     """
     from pairsift.train import Interrupted, Run, first_process, pretrain
 
-    given = {name: value for name, value in flags.items() if value is not None} | ({"data": data} if data else {})
-    if given.get("resume"):
-        base = Run.open(given.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
+    values = given(flags) | ({"data": data} if data else {})
+    if values.get("resume"):
+        base = Run.open(values.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
         if config is not None:
-            given = TrainConfig.load(config, **given).model_dump()
-        settings = TrainConfig.load(base, **given)
+            values = TrainConfig.load(config, **values).model_dump()
+        settings = TrainConfig.load(base, **values)
     else:
-        settings = TrainConfig.build(given) if config is None else TrainConfig.load(config, **given)
+        settings = TrainConfig.build(values) if config is None else TrainConfig.load(config, **values)
     start = time.perf_counter()
     say = notes.print if settings.progress else lambda line: None
     try:
@@ -42,12 +42,11 @@ def train(data: str | None, config: Path | None, **flags: Any) -> None:
 
 
 _DATA = typer.Argument(metavar="[DATA]", help=str(TrainConfig.model_fields["data"].description))
-_CONFIG = typer.Option("--config", help="YAML file of settings; flags win over it")
 with_parameters(
     train,
     [
         parameter("data", str | None, _DATA),
-        parameter("config", Path | None, _CONFIG),
-        *options_of(TrainConfig, without=("data",), also={"run_dir": "-o"}),
+        CONFIG,
+        *options_of(TrainConfig, without=("data",), also={"run_dir": ("-o",)}),
     ],
 )

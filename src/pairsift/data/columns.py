@@ -68,7 +68,7 @@ def label_column(name: str, available: Sequence[str], wanted: str | None, usual:
     if wanted not in available:
         raise DataError(
             f"{name} has no column {wanted!r}; its columns: {', '.join(available)} "
-            f'(label_column="{NO_LABELS}" for no labels)'
+            f"(`label_column={NO_LABELS!r}` for no labels)"
         )
     return wanted
 

@@ -94,7 +94,7 @@ def without_rows(images: ImageSet, file: Path) -> ImageSet:
     if len(unknown):
         raise DataError(
             f"{file} drops row {unknown[0]:,}, which is not among the {len(images):,} images ({len(unknown):,} such "
-            "rows): a drop list belongs to the data it was made from, with the same --per-class"
+            "rows): a drop list belongs to the data it was made from, with the same `per_class`"
         )
     keep = np.flatnonzero(~np.isin(images.rows, rows))
     if not len(keep):

@@ -131,7 +131,7 @@ def _common_size(
         (common, _), (other, _) = counts.most_common(2)
         raise DataError(
             f"{source.name} holds images of {len(counts)} sizes: row {first_of[common]} is {common[0]} x {common[1]}, "
-            f"row {first_of[other]} is {other[0]} x {other[1]} (height x width); give --image-size to resize them all"
+            f"row {first_of[other]} is {other[0]} x {other[1]} (height x width); give `image_size` to resize them all"
         )
     return next(iter(counts)), corrupt
 
@@ -164,7 +164,7 @@ def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array
 
 def _first_per_class(source: Source, per_class: int) -> IntArray:
     if source.labels is None:
-        raise DataError(f"--per-class needs labels, and {source.name} has none; name their column with --label-column")
+        raise DataError(f"`per_class` needs labels, and {source.name} has none; name their column with `label_column`")
     order = np.argsort(source.labels, kind="stable")
     rank = np.empty(len(order), np.int64)
     starts = np.concatenate([[0], np.cumsum(np.unique(source.labels, return_counts=True)[1])[:-1]])
@@ -181,7 +181,7 @@ def _corrupt_error(source: Source, row: int, error: Exception) -> DataError:
         else f"{type(error).__name__}: {error}"
     )
     return DataError(
-        f"{source.name} row {row} cannot be decoded ({why}); mend it, or leave such images out with --skip-corrupt"
+        f"{source.name} row {row} cannot be decoded ({why}); mend it, or leave such images out with `skip_corrupt=True`"
     )
 
 
