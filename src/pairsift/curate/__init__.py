@@ -3,12 +3,9 @@
 from pairsift.curate.classes import ClassEstimate, estimate_classes
 from pairsift.curate.config import ScanConfig
 from pairsift.curate.errors import ScanError
-from pairsift.curate.reference import INDICATORS
+from pairsift.curate.reference import INDICATORS, SIGNS
 from pairsift.curate.result import Histogram, Scan
 from pairsift.curate.scanning import scan
-
-# The earlier name of the columns of `Scan.signs`.
-SIGNS = INDICATORS
 
 __all__ = [
     "INDICATORS", "SIGNS", "ClassEstimate", "Histogram", "Scan", "ScanConfig", "ScanError", "estimate_classes", "scan",

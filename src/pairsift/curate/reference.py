@@ -28,6 +28,8 @@ from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
 from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
+# Their earlier name, that of `Scan.signs`.
+SIGNS = INDICATORS
 # Nearest neighbours whose distance counts as isolation.
 NEAREST = 10
 # Rows scored at once: keeps their products and neighbours within some tens of MB.
