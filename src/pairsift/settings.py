@@ -35,10 +35,7 @@ class Settings(BaseModel):
     unsaved: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **values: Any) -> None:
-        for name in values:
-            hint = self.hint(name)
-            if hint is not None:
-                raise self.error(f"unknown field {name!r}: {hint}")
+        values = self.known(values)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -68,6 +65,15 @@ class Settings(BaseModel):
         """Write as YAML, every field resolved, except what to do about an existing result."""
         fields = self.model_dump(mode="json", exclude=set(self.unsaved))
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
+
+    @classmethod
+    def known(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values, all of which are fields; a subclass may take, or explain, other names first."""
+        for name in values:
+            hint = cls.hint(name)
+            if hint is not None:
+                raise cls.error(f"unknown field {name!r}: {hint}")
+        return values
 
     @classmethod
     def hint(cls, name: str) -> str | None:
