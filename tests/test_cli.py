@@ -1,3 +1,4 @@
+import ast
 import io
 import json
 import os
@@ -5,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import encode, write_parquet
 from mixtures import midpoints
-from rich.console import Console
 from safetensors.torch import load_file
 
+import pairsift
 from pairsift import cli
+from pairsift.cli.flags import in_flags
 from pairsift.curate import scanning
 from pairsift.train import TrainConfig
 
@@ -42,10 +45,10 @@ def run(monkeypatch):
 
     def command(*arguments, debug=False):
         out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(cli, "console", Console(file=out, width=120))
-        monkeypatch.setattr(cli, "notes", Console(file=err, width=120, highlight=False))
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
-        code = cli._guarded([str(argument) for argument in arguments], debug)
+        code = cli.guarded([str(argument) for argument in arguments], debug)
         return code, out.getvalue(), err.getvalue()
 
     return command
@@ -72,7 +75,7 @@ def fails(run):
 def trained(tmp_path_factory):
     """A finished run on digits, by the command line."""
     path = tmp_path_factory.mktemp("trained") / "run"
-    assert cli._guarded(["train", "digits:train", *QUICK, "--treatment", "combined", "-o", str(path)], False) == 0
+    assert cli.guarded(["train", "digits:train", *QUICK, "--treatment", "combined", "-o", str(path)], False) == 0
     return path
 
 
@@ -111,14 +114,14 @@ def test_flags_win_over_the_configuration_file(run, tmp_path):
 
 
 def test_every_flag_is_a_field_and_every_field_a_flag():
-    parameters = set(cli._train.__signature__.parameters) - {"config"}
+    parameters = set(cli.train.train.__signature__.parameters) - {"config"}
     assert parameters == set(TrainConfig.model_fields)
 
 
 @pytest.mark.parametrize("command", ["train", "embed", "probe", "demo", "theory"])
 def test_help_names_every_option(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert cli._guarded([command, "--help"], False) == 0
+    assert cli.guarded([command, "--help"], False) == 0
     text = capsys.readouterr().out
     expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
     for option in expected.get(
@@ -221,6 +224,44 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     assert run(*flags, "-o", tmp_path / "whole")[0] == 0
     cut, whole = (load_file(tmp_path / name / "encoder.safetensors") for name in ("cut", "whole"))
     assert all((cut[name] == whole[name]).all() for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("said", "command", "told"),
+    [
+        ("use `overwrite=True`, or another", "scan", "use --overwrite, or another"),
+        ("none: `label_column='none'`", "train", "none: --label-column none"),
+        ('`run_dir="my run"`', "train", "--run-dir 'my run'"),
+        ("`symmetric=False` or `progress`", "train", "--no-symmetric or --progress"),
+        ("drop `fraction`", "scan", "drop --fraction"),
+        ("give `image_size`", "embed", "give --image-size"),  # of another command: better than none
+        ("`pos_high` makes a band", None, "--pos-high makes a band"),
+        ("batch_size=13 is large, as `pairsift scan` and `whatever=True`", "train", None),
+    ],
+)
+def test_settings_that_messages_name_are_flags_on_the_command_line(said, command, told):
+    assert in_flags(said, command) == (said if told is None else told)
+
+
+def test_errors_of_the_library_name_flags(fails, data, embeddings, trained, tmp_path):
+    one = fails("train", data["one"], "--batch-size", "4", "-o", tmp_path / "run")
+    assert one.endswith("use --label-column none if the labels mean nothing")
+    assert "leave such images out with --skip-corrupt" in fails("train", data["broken"], "-o", tmp_path / "run")
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "file").touch()
+    assert "not empty: use --overwrite, or another" in fails("scan", embeddings, "-o", tmp_path / "some")
+    assert "--pos-high and --pos-low make a band" in fails("scan", embeddings, "-o", tmp_path / "x", "--pos-low", "0.1")
+    none = fails("embed", trained, data["good"], "-o", tmp_path / "f.parquet", "--label-column", "kind")
+    assert none.endswith("its columns: image, label (--label-column none for no labels)")
+
+
+def test_no_message_of_the_library_speaks_of_flags():
+    for file in Path(pairsift.__file__).parent.rglob("*.py"):
+        if "cli" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"(?<!\w)--[a-z]", node.value), f"{file}: {node.value}"
 
 
 GRAPH = ["--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "--n", "40", "--r", "3", "--n-d", "8"]

@@ -13,6 +13,7 @@ import pairsift
 ROOT = Path(pairsift.__file__).parent
 ORDER = (
     "files",
+    "settings",
     "kernels",
     "pairs",
     "treatments",
@@ -57,6 +58,18 @@ def test_nothing_imports_upward(path):
         parts = name.split(".")
         if parts[0] == "pairsift" and len(parts) > 1:
             assert layer(parts[1]) <= layer(own), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("part", ["cli", "curate", "data"])
+def test_nothing_inside_a_part_imports_in_a_circle(part):
+    needs = {}
+    for path in sorted((ROOT / part).glob("*.py")):
+        name = f"pairsift.{part}.{path.stem}".removesuffix(".__init__")
+        needs[name] = {each for each in imports(path) if each.startswith(f"pairsift.{part}.")}
+    assert len(needs) > 5
+    while free := {name for name, needed in needs.items() if not needed & needs.keys()}:
+        needs = {name: needed for name, needed in needs.items() if name not in free}
+    assert not needs
 
 
 def test_the_loss_alone_imports_no_training_framework():

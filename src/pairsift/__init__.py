@@ -11,20 +11,21 @@ from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
     from pairsift import curate, evaluate, integrations, theory, train
-    from pairsift.curate import Scan, scan
+    from pairsift.curate import Scan, ScanConfig, scan
     from pairsift.train import TrainConfig
     from pairsift.train.pretrain import pretrain
 
 __version__ = "0.1.0"
 __all__ = [
-    "GivenPairs", "RandomPairs", "RankBand", "Scan", "Selector", "TrainConfig", "Treatment", "curate", "data",
-    "evaluate", "integrations", "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
+    "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector", "TrainConfig", "Treatment", "curate",
+    "data", "evaluate", "integrations", "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs",
+    "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
 _LAZY = {
-    "Scan": "curate", "TrainConfig": "train", "curate": "", "evaluate": "", "integrations": "", "pretrain": "train",
-    "scan": "curate", "theory": "", "train": "",
+    "Scan": "curate", "ScanConfig": "curate", "TrainConfig": "train", "curate": "", "evaluate": "",
+    "integrations": "", "pretrain": "train", "scan": "curate", "theory": "", "train": "",
 }  # fmt: skip
 
 

@@ -1,12 +1,13 @@
-"""The five signs against slow computations of what they are said to be."""
+"""The five indicators against slow computations of what they are said to be."""
 
 import numpy as np
 import pytest
 from mixtures import midpoints
 from scipy import stats
 
-from pairsift.curate import SIGNS
-from pairsift.curate.reference import NEAREST, NEIGHBOURS, Graph, Reference, _agreement_weights
+from pairsift.curate import INDICATORS
+from pairsift.curate.neighbours import NEIGHBOURS, Graph
+from pairsift.curate.reference import NEAREST, Reference, _agreement_weights
 
 N = 240
 
@@ -29,23 +30,23 @@ def whitened(features):
     return centred @ vectors @ np.diag(1 / np.sqrt(0.9 * values + 0.1 * values.mean()))
 
 
-def sign(fitted, name):
-    return fitted[2][0][:, SIGNS.index(name)]
+def indicator(fitted, name):
+    return fitted[2][0][:, INDICATORS.index(name)]
 
 
 def test_degree_is_the_mean_cosine_to_all_in_whitened_space(fitted):
-    np.testing.assert_allclose(sign(fitted, "degree"), cosines(whitened(fitted[0])).mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(indicator(fitted, "degree"), cosines(whitened(fitted[0])).mean(axis=1), atol=1e-5)
 
 
 def test_centrality_is_the_negative_whitened_norm(fitted):
-    np.testing.assert_allclose(sign(fitted, "centrality"), -np.linalg.norm(whitened(fitted[0]), axis=1), rtol=1e-4)
+    np.testing.assert_allclose(indicator(fitted, "centrality"), -np.linalg.norm(whitened(fitted[0]), axis=1), rtol=1e-4)
 
 
 def test_isolation_is_the_mean_distance_to_the_nearest_others(fitted):
     similarity = cosines(fitted[0] - fitted[0].mean(axis=0))
     np.fill_diagonal(similarity, -np.inf)
     nearest = np.sort(similarity, axis=1)[:, ::-1][:, :NEAREST]
-    np.testing.assert_allclose(sign(fitted, "isolation"), 1 - nearest.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(indicator(fitted, "isolation"), 1 - nearest.mean(axis=1), atol=1e-5)
 
 
 def test_ambiguity_and_mixture_by_loops(fitted):
@@ -66,8 +67,8 @@ def test_ambiguity_and_mixture_by_loops(fitted):
             ambiguity -= first - second
             shares = [weights[groups[neighbours] == each].sum() / weights.sum() for each in range(len(centres))]
             mixture += stats.entropy(shares)
-        assert sign(fitted, "ambiguity")[row] == pytest.approx(ambiguity, abs=1e-4)
-        assert sign(fitted, "mixture")[row] == pytest.approx(mixture, abs=1e-4)
+        assert indicator(fitted, "ambiguity")[row] == pytest.approx(ambiguity, abs=1e-4)
+        assert indicator(fitted, "mixture")[row] == pytest.approx(mixture, abs=1e-4)
         assert cluster[row] == (white[row] @ reference._centres[0].T).argmax()
 
 
@@ -76,13 +77,13 @@ def test_the_score_puts_the_typical_example_at_one_half_and_one_spread_above_it_
     scored = reference.score(features.astype(np.float32), np.arange(N))
     assert np.median(scored.score) == pytest.approx(0.5, abs=1e-6)
     assert np.quantile(scored.score, 0.16) == pytest.approx(0.5 - 0.5 / np.sqrt(2), abs=1e-3)
-    total = scored.signs @ reference.weights
+    total = scored.indicators @ reference.weights
     assert stats.spearmanr(total, scored.score).statistic == pytest.approx(1)
-    np.testing.assert_allclose(np.median(scored.signs, axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.quantile(scored.signs, 0.16, axis=0), -1, atol=1e-4)
+    np.testing.assert_allclose(np.median(scored.indicators, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.quantile(scored.indicators, 0.16, axis=0), -1, atol=1e-4)
 
 
-def test_global_signs_weigh_as_far_as_they_agree_with_local_ones(fitted):
+def test_global_indicators_weigh_as_far_as_they_agree_with_local_ones(fitted):
     _, reference, (raw, *_) = fitted
     rank = stats.spearmanr(raw).statistic
     weights = [min(max(10 * rank[i, 2:].mean(), 0), 2) for i in (0, 1)] + [1, 1, 1]

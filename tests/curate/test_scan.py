@@ -14,7 +14,18 @@ import pytest
 from mixtures import midpoints
 
 import pairsift as ps
-from pairsift.curate import ScanError, checks, estimate_classes, reference, scanning, work
+from pairsift.curate import (
+    ScanConfig,
+    ScanError,
+    config,
+    estimate_classes,
+    fitting,
+    levels,
+    memory,
+    neighbours,
+    scanning,
+    work,
+)
 from pairsift.data import DataError
 from pairsift.evaluate import detection
 
@@ -109,7 +120,7 @@ def test_levels_are_those_of_the_theory(mixture, scanned):
 
 
 def test_a_sample_states_the_error_of_its_levels(monkeypatch, mixture, scanned):
-    monkeypatch.setattr(scanning, "_LEVEL_ROWS", 300)
+    monkeypatch.setattr(levels, "_LEVEL_ROWS", 300)
     sampled = ps.scan(mixture[0], 5)
     errors = np.array(sampled.levels_error)
     assert (errors > 0).all()
@@ -200,19 +211,20 @@ def test_a_graph_of_the_users_own(mixture, scanned):
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -np.inf)
-    neighbours = np.argsort(-similarity, axis=1, kind="stable")[:, : reference.NEIGHBOURS]
-    graph = (neighbours, np.take_along_axis(similarity, neighbours, axis=1))
+    near = np.argsort(-similarity, axis=1, kind="stable")[:, : neighbours.NEIGHBOURS]
+    graph = (near, np.take_along_axis(similarity, near, axis=1))
     np.testing.assert_allclose(ps.scan(features, 5, graph=graph).scores, scanned.scores, atol=1e-4)
     with pytest.raises(ScanError, match="a graph for 600 rows"):
-        ps.scan(features, 5, graph=(neighbours[:5], neighbours[:5]))
+        ps.scan(features, 5, graph=(near[:5], near[:5]))
     with pytest.raises(ScanError, match=r"positions 0 \.\.\. 599"):
-        ps.scan(features, 5, graph=(neighbours + 1, graph[1]))
+        ps.scan(features, 5, graph=(near + 1, graph[1]))
 
 
 def test_large_sets_are_learned_from_a_sample_by_an_inverted_file(monkeypatch, mixture):
-    monkeypatch.setattr(checks, "_FEWEST_REFERENCE", 100)
+    for module in (config, memory):
+        monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
     exact = ps.scan(mixture[0], 5, reference=400)
-    monkeypatch.setattr(scanning, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(fitting, "FLAT_LIMIT", 500)
     said = []
     found = ps.scan(mixture[0], 5, reference=400, say=said.append)
     assert "learned from 400 of 600 rows; recall" in said[0]
@@ -336,6 +348,83 @@ def test_an_unfinished_scan_with_other_settings_is_refused(tmp_path, mixture, mo
     with pytest.raises(ScanError, match="another checksum"):
         ps.scan(mixture[0] + 1, 5, out=out)
     assert len(ps.scan(mixture[0], 5, out=out)) == 600
+
+
+def test_settings_come_as_a_configuration_as_keywords_or_by_position(mixture, scanned):
+    features, band = mixture[0], ps.RankBand(0.3, 0.5)
+    expected = ps.scan(features, 5, band, max_pairs=7)
+    for found in (
+        ps.scan(features, ScanConfig(n_classes=5, pos_high=0.3, pos_low=0.5, max_pairs=7)),
+        ps.scan(features, n_classes=5, band=band, max_pairs=7),
+        ps.scan(features, np.int64(5), pos_high=0.3, pos_low=0.5, max_pairs=7),
+        ps.scan(features, ScanConfig(n_classes=9, max_pairs=7), band, n_classes=5),  # keywords win
+        ps.scan(features, config=ScanConfig(n_classes=5, pos_high=0.1, pos_low=0.2), band=band, max_pairs=7),
+    ):
+        assert found.settings == expected.settings
+        assert (found.pairs, found.levels) == (expected.pairs, expected.levels)
+        np.testing.assert_array_equal(found.scores, scanned.scores)
+    assert expected.settings["band"] == {"high": 0.3, "low": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_clases": 5}, "unexpected keyword argument 'n_clases': did you mean 'n_classes'"),
+        ({"config": 5, "n_classes": 5}, "multiple values for argument 'n_classes'"),
+        ({"config": "five"}, "config must be a ScanConfig or a number of classes, got str"),
+        ({"band": (0.1, 0.2)}, "band must be a RankBand, got tuple"),
+    ],
+)
+def test_keywords_that_are_no_settings_are_refused(mixture, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        ps.scan(mixture[0], **arguments)
+
+
+def test_a_file_has_a_column_of_labels_and_an_array_has_none(tmp_path, mixture):
+    features, labels, _ = mixture
+    file = write(tmp_path / "f.parquet", features, label=labels, kind=np.arange(600) % 2)
+    named = ps.scan(file, 5, label_column="kind")
+    np.testing.assert_array_equal(named.labels, np.arange(600) % 2)
+    assert ps.scan(file, 5, label_column="none").labelled_levels is None
+    with pytest.raises(ScanError, match="`label_column='kind'` names a column of a file"):
+        ps.scan(features, 5, label_column="kind")
+    with pytest.raises(ScanError, match=r"labels beside .*: name their `label_column`"):
+        ps.scan(file, 5, labels=labels)
+
+
+class OwnSource:
+    """A source of a user's own: only what every source must have, and what it says of itself."""
+
+    mixed = labels = class_names = paths = None
+
+    def __init__(self, features, **said):
+        self.name, self.shape, self.rows, self._features = "own", features.shape, np.arange(len(features)), features
+        vars(self).update(said)
+
+    def blocks(self, rows, start=0, stop=None):
+        stop = self.shape[0] if stop is None else stop
+        for first in range(start, stop, rows):
+            yield first, self._features[first : min(first + rows, stop)]
+
+    def take(self, rows):
+        return self._features[rows]
+
+
+def test_a_source_says_itself_whether_workers_elsewhere_can_read_it(mixture, scanned, monkeypatch):
+    own = OwnSource(mixture[0])
+    np.testing.assert_array_equal(ps.scan(own, 5).scores, scanned.scores)
+    with pytest.raises(ScanError, match="reads parquet on its workers, got own"):
+        ps.scan(own, 5, engine="ray")
+
+    def run_ray(task, address, progress):
+        assert (task.source, address) == (bare, "auto")
+        assert task.parts.is_dir()  # part files are what comes back from elsewhere
+        return work.run_local(task, 1, progress)
+
+    monkeypatch.setattr(scanning, "run_ray", run_ray)
+    bare = OwnSource(mixture[0])
+    shared = OwnSource(mixture[0], shareable=True, bare=lambda: bare)
+    np.testing.assert_array_equal(ps.scan(shared, 5, engine="ray", address="auto").scores, scanned.scores)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairsift.data import DataError, open_features
+from pairsift.data import ArrayFeatures, DataError, open_features
+from pairsift.data.features import bare_features, is_shareable
 
 FEATURES = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -110,3 +111,31 @@ def test_bad_files_are_refused(tmp_path):
     refused(write(tmp_path / "h.parquet", features=lists()[:0]), "holds no rows")
     (tmp_path / "f.csv").write_text("1,2")
     refused(tmp_path / "f.csv", "not a kind of feature file")
+
+
+def test_sources_say_whether_other_machines_can_read_them(tmp_path):
+    file = write(tmp_path / "f.parquet", features=lists(), label=LABELS, path=list("abcdef"))
+    np.save(tmp_path / "f.npy", FEATURES)
+    assert is_shareable(open_features(file))
+    assert not is_shareable(open_features(tmp_path / "f.npy"))
+    assert not is_shareable(OwnSource())
+    for source in (open_features(file), ArrayFeatures(FEATURES, "features", LABELS)):
+        bare = bare_features(source)
+        assert (bare.labels, bare.paths) == (None, None)
+        assert source.labels.tolist() == LABELS.tolist()
+        np.testing.assert_array_equal(bare.take(np.arange(6)), FEATURES)
+    own = OwnSource()
+    assert bare_features(own) is own
+
+
+class OwnSource:
+    """The members that every feature source must have."""
+
+    name, shape, rows = "own", (6, 3), np.arange(6)
+    mixed = labels = class_names = paths = None
+
+    def blocks(self, rows, start=0, stop=None):
+        yield start, FEATURES[start:stop]
+
+    def take(self, rows):
+        return FEATURES[rows]

@@ -25,7 +25,7 @@ def corrupt(tmp_path):
 
 
 def test_corrupt_images_are_named_by_row(corrupt):
-    with pytest.raises(DataError, match=r"row 2 cannot be decoded .*--skip-corrupt"):
+    with pytest.raises(DataError, match=r"row 2 cannot be decoded .*`skip_corrupt=True`"):
         load_images(corrupt)
     with pytest.raises(DataError, match=r"row 2 cannot be decoded"):
         load_images(corrupt, image_size=16)
@@ -50,7 +50,7 @@ def test_mixed_sizes_are_refused_and_resized_on_request(tmp_path, pixels):
     encoded = [encode(p) for p in pixels]
     encoded[7] = encode(pixels[7, :4])
     path = write_parquet(tmp_path / "m.parquet", encoded)
-    with pytest.raises(DataError, match=r"2 sizes: row 0 is 6 x 8, row 7 is 4 x 8 .*--image-size"):
+    with pytest.raises(DataError, match=r"2 sizes: row 0 is 6 x 8, row 7 is 4 x 8 .*`image_size`"):
         load_images(path)
     assert load_images(path, image_size=5).images.shape == (12, 3, 5, 5)
 
@@ -79,7 +79,7 @@ def test_first_images_of_each_class(parquet):
     images = load_images(parquet, per_class=2)
     assert images.rows.tolist() == [0, 1, 2, 3, 4, 5]
     assert images.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(DataError, match="--per-class needs labels"):
+    with pytest.raises(DataError, match="`per_class` needs labels"):
         load_images(parquet, per_class=2, label_column="none")
 
 

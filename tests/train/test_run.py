@@ -20,7 +20,7 @@ def test_start_writes_configuration_and_versions(run, config):
 
 def test_an_existing_run_is_refused_continued_or_replaced(run, config):
     (run.path / "note.txt").write_text("mine")
-    with pytest.raises(RunError, match="continue it with --resume, replace it with --overwrite"):
+    with pytest.raises(RunError, match="continue it with `resume=True`, replace it with `overwrite=True`"):
         Run.start(config())
     assert Run.start(config(seed=3, resume=True)) == run
     assert (run.path / "note.txt").exists()

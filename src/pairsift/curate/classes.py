@@ -37,7 +37,7 @@ class ClassEstimate:
         rough = ", which is rough" if max(best) > 2 * min(best) else ""
         return (
             f"about {self.n_classes} classes{rough}: the best silhouettes are those of {best[0]} clusters (centred, "
-            f"{max(self.centred):.2f}) and {best[1]} (whitened, {max(self.whitened):.2f}); --n-classes sets the number"
+            f"{max(self.centred):.2f}) and {best[1]} (whitened, {max(self.whitened):.2f})"
         )
 
 

@@ -3,7 +3,7 @@
 A difficult example bridges clusters. That shows in five ways, and each alone is blind to some kind of difficult
 example (docs/scan-design.md has the figures):
 
-- *degree*: mean cosine to all examples, whitened. The theory's own sign: a difficult vertex has the larger degree.
+- *degree*: mean cosine to all examples, whitened. The theory's own indicator: a difficult vertex has the larger degree.
 - *centrality*: a small norm after whitening; what lies between clusters lies nearer to the middle of everything.
 - *isolation*: mean cosine distance to the nearest neighbours, centred.
 - *ambiguity*: a small gap between the cosines to the nearest two cluster centres (Table 10's gap without labels).
@@ -20,18 +20,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
 from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
-SIGNS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
-# Neighbours whose clusters are looked at, and those whose distance counts as isolation.
-NEIGHBOURS, NEAREST = 50, 10
-# Above so many rows an inverted file is searched (approximate) instead of every row (exact).
-FLAT_LIMIT = 50_000
+INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
+# Their earlier name, that of `Scan.signs`.
+SIGNS = INDICATORS
+# Nearest neighbours whose distance counts as isolation.
+NEAREST = 10
+# Rows scored at once: keeps their products and neighbours within some tens of MB.
+BLOCK_ROWS = 2048
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -40,21 +42,19 @@ IntArray = NDArray[np.int64]
 _MULTIPLES = (1, 2, 3)
 # A neighbour counts exp(cosine / temperature), as in the kNN classifier.
 _TEMPERATURE = 0.1
-# A global sign weighs 10 times its mean rank correlation with the local ones, at least 0 and at most 2; those weigh 1.
+# A global indicator weighs 10 times its mean rank correlation with the local ones, from 0 to 2; those weigh 1.
 _GLOBAL, _AGREEMENT, _MOST = 2, 10.0, 2.0
 # Reference rows that the robust scales are measured on.
 _CALIBRATION = 10_000
-# Rows of an inverted file's list, and lists that a search reads: 96 to 98 % of the true neighbours on the sets tried.
-_LIST_ROWS, _PROBES = 200, 6
 
 
 @dataclass(frozen=True)
 class RowScores:
-    """A scored block: `score` (B,) in [0, 1], `signs` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2) principal
-    components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k)."""
+    """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
+    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k)."""
 
     score: NDArray[np.float64]
-    signs: FloatArray
+    indicators: FloatArray
     cluster: IntArray
     plane: FloatArray
     neighbours: IntArray
@@ -78,7 +78,7 @@ class Reference:
         clusters: (R,) cluster of each reference row.
         recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
         explained: shares of the variance in the two axes of the plane.
-        weights: (5,) weight of each sign in the score, summing to 1.
+        weights: (5,) weight of each indicator in the score, summing to 1.
         bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, rows the anchors' clusters.
     """
 
@@ -100,8 +100,8 @@ class Reference:
         self._groups = np.stack([_nearest(white, centres) for centres in self._centres], axis=1)
         self.clusters: IntArray = self._groups[:, 0]
         unit = unit_rows(centred)
-        self._index: Any = None if graph is not None else _build_index(unit, inverted, seed)
-        self.recall = _recall(self._index, unit, seed) if inverted and graph is None else 1.0
+        self._index: Any = None if graph is not None else build_index(unit, inverted, seed)
+        self.recall = recall(self._index, unit, seed) if inverted and graph is None else 1.0
         self._calibrate(sample, generator(seed))
 
     def score(self, features: FloatArray, rows: IntArray) -> RowScores:
@@ -112,16 +112,16 @@ class Reference:
             rows: (B,) their positions in the whole set.
         """
         raw, cluster, plane, neighbours, cosines = self._measure(features / self._scale, rows)
-        signs = _on_scale(raw, self._scales)
-        total = _on_scale(signs @ self.weights[:, None], self._total_scale)[:, 0]
+        indicators = _on_scale(raw, self._scales)
+        total = _on_scale(indicators @ self.weights[:, None], self._total_scale)[:, 0]
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
-        return RowScores(score, signs.astype(np.float32), cluster, plane, neighbours, cosines)
+        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines)
 
     def _measure(
         self, features: FloatArray, rows: IntArray
     ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
-        """The five signs on their own scales, with what else is learned of the rows on the way."""
+        """The five indicators on their own scales, with what else is learned of the rows on the way."""
         centred: FloatArray = features - self._centre
         white: FloatArray = centred @ self._whitening
         norm = np.linalg.norm(white, axis=1)
@@ -165,22 +165,10 @@ class Reference:
             np.add.at(bridges, (anchors[near >= 0], self.clusters[near[near >= 0]]), 1)
         raw = np.concatenate(parts)
         self._scales = _robust_scale(raw)
-        signs = _on_scale(raw, self._scales)
-        self.weights = _agreement_weights(signs)
-        self._total_scale = _robust_scale(signs @ self.weights[:, None])
+        indicators = _on_scale(raw, self._scales)
+        self.weights = _agreement_weights(indicators)
+        self._total_scale = _robust_scale(indicators @ self.weights[:, None])
         self.bridges = bridges
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Nearest neighbours of all rows: positions (N, k), nearest first, without the row itself, and cosines (N, k)."""
-
-    neighbours: IntArray
-    cosines: FloatArray
-
-
-# Rows scored at once: keeps their products and neighbours within some tens of MB.
-BLOCK_ROWS = 2048
 
 
 def _nearest(unit: FloatArray, centres: FloatArray) -> IntArray:
@@ -188,28 +176,6 @@ def _nearest(unit: FloatArray, centres: FloatArray) -> IntArray:
         (unit[start : start + BLOCK_ROWS] @ centres.T).argmax(axis=1) for start in range(0, len(unit), BLOCK_ROWS)
     ]
     return np.concatenate(blocks).astype(np.int64)
-
-
-def _build_index(unit: FloatArray, inverted: bool, seed: int) -> Any:
-    if not inverted:
-        flat = faiss.IndexFlatIP(unit.shape[1])
-        flat.add(unit)
-        return flat
-    lists = max(1, len(unit) // _LIST_ROWS)
-    index: Any = faiss.index_factory(unit.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid, index.cp.spherical = seed, 10, 1, True
-    index.nprobe = min(_PROBES, lists)
-    index.train(unit)
-    index.add(unit)
-    return index
-
-
-def _recall(index: Any, unit: FloatArray, seed: int) -> float:
-    rows = generator(seed).choice(len(unit), min(len(unit), 500), replace=False)
-    flat = faiss.IndexFlatIP(unit.shape[1])
-    flat.add(unit)
-    true, found = (each.search(unit[rows], NEIGHBOURS)[1] for each in (flat, index))
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)]))
 
 
 def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
@@ -221,14 +187,14 @@ def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> N
     return entropy
 
 
-def _agreement_weights(signs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights that sum to 1: local signs alike, a global one as far as it ranks examples as they do."""
-    ranks = stats.rankdata(signs, axis=0)
+def _agreement_weights(indicators: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights that sum to 1: local indicators alike, a global one as far as it ranks examples as they do."""
+    ranks = stats.rankdata(indicators, axis=0)
     spread = ranks.std(axis=0)
-    # A sign that is constant ranks nothing, and agrees with nothing.
+    # A indicator that is constant ranks nothing, and agrees with nothing.
     ranks = np.divide(ranks - ranks.mean(axis=0), spread, out=np.zeros_like(ranks), where=spread > 0)
     agreement = (ranks[:, :_GLOBAL].T @ ranks[:, _GLOBAL:]).mean(axis=1) / len(ranks)
-    weights = np.ones(len(SIGNS))
+    weights = np.ones(len(INDICATORS))
     weights[:_GLOBAL] = np.clip(_AGREEMENT * agreement, 0, _MOST)
     normalised: NDArray[np.float64] = weights / weights.sum()
     return normalised

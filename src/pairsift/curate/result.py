@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairsift.curate.classes import ClassEstimate
-from pairsift.curate.reference import SIGNS
+from pairsift.curate.reference import INDICATORS
 from pairsift.data import DataError
 from pairsift.files import replacing, write_json
 from pairsift.theory import Advice, Level, Levels
@@ -43,7 +43,8 @@ class Scan:
         scores: (N,) in [0, 1], higher is more difficult: 0.5 is the set's typical example, 0.85 one robust spread above
             it, 0.95 two. nan where the row was not finite and skipped.
         clusters: (N,) cluster by k-means into `n_classes`; -1 where skipped.
-        signs: (N, 5) float32, what the score is made of, in robust units (columns: `pairsift.curate.SIGNS`).
+        signs: (N, 5) float32, the indicators that the score is made of, in robust units (columns:
+            `pairsift.curate.INDICATORS`).
         plane: (N, 2) float32, first two principal components.
         pairs: bridging pairs, strongest first: `anchor` and `other` (positions), `similarity` (cosine after centring),
             `anchor_cluster`, `other_cluster`. Neighbours in different clusters; a pair appears once.
@@ -167,7 +168,7 @@ class Scan:
 
     def _score_table(self) -> pa.Table:
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
-        columns |= {name: self.signs[:, i] for i, name in enumerate(SIGNS)}
+        columns |= {name: self.signs[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
         if self.labels is not None:
             columns["label"] = self.labels
@@ -203,7 +204,7 @@ class Scan:
         error = facts["levels_error"]
         return cls(
             scores=table.column("score").to_numpy(), clusters=table.column("cluster").to_numpy(),
-            signs=np.stack([table.column(name).to_numpy() for name in SIGNS], axis=1),
+            signs=np.stack([table.column(name).to_numpy() for name in INDICATORS], axis=1),
             plane=np.stack([table.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
             pairs=pairs, levels=_read_levels(facts["levels"]), levels_error=(error[0], error[1], error[2]),
             advice=Advice(**advice | {"reasons": tuple(advice["reasons"])}),

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pairsift.curate.reference import BLOCK_ROWS, SIGNS, Reference
+from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference
 from pairsift.data import FeatureSource
 from pairsift.files import replacing
 
@@ -82,7 +82,7 @@ class Task:
         n = stop - start
         columns: dict[str, NDArray[Any]] = {
             "score": np.full(n, np.nan), "cluster": np.full(n, -1, np.int64),
-            **{name: np.full(n, np.nan, np.float32) for name in (*SIGNS, "pca_1", "pca_2")},
+            **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2")},
         }  # fmt: skip
         pairs: list[pa.Table] = []
         for first, features in self.source.blocks(BLOCK_ROWS, start, stop):
@@ -93,8 +93,8 @@ class Task:
             scored = self.reference.score(features[rows - first], rows)
             at = rows - start
             columns["score"][at], columns["cluster"][at] = scored.score, scored.cluster
-            for i, name in enumerate(SIGNS):
-                columns[name][at] = scored.signs[:, i]
+            for i, name in enumerate(INDICATORS):
+                columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
             pairs.append(self._bridges(rows, scored.cluster, scored.neighbours, scored.cosines))
         found = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()

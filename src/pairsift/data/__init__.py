@@ -1,9 +1,12 @@
 """Where examples come from: sources, image sets, mixing, views."""
 
+from pairsift.data.arrays import ArraySource
+from pairsift.data.errors import DataError
 from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
-from pairsift.data.images import ImageSet, load_images, subset, without_rows
+from pairsift.data.images import ImageSet, subset, without_rows
+from pairsift.data.loading import load_images
 from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
-from pairsift.data.sources import ArraySource, DataError, Source, open_source
+from pairsift.data.sources import Source, open_source
 from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
 
 __all__ = [

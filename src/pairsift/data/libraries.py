@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.data.sources import _IMAGE_COLUMNS, DataError, class_numbers, missing_column
+from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column
+from pairsift.data.errors import DataError
+from pairsift.data.labels import class_numbers
 
 
 class LibrarySource:
@@ -39,7 +41,7 @@ class LibrarySource:
         return image.height, image.width
 
 
-def open_hf(name: str, label_column: str | None) -> LibrarySource:
+def open_hf(name: str, labels: str | None) -> LibrarySource:
     """A data set of the Hugging Face hub or disk cache, `NAME` or `NAME:SPLIT` (default train)."""
     try:
         import datasets
@@ -50,16 +52,12 @@ def open_hf(name: str, label_column: str | None) -> LibrarySource:
         data = datasets.load_dataset(name, split=split or "train")
     except Exception as error:
         raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {error})") from error
-    column = next((column for column in _IMAGE_COLUMNS if column in data.column_names), None)
-    if column is None:
-        raise DataError(f"hf:{name} has no image column; its columns: {', '.join(data.column_names)}")
+    column = image_column(f"hf:{name}", data.column_names)
+    wanted = label_column(f"hf:{name}", data.column_names, labels, IMAGE_LABELS)
     data = data.cast_column(column, datasets.Image(decode=False))
-    wanted = "label" if label_column is None and "label" in data.column_names else label_column
-    labels, class_names = None, None
-    if wanted not in (None, "none"):
-        if wanted not in data.column_names:
-            raise missing_column(f"hf:{name}", wanted, data.column_names)
-        labels = np.asarray(data[wanted][:])
+    classes, class_names = None, None
+    if wanted is not None:
+        classes = np.asarray(data[wanted][:])
         class_names = getattr(data.features[wanted], "names", None)
 
     def get(row: int) -> Image.Image:
@@ -68,10 +66,10 @@ def open_hf(name: str, label_column: str | None) -> LibrarySource:
         image.load()
         return image
 
-    return LibrarySource(f"hf:{name}", get, len(data), labels, class_names)
+    return LibrarySource(f"hf:{name}", get, len(data), classes, class_names)
 
 
-def open_torchvision(name: str, label_column: str | None, root: str = "data") -> LibrarySource:
+def open_torchvision(name: str, labels: str | None, root: str = "data") -> LibrarySource:
     """A torchvision data set by class name, `CIFAR10` or `CIFAR10:SPLIT` (default train), from the folder `data`."""
     try:
         import torchvision
@@ -90,12 +88,12 @@ def open_torchvision(name: str, label_column: str | None, root: str = "data") ->
         data = kind(root=root, download=True, **options)
     except Exception as error:
         raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {error})") from error
-    labels = getattr(data, "targets", getattr(data, "labels", None))
-    keep = labels is not None and label_column != "none"
+    classes = getattr(data, "targets", getattr(data, "labels", None))
+    keep = classes is not None and labels != NO_LABELS
     return LibrarySource(
         f"torchvision:{name}:{split}",
         lambda row: data[row][0],
         len(data),
-        np.asarray(labels) if keep else None,
+        np.asarray(classes) if keep else None,
         getattr(data, "classes", None) if keep else None,
     )

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
-from pairsift.data.sources import DataError
 
 MixKind = Literal["pixel", "composite"]
 
@@ -90,7 +90,7 @@ def _draw_partners(
     values, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
     if len(values) < 2:
         raise DataError(
-            f"all {n} images have label {values[0]}: mixing needs a second class, or no labels (--label-column none)"
+            f"all {n} images have label {values[0]}: mixing needs a second class, or no labels (`label_column='none'`)"
         )
     block = np.searchsorted(values, classes[chosen])
     offset = (rng.random(len(chosen)) * (n - counts[block])).astype(np.int64)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pairsift.data import MixKind, SimCLRViews
 from pairsift.pairs import RankBand
+from pairsift.settings import ConfigError, Settings
 from pairsift.treatments import Removal, Treatment
 
+__all__ = ["ConfigError", "TrainConfig"]
+
 TreatmentName = Literal["none", "removal", "margin", "temperature", "combined"]
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the field, the value and the remedy."""
 
 
 def _field(default: Any, panel: str, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """Settings of `pairsift.pretrain`; the defaults of the loss are the paper's for CIFAR-10 (method of Table 4)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    unsaved = frozenset({"resume", "overwrite"})
 
     data: str = _field("", "Data", "parquet, folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
     label_column: str | None = _field(None, "Data", "column of the classes ('label' if there is one; 'none' for none)")
@@ -178,46 +175,3 @@ class TrainConfig(BaseModel):
             crop_scale=(self.crop_min, 1.0), flip=self.flip, jitter=self.jitter, grey=self.grey,
             brightness=self.brightness, contrast=self.contrast, saturation=self.saturation, hue=self.hue,
         )  # fmt: skip
-
-    def save(self, path: Path) -> None:
-        """Write as YAML, every field resolved, except what to do about an existing run."""
-        fields = self.model_dump(mode="json", exclude={"resume", "overwrite"})
-        path.write_text(yaml.safe_dump(fields, sort_keys=False))
-
-    @classmethod
-    def build(cls, values: dict[str, Any]) -> TrainConfig:
-        """Validate plain values.
-
-        Raises:
-            ConfigError: unknown fields (the nearest known name is given) or bad values, one line each.
-        """
-        for name in values:
-            if name not in cls.model_fields:
-                near = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
-                raise ConfigError(f"unknown field {name!r}: {hint}")
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = []
-            for item in error.errors():
-                where = ".".join(str(part) for part in item["loc"])
-                message = item["msg"].removeprefix("Value error, ")
-                got = f", got {item['input']!r}" if where and "got" not in message else ""
-                lines.append(f"{where}: {message}{got}" if where else message)
-            raise ConfigError("; ".join(lines)) from error
-
-    @classmethod
-    def load(cls, path: Path, **overrides: Any) -> TrainConfig:
-        """Read YAML; `overrides` win over the file.
-
-        Raises:
-            ConfigError: the file is missing, not YAML, or not a mapping of known fields.
-        """
-        try:
-            values = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as a configuration: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must map field names to values, got {type(values).__name__}")
-        return cls.build({**values, **overrides})

@@ -157,7 +157,7 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
     if images.n_classes == 1:
         raise DataError(
             f"all {len(images):,} images have one label: difficult pairs need a second class; "
-            "use --label-column none if the labels mean nothing"
+            "use `label_column='none'` if the labels mean nothing"
         )
     if config.mix:
         images = mix_set(images, config.mix, config.seed, config.mix_kind)
@@ -182,7 +182,7 @@ def _telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
             raise
         raise RunError(
             f"one of {config.processes} processes ended or lost its connection, so all stopped: look for its message; "
-            f"--resume continues {config.run_dir} from its last checkpoint ({error.__cause__ or error})"
+            f"`resume=True` continues {config.run_dir} from its last checkpoint ({error.__cause__ or error})"
         ) from error
 
 

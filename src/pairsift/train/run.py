@@ -89,7 +89,8 @@ class Run:
         elif run.path.is_dir() and any(run.path.iterdir()):
             if not config.overwrite:
                 raise RunError(
-                    f"{run.path} exists: continue it with --resume, replace it with --overwrite, or choose another"
+                    f"{run.path} exists: continue it with `resume=True`, replace it with `overwrite=True`, or choose "
+                    "another"
                 )
             if not run.config_file.exists():
                 raise RunError(f"{run.path} holds something else than a run (no config.yaml): it is not overwritten")
@@ -151,7 +152,7 @@ class Run:
         """
         if not self.encoder_file.is_file():
             raise RunError(
-                f"{self.path} has no encoder yet: finish the run with `pairsift train --resume --run-dir {self.path}`"
+                f"{self.path} has no encoder yet: finish the run with `resume=True` and `run_dir={str(self.path)!r}`"
             )
         try:
             with safe_open(self.encoder_file, framework="pt") as file:

@@ -1,0 +1,3 @@
+from pairsift.cli import main
+
+main()

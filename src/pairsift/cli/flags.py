@@ -1,0 +1,50 @@
+"""Words of the library in words of the command line: settings named in backquotes become flags."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from typing import Any
+
+import typer
+
+from pairsift.cli.app import app
+
+_SETTING = re.compile(r"`(\w+)(?:=([^`]*))?`")
+_QUOTES = "'\""
+
+
+def in_flags(text: str, command: str | None = None) -> str:
+    """The text with `resume=True` as --resume, `label_column='none'` as --label-column none and so on.
+
+    Args:
+        text: a message; what is named in it without backquotes stays.
+        command: whose options are meant first; an option of any other is better than none.
+    """
+    return _SETTING.sub(lambda found: _flag(found, command), text)
+
+
+def _flag(found: re.Match[str], command: str | None) -> str:
+    name, value = found.group(1), found.group(2)
+    options = _options()
+    flag = options.get(command or "", {}).get(name) or next(
+        (each[name] for each in options.values() if name in each), None
+    )
+    if flag is None:
+        return found.group(0)
+    if value is None or value == "True":
+        return flag
+    if value == "False":
+        return flag.replace("--", "--no-", 1)
+    return f"{flag} {shlex.quote(value.strip(_QUOTES))}"
+
+
+@cache
+def _options() -> dict[str, dict[str, str]]:
+    """The first flag of every option of every command."""
+    group: Any = typer.main.get_command(app)
+    return {
+        command: {each.name: each.opts[0] for each in group.commands[command].params if each.opts[0].startswith("--")}
+        for command in group.commands
+    }

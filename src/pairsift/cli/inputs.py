@@ -1,0 +1,45 @@
+"""What commands check and read before their work: places of outputs, and the images of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pairsift.cli.app import notes
+
+if TYPE_CHECKING:
+    from pairsift.data import ImageSet
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file whose folder is not there."""
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"the folder of {path} does not exist")
+
+
+def load_for(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> ImageSet:
+    """Images as the encoder of a run takes them, said how they are held."""
+    from pairsift.data import load_images
+    from pairsift.train import Run
+
+    config = Run.open(run).config()
+    images = load_images(
+        spec, label_column=label_column or config.label_column, per_class=per_class, image_size=config.image_size,
+        skip_corrupt=skip_corrupt, memory=config.memory,
+    )  # fmt: skip
+    notes.print(f"{spec}: {images.where}", soft_wrap=True)
+    if images.corrupt:
+        notes.print(
+            f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}"
+        )
+    return images
+
+
+def load_labelled(
+    run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool
+) -> ImageSet:
+    """The same, refused where they have no labels."""
+    images = load_for(run, spec, label_column, per_class, skip_corrupt)
+    if images.labels is None:
+        raise ValueError(f"{spec} has no labels to score against: name their column with `label_column`")
+    return images

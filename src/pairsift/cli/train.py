@@ -1,0 +1,52 @@
+"""`pairsift train`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pairsift.cli.app import console, notes
+from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.train.config import TrainConfig
+
+
+def train(data: str | None, config: Path | None, **flags: Any) -> None:
+    """Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.
+
+    Settings come from --config (YAML, the same names with underscores), then from flags. The run directory then holds
+    the resolved configuration, versions, metrics, checkpoints and the encoder. Ctrl-C leaves a run that --resume
+    continues to the same result.
+    """
+    from pairsift.train import Interrupted, Run, first_process, pretrain
+
+    values = given(flags) | ({"data": data} if data else {})
+    if values.get("resume"):
+        base = Run.open(values.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
+        if config is not None:
+            values = TrainConfig.load(config, **values).model_dump()
+        settings = TrainConfig.load(base, **values)
+    else:
+        settings = TrainConfig.build(values) if config is None else TrainConfig.load(config, **values)
+    start = time.perf_counter()
+    say = notes.print if settings.progress else lambda line: None
+    try:
+        result = pretrain(settings, say=say)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; continue with: pairsift train --resume --run-dir {settings.run_dir}") from None
+    seconds = time.perf_counter() - start
+    if first_process():
+        console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
+
+
+_DATA = typer.Argument(metavar="[DATA]", help=str(TrainConfig.model_fields["data"].description))
+with_parameters(
+    train,
+    [
+        parameter("data", str | None, _DATA),
+        CONFIG,
+        *options_of(TrainConfig, without=("data",), also={"run_dir": ("-o",)}),
+    ],
+)

@@ -1,0 +1,73 @@
+"""The first stage of a scan: everything that is learned from a sample of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.curate.classes import ClassEstimate, estimate_classes
+from pairsift.curate.levels import levels_by_labels, levels_by_ranks, usual_band
+from pairsift.curate.neighbours import FLAT_LIMIT
+from pairsift.curate.plan import Plan
+from pairsift.curate.reference import Reference
+from pairsift.curate.result import Histogram
+from pairsift.curate.spaces import generator
+from pairsift.theory import Levels
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a scan learned from its sample.
+
+    Attributes:
+        reference: scores any row.
+        classes: the estimate of the number of classes; None where it was given.
+        n_classes: that number.
+        levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
+        labelled_levels: by labels, where there are any.
+        search: how neighbours are found: "graph", "inverted" or "exact".
+    """
+
+    reference: Reference
+    classes: ClassEstimate | None
+    n_classes: int
+    levels: Levels
+    levels_error: tuple[float, float, float]
+    histogram: Histogram
+    labelled_levels: Levels | None
+    search: str
+
+
+def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
+    """Draw the sample and learn from it; the sample is forgotten afterwards."""
+    config, rng = plan.config, generator(plan.config.seed)
+    rows = _draw(plan, rng)
+    sample = plan.source.take(rows)
+    scale = float(np.abs(sample).max()) or 1.0
+    sample /= scale
+    classes, n_classes = None, config.n_classes
+    if n_classes is None:
+        classes = estimate_classes(sample, config.seed)
+        n_classes = classes.n_classes
+        say(f"{classes.words}; `n_classes` sets the number")
+    inverted = plan.good > FLAT_LIMIT
+    reference = Reference(sample, scale, rows, n_classes, inverted, config.seed, plan.graph)
+    if len(rows) < plan.good:
+        recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
+        say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
+    levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
+    labels = plan.source.labels
+    labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
+    search = "exact" if not inverted else "inverted"
+    return Fit(
+        reference, classes, n_classes, levels, error, histogram, labelled, "graph" if plan.graph is not None else search
+    )
+
+
+def _draw(plan: Plan, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the reference rows, ascending: all that are good, or a sample of them."""
+    rows = np.setdiff1d(np.arange(plan.source.shape[0]), plan.checked.bad, assume_unique=True)
+    return np.sort(rng.choice(rows, plan.size, replace=False)) if plan.size < plan.good else rows

@@ -1,0 +1,46 @@
+"""How many rows a scan may learn from in the memory that it is given."""
+
+from __future__ import annotations
+
+import psutil
+
+from pairsift.curate.config import FEWEST_REFERENCE, ScanConfig
+from pairsift.curate.errors import ScanError
+from pairsift.curate.neighbours import NEIGHBOURS
+from pairsift.curate.reference import BLOCK_ROWS
+from pairsift.data import FeatureSource
+
+# Copies of the sample that fitting needs at once: itself, centred, unit, whitened, index.
+_COPIES = 5
+
+
+def reference_size(source: FeatureSource, config: ScanConfig, threads: int, whole: bool) -> int:
+    """Reference rows that the memory allows, or an error before anything is read.
+
+    Args:
+        source: the features.
+        config: says how many rows are wanted and how much memory there is.
+        threads: scoring at once, each with blocks of its own.
+        whole: every row is needed.
+
+    Raises:
+        ScanError: too little memory, or fewer rows wanted than needed.
+    """
+    n, dimensions = source.shape
+    wanted = min(n, config.reference)
+    base = psutil.Process().memory_info().rss
+    work = threads * BLOCK_ROWS * (8 * dimensions + 8 * NEIGHBOURS + 200) * 4 + 2 * dimensions**2 * 8 + 100 * n
+    budget = config.memory * 1e9 - base - work
+    rows = max(0, int(budget / (_COPIES * dimensions * 4)))
+    if whole and wanted < n:
+        raise ScanError(
+            f"a graph needs all rows in the reference: set reference to at least {n:,}, got {config.reference:,}"
+        )
+    least = wanted if whole else min(wanted, FEWEST_REFERENCE)
+    if rows < least:
+        need = (base + work + least * _COPIES * dimensions * 4) / 1e9
+        raise ScanError(
+            f"a scan of {n:,} x {dimensions} features needs at least {need:.1f} GB, memory allows {config.memory:g}: "
+            "raise it" + (", or lower threads" if threads > 1 else "")
+        )
+    return min(wanted, rows)

@@ -1,0 +1,5 @@
+"""The error of data that cannot be used."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used as they are; the message names what was found and the remedy."""
