@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pairsift.train.config import TrainConfig
+from pairsift.train.config import EXPLAINED, TrainConfig
 
 app = typer.Typer(
     name="pairsift", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -127,6 +127,8 @@ def _flags_of_config() -> inspect.Signature:
             rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
         )
         parameters.append(_parameter(name, Optional[field.annotation], option))  # noqa: UP045
+    for name in EXPLAINED:  # what is no field is refused by the configuration, which says why
+        parameters.append(_parameter(name, int | None, typer.Option("--" + name.replace("_", "-"), hidden=True)))
     return inspect.Signature(parameters)
 
 
