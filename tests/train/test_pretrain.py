@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from pairsift.data import DataError, ImageSet, SimCLRViews, subset
 from pairsift.train import Interrupted, Run, embed, pretrain
+from pairsift.train.images import training_images
 from pairsift.train.module import NonFiniteLossError
-from pairsift.train.pretrain import training_images
 
 VIEWS = SimCLRViews(crop_scale=(0.5, 1.0), jitter=0, grey=0)
 

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.evaluate.checks import check_split
+from pairsift.evaluate._checks import check_split
 
 
 def knn(
