@@ -25,7 +25,7 @@ INVERSE_L2 = tuple(10.0**exponent for exponent in range(-4, 2))
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Outcome of `linear_probe`.
+    """What `linear_probe` found.
 
     Attributes:
         accuracy: share of the test split classified correctly, in [0, 1].
@@ -52,6 +52,16 @@ def linear_probe(
 
     Raises:
         ValueError: shapes that do not fit, non-finite features, fewer than two classes, too few examples.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.evaluate import linear_probe
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.repeat([0, 1], 100)
+        >>> x = rng.standard_normal((200, 8)) + 6 * np.eye(8)[y]
+        >>> result = linear_probe(x[::2], y[::2], x[1::2], y[1::2])
+        >>> round(result.accuracy, 1)
+        1.0
     """
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y)
     counts = np.unique(train_y, return_counts=True)[1]
@@ -99,6 +109,16 @@ def linear_probe_sgd(
 
     Raises:
         ValueError: a split without labels, or with one class.
+
+    Example:
+        >>> from pairsift.data import load_images
+        >>> from pairsift.evaluate import linear_probe_sgd
+        >>> from pairsift.train import ImageEncoder, build_encoder
+        >>> encoder = ImageEncoder(build_encoder("resnet-small"))  # not trained
+        >>> train, test = load_images("digits:train", per_class=20), load_images("digits:test", per_class=5)
+        >>> accuracy = linear_probe_sgd(encoder, train, test, epochs=2)
+        >>> 0 <= accuracy <= 1
+        True
     """
     if train.labels is None or test.labels is None:
         raise ValueError("a probe needs labels in both splits")

@@ -70,6 +70,20 @@ def pretrain(
         DataError, ConfigError, RunError: (ValueErrors) before anything is trained.
         NonFiniteLossError: the loss diverged; the last good checkpoint is kept.
         Interrupted: stopped by Ctrl-C; resume continues.
+
+    Example:
+        >>> import tempfile
+        >>> import pairsift as ps
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> config = ps.TrainConfig(
+        ...     data="digits:train", per_class=10, treatment="combined", epochs=1, batch_size=50, progress=False,
+        ...     run_dir=f"{folder.name}/combined",
+        ... )
+        >>> result = ps.pretrain(config)
+        >>> result.metrics[-1]["step"]
+        2
+        >>> encoder = ps.train.Run.open(f"{folder.name}/combined").load_encoder()  # the same, any time later
+        >>> folder.cleanup()
     """
     writes = first_process()
     say = say if say is not None and writes else _silent
