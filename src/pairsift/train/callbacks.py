@@ -93,8 +93,8 @@ class Checkpoints(Callback):
 
     def _stops(self, trainer: lightning.Trainer) -> bool:
         """Whether any process was asked to stop: they are asked at different times, and must stop after one step."""
-        self._stop = trainer.strategy.reduce_boolean_decision(self._stop, all=False)
-        return self._stop
+        # What was asked for is not written back: a signal that arrives meanwhile would be forgotten.
+        return trainer.strategy.reduce_boolean_decision(self._stop, all=False)
 
     @staticmethod
     def _save(trainer: lightning.Trainer, path: Path) -> None:
