@@ -12,8 +12,7 @@ from pairsift.treatments import Treatment
 if TYPE_CHECKING:
     from pairsift import curate, evaluate, integrations, theory, train
     from pairsift.curate import Scan, ScanConfig, scan
-    from pairsift.train import TrainConfig
-    from pairsift.train.pretrain import pretrain
+    from pairsift.train import TrainConfig, pretrain
 
 __version__ = "0.1.0"
 __all__ = [

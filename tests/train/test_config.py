@@ -5,7 +5,7 @@ import pytest
 from pairsift import Treatment
 from pairsift.data import SimCLRViews
 from pairsift.train import TrainConfig
-from pairsift.train.config import ConfigError
+from pairsift.train.config import SYNONYMS, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,24 @@ from pairsift.train.config import ConfigError
 def test_unknown_fields_are_errors_with_the_nearest_known_name(name, near):
     with pytest.raises(ConfigError, match=f"unknown field {name!r}: did you mean {near!r}"):
         TrainConfig.build({name: 1})
+
+
+@pytest.mark.parametrize(("name", "ours"), SYNONYMS.items())
+def test_names_of_other_trainers_lead_to_ours(name, ours):
+    assert ours in TrainConfig.model_fields
+    with pytest.raises(ConfigError, match=f"^unknown field {name!r}: did you mean {ours!r}"):
+        TrainConfig.build({name: 1})
+    with pytest.raises(ValueError, match=f"unknown field {name!r}: did you mean {ours!r}"):
+        TrainConfig(**{name: 1})
+
+
+def test_gradient_accumulation_is_refused_and_not_accumulating_is_not():
+    for name in ("accumulate_grad_batches", "gradient_accumulation_steps"):
+        with pytest.raises(ConfigError, match=f"^unknown field {name!r}, got 2: gradient accumulation does not"):
+            TrainConfig.build({name: 2})
+    # config.yaml of runs that were started while there was this field.
+    assert TrainConfig.build({"accumulate_grad_batches": 1, "epochs": 3}) == TrainConfig(epochs=3)
+    assert "accumulate_grad_batches" not in TrainConfig.model_fields
 
 
 def test_a_field_like_no_other_lists_what_there_is():

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.torch import load_file
 
 from pairsift.data import DataError, ImageSet, SimCLRViews, subset
 from pairsift.train import Interrupted, Run, embed, pretrain
+from pairsift.train.images import training_images
 from pairsift.train.module import NonFiniteLossError
-from pairsift.train.pretrain import training_images
 
 VIEWS = SimCLRViews(crop_scale=(0.5, 1.0), jitter=0, grey=0)
 
@@ -137,6 +138,21 @@ def test_a_resumed_run_is_the_uninterrupted_one(train, call, action, method):
     assert same(weights(whole), weights(path))
     assert numbers(whole) == numbers(path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_while_processes_agree_whether_to_stop_is_not_lost(train, monkeypatch):
+    calls = []
+
+    def agree(self, decision, all=True):
+        calls.append(decision)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return decision
+
+    monkeypatch.setattr(SingleDeviceStrategy, "reduce_boolean_decision", agree)
+    with pytest.raises(Interrupted):
+        train()
+    assert calls[:3] == [False, False, True]
 
 
 def test_resuming_a_finished_run_changes_nothing(train):

@@ -10,7 +10,7 @@ import typer
 
 from pairsift.cli.app import console, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
-from pairsift.train.config import TrainConfig
+from pairsift.train.config import EXPLAINED, TrainConfig
 
 
 def train(data: str | None, config: Path | None, **flags: Any) -> None:
@@ -48,5 +48,7 @@ with_parameters(
         parameter("data", str | None, _DATA),
         CONFIG,
         *options_of(TrainConfig, without=("data",), also={"run_dir": ("-o",)}),
+        # What is no field is refused by the configuration, which says why.
+        *(parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True)) for name in EXPLAINED),
     ],
 )

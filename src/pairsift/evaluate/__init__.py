@@ -1,7 +1,10 @@
-"""How good features are: linear probes and nearest neighbours; how good a difficulty score is."""
+"""How good features are: linear probes and nearest neighbours; how good a difficulty score is.
 
-from pairsift.evaluate.detection import Detection, detection
-from pairsift.evaluate.knn import knn
-from pairsift.evaluate.probe import ProbeResult, linear_probe, linear_probe_sgd
+Its modules are private: `pairsift.evaluate.knn` is always the function.
+"""
+
+from pairsift.evaluate._detection import Detection, detection
+from pairsift.evaluate._knn import knn
+from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
 
 __all__ = ["Detection", "ProbeResult", "detection", "knn", "linear_probe", "linear_probe_sgd"]

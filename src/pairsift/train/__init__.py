@@ -1,13 +1,17 @@
-"""Training: encoders, the Lightning module, the run directory."""
+"""Training: encoders, the Lightning module, the run directory.
 
+Modules whose function has their name are private, so that `pairsift.train.embed` is always the function.
+"""
+
+from pairsift.train._embed import embed, write_features
+from pairsift.train._pretrain import TrainResult, pretrain
 from pairsift.train.callbacks import Interrupted
 from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import first_process
-from pairsift.train.embed import embed, write_features
 from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
+from pairsift.train.images import training_images
 from pairsift.train.module import ContrastiveModule, NonFiniteLossError
-from pairsift.train.pretrain import TrainResult, pretrain, training_images
 from pairsift.train.run import Run, RunError
 
 __all__ = [

@@ -45,7 +45,7 @@ class StepSampler(Sampler[tuple[int, Any]]):
             yield epoch * self.steps + position, np.array_split(rows, self.processes)[self.rank]
 
 
-class _Rows(Dataset[Batch]):
+class _BatchDataset(Dataset[Batch]):
     def __init__(self, images: ImageSet) -> None:
         self._set = images
 
@@ -56,6 +56,6 @@ class _Rows(Dataset[Batch]):
         return Batch(images, labels, step)
 
 
-def batches(images: ImageSet, sampler: StepSampler) -> DataLoader[Batch]:
-    """A loader of whole batches: images are gathered (or decoded by threads) in this process, no workers needed."""
-    return DataLoader(_Rows(images), sampler=sampler, batch_size=None)
+def batch_loader(images: ImageSet, sampler: StepSampler) -> DataLoader[Batch]:
+    """Whole batches in the sampler's order, gathered (or decoded by threads) in this process: no workers are needed."""
+    return DataLoader(_BatchDataset(images), sampler=sampler, batch_size=None)

@@ -52,28 +52,28 @@ class Checkpoints(Callback):
             yield
             return
         self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._catch()
+        self._install_handler()
         try:
             yield
         finally:
-            self._let_go()
+            self._restore_handlers()
 
-    def _catch(self) -> None:
+    def _install_handler(self) -> None:
         def ask_to_stop(number: int, frame: Any) -> None:
             self._stop = True
-            self._let_go()
+            self._restore_handlers()
 
         for number in self._previous:
             signal.signal(number, ask_to_stop)
 
-    def _let_go(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def on_train_start(self, *_: Any) -> None:
         # Lightning adds to SIGTERM a word to the other processes, which waits for ever if they are in a step together.
         if not self._stop:
-            self._catch()
+            self._install_handler()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         if self._stops(trainer) and not trainer.is_last_batch:  # else the epoch's own end saves and stops
@@ -93,8 +93,8 @@ class Checkpoints(Callback):
 
     def _stops(self, trainer: lightning.Trainer) -> bool:
         """Whether any process was asked to stop: they are asked at different times, and must stop after one step."""
-        self._stop = trainer.strategy.reduce_boolean_decision(self._stop, all=False)
-        return self._stop
+        # What was asked for is not written back: a signal that arrives meanwhile would be forgotten.
+        return trainer.strategy.reduce_boolean_decision(self._stop, all=False)
 
     @staticmethod
     def _save(trainer: lightning.Trainer, path: Path) -> None:

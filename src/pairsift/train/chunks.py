@@ -29,6 +29,19 @@ def encode_in_chunks(encoder: nn.Module, inputs: Tensor, chunk: int) -> Tensor:
 
     Raises:
         ValueError: chunk <= 0.
+
+    Example:
+        >>> import torch
+        >>> from pairsift.losses import NTXentLoss
+        >>> from pairsift.train import encode_in_chunks
+        >>> encoder = torch.nn.Linear(8, 4)
+        >>> view0, view1 = torch.randn(64, 8), torch.randn(64, 8)
+        >>> h = encode_in_chunks(encoder, torch.cat([view0, view1]), chunk=16)
+        >>> h.shape
+        torch.Size([128, 4])
+        >>> NTXentLoss()(*h.chunk(2)).backward()  # compares all 128 views
+        >>> encoder.weight.grad.shape
+        torch.Size([4, 8])
     """
     if chunk <= 0:
         raise ValueError(f"chunk must be positive, got {chunk}")

@@ -2,125 +2,68 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import model_validator
 
-from pairsift.data import MixKind, SimCLRViews
+from pairsift.data import SimCLRViews
 from pairsift.pairs import RankBand
-from pairsift.settings import ConfigError, Settings
-from pairsift.treatments import Removal, Treatment
+from pairsift.settings import ConfigError
+from pairsift.train.fields import TrainFields
+from pairsift.treatments import Treatment
 
-__all__ = ["ConfigError", "TrainConfig"]
+_ACCUMULATION = (
+    "gradient accumulation does not enlarge the batch that negatives and difficult pairs are drawn from, so it does "
+    "not replace a larger batch; raise batch_size, with chunk if memory is short"
+)
+__all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 
-TreatmentName = Literal["none", "removal", "margin", "temperature", "combined"]
+# Settings of other trainers that nothing stands for here, and why.
+EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
+# Settings of other trainers, and what they are called here.
+SYNONYMS = {
+    "accelerator": "device", "arch": "encoder", "backbone": "encoder", "ckpt_path": "resume",
+    "default_root_dir": "run_dir", "enable_progress_bar": "progress", "learning_rate": "lr", "max_epochs": "epochs",
+    "num_devices": "devices", "num_nodes": "nodes", "num_train_epochs": "epochs", "output_dir": "run_dir",
+    "per_device_train_batch_size": "batch_size", "tau": "temperature",
+}  # fmt: skip
 
 
-def _field(default: Any, panel: str, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)
+class TrainConfig(TrainFields):
+    """Settings of `pairsift.pretrain`; the defaults of the loss are the paper's for CIFAR-10 (method of Table 4).
 
+    Every field is a flag of ``pairsift train``, whose ``--help`` says what it means, and a key of the YAML that `load`
+    reads.
 
-class TrainConfig(Settings):
-    """Settings of `pairsift.pretrain`; the defaults of the loss are the paper's for CIFAR-10 (method of Table 4)."""
+    Raises:
+        ConfigError: unknown fields (the nearest known name is given), bad values, or values that do not go together.
+
+    Example:
+        >>> from pairsift import TrainConfig
+        >>> config = TrainConfig(data="digits", method="moco", treatment="margin", epochs=20)
+        >>> config.temperature, config.pair_treatment()
+        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None))
+        >>> TrainConfig.build({"learning_rate": 0.1})
+        Traceback (most recent call last):
+        pairsift.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?
+    """
 
     unsaved = frozenset({"resume", "overwrite"})
 
-    data: str = _field("", "Data", "parquet, folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
-    label_column: str | None = _field(None, "Data", "column of the classes ('label' if there is one; 'none' for none)")
-    per_class: int | None = _field(None, "Data", "train on the first so many images of each class", gt=0)
-    image_size: int | None = _field(None, "Data", "resize images to so many pixels square", gt=0)
-    skip_corrupt: bool = _field(False, "Data", "leave out images that cannot be decoded")
-    memory: float = _field(
-        4.0, "Data", "GB that decoded images may take; above it they are decoded batch by batch", ge=0
-    )
-    mix: float = _field(0.0, "Data", "share of images mixed with one of another class", ge=0, le=1)
-    mix_kind: MixKind = _field(
-        "pixel", "Data", "pixel: the mean of both; composite: half of one beside half of the other"
-    )
-    drop: Path | None = _field(
-        None, "Data", "CSV with a column 'row' (as scan writes) of images to leave out, after mixing"
-    )
-
-    crop_min: float = _field(0.2, "Views", "smallest share of the area that a random crop keeps", gt=0, le=1)
-    flip: float = _field(0.5, "Views", "probability of a horizontal flip", ge=0, le=1)
-    jitter: float = _field(0.8, "Views", "probability of the colour jitter", ge=0, le=1)
-    brightness: float = _field(0.4, "Views", "spread of the brightness factor", ge=0, le=1)
-    contrast: float = _field(0.4, "Views", "spread of the contrast factor", ge=0, le=1)
-    saturation: float = _field(0.4, "Views", "spread of the saturation factor", ge=0, le=1)
-    hue: float = _field(0.1, "Views", "spread of the hue, in turns", ge=0, le=0.5)
-    grey: float = _field(0.2, "Views", "probability of greyscale", ge=0, le=1)
-
-    encoder: str = _field("resnet-small", "Model", "resnet-small, resnet18, timm:NAME or torchvision:NAME")
-    projector_hidden: int = _field(512, "Model", "hidden width of the projector", gt=0)
-    projector_dim: int = _field(128, "Model", "dimension of the projections z", gt=0)
-
-    method: Literal["simclr", "moco", "spectral"] = _field("simclr", "Loss", "objective and how views are encoded")
-    treatment: TreatmentName = _field("none", "Loss", "what happens to difficult pairs")
-    temperature: float = _field(0.5, "Loss", "temperature tau (moco, unless set: 0.2)", gt=0)
-    mu: float = _field(1.0, "Loss", "squared length of the longest row (spectral); worth tuning", gt=0)
-    queue_size: int = _field(4096, "Loss", "keys that are kept (moco)", gt=0)
-    symmetric: bool = _field(True, "Loss", "views of both kinds are queries (moco)")
-    key_momentum: float = _field(0.99, "Loss", "momentum of the key encoder (moco)", ge=0, le=1)
-    key_momentum_schedule: Literal["constant", "cosine"] = _field(
-        "constant", "Loss", "constant, or rising to 1 along a cosine (moco)"
-    )
-    key_groups: int = _field(4, "Loss", "random groups of keys with batch statistics of their own (moco)", gt=0)
-    pos_high: float = _field(0.15, "Loss", "upper edge of the difficult band, a rank fraction (about 1 / classes)")
-    pos_low: float = _field(0.22, "Loss", "lower edge of the difficult band, a rank fraction")
-    margin: float = _field(0.03, "Loss", "sigma, added to difficult similarities (margin, combined)", ge=0)
-    temperature_scale: float = _field(
-        0.6, "Loss", "rho, factor on difficult pairs' temperature (temperature, combined)", gt=0
-    )
-    removal: Removal = _field(
-        "neutral", "Loss", "removal keeps exp(0) in the denominator (Eq. 13) or excludes the pair"
-    )
-    select: Literal["band", "random"] = _field("band", "Loss", "'random' flags as many pairs at random: the control")
-    warmup_epochs: int = _field(0, "Loss", "epochs before the treatment starts; selection is unreliable early", ge=0)
-
-    epochs: int = _field(30, "Optimisation", "epochs", gt=0)
-    batch_size: int = _field(256, "Optimisation", "images in a batch (two views of each), over all devices", ge=2)
-    chunk: int | None = _field(
-        None, "Optimisation", "views whose activations the encoder holds at once; batch norm sees as many (None: all)",
-        gt=0,
-    )  # fmt: skip
-    optimizer: Literal["sgd", "adamw"] = _field("sgd", "Optimisation", "optimiser")
-    lr: float = _field(0.25, "Optimisation", "peak learning rate", gt=0)
-    momentum: float = _field(0.9, "Optimisation", "momentum of SGD", ge=0, lt=1)
-    weight_decay: float = _field(5e-4, "Optimisation", "weight decay of weights (not of biases and norms)", ge=0)
-    lr_warmup_epochs: float = _field(1.0, "Optimisation", "epochs of linear warm-up before the cosine", ge=0)
-    accumulate_grad_batches: int = _field(1, "Optimisation", "must be 1: see the error for why")
-    precision: Literal["fp32", "bf16", "fp16"] = _field("fp32", "Optimisation", "arithmetic of the encoder")
-    seed: int = _field(0, "Optimisation", "seed of everything", ge=0)
-
-    run_dir: Path = _field(Path("runs/train"), "Run", "where the run is written")
-    checkpoint_every: int = _field(0, "Run", "also keep a checkpoint every so many epochs (0: only the last)", ge=0)
-    save_features: bool = _field(False, "Run", "write features.parquet of the training images at the end")
-    device: Literal["auto", "cpu", "cuda", "mps"] = _field("auto", "Run", "where to train")
-    devices: int = _field(1, "Run", "devices of this machine, a process each, that share every batch", gt=0)
-    nodes: int = _field(1, "Run", "machines, with so many devices each", gt=0)
-    threads: int | None = _field(None, "Run", "CPU threads of each process (None: all)", gt=0)
-    progress: bool = _field(True, "Run", "show progress")
-    resume: bool = _field(False, "Run", "continue the run in run_dir")
-    overwrite: bool = _field(False, "Run", "replace the run in run_dir")
-
-    @model_validator(mode="before")
     @classmethod
-    def _method_defaults(cls, values: Any) -> Any:
+    def known(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fields, and names of other trainers explained."""
+        # Runs that were started while this was a field of one allowed value resume.
+        values = {name: value for name, value in values.items() if (name, value) != ("accumulate_grad_batches", 1)}
+        for name in EXPLAINED.keys() & values.keys():
+            raise cls.error(f"unknown field {name!r}, got {values[name]}: {EXPLAINED[name]}")
         # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
-        if isinstance(values, dict) and values.get("method") == "moco":
-            return {"temperature": 0.2, **values}
-        return values
+        return super().known({"temperature": 0.2, **values} if values.get("method") == "moco" else values)
 
-    @field_validator("accumulate_grad_batches")
     @classmethod
-    def _no_accumulation(cls, value: int) -> int:
-        if value != 1:
-            raise ValueError(
-                f"got {value}: gradient accumulation does not enlarge the batch that negatives and difficult pairs are "
-                "drawn from, so it does not replace a larger batch; raise batch_size, with chunk if memory is short"
-            )
-        return value
+    def hint(cls, name: str) -> str | None:
+        """For a name that is no field, what may have been meant."""
+        return f"did you mean {SYNONYMS[name]!r}?" if name in SYNONYMS else super().hint(name)
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (arXiv 1512.03385)."""
+    """Two 3x3 convolutions with a shortcut (arXiv 1512.03385).
+
+    Args:
+        n_in, n_out: channels before and after.
+        stride: of the first convolution; where it is not 1, the shortcut is a convolution of the same stride.
+    """
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -23,6 +28,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, n_out, H / stride, W / stride), rounded up."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y)) + self.shortcut(x)
         return F.relu(y, inplace=True)
@@ -58,7 +64,13 @@ class ResNet(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """The MLP g between features h and projections z; thrown away after training (Algorithm 1)."""
+    """The MLP g between features h and projections z; thrown away after training (Algorithm 1).
+
+    Args:
+        n_features: width of h, (B, n_features).
+        n_hidden: width of the hidden layer.
+        n_out: width of z, (B, n_out).
+    """
 
     def __init__(self, n_features: int, n_hidden: int, n_out: int) -> None:
         super().__init__(
@@ -109,6 +121,13 @@ def build_encoder(name: str) -> nn.Module:
 
     Raises:
         ValueError: unknown name, or a package that is missing or does not import.
+
+    Example:
+        >>> import torch
+        >>> from pairsift.train import ImageEncoder, build_encoder
+        >>> encoder = ImageEncoder(build_encoder("resnet-small"))
+        >>> encoder(torch.rand(4, 3, 32, 32)).shape  # images in [0, 1]
+        torch.Size([4, 128])
     """
     if name in _BUILTIN:
         return _BUILTIN[name]()

@@ -45,32 +45,52 @@ class Run:
     ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row an epoch),
     ``tensorboard/``, ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``), ``encoder.safetensors`` (at the end),
     ``mixed.csv`` and ``features.parquet`` where asked for.
+
+    Attributes:
+        path: the directory.
+
+    Example:
+        >>> import tempfile
+        >>> from pairsift.train import Run, TrainConfig
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> run = Run.start(TrainConfig(data="digits", epochs=3, run_dir=f"{folder.name}/plain"))  # as pretrain does
+        >>> Run.open(run.path).config().epochs
+        3
+        >>> run.encoder_file.exists()  # written at the end; `load_encoder` then reads it
+        False
+        >>> folder.cleanup()
     """
 
     path: Path
 
     @property
     def config_file(self) -> Path:
+        """The resolved configuration, ``config.yaml``."""
         return self.path / "config.yaml"
 
     @property
     def metrics_file(self) -> Path:
+        """A row of measured means an epoch, ``metrics.csv``."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
+        """The checkpoint that a resumed run goes on from, ``checkpoints/last.ckpt``."""
         return self.checkpoints / "last.ckpt"
 
     @property
     def encoder_file(self) -> Path:
+        """The trained encoder with its input normalisation, ``encoder.safetensors``."""
         return self.path / "encoder.safetensors"
 
     @property
     def features_file(self) -> Path:
+        """Features of the training images, ``features.parquet``, where asked for."""
         return self.path / "features.parquet"
 
     @classmethod
@@ -132,7 +152,11 @@ class Run:
         return run
 
     def config(self) -> TrainConfig:
-        """The resolved configuration."""
+        """The resolved configuration.
+
+        Raises:
+            ConfigError: ``config.yaml`` cannot be read.
+        """
         return TrainConfig.load(self.config_file)
 
     def save_encoder(self, encoder: ImageEncoder, metadata: dict[str, str]) -> None:

@@ -30,6 +30,13 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
 
     Raises:
         ValueError: no images.
+
+    Example:
+        >>> from pairsift.data import load_images
+        >>> from pairsift.train import ImageEncoder, build_encoder, embed
+        >>> images = load_images("digits:test", per_class=10)
+        >>> embed(ImageEncoder(build_encoder("resnet-small")), images).shape
+        (100, 128)
     """
     if len(images) == 0:
         raise ValueError("there are no images to embed")

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.evaluate.checks import check_split
+from pairsift.evaluate._checks import check_split
 
 
 def knn(
@@ -32,6 +32,15 @@ def knn(
 
     Raises:
         ValueError: shapes that do not fit, non-finite features, fewer than two classes, k out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.evaluate import knn
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.repeat([0, 1], 50)
+        >>> x = rng.standard_normal((100, 8)) + 4 * np.eye(8)[y]  # two clouds in different directions
+        >>> round(knn(x[::2], y[::2], x[1::2], y[1::2], k=5), 1)
+        1.0
     """
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y)
     if not 1 <= k <= len(train_x):

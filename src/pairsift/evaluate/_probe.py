@@ -18,14 +18,14 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pairsift.data import ImageSet, SimCLRViews, to_float
-from pairsift.evaluate.checks import check_split
+from pairsift.evaluate._checks import check_split
 
 INVERSE_L2 = tuple(10.0**exponent for exponent in range(-4, 2))
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Outcome of `linear_probe`.
+    """What `linear_probe` found.
 
     Attributes:
         accuracy: share of the test split classified correctly, in [0, 1].
@@ -52,6 +52,16 @@ def linear_probe(
 
     Raises:
         ValueError: shapes that do not fit, non-finite features, fewer than two classes, too few examples.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.evaluate import linear_probe
+        >>> rng = np.random.default_rng(0)
+        >>> y = np.repeat([0, 1], 100)
+        >>> x = rng.standard_normal((200, 8)) + 6 * np.eye(8)[y]
+        >>> result = linear_probe(x[::2], y[::2], x[1::2], y[1::2])
+        >>> round(result.accuracy, 1)
+        1.0
     """
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y)
     counts = np.unique(train_y, return_counts=True)[1]
@@ -99,6 +109,16 @@ def linear_probe_sgd(
 
     Raises:
         ValueError: a split without labels, or with one class.
+
+    Example:
+        >>> from pairsift.data import load_images
+        >>> from pairsift.evaluate import linear_probe_sgd
+        >>> from pairsift.train import ImageEncoder, build_encoder
+        >>> encoder = ImageEncoder(build_encoder("resnet-small"))  # not trained
+        >>> train, test = load_images("digits:train", per_class=20), load_images("digits:test", per_class=5)
+        >>> accuracy = linear_probe_sgd(encoder, train, test, epochs=2)
+        >>> 0 <= accuracy <= 1
+        True
     """
     if train.labels is None or test.labels is None:
         raise ValueError("a probe needs labels in both splits")
@@ -109,19 +129,9 @@ def linear_probe_sgd(
     targets = torch.from_numpy(numbers).to(device)
     policy = SimCLRViews(crop_scale=(crop_min, 1.0), flip=flip, jitter=0, grey=0)
     encoder.eval()
-
-    def features(images: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            out: torch.Tensor = encoder(images.to(device)).float()
-            return out
-
-    def pixels(rows: NDArray[Any]) -> torch.Tensor:
-        return to_float(torch.from_numpy(np.ascontiguousarray(train.images[rows])))
-
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        n_dimensions = features(pixels(np.arange(min(2, len(train))))).shape[1]
+        n_dimensions = _features(encoder, _pixels(train, np.arange(min(2, len(train))))).shape[1]
         # Without affine weights: it standardises the features, as the other probe does, and learns nothing.
         classifier = nn.Sequential(nn.BatchNorm1d(n_dimensions, affine=False), nn.Linear(n_dimensions, len(classes)))
         classifier.to(device)
@@ -132,19 +142,30 @@ def linear_probe_sgd(
             for rows in torch.split(torch.randperm(len(train)), batch_size):
                 if len(rows) < 2:
                     continue
-                logits = classifier(features(policy(pixels(rows.numpy()))))
+                logits = classifier(_features(encoder, policy(_pixels(train, rows.numpy()))))
                 optimizer.zero_grad()
                 F.cross_entropy(logits, targets[rows.to(device)]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-        classifier.eval()
-        hits = 0
-        for start in range(0, len(test), batch_size):
-            rows_ = np.arange(start, min(start + batch_size, len(test)))
-            images = to_float(torch.from_numpy(np.ascontiguousarray(test.images[rows_])))
-            predicted = classes[classifier(features(images)).argmax(1).cpu().numpy()]
-            hits += int((predicted == test.labels[rows_]).sum())
+    classifier.eval()
+    hits = 0
+    for start in range(0, len(test), batch_size):
+        some = np.arange(start, min(start + batch_size, len(test)))
+        predicted = classifier(_features(encoder, _pixels(test, some))).argmax(1).cpu().numpy()
+        hits += int((classes[predicted] == test.labels[some]).sum())
     return hits / len(test)
+
+
+def _pixels(images: ImageSet, rows: NDArray[Any]) -> torch.Tensor:
+    """Float images of some rows, in [0, 1]."""
+    return to_float(torch.from_numpy(np.ascontiguousarray(images.images[rows])))
+
+
+@torch.no_grad()
+def _features(encoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Features (B, D) of float images, on the encoder's device."""
+    out: torch.Tensor = encoder(images.to(next(encoder.parameters()).device)).float()
+    return out
 
 
 def _fit(x: NDArray[np.float32], y: NDArray[Any], inverse_l2: float) -> LogisticRegression:

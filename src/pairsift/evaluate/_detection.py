@@ -10,7 +10,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 
 class Detection(NamedTuple):
-    """Area under the ROC curve (0.5 is chance) and average precision (the planted share is chance)."""
+    """How well a score finds what was planted; see `detection`.
+
+    Attributes:
+        auroc: area under the ROC curve, in [0, 1]; 0.5 is chance.
+        average_precision: in (0, 1]; the planted share is chance.
+    """
 
     auroc: float
     average_precision: float
@@ -25,6 +30,13 @@ def detection(scores: NDArray[Any], planted: NDArray[Any]) -> Detection:
 
     Raises:
         ValueError: other shapes, or all or none of the scored examples are planted.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.evaluate import detection
+        >>> planted = np.array([False, True, False, True])
+        >>> detection(np.array([0.1, 0.9, 0.4, 0.3]), planted).auroc  # of four pairs three are in order
+        0.75
     """
     scores, planted = np.asarray(scores), np.asarray(planted, dtype=bool)
     if scores.shape != planted.shape or scores.ndim != 1:

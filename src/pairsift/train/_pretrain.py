@@ -1,0 +1,129 @@
+"""`pairsift.pretrain`: from a configuration to a trained encoder in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pairsift.data import ImageSet, ViewPolicy
+from pairsift.train._embed import embed, write_features
+from pairsift.train.config import TrainConfig
+from pairsift.train.devices import accelerator, first_process
+from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
+from pairsift.train.fitting import fit
+from pairsift.train.images import channel_statistics, training_images
+from pairsift.train.module import ContrastiveModule
+from pairsift.train.run import Run
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        run: its directory.
+        encoder: the trained encoder, frozen, on the CPU.
+        images: the training images, mixed where the configuration says so.
+        metrics: rows of ``metrics.csv``, one an epoch.
+    """
+
+    run: Run
+    encoder: ImageEncoder
+    images: ImageSet
+    metrics: list[dict[str, Any]]
+
+
+def pretrain(
+    config: TrainConfig,
+    *,
+    images: ImageSet | None = None,
+    encoder: nn.Module | None = None,
+    views: ViewPolicy | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Train an encoder with a (treated) contrastive loss: Algorithm 1.
+
+    The first Ctrl-C stops after the current step and leaves a checkpoint; with `resume` the run continues from there
+    to the result it would have had (bitwise on the same machine in CPU fp32).
+
+    With several devices or nodes every process computes its share of each batch against all of it. Lightning starts the
+    script that called this function once more for every further device; under torchrun or SLURM the processes are
+    there already. The first one writes the run; the others return the same encoder.
+
+    Args:
+        config: all settings.
+        images: the training images; None loads `config.data`.
+        encoder: maps float images (B, 3, H, W) to features (B, D); None builds `config.encoder`.
+        views: makes one random view of float images (B, 3, H, W) in [0, 1], a kornia pipeline say; None takes the
+            SimCLR policy with the configuration's settings.
+        say: told in words what is done.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        DataError, ConfigError, RunError: (ValueErrors) before anything is trained.
+        NonFiniteLossError: the loss diverged; the last good checkpoint is kept.
+        Interrupted: stopped by Ctrl-C; resume continues.
+
+    Example:
+        >>> import tempfile
+        >>> import pairsift as ps
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> config = ps.TrainConfig(
+        ...     data="digits:train", per_class=10, treatment="combined", epochs=1, batch_size=50, progress=False,
+        ...     run_dir=f"{folder.name}/combined",
+        ... )
+        >>> result = ps.pretrain(config)
+        >>> result.metrics[-1]["step"]
+        2
+        >>> encoder = ps.train.Run.open(f"{folder.name}/combined").load_encoder()  # the same, any time later
+        >>> folder.cleanup()
+    """
+    writes = first_process()
+    say = say if say is not None and writes else _silent
+    device_kind = _check(config, writes)
+
+    torch.manual_seed(config.seed)
+    backbone = build_encoder(config.encoder) if encoder is None else encoder
+    images = training_images(config, images)
+    say(images.where)
+    if images.corrupt:
+        say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
+
+    model = ImageEncoder(backbone, *channel_statistics(images))
+    dimension = n_features(model, images.images.shape[1:])
+    policy = config.views() if views is None else views
+    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy)
+
+    run = Run.start(config) if writes else Run(config.run_dir)
+    if writes and images.mixed is not None:
+        np.savetxt(run.path / "mixed.csv", images.rows[images.mixed], fmt="%d", header="row", comments="")
+    metrics = fit(module, images, run, device_kind, say)
+
+    if writes:
+        name = config.encoder if encoder is None else ""
+        run.save_encoder(model, {"encoder": name, "n_features": str(dimension), "pairsift": "1"})
+        if config.save_features:
+            write_features(run.features_file, embed(model, images), images)
+    model.cpu().eval().requires_grad_(False)
+    return TrainResult(run, model, images, metrics)
+
+
+def _check(config: TrainConfig, writes: bool) -> str:
+    """Refuse what the machine or the run directory cannot do, before anything is loaded; the kind of device to use."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    kind = accelerator(config)
+    if writes:
+        Run.check(config)
+    return kind
+
+
+def _silent(line: str) -> None:
+    """Say nothing: nobody listens, or another process speaks."""

@@ -1,0 +1,101 @@
+"""Everything public says what it is, and the examples in docstrings are true."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import typer
+from torch import nn
+
+import pairsift
+
+FOUND = sorted(module.name for module in pkgutil.walk_packages(pairsift.__path__, "pairsift."))
+MODULES = ["pairsift", *(name for name in FOUND if not name.endswith(".__main__"))]  # that runs the command line
+
+
+def load(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if (error.name or "").startswith("pairsift"):
+            raise
+        pytest.skip(f"{name} needs {error.name}, which is not installed")
+
+
+def public(module):
+    """(name, documentation) of every public function and class defined in a module, and of the classes' methods."""
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+            continue
+        if inspect.isclass(thing):
+            yield name, own_words(thing)
+            yield from methods(thing)
+        elif inspect.isroutine(thing):
+            yield name, thing.__doc__
+    app = getattr(module, "app", None)
+    if isinstance(app, typer.Typer):
+        for command in app.registered_commands:
+            yield f"command {command.name or command.callback.__name__}", command.callback.__doc__
+
+
+def own_words(cls):
+    """A class's docstring, unless it is only the signature that dataclasses and named tuples get by themselves."""
+    words = cls.__doc__ or ""
+    return "" if words.startswith(f"{cls.__name__}(") else words
+
+
+def methods(cls):
+    """Methods and properties that a class defines itself; a hook may leave its words to the class that calls it."""
+    for name, thing in vars(cls).items():
+        if name.startswith("_") or not (inspect.isroutine(thing) or isinstance(thing, property)):
+            continue
+        words = [vars(base)[name].__doc__ for base in cls.__mro__ if name in vars(base)]
+        if name == "forward" and nn.Module in cls.__mro__:
+            words.pop()  # PyTorch's own says nothing of what goes in and comes out
+        yield f"{cls.__name__}.{name}", next(filter(None, words), None)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_has_a_docstring(name):
+    module = load(name)
+    bare = [what for what, words in [("the module", module.__doc__), *public(module)] if not (words or "").strip()]
+    assert not bare, f"{name} has no docstring for: {', '.join(bare)}"
+
+
+def test_the_walk_finds_what_is_documented():
+    """So that the test above cannot pass by looking at nothing."""
+    found = {name: {what for what, _ in public(load(name))} for name in MODULES}
+    assert {"NTXentLoss", "NTXentLoss.forward", "NTXentLoss.select"} <= found["pairsift.losses.ntxent"]
+    assert {"Run", "Run.open", "Run.config_file"} <= found["pairsift.train.run"]
+    assert {"Detection", "detection"} <= found["pairsift.evaluate._detection"]
+    assert {"command train", "command probe"} <= set().union(*found.values())
+
+    class Bare(nn.Module):
+        def forward(self, x):
+            return x
+
+        def extra_repr(self):
+            return ""
+
+    assert own_words(Bare) == ""
+    assert [name for name, words in methods(Bare) if words is None] == ["Bare.forward"]
+
+
+def with_examples(name):
+    path = importlib.util.find_spec(name).origin
+    with open(path, encoding="utf-8") as file:
+        return ">>>" in file.read()
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if with_examples(name)])
+def test_examples_give_what_they_say(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = load(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said = []
+    for example in doctest.DocTestFinder().find(module, name):
+        runner.run(example, out=said.append)
+    assert runner.tries > 0
+    assert runner.failures == 0, "".join(said)
