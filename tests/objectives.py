@@ -13,7 +13,7 @@ TREATMENTS = {
     "combined": ps.Treatment(margin=0.05, temperature_scale=0.7),
 }
 NAMES = ("ntxent", "moco", "spectral", "spectral-wide", "two-tower", "two-tower-learned", "two-tower-flagged")
-UNTILED = ("labelled", "labelled-summed")
+LABELLED = ("labelled", "labelled-summed")
 D, WIDTH, QUEUE = 6, 10, 301
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from distributed import processes
 from distributed.processes import SPLITS, TOTAL, run, share
-from objectives import NAMES, TREATMENTS, UNTILED, objective, rows, value_and_gradients
+from objectives import LABELLED, NAMES, TREATMENTS, objective, rows, value_and_gradients
 
 CASES = [(name, treatment, tile) for name in NAMES for treatment in TREATMENTS for tile in ("dense", 3)]
-CASES += [(name, treatment, "dense") for name in UNTILED for treatment in TREATMENTS]
+CASES += [(name, treatment, tile) for tile in ("dense", 3) for name in LABELLED for treatment in TREATMENTS]
 
 
 @pytest.fixture(scope="module", params=SPLITS)

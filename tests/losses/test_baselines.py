@@ -159,3 +159,21 @@ def test_bad_settings_and_shapes_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("n", [2, 150])
+def test_baselines_by_tiles_equal_whole_matrices(n, monkeypatch):
+    """Below 256 views they are whole; 300 views, or a tile of 3 rows, go by tiles."""
+    generator = torch.Generator().manual_seed(n)
+    z0, z1 = (torch.randn(n, 6, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
+    for loss in (
+        baselines.HardNegativeLoss(), baselines.DebiasedLoss(), baselines.DecoupledLoss(sigma=0.5),
+        baselines.SimilarityTemperatureLoss(),
+    ):  # fmt: skip
+        results = []
+        for rows in (None, 3, 77):
+            monkeypatch.setattr(baselines.Engine, "tile_rows", lambda self, keys, device, rows=rows: rows)
+            value = loss(z0, z1)
+            results.append((value.detach(), *torch.autograd.grad(value, (z0, z1))))
+        for result in results[1:]:
+            torch.testing.assert_close(result, results[0], rtol=1e-12, atol=1e-12)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from pairsift.integrations.hooks import FeatureHook
 from pairsift.losses.labelled import LabelledNTXentLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class NTXentLoss(nn.Module):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from pairsift.losses import TwoTowerLoss
 from pairsift.losses.treated import Options
@@ -15,7 +16,6 @@ from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from typing_extensions import Unpack
 
 
 class TreatedRankingLoss(nn.Module):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pairsift.losses.labelled import LabelledNTXentLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def simclr_loss_func(

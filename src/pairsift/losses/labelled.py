@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import NOTHING, Edit, Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Positives = Literal["each", "summed"]
 

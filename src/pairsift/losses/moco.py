@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Processes, Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class MoCoLoss(TreatedLoss):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Reduction = Literal["mean", "none"]
 

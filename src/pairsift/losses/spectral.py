@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class SpectralLoss(TreatedLoss):

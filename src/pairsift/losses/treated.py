@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
 from pairsift.pairs import Precision, RandomPairs, Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Selection = Literal["band", "random"]
 

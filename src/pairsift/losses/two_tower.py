@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # CLIP's bound: a learned temperature does not fall below 1 / 100.
 _COLDEST = 0.01

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from objectives import NAMES, TREATMENTS, objective, rows, value_and_gradients
+from objectives import LABELLED, NAMES, TREATMENTS, objective, rows, value_and_gradients
 
 import pairsift as ps
 from pairsift.losses import Engine
@@ -18,14 +18,14 @@ def compare(name, treatment, n, tile, dtype=torch.float64, **settings):
 
 @pytest.mark.parametrize("n", [2, 3, 17])
 @pytest.mark.parametrize("treatment", TREATMENTS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LABELLED])
 def test_tiles_equal_whole_matrices(name, treatment, n):
     for tile in (1, 3, 5, 64):
         compare(name, treatment, n, tile)
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LABELLED])
 def test_tiles_equal_whole_matrices_in_single_precision_and_by_default(name, treatment):
     compare(name, treatment, 150, "auto", torch.float32)
     compare(name, treatment, 150, 41, torch.float32, band=(0.01, 1.0))
@@ -140,7 +140,7 @@ def test_selection_in_bf16_moves_only_pairs_near_the_edges():
     assert torch.equal(rough, ps.losses.NTXentLoss(band=band, precision="bf16").select(h[:250], h[250:]))
 
 
-@pytest.mark.parametrize("name", ["ntxent", "moco", "spectral", "two-tower"])
+@pytest.mark.parametrize("name", ["ntxent", "moco", "spectral", "two-tower", "labelled"])
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
