@@ -21,7 +21,7 @@ def study(tmp_path, monkeypatch):
 
     def run(*arguments, epochs=2):
         options = {"--output": tmp_path / "results", "--runs": tmp_path / "runs", "--per-class": 30, "--epochs": epochs}
-        options |= {"--batch-size": 100}
+        options |= {"--set": "batch_size=100"}
         flags = [str(part) for pair in options.items() for part in pair]
         selection.main(["digits:train", "digits:test", *flags, "--seeds", "0", *arguments])
         return {file.stem: json.loads(file.read_text()) for file in (tmp_path / "results").glob("*.json")}
@@ -106,7 +106,7 @@ def test_gains_are_paired_by_seed():
     lines = markdown([*rows, result("affinity", 7, 90)]).splitlines()
     # 3 and 2 points: 2.5 with a t interval of 12.71 standard errors of 0.5; seed 7 has no plain run.
     assert lines[-1] == (
-        "| 0.5 | affinity | 3 | 68.33 ± 47.92 | +2.50 ± 6.35 | 58.33 ± 47.92 | +2.50 ± 6.35 | 15.0 | 90.0 | 80.0 |"
+        "| 0.5 | affinity | 3 | 68.33 ± 47.93 | +2.50 ± 6.35 | 58.33 ± 47.93 | +2.50 ± 6.35 | 15.0 | 90.0 | 80.0 |"
     )
     assert lines[-2].startswith("| 0.5 | plain | 2 | 55.00 ± 63.53 |  | 45.00")
     assert markdown([result("plain", 0, 50)]).splitlines()[-1].startswith("| 0.5 | plain | 1 | 50.00 |  |")

@@ -1,21 +1,16 @@
 """Training with pairs judged by an affinity: of the run's own bank, or of a guide."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-
 from pairsift.affinity import Affinity, AffinityError
-from pairsift.data import DataError, SimCLRViews, load_images, subset
+from runs import VIEWS, At, crash, interrupt, numbers, same, weights
+
+from pairsift.data import DataError, load_images, subset
 from pairsift.pairs import GivenMasks
-from pairsift.train import Evidence, Interrupted, Run, pretrain
+from pairsift.train import Evidence, Interrupted, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
 
-from .test_pretrain import At, crash, interrupt
-
-VIEWS = SimCLRViews(crop_scale=(0.5, 1.0), jitter=0, grey=0)
 SOFT = {"select": "affinity", "class_mates": 1.0, "confidence": 0.6}
 
 
@@ -35,29 +30,15 @@ def guide(tmp_path, many):
 
 @pytest.fixture
 def train(config, many, small):
-    """Train on the digits; returns the run and what was said."""
+    """Train on the digits; returns the run's path and what was said."""
 
     def run(name="run", images=many, views=VIEWS, **changes):
         settings = config(name, **{"batch_size": 96, **SOFT, **changes})
         said = []
         pretrain(settings, images=images, encoder=small(), views=views, say=said.append)
-        return Run(settings.run_dir), said
+        return settings.run_dir, said
 
     return run
-
-
-def weights(run):
-    return load_file(run.encoder_file)
-
-
-def same(a, b):
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def numbers(run):
-    with run.metrics_file.open() as file:
-        clock = ("images_per_second", "seconds")
-        return [{name: value for name, value in row.items() if name not in clock} for row in csv.DictReader(file)]
 
 
 def test_the_own_bank_selects_from_the_first_fit_on(train):

@@ -18,6 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pairsift.data import load_images
 from pairsift.files import write_json
 from pairsift.settings import ConfigError
@@ -38,7 +40,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "mates": _SOFT,
     "guide": {"treatment": "combined", **_SOFT},
     "second": {"treatment": "combined", **_SOFT},
-    "oracle": {"treatment": "combined", **_SOFT},
+    # Labels are there from the start.
+    "oracle": {"treatment": "combined", **_SOFT, "affinity_start": 1},
 }
 # What says how a run is carried out, not what it computes.
 _FREE = {"run_dir", "threads", "resume", "overwrite", "progress"}
@@ -61,12 +64,10 @@ def plan(arm: str, seed: int, temperature: float, options: argparse.Namespace) -
     values = {
         "data": options.train, "per_class": options.per_class, "epochs": options.epochs, "seed": seed,
         "temperature": temperature, "precision": "bf16", "save_features": arm == "plain", "progress": False,
-        "run_dir": _folder(arm, seed, temperature, options), "threads": options.threads, **ARMS[arm],
+        "run_dir": _folder(arm, seed, temperature, options), "threads": options.threads, **ARMS[arm], **options.set,
     }  # fmt: skip
     if arm in guide:
         values["guide"] = guide[arm]
-    if "batch_size" in options:
-        values["batch_size"] = options.batch_size
     return TrainConfig.build(values)
 
 
@@ -143,7 +144,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.5])
     parser.add_argument("--per-class", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch-size", type=int, default=argparse.SUPPRESS)
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other settings, of every arm")
     parser.add_argument("--guide", type=Path, help="features file of the training images, for the arm 'guide'")
     parser.add_argument("--output", type=Path, default=RESULTS / "selection", help="folder of one file a run")
     parser.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder of the run directories")
@@ -151,6 +152,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--table", type=Path, help="print the results of this folder as a table, and train nothing")
     options = parser.parse_args(arguments)
+    options.set = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in options.set)}
     if options.table is None and options.test is None:
         parser.error("name the training and the test images, or a folder with --table")
     return options

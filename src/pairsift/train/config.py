@@ -42,7 +42,7 @@ class TrainConfig(TrainFields):
         >>> from pairsift import TrainConfig
         >>> config = TrainConfig(data="digits", method="moco", treatment="margin", epochs=20)
         >>> config.temperature, config.pair_treatment()
-        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None))
+        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None, class_mates=0.0))
         >>> TrainConfig.build({"learning_rate": 0.1})
         Traceback (most recent call last):
         pairsift.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?
@@ -134,16 +134,15 @@ class TrainConfig(TrainFields):
 
     def pair_treatment(self) -> Treatment | None:
         """What happens to difficult pairs (Eqs. 13 to 16) and to class-mates; None for no treatment."""
-        values: dict[str, Any] = {
+        values: dict[str, dict[str, Any]] = {
             "none": {},
             "removal": {"removal": self.removal},
             "margin": {"margin": self.margin},
             "temperature": {"temperature_scale": self.temperature_scale},
             "combined": {"margin": self.margin, "temperature_scale": self.temperature_scale},
-        }[self.treatment]
-        if self.class_mates:
-            values["class_mates"] = self.class_mates
-        return Treatment(**values) if values else None
+        }
+        chosen = values[self.treatment] | ({"class_mates": self.class_mates} if self.class_mates else {})
+        return Treatment(**chosen) if chosen else None
 
     def views(self) -> SimCLRViews:
         """The view policy."""
