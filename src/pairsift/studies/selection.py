@@ -159,6 +159,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study, or print its table, as the command line says."""
     options = _options(arguments)
     if options.table is not None:
         print(markdown([json.loads(file.read_text()) for file in sorted(options.table.glob("*.json"))]))

@@ -98,12 +98,11 @@ class AffinityEvidence(Evidence):
 
     @torch.no_grad()
     def estimated(self, pairs: Tensor, attached: Tensor) -> float | None:
-        flagged = int(pairs.sum())
-        if not flagged:
-            return None
         codes = attached[:, -self._affinity.width :].contiguous()
-        different = 1 - self._affinity.between(codes, Processes(True, codes=codes).gather("codes", codes))
-        return float((different * pairs).sum()) / flagged
+        everyones = Processes(True, codes=codes).gather("codes", codes)  # also where this process flags nothing
+        different = 1 - self._affinity.between(codes, everyones)
+        flagged = int(pairs.sum())
+        return float((different * pairs).sum()) / flagged if flagged else None
 
     @property
     def _affinity(self) -> Affinity:
