@@ -117,7 +117,7 @@ class Affinity:
         if first.shape != second.shape:
             raise AffinityError(f"a pair has two positions, got {len(first)} rows and {len(second)} others")
         parts = []
-        for i, j in zip(first.split(_PAIRS), second.split(_PAIRS), strict=True):
+        for i, j in zip(torch.split(first, _PAIRS), torch.split(second, _PAIRS), strict=True):
             a, b = self.codes[i], self.codes[j]
             parts.append(torch.sigmoid((a[:, :-1] * b[:, :-1]).sum(dim=1) + a[:, -1] + b[:, -1]))
         result: NDArray[np.float32] = torch.cat(parts).numpy()
