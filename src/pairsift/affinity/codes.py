@@ -60,8 +60,8 @@ def signs(unit: FloatArray, seed: int) -> Signs:
     cosines, neighbours = nearest(whitened, min(_DENSE, n // 2), seed)
     k = min(_NEIGHBOURS, n // 4)
     # The start is made of the rows themselves, so that the order of the rows does not matter.
-    direction = np.random.default_rng(seed).standard_normal(whitened.shape[1]).astype(np.float32)
-    start: FloatArray = np.sin(7 * whitened @ direction) + np.float32(0.1)
+    direction = np.random.default_rng(seed).standard_normal(whitened.shape[1])
+    start = np.asarray(np.sin(7 * whitened @ direction) + 0.1, np.float32)
     spectrum = eigenvectors(cosines[:, :k], neighbours[:, :k], min(_FINE, n // 2), start)
     coarse, middle, fine = (unit_rows(spectrum[:, :m]) for m in (_COARSE, _MIDDLE, _FINE))
     density: FloatArray = np.asarray(cosines.mean(axis=1), np.float32)
