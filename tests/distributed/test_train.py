@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.datasets import load_digits
 
 COMMAND = [sys.executable, "-m", "pairsift.cli", "train", "digits", "--batch-size", "128", "--threads", "1"]
 
@@ -104,6 +106,22 @@ def test_other_methods_and_chunks(method, tmp_path):
     assert 0.06 < float(last["flagged"]) < 0.08
     assert 0.7 < float(last["different"]) <= 1
     assert 0.88 < float(last["different_base"]) < 0.91
+
+
+def test_a_guide_is_shared_by_all_processes(tmp_path):
+    guide = tmp_path / "guide.npy"
+    np.save(guide, load_digits().data.astype(np.float32))
+    process = start(
+        tmp_path / "run", "--epochs", "2", "--devices", "2", "--treatment", "combined", "--select", "affinity",
+        "--class-mates", "1", "--guide", str(guide),
+    )  # fmt: skip
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert output.count("guide: ") == 1
+    for row in rows(tmp_path / "run"):
+        assert 0.1 < float(row["flagged"]) < 0.2
+        assert float(row["different"]) > float(row["different_base"])
+        assert 0.8 <= float(row["estimated"]) <= 1
 
 
 def test_processes_of_torchrun(whole, tmp_path):

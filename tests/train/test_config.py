@@ -69,6 +69,19 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"chunk": 0}, "chunk.*got 0"),
         ({"method": "byol"}, "method.*got 'byol'"),
         ({"mu": 0}, "mu.*got 0"),
+        ({"class_mates": 1.0}, "class_mates=1.0 needs the probability .* set `select='affinity'`, got select='band'"),
+        ({"guide": "x.npy", "select": "random"}, "guide=x.npy needs the probability"),
+        ({"class_mates": -0.5}, "class_mates.*got -0.5"),
+        ({"confidence": 0.5}, "confidence.*got 0.5"),
+        ({"confidence": 1}, "confidence.*got 1"),
+        ({"flagged_share": 0}, "flagged_share.*got 0"),
+        ({"refit_every": 0}, "refit_every.*got 0"),
+        ({"select": "affinity", "method": "moco"}, "for `method='simclr'`, got method='moco': keys wait in the queue"),
+        ({"select": "affinity", "method": "spectral"}, "got method='spectral': its products have no denominator"),
+        ({"select": "affinity", "devices": 2}, "over 2 processes needs a `guide`: each would keep a bank of its own"),
+        ({"select": "affinity", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
+        ({"select": "affinity", "affinity_start": 0}, "affinity_start=0 must be from 1 .before the first epoch"),
+        ({"select": "affinity", "class_mates": 1.0, "warmup_epochs": 30}, "warmup_epochs=30 leaves no epoch of 30"),
     ],
 )
 def test_bad_values_are_named(values, message):
@@ -121,6 +134,18 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_treatment_is_the_named_one(name, expected):
     config = TrainConfig(treatment=name, margin=0.2, temperature_scale=0.5, removal="exclude")
     assert config.pair_treatment() == expected
+
+
+def test_class_mates_are_part_of_the_treatment():
+    soft = {"select": "affinity", "class_mates": 0.5}
+    assert TrainConfig(**soft).pair_treatment() == Treatment(class_mates=0.5)
+    assert TrainConfig(**soft, treatment="margin").pair_treatment() == Treatment(margin=0.03, class_mates=0.5)
+    assert TrainConfig(select="affinity").pair_treatment() is None
+
+
+def test_a_guide_is_there_from_the_start_and_for_every_process():
+    config = TrainConfig(select="affinity", guide="x.npy", affinity_start=0, epochs=2, devices=2)
+    assert str(config.guide) == "x.npy"
 
 
 def test_moco_has_a_temperature_of_its_own_unless_one_is_set():

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.affinity.spaces import generator
 from pairsift.curate.classes import ClassEstimate, estimate_classes
 from pairsift.curate.levels import levels_by_labels, levels_by_ranks, usual_band
 from pairsift.curate.neighbours import FLAT_LIMIT
 from pairsift.curate.plan import Plan
 from pairsift.curate.reference import Reference
 from pairsift.curate.result import Histogram
-from pairsift.curate.spaces import generator
 from pairsift.theory import Levels
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from pairsift.affinity.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
-from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Their earlier name, that of `Scan.signs`.

@@ -12,9 +12,10 @@ from torch import nn
 
 from pairsift.data import ImageSet, ViewPolicy
 from pairsift.train._embed import embed, write_features
-from pairsift.train.config import TrainConfig
+from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
+from pairsift.train.evidence import Evidence, build_evidence
 from pairsift.train.fitting import fit
 from pairsift.train.images import channel_statistics, training_images
 from pairsift.train.module import ContrastiveModule
@@ -44,6 +45,7 @@ def pretrain(
     images: ImageSet | None = None,
     encoder: nn.Module | None = None,
     views: ViewPolicy | None = None,
+    evidence: Evidence | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train an encoder with a (treated) contrastive loss: Algorithm 1.
@@ -61,6 +63,8 @@ def pretrain(
         encoder: maps float images (B, 3, H, W) to features (B, D); None builds `config.encoder`.
         views: makes one random view of float images (B, 3, H, W) in [0, 1], a kornia pipeline say; None takes the
             SimCLR policy with the configuration's settings.
+        evidence: knows about the classes of pairs what the configuration's `guide` or bank would; needs
+            `select="affinity"`.
         say: told in words what is done.
 
     Returns:
@@ -88,6 +92,8 @@ def pretrain(
     writes = first_process()
     say = say if say is not None and writes else _silent
     device_kind = _check(config, writes)
+    if evidence is not None and config.select != "affinity":
+        raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
 
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder
@@ -99,7 +105,9 @@ def pretrain(
     model = ImageEncoder(backbone, *channel_statistics(images))
     dimension = n_features(model, images.images.shape[1:])
     policy = config.views() if views is None else views
-    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy)
+    if evidence is None:
+        evidence = build_evidence(config, images, dimension, say)
+    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy, evidence)
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:

@@ -14,11 +14,13 @@ from pairsift.data import ImageSet
 
 
 class Batch(NamedTuple):
-    """One batch: uint8 images (B, 3, H, W), labels (B,) or None, and the step of the run it belongs to."""
+    """One batch: uint8 images (B, 3, H, W), labels (B,) or None, the step of the run it belongs to, and the positions
+    (B,) of the images in the training set."""
 
     images: Tensor
     labels: Tensor | None
     step: int
+    rows: Tensor
 
 
 class StepSampler(Sampler[tuple[int, Any]]):
@@ -53,7 +55,7 @@ class _BatchDataset(Dataset[Batch]):
         step, rows = item
         images = torch.from_numpy(np.ascontiguousarray(self._set.images[rows]))
         labels = None if self._set.labels is None else torch.from_numpy(self._set.labels[rows])
-        return Batch(images, labels, step)
+        return Batch(images, labels, step, torch.from_numpy(np.asarray(rows, dtype=np.int64)))
 
 
 def batch_loader(images: ImageSet, sampler: StepSampler) -> DataLoader[Batch]:

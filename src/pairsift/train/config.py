@@ -70,7 +70,8 @@ class TrainConfig(TrainFields):
         self.band()
         if self.resume and self.overwrite:
             raise ValueError("resume and overwrite exclude each other")
-        if self.warmup_epochs >= self.epochs and self.treatment != "none":
+        self._consistent_selection()
+        if self.warmup_epochs >= self.epochs and self.pair_treatment() is not None:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
             )
@@ -93,6 +94,35 @@ class TrainConfig(TrainFields):
                 )
         return self
 
+    def _consistent_selection(self) -> None:
+        """Refuse settings of the selection by affinity that do not go together."""
+        if self.select != "affinity":
+            for name in ("class_mates", "guide"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} needs the probability that pairs are of one class: set "
+                        f"`select='affinity'`, got select={self.select!r}"
+                    )
+            return
+        if self.method != "simclr":
+            why = {
+                "moco": "keys wait in the queue with what an earlier fit said of them",
+                "spectral": "its products have no denominator to leave class-mates out of",
+            }[self.method]
+            raise ValueError(f"select='affinity' is for `method='simclr'`, got method={self.method!r}: {why}")
+        if self.guide is not None:
+            return
+        if self.processes > 1:
+            raise ValueError(
+                f"select='affinity' over {self.processes} processes needs a `guide`: each would keep a bank of its own "
+                "images only; use one device, or give features of all training images"
+            )
+        if not 1 <= self.affinity_start < self.epochs:
+            raise ValueError(
+                f"affinity_start={self.affinity_start} must be from 1 (before the first epoch there are no features) "
+                f"to {self.epochs - 1}, below epochs={self.epochs}, or a `guide` be given"
+            )
+
     @property
     def processes(self) -> int:
         """Processes that share every batch."""
@@ -103,14 +133,16 @@ class TrainConfig(TrainFields):
         return RankBand(self.pos_high, self.pos_low)
 
     def pair_treatment(self) -> Treatment | None:
-        """What happens to difficult pairs (Eqs. 13 to 16); None for no treatment."""
-        return {
-            "none": None,
-            "removal": Treatment(removal=self.removal),
-            "margin": Treatment(margin=self.margin),
-            "temperature": Treatment(temperature_scale=self.temperature_scale),
-            "combined": Treatment(margin=self.margin, temperature_scale=self.temperature_scale),
-        }[self.treatment]
+        """What happens to difficult pairs (Eqs. 13 to 16) and to class-mates; None for no treatment."""
+        values: dict[str, dict[str, Any]] = {
+            "none": {},
+            "removal": {"removal": self.removal},
+            "margin": {"margin": self.margin},
+            "temperature": {"temperature_scale": self.temperature_scale},
+            "combined": {"margin": self.margin, "temperature_scale": self.temperature_scale},
+        }
+        chosen = values[self.treatment] | ({"class_mates": self.class_mates} if self.class_mates else {})
+        return Treatment(**chosen) if chosen else None
 
     def views(self) -> SimCLRViews:
         """The view policy."""

@@ -64,7 +64,26 @@ class TrainFields(Settings):
     removal: Removal = setting(
         "neutral", "Loss", "removal keeps exp(0) in the denominator (Eq. 13) or excludes the pair"
     )
-    select: Literal["band", "random"] = setting("band", "Loss", "'random' flags as many pairs at random: the control")
+    select: Literal["band", "random", "affinity"] = setting(
+        "band", "Loss", "'random' flags as many pairs at random: the control; 'affinity' those judged of two classes"
+    )
+    class_mates: float = setting(
+        0.0, "Loss", "power with which P(different class) weighs a pair in the denominator (affinity); 1 leaves out "
+        "probable class-mates", ge=0, allow_inf_nan=False,
+    )  # fmt: skip
+    confidence: float = setting(0.8, "Loss", "P(different class) that a flagged pair needs (affinity)", gt=0.5, lt=1)
+    flagged_share: float = setting(
+        0.15, "Loss", "share of all keys, the most similar confident ones, that is flagged (affinity)", gt=0, le=1
+    )
+    guide: Path | None = setting(
+        None,
+        "Loss",
+        "features file of the training images that tells class-mates (affinity); none: the run's own",
+    )
+    refit_every: int = setting(5, "Loss", "epochs between fits of the affinity to the run's own features", gt=0)
+    affinity_start: int = setting(
+        5, "Loss", "epochs before the first fit (affinity); a guide is there from the start", ge=0
+    )
     warmup_epochs: int = setting(0, "Loss", "epochs before the treatment starts; selection is unreliable early", ge=0)
 
     epochs: int = setting(30, "Optimisation", "epochs", gt=0)

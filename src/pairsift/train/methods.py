@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from pairsift.losses import MoCoLoss, NTXentLoss, SpectralLoss
 from pairsift.losses.engine import Processes
+from pairsift.losses.treated import Selection
+from pairsift.pairs import Selector
 from pairsift.train.config import TrainConfig
 
 
@@ -76,6 +78,8 @@ class OneEncoder(Method):
     def __init__(self, loss: NTXentLoss | SpectralLoss) -> None:
         super().__init__()
         self.loss = loss
+        # A matrix of flagged pairs holds no weights of the others.
+        self._weighs = loss.treatment is not None and loss.treatment.class_mates > 0
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
@@ -86,7 +90,10 @@ class OneEncoder(Method):
         if not watch:
             return Outcome(self.loss(z0, z1, *h.chunk(2), treated=treated), None, 0, None)
         pairs = self.loss.select(*h.chunk(2))
-        loss = self.loss(z0, z1, pairs=pairs, treated=treated)
+        if self._weighs:
+            loss = self.loss(z0, z1, *h.chunk(2), treated=treated)
+        else:
+            loss = self.loss(z0, z1, pairs=pairs, treated=treated)
         if isinstance(self.loss, SpectralLoss):
             return Outcome(loss, pairs, pairs.numel(), labels, _gathered(labels))
         if labels is not None:
@@ -170,10 +177,20 @@ def _gathered(labels: Tensor | None) -> Tensor | None:
     return Processes(True, labels=labels).gather("labels", labels)
 
 
-def build_method(config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int) -> Method:
-    """The configuration's method for an encoder with features of `n_features` dimensions."""
-    band, treatment = config.band(), config.pair_treatment()
-    select, seed = config.select, config.seed
+def build_method(
+    config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int, selector: Selector | None = None
+) -> Method:
+    """The configuration's method for an encoder with features of `n_features` dimensions.
+
+    Args:
+        config: of the run.
+        encoder, projector: what is trained.
+        n_features: width of what pairs are selected on, without what is attached to it.
+        selector: which pairs are difficult; None takes the configuration's band.
+    """
+    band, treatment = selector or config.band(), config.pair_treatment()
+    select: Selection = "random" if config.select == "random" else "band"
+    seed = config.seed
     if config.method == "spectral":
         return OneEncoder(SpectralLoss(config.mu, band, treatment, select=select, seed=seed))
     if config.method == "simclr":

@@ -16,6 +16,7 @@ from pairsift.train.batches import Batch
 from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
+from pairsift.train.evidence import Evidence
 from pairsift.train.methods import Outcome, build_method
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
@@ -38,21 +39,29 @@ class ContrastiveModule(lightning.LightningModule):
         n_features: D.
         steps_per_epoch: batches in an epoch.
         views: policy that makes one view of each image.
+        evidence: what is known about the classes of pairs; None selects by the features of a batch alone.
     """
 
     def __init__(
-        self, config: TrainConfig, encoder: ImageEncoder, n_features: int, steps_per_epoch: int, views: ViewPolicy
-    ) -> None:
+        self, config: TrainConfig, encoder: ImageEncoder, n_features: int, steps_per_epoch: int, views: ViewPolicy,
+        evidence: Evidence | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
-        self.method = build_method(config, self.encoder, self.projector, n_features)
+        selector = None if evidence is None else evidence.selector
+        self.method = build_method(config, self.encoder, self.projector, n_features, selector)
+        self.evidence = evidence
         self.views = views
         self.steps_per_epoch = steps_per_epoch
         self.measured: dict[str, Any] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        epoch, step = divmod(batch.step, self.steps_per_epoch)
+        if self.evidence is not None and step == 0:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                self.evidence.start_epoch(epoch)
         # Every process draws views of its own.
         step_seed = (self.config.seed * 1_000_003 + batch.step + self.global_rank * 2**40) % 2**62
         view0, view1 = make_views(batch.images, self.views, step_seed)
@@ -67,11 +76,18 @@ class ContrastiveModule(lightning.LightningModule):
             raise self._diverged("features are", batch.step)
 
         treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
-        watch = batch.step % self.steps_per_epoch % _WATCH_EVERY == 0
-        outcome: Outcome = self.method(z, h, (view0, view1), batch.labels, watch=watch, treated=treated)
+        watch = step % _WATCH_EVERY == 0
+        seen = h
+        if self.evidence is not None:
+            treated, watch = treated and self.evidence.ready, watch and self.evidence.ready
+            if self.evidence.ready:
+                seen = self.evidence.attach(h.detach(), torch.cat([batch.rows, batch.rows]))
+        outcome: Outcome = self.method(z, seen, (view0, view1), batch.labels, watch=watch, treated=treated)
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
-        self._measure(outcome)
+        self._measure(outcome, seen)
+        if self.evidence is not None:
+            self.evidence.observe(h, batch.rows)
         return outcome.loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -107,7 +123,7 @@ class ContrastiveModule(lightning.LightningModule):
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters()):
             raise self._diverged("weights are", self.global_step)
 
-    def _measure(self, outcome: Outcome) -> None:
+    def _measure(self, outcome: Outcome, seen: Tensor) -> None:
         self.measured = {"loss": float(outcome.loss.detach())}
         if outcome.pairs is None:
             return
@@ -115,6 +131,10 @@ class ContrastiveModule(lightning.LightningModule):
         if outcome.labels is not None:
             share, base = pair_shares(outcome.pairs, outcome.labels, outcome.key_labels, outcome.candidates)
             self.measured |= {"different": share, "different_base": base}
+        if self.evidence is not None:
+            with torch.autocast(self.device.type, enabled=False):
+                estimated = self.evidence.estimated(outcome.pairs, seen)
+            self.measured |= {} if estimated is None else {"estimated": estimated}
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:
         return NonFiniteLossError(

@@ -1,0 +1,197 @@
+"""What a run knows about which pairs are of one class, and which pairs it therefore calls difficult."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives
+from pairsift.data import DataError, ImageSet
+from pairsift.losses.engine import Processes
+from pairsift.pairs import Selector
+from pairsift.train.bank import Bank
+from pairsift.train.config import TrainConfig
+from pairsift.train.guide import guide_features
+
+# Rows of the sample on which a fit is described: as many as the views of a usual batch.
+_SAMPLE = 512
+
+Say = Callable[[str], None]
+
+
+class Evidence(nn.Module):
+    """What is known about the classes of pairs while a run goes on, beyond the features of a batch.
+
+    Attributes:
+        selector: which pairs are difficult, judged by what `attach` gives.
+    """
+
+    selector: Selector
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything is known yet; until then the loss is the plain one."""
+        return True
+
+    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
+        """What the selector needs to see of some views: (B, D) features -> (B, D + M), without a gradient.
+
+        Args:
+            h: (B, D) features.
+            rows: (B,) positions of their images in the training set.
+        """
+        raise NotImplementedError
+
+    def estimated(self, pairs: Tensor, attached: Tensor) -> float | None:
+        """Purity of flagged pairs as far as it can be told without labels: the mean of P(different class) over them.
+
+        Args:
+            pairs: (B, K) bool, flagged pairs of the views of this process with those of all.
+            attached: (B, D + M), see `attach`.
+
+        Returns:
+            In [0, 1]; None where it cannot be told.
+        """
+        return None
+
+    def start_epoch(self, epoch: int) -> None:
+        """Before the first step of an epoch, counted from 0."""
+
+    def observe(self, h: Tensor, rows: Tensor) -> None:
+        """After a step: (2B, D) features of both views, first views first, of the B images at `rows`."""
+
+
+class AffinityEvidence(Evidence):
+    """Confident negatives by an `Affinity`, of a guide's features, which is there from the first step.
+
+    Args:
+        config: confidence and share of the flagged pairs.
+        features: (N, D) of the training images, by the guide; None leaves the affinity to a subclass.
+        say: told what was found.
+
+    Raises:
+        AffinityError: nothing can be told from these features.
+    """
+
+    selector: ConfidentNegatives
+
+    def __init__(self, config: TrainConfig, features: NDArray[np.float32] | None, say: Say) -> None:
+        super().__init__()
+        self._seed, self._say = config.seed, say
+        self.selector = ConfidentNegatives(None, config.confidence, config.flagged_share)
+        if features is not None:
+            self._fit(torch.from_numpy(features), "guide")
+
+    @property
+    def ready(self) -> bool:
+        return self.selector.affinity is not None
+
+    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
+        return self._affinity.attach(h.detach().float(), rows)
+
+    @torch.no_grad()
+    def estimated(self, pairs: Tensor, attached: Tensor) -> float | None:
+        codes = attached[:, -self._affinity.width :].contiguous()
+        everyones = Processes(True, codes=codes).gather("codes", codes)  # also where this process flags nothing
+        different = 1 - self._affinity.between(codes, everyones)
+        flagged = int(pairs.sum())
+        return float((different * pairs).sum()) / flagged if flagged else None
+
+    @property
+    def _affinity(self) -> Affinity:
+        assert self.selector.affinity is not None
+        return self.selector.affinity
+
+    def _fit(self, features: Tensor, when: str) -> None:
+        self.selector.affinity = Affinity.fit(features, seed=self._seed)
+        rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(self._seed))[:_SAMPLE]
+        attached = self.attach(features[rows], rows)
+        codes = attached[:, -self._affinity.width :]
+        same = self._affinity.between(codes, codes).fill_diagonal_(0).sum() / max(1, len(rows) * (len(rows) - 1))
+        pairs = self.selector.masks(attached).whole()
+        purity = self.estimated(pairs, attached)
+        found = "no pair is confidently of two classes" if purity is None else (
+            f"{pairs.float().mean():.1%} are flagged, {purity:.1%} of these of different classes"
+        )  # fmt: skip
+        self._say(f"{when}: {float(same):.1%} of all pairs are judged to be of one class; {found}")
+
+
+class BankEvidence(AffinityEvidence):
+    """`AffinityEvidence` of the run's own features, averaged over its epochs, and fitted anew every few of them.
+
+    Args:
+        config: when to begin and how often to fit.
+        n, width: images and their features, see `Bank`.
+        say: told what every fit found, or why there is none.
+    """
+
+    def __init__(self, config: TrainConfig, n: int, width: int, say: Say) -> None:
+        super().__init__(config, None, say)
+        self.bank = Bank(n, width)
+        self._first, self._every = config.affinity_start, config.refit_every
+        self._trouble = ""
+
+    def start_epoch(self, epoch: int) -> None:
+        if epoch < self._first or (epoch - self._first) % self._every:
+            return
+        try:
+            self._fit(self.bank.features(), f"epoch {epoch + 1}")
+        except AffinityError as error:
+            self.selector.affinity = None
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._say(f"epoch {epoch + 1}: pairs are not treated, because {error}")
+
+    def observe(self, h: Tensor, rows: Tensor) -> None:
+        self.bank.update(h, rows)
+
+    def get_extra_state(self) -> Any:
+        """The affinity in use: it was fitted on the bank of an earlier step, so the bank alone cannot give it back."""
+        if self.selector.affinity is None:
+            return {"affinity": None}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "affinity.safetensors"
+            self.selector.affinity.save(file)
+            return {"affinity": file.read_bytes()}
+
+    def set_extra_state(self, state: Any) -> None:
+        """See `get_extra_state`."""
+        self.selector.affinity = None
+        if state["affinity"] is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "affinity.safetensors"
+                file.write_bytes(state["affinity"])
+                self.selector.affinity = Affinity.load(file)
+
+
+def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) -> Evidence | None:
+    """What the configuration asks for; None for selections that look at batches alone.
+
+    Args:
+        config: `select`, `guide` and what belongs to them.
+        images: N training images.
+        width: D features of each.
+        say: told what is found.
+
+    Raises:
+        DataError: a guide that does not fit the images, see `guide_features`, or a bank larger than `memory`.
+        AffinityError: a guide from which nothing can be told.
+    """
+    if config.select != "affinity":
+        return None
+    if config.guide is not None:
+        return AffinityEvidence(config, guide_features(config.guide, images, config.memory), say)
+    need = len(images) * width * (2 + 4)  # in half precision, and once more in full while it is fitted
+    if need > config.memory * 1e9:
+        raise DataError(
+            f"a bank of {len(images):,} x {width:,} features takes {need / 1e9:.2g} GB, and memory={config.memory:g} "
+            "GB are allowed: raise `memory`, or use an encoder with fewer features, or a `guide`"
+        )
+    return BankEvidence(config, len(images), width, say)

@@ -1,0 +1,68 @@
+"""A guide: features of the training images, by any encoder, that say which of them are of one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.data import DataError, FeatureSource, ImageSet, open_features
+from pairsift.data.columns import NO_LABELS
+
+_BLOCK = 8192
+
+
+def guide_features(file: Path, images: ImageSet, memory: float) -> NDArray[np.float32]:
+    """Features of a file in the order of the training images.
+
+    Args:
+        file: any kind that `open_features` reads: a row for every image, in their order, or in any order where a column
+            `row` says which row of the source each is.
+        images: N training images.
+        memory: GB that the features may take.
+
+    Returns:
+        (N, D) float32, finite.
+
+    Raises:
+        DataError: not readable, of other images, not finite, or larger than `memory`.
+    """
+    source = open_features(str(file), NO_LABELS)
+    n, width = source.shape
+    if n != len(images):
+        raise DataError(
+            f"guide {file} has {n:,} rows, and there are {len(images):,} training images: it needs a row for each, so "
+            "embed the same data with the same `per_class`, `drop` and `skip_corrupt`"
+        )
+    if 4 * n * width > memory * 1e9:
+        raise DataError(
+            f"guide {file} takes {4 * n * width / 1e9:.2g} GB ({n:,} x {width:,}), and memory={memory:g} GB are "
+            "allowed: raise `memory`, or reduce the features to fewer dimensions"
+        )
+    features = np.empty((n, width), np.float32)
+    for start, block in source.blocks(_BLOCK):
+        wrong = ~np.isfinite(block).all(axis=1)
+        if wrong.any():
+            raise DataError(
+                f"guide {file} row {start + int(wrong.argmax()):,} is not finite: look for a diverged encoder or an "
+                "overflow in half precision"
+            )
+        features[start : start + len(block)] = block
+    return features[_order(source, images, file)]
+
+
+def _order(source: FeatureSource, images: ImageSet, file: Path) -> NDArray[np.int64]:
+    """Where in the file each image's features are."""
+    positions = np.arange(len(images), dtype=np.int64)
+    if np.array_equal(source.rows, positions) or len(images.rows) != len(images):
+        return positions  # the file names no rows, or the images have none
+    missing = np.setdiff1d(images.rows, source.rows)
+    if len(missing):
+        raise DataError(
+            f"guide {file} has no features of row {missing[0]:,} of the training images ({len(missing):,} such rows): "
+            "embed the same data with the same `per_class`, `drop` and `skip_corrupt`"
+        )
+    order = np.argsort(source.rows, kind="stable")
+    found: NDArray[np.int64] = order[np.searchsorted(source.rows[order], images.rows)]
+    return found
