@@ -43,8 +43,6 @@ class Affinity:
 
     Attributes:
         codes: (N, M) float32, on the CPU.
-        n: N, rows.
-        width: M, columns of a code.
 
     Args:
         codes: (N, M) float32.
@@ -65,10 +63,12 @@ class Affinity:
 
     @property
     def n(self) -> int:
+        """N, rows of the set."""
         return len(self.codes)
 
     @property
     def width(self) -> int:
+        """M, columns of a code."""
         return self.codes.shape[1]
 
     @classmethod
