@@ -112,14 +112,17 @@ class ArrayFeatures:
         self.mixed: NDArray[np.bool_] | None = None
 
     def bare(self) -> ArrayFeatures:
+        """The same features without labels."""
         return ArrayFeatures(self._features, self.name)
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """First row and (at most `rows`, D) float32 features, block by block, in order, from `start` to `stop`."""
         end = self.shape[0] if stop is None else stop
         for first in range(start, end, rows):
             yield first, np.asarray(self._features[first : min(first + rows, end)], dtype=np.float32)
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        """(len(rows), D) float32 features of some rows, given in ascending order."""
         return np.asarray(self._features[rows], dtype=np.float32)
 
 
