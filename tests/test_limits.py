@@ -57,7 +57,9 @@ def test_no_constructor_takes_more_than_eight_arguments():
 
 
 def test_the_counts_count():
-    (node,) = ast.parse('class A:\n    def __init__(self, a, *, b=1, **c):\n        "d"\n        x = 1\n\n        y = 2').body
+    (node,) = ast.parse(
+        'class A:\n    def __init__(self, a, *, b=1, **c):\n        "d"\n        x = 1\n\n        y = 2'
+    ).body
     assert (arguments(node.body[0]), body_lines(node.body[0])) == (3, 3)
 
 
@@ -70,8 +72,10 @@ def takers():
     """(name, class or None, function) of public functions and methods that tensors or arrays go into."""
     for room in ROOMS:
         module = importlib.import_module(f"pairsift.{room}")
-        for name in module.__all__ if hasattr(module, "__all__") else vars(module):
+        for name in getattr(module, "__all__", vars(module)):
             thing = getattr(module, name)
+            if not getattr(thing, "__module__", "").startswith(module.__name__):
+                continue
             if inspect.isclass(thing):
                 yield from (
                     (f"{room}.{name}.{method}", thing, each)
@@ -90,14 +94,12 @@ TAKERS = {
 
 
 def words_of(cls, function):
-    """The docstring of a function, and of the method of the same name of the class that it sends the reader to."""
+    """The docstring of a function, and of the same method of the classes it inherits from or sends the reader to."""
     own = function.__doc__ or ""
-    seen = [
-        (getattr(importlib.import_module(function.__module__), name, None) or vars(pairsift.pairs).get(name))
-        for name in re.findall(r"See `(\w+)`", own)
-    ]
-    bases = [*(each for each in seen if inspect.isclass(each)), *(cls.__mro__[1:] if cls else ())]
-    return "\n".join([own, *(getattr(vars(base).get(function.__name__), "__doc__", None) or "" for base in bases)])
+    known = vars(importlib.import_module(function.__module__)) | vars(pairsift)
+    named = [known.get(name) for name in re.findall(r"[Ss]ee `(\w+)", own)]
+    bases = [*filter(inspect.isclass, named), *(cls.__mro__[1:] if cls else ())]
+    return "\n".join([own, *(getattr(base, function.__name__, None).__doc__ or "" for base in bases)])
 
 
 @pytest.mark.parametrize("name", TAKERS)
