@@ -276,7 +276,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def filled(page: str) -> str:
     """A page with its tables made anew."""
-    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[4], page)
+    return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", page)
 
 
 def main() -> None:

@@ -90,12 +90,14 @@ def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
     page = "<!-- table: loss -->\n| stale |\n<!-- end -->"
     assert tables.filled(page).splitlines() == [
         "<!-- table: loss -->",
+        "",
         "| views | ours untreated | dense `cross_entropy` |",
         "| --- | --- | --- |",
         "| 512 | 3.4 ms, 15 MB | 6.0 ms |",
         "| 1,024 |  |  |",
         "",
         "From `benchmarks/results/loss.jsonl` (1 thread, commit 0123456789).",
+        "",
         "<!-- end -->",
     ]
 
