@@ -59,6 +59,13 @@ def open_features(source: Any, label_column: str | None = None) -> FeatureSource
 
     Raises:
         DataError: nothing there, not readable, no features in it, or labels that are missing or of the wrong type.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.data import open_features
+        >>> np.save("features.npy", np.random.default_rng(0).standard_normal((100, 16)))
+        >>> open_features("features.npy").shape
+        (100, 16)
     """
     if isinstance(source, np.ndarray):
         return ArrayFeatures(source, "features")
