@@ -49,3 +49,15 @@ def test_settings_are_numbers_and_frozen():
 def test_only_doing_nothing_is_neutral():
     assert ps.Treatment().is_neutral
     assert not any(t.is_neutral for t in (ps.Treatment(margin=1), ps.Treatment(removal="neutral")))
+
+
+def test_class_mates_are_weakened_by_their_logarithm():
+    edit = ps.Treatment(margin=0.3, class_mates=2.0).edit(0.1)
+    assert edit.class_mates == 2
+    plain, mask, log_weights = S / 0.1, P.float(), torch.tensor([[-1.0, -0.5]])
+    assert edit.of(plain, mask, log_weights)[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
+    edit.apply_(plain, mask, log_weights)
+    assert plain[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
+    with pytest.raises(ValueError, match="class_mates must be finite and >= 0, got -1"):
+        ps.Treatment(class_mates=-1)
+    assert not ps.Treatment(class_mates=1).is_neutral

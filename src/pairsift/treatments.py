@@ -23,34 +23,46 @@ class Edit:
         factor: of the plain logit (or product) of a difficult pair.
         offset: added to it, finite; a scalar tensor carries a gradient.
         excludes: the pair leaves the comparison (`offset` is NOTHING then), and a positive is spared.
+        class_mates: power of the weight that probable class-mates keep in the denominator.
     """
 
     factor: float
     offset: float | Tensor
     excludes: bool = False
+    class_mates: float = 0.0
 
-    def of(self, logits: Tensor, mask: Tensor) -> Tensor:
+    @property
+    def of_difficult(self) -> bool:
+        """Whether difficult pairs are edited at all."""
+        return self.factor != 1 or isinstance(self.offset, Tensor) or self.offset != 0
+
+    def of(self, logits: Tensor, mask: Tensor | None, log_weights: Tensor | None = None) -> Tensor:
         """Edited logits, differentiable.
 
         Args:
             logits: (R, K) plain ones.
-            mask: (R, K) difficulty, of the logits' dtype.
+            mask: (R, K) difficulty, of the logits' dtype; None where no pair is difficult.
+            log_weights: (R, K) logarithms of the weights of all pairs, difficult or not; None where they weigh alike.
         """
-        return logits * (1 + mask * (self.factor - 1)) + mask * self.offset
+        if mask is not None:
+            logits = logits * (1 + mask * (self.factor - 1)) + mask * self.offset
+        return logits if log_weights is None else logits + log_weights
 
     def of_products(self, products: Tensor, mask: Tensor) -> Tensor:
         """`of` for products that are squared and summed: one that is excluded becomes 0."""
         return products * (1 - mask) if self.excludes else self.of(products, mask)
 
-    def apply_(self, logits: Tensor, mask: Tensor) -> None:
+    def apply_(self, logits: Tensor, mask: Tensor | None, log_weights: Tensor | None = None) -> None:
         """`of`, in place and without a graph; see there."""
         self.chain_(logits, mask)
-        if self.offset:
+        if mask is not None and self.offset:
             logits.add_(mask, alpha=float(self.offset))
+        if log_weights is not None:
+            logits.add_(log_weights)
 
-    def chain_(self, gradients: Tensor, mask: Tensor) -> None:
+    def chain_(self, gradients: Tensor, mask: Tensor | None) -> None:
         """Turn gradients by edited logits into gradients by plain ones, in place."""
-        if self.factor != 1:
+        if mask is not None and self.factor != 1:
             gradients.addcmul_(gradients, mask, value=self.factor - 1)
 
 
@@ -74,6 +86,9 @@ class Treatment:
             a huge factor (1e9) makes the pair neutral.
         removal: None, "neutral" (the paper's Eq. 13) or "exclude" (the other natural reading; the positive of an
             anchor is never excluded). Removal stands alone: a removed pair has no logit left to shift or scale.
+        class_mates: power >= 0 with which P(different class) weighs every pair in the denominator, where the selector
+            estimates it (`ConfidentNegatives`): 0 leaves all weights at 1, 1 leaves a pair out as far as it is probably
+            of one class. Beside the paper; the positive is never weakened.
 
     Raises:
         TypeError: a setting is not a number.
@@ -90,15 +105,19 @@ class Treatment:
     margin: float = 0.0
     temperature_scale: float = 1.0
     removal: Removal | None = None
+    class_mates: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in (("margin", self.margin), ("temperature_scale", self.temperature_scale)):
+        for name in ("margin", "temperature_scale", "class_mates"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
         if not (math.isfinite(self.margin) and self.margin >= 0):
             raise ValueError(f"margin must be finite and >= 0, got {self.margin}")
         if not (math.isfinite(self.temperature_scale) and self.temperature_scale > 0):
             raise ValueError(f"temperature_scale must be finite and > 0, got {self.temperature_scale}")
+        if not (math.isfinite(self.class_mates) and self.class_mates >= 0):
+            raise ValueError(f"class_mates must be finite and >= 0, got {self.class_mates}")
         if self.removal not in (None, *get_args(Removal)):
             raise ValueError(f"removal must be None, 'neutral' (Eq. 13) or 'exclude', got {self.removal!r}")
         if self.removal and (self.margin or self.temperature_scale != 1):
@@ -109,8 +128,8 @@ class Treatment:
 
     @property
     def is_neutral(self) -> bool:
-        """Whether the treatment changes nothing (margin 0, scale 1, no removal)."""
-        return self.removal is None and self.margin == 0 and self.temperature_scale == 1
+        """Whether the treatment changes nothing (margin 0, scale 1, no removal, all class-mates kept)."""
+        return self.removal is None and self.margin == 0 and self.temperature_scale == 1 and self.class_mates == 0
 
     def edit(self, temperature: float | Tensor) -> Edit:
         """The edit of plain logits `s / temperature`.
@@ -119,10 +138,11 @@ class Treatment:
             temperature: tau, > 0, in whose units the margin is; a scalar tensor carries a gradient to the offset.
         """
         if self.removal == "exclude":
-            return Edit(1.0, NOTHING, excludes=True)
+            return Edit(1.0, NOTHING, True, self.class_mates)
         if self.removal == "neutral":
-            return Edit(0.0, 0.0)
-        return Edit(1 / self.temperature_scale, self.margin / (self.temperature_scale * temperature))
+            return Edit(0.0, 0.0, False, self.class_mates)
+        offset = self.margin / (self.temperature_scale * temperature)
+        return Edit(1 / self.temperature_scale, offset, False, self.class_mates)
 
     def logits(self, similarities: Tensor, pairs: Tensor, temperature: float | Tensor) -> Tensor:
         """Treated logits (Eqs. 13 to 16), differentiable in the similarities.

@@ -130,8 +130,12 @@ class _Groups:
         if comparison.diagonal is not None:
             positive.diagonal(comparison.diagonal + part.start).fill_(False)
         mask = comparison.mask(part, edit, logits.dtype)
-        if edit is not None and mask is not None:
-            logits = edit.of(logits, mask.masked_fill_(positive, 0) if edit.excludes else mask)
+        weights = comparison.log_weights(part, edit, logits.dtype)
+        if edit is not None:
+            for each, spares in ((mask, edit.excludes), (weights, True)):
+                if each is not None and spares:
+                    each.masked_fill_(positive, 0)
+            logits = edit.of(logits, mask, weights)
         repulsion = logits.masked_fill(alike, NOTHING).clamp_min(NOTHING).logsumexp(dim=1, keepdim=True)
         if self._positives == "each":
             rows, attraction = positive.nonzero()[:, 0], logits[positive]

@@ -61,6 +61,10 @@ class SpectralLoss(TreatedLoss):
         super().__init__(band, treatment, **options)
         if not (math.isfinite(mu) and mu > 0):
             raise ValueError(f"mu must be finite and > 0, got {mu}")
+        if treatment is not None and treatment.class_mates:
+            raise ValueError(
+                f"class_mates={treatment.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"
+            )
         self.mu = mu
 
     def select(self, h0: Tensor, h1: Tensor) -> Tensor:

@@ -74,12 +74,22 @@ class Comparison:
 
     def mask(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
         """How difficult the pairs of some rows are, (R, K) numbers in [0, 1]; None where nothing is treated."""
-        if edit is None or self.masks is None:
+        if edit is None or self.masks is None or not edit.of_difficult:
             return None
         mask = self.masks.tile(part.start, part.stop).to(dtype)
         if self.positives is not None and (edit.excludes or not self.treat_positives):
             mask.scatter_(1, self.positives[part, None], 0.0)
         return mask
+
+    def log_weights(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
+        """Logarithms of what the pairs of some rows weigh in the denominator (R, K); None where they weigh alike."""
+        estimate = getattr(self.masks, "log_weights", None)
+        if edit is None or estimate is None or not edit.class_mates:
+            return None
+        weights: Tensor = estimate(part.start, part.stop).to(dtype) * edit.class_mates
+        if self.positives is not None:
+            weights.scatter_(1, self.positives[part, None], 0.0)
+        return weights
 
 
 def compare(

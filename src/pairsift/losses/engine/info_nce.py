@@ -42,7 +42,7 @@ def info_nce(
 
     def step(x: Tensor, part: slice, weights: Tensor | None, d_inputs: Sequence[Tensor]) -> Tensor:
         losses, d_positive, d_offset = softmax_rows(
-            x, comparison.mask(part, edit, x.dtype), edit,
+            x, edit, comparison.mask(part, edit, x.dtype), comparison.log_weights(part, edit, x.dtype),
             diagonal=None if comparison.diagonal is None else comparison.diagonal + part.start,
             positives=None if comparison.positives is None else comparison.positives[part],
             apart=None if apart is None else apart.detach()[part],
@@ -60,9 +60,10 @@ def info_nce(
 
 def _whole(logits: Tensor, comparison: Comparison, edit: Edit | None, apart: Tensor | None) -> Tensor:
     """Losses (B,) of plain logits (B, K), by autograd."""
-    mask = comparison.mask(slice(0, len(logits)), edit, logits.dtype)
-    if edit is not None and mask is not None:
-        logits = edit.of(logits, mask)
+    if edit is not None:
+        every = slice(0, len(logits))
+        mask, weights = (each(every, edit, logits.dtype) for each in (comparison.mask, comparison.log_weights))
+        logits = edit.of(logits, mask, weights)
     if comparison.diagonal is not None:
         themselves = torch.arange(len(logits), device=logits.device) + comparison.diagonal
         logits = logits.scatter(1, themselves[:, None], NOTHING)

@@ -11,15 +11,15 @@ from pairsift.treatments import NOTHING, Edit
 
 
 def softmax_rows(
-    x: Tensor, mask: Tensor | None, edit: Edit | None, *, diagonal: int | None, positives: Tensor | None,
-    apart: Tensor | None, weights: Tensor | None, offset_gradient: bool,
+    x: Tensor, edit: Edit | None, mask: Tensor | None, log_weights: Tensor | None, *, diagonal: int | None,
+    positives: Tensor | None, apart: Tensor | None, weights: Tensor | None, offset_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Losses of a tile of rows; plain logits (R, K) are overwritten by their gradients.
 
     Args:
         x: (R, K) plain logits; leaves as d(weighted loss) / d(plain logit), or as scratch without weights.
-        mask: (R, K) numbers in [0, 1], 1 where treated; None for nowhere.
-        edit: what happens there; None where mask is.
+        edit: what happens to pairs; None where nothing does.
+        mask, log_weights: see `Edit.of`.
         diagonal: column of the first row itself, the others following, to be left out; None leaves none out.
         positives: (R,) columns of the positives; None where their logits come apart, in `apart` (R,).
         weights: (R,) weights of the rows; None wants no gradient.
@@ -29,13 +29,13 @@ def softmax_rows(
         Losses (R,); the derivatives by the positives' logits (R,); that by the edit's offset, a scalar. The last two
         mean nothing where they were not asked for.
     """
-    if runs_kernels(x):
+    if runs_kernels(x) and log_weights is None:
         return softmax_rows_by_kernel(
-            x, mask, edit, diagonal=diagonal, positives=positives, apart=apart, weights=weights,
+            x, edit, mask, diagonal=diagonal, positives=positives, apart=apart, weights=weights,
             offset_gradient=offset_gradient,
         )  # fmt: skip
-    if mask is not None and edit is not None:
-        edit.apply_(x, mask)
+    if edit is not None:
+        edit.apply_(x, mask, log_weights)
     if diagonal is not None:
         x.diagonal(diagonal).fill_(NOTHING)
     peak = x.amax(dim=1, keepdim=True)
@@ -59,8 +59,8 @@ def softmax_rows(
     if positives is not None:
         x.scatter_(1, positives[:, None], d_positive)
     d_offset = losses
-    if mask is not None and edit is not None:
-        if offset_gradient:
-            d_offset = torch.dot(x.view(-1), mask.view(-1))
+    if mask is not None and offset_gradient:
+        d_offset = torch.dot(x.view(-1), mask.view(-1))
+    if edit is not None:
         edit.chain_(x, mask)
     return losses.squeeze(1), d_positive.squeeze(1), d_offset

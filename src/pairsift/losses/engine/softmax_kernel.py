@@ -12,7 +12,7 @@ from pairsift.treatments import NOTHING, Edit
 
 
 def softmax_rows_by_kernel(
-    x: Tensor, mask: Tensor | None, edit: Edit | None, *, diagonal: int | None, positives: Tensor | None,
+    x: Tensor, edit: Edit | None, mask: Tensor | None, *, diagonal: int | None, positives: Tensor | None,
     apart: Tensor | None, weights: Tensor | None, offset_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`softmax_rows` for float32, contiguous tensors; see there."""
