@@ -80,15 +80,20 @@ CONTENDERS = {
 }
 
 
-def loss(sizes: range) -> str:
-    """Milliseconds and growth of peak memory of every contender."""
+def loss(sizes: range, floor: bool = False) -> str:
+    """Milliseconds and growth of peak memory of every contender, and how far ours is from the floor of its products."""
     source = "benchmarks/results/loss.jsonl"
     rows = [row for row in read(source) if row["views"] in sizes]
     cells = [
-        [f"{row['views']:,}", *(_cost(row.get(f"{name}_ms"), row.get(f"{name}_peak_mb")) for name in CONTENDERS)]
+        [
+            f"{row['views']:,}", *(_cost(row.get(f"{name}_ms"), row.get(f"{name}_peak_mb")) for name in CONTENDERS),
+            number(row.get("floor_ms") if floor else None, unit=" ms"),
+            number(row.get("combined_over_floor") if floor else None, 2),
+        ]
         for row in rows
-    ]
-    return markdown(["views", *CONTENDERS.values()], cells, source, rows[-1])
+    ]  # fmt: skip
+    titles = ["views", *CONTENDERS.values(), "floor of combined", "combined over floor"]
+    return markdown(titles, cells, source, rows[-1])
 
 
 def _cost(ms: float | None, mb: float | None) -> str | None:
@@ -257,15 +262,32 @@ def laboratory() -> str:
     return markdown(["arm", *titles, "purity minus base"], cells, source, record.get("versions") or {})
 
 
+def demo() -> str:
+    """Plain and combined on digits."""
+    source = "studies/results/demo.json"
+    record = read(source)
+    measures = {
+        "linear": "linear probe", "knn": "20-NN", "auroc": "mixes found by the scan, AUROC",
+        "different": "pairs of different classes in the band",
+    }  # fmt: skip
+    cells: list[Cells] = []
+    for measure, title in measures.items():
+        sides = [[row[measure] for row in record["rows"] if row["treatment"] == name] for name in ("none", "combined")]
+        gain = interval(record["differences"].get(measure), signed=True)
+        cells.append([title, *(number(_mean(side), 1, " %") for side in sides), gain])
+    titles = ["digits, a fifth of them mixed", "plain", "combined", "difference"]
+    return markdown(titles, cells, source, record["environment"])
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
-    "loss, all sizes": lambda: loss(range(1 << 30)),
+    "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
-    "text": text, "drop": drop, "laboratory": laboratory,
+    "text": text, "drop": drop, "demo": demo, "laboratory": laboratory,
 }  # fmt: skip
 
 
