@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import multiprocessing
 import resource
@@ -83,6 +84,17 @@ def lightly_ntxent() -> Any:
 def ratio(a: float | None, b: float | None) -> float | None:
     """a / b to three digits, None where one is missing."""
     return round(a / b, 3) if a and b else None
+
+
+def versions(*packages: str) -> dict[str, Any]:
+    """Versions of the peers, None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return {"peers": found}
 
 
 def _send(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

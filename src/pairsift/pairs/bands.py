@@ -155,6 +155,7 @@ class BandMasks:
 
     @torch.no_grad()
     def tile(self, start: int, stop: int) -> Tensor:
+        """See `PairMasks`."""
         if runs_kernels(self._buffer(0, stop - start)):
             return mask_band(self._products(start, stop), *self._edges)
         similarities, high, low = self.similarities(start, stop)
@@ -163,6 +164,7 @@ class BandMasks:
         return torch.ge(similarities, low, out=similarities).sub_(above)
 
     def whole(self) -> Tensor:
+        """See `PairMasks`."""
         pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self._keys.device)
         rows = tile_rows(self.columns)
         for start in range(0, 0 if self.empty else self.rows, rows):

@@ -65,9 +65,11 @@ class GivenMasks:
         self.pairs = pairs
 
     def tile(self, start: int, stop: int) -> Tensor:
+        """See `PairMasks`."""
         return self.pairs[start:stop].float()
 
     def whole(self) -> Tensor:
+        """See `PairMasks`."""
         return self.pairs
 
 

@@ -42,7 +42,7 @@ class TrainConfig(TrainFields):
         >>> from pairsift import TrainConfig
         >>> config = TrainConfig(data="digits", method="moco", treatment="margin", epochs=20)
         >>> config.temperature, config.pair_treatment()
-        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None))
+        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None, class_mates=0.0))
         >>> TrainConfig.build({"learning_rate": 0.1})
         Traceback (most recent call last):
         pairsift.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?

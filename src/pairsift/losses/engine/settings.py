@@ -38,7 +38,7 @@ class Engine:
         >>> import pairsift as ps
         >>> loss = ps.losses.NTXentLoss(0.5, engine=ps.losses.Engine(tile=64, gather=False))
         >>> loss(torch.eye(4), torch.eye(4))
-        tensor(0.9734)
+        tensor(0.5944)
     """
 
     tile: Tile = "auto"
