@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench tables clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ lint: setup
 
 bench: setup
 	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+tables: setup
+	$(BIN)/python benchmarks/tables.py --write
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

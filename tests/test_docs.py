@@ -1,5 +1,11 @@
-"""The Python in the README and the documentation runs as it stands, block by block in one namespace a page."""
+"""The README and the documentation tell the truth of today.
 
+Their Python runs as it stands, block by block in one namespace a page; their tables are those of the result files; the
+files they name are there.
+"""
+
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -47,3 +53,81 @@ def test_code_of_the_readme_runs(readers_own, tmp_path, monkeypatch):
     run(README, readers_own)
     assert all(torch.isfinite(p.grad).all() for p in encoder.parameters())  # the first block trains
     assert {"found", "report.html"} <= {file.name for file in tmp_path.iterdir()}  # the second one saves what it found
+
+
+def made_by_command():
+    """`benchmarks/tables.py` as a module."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tables = made_by_command()
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
+def test_tables_are_those_of_the_result_files(page):
+    text = page.read_text()
+    assert text == tables.filled(text), f"python benchmarks/tables.py --write makes the tables of {page.name} anew"
+    assert len(tables.MARKED.findall(text)) == text.count("<!-- table") == text.count("<!-- end")
+
+
+def test_every_table_is_on_a_page():
+    used = {found[1] for page in tables.pages() for found in tables.MARKED.findall(page.read_text())}
+    assert used == set(tables.TABLES)
+
+
+def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    rows = [
+        {"views": 512, "untreated_ms": 3.44, "untreated_peak_mb": 14.7, "dense_ms": 6, "dense_peak_mb": None},
+        {"views": 1024, "untreated_ms": None, "another": 1, "git_commit": "0123456789abcdef", "threads": 1},
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "benchmarks/results/loss.jsonl").write_text(text)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    page = "<!-- table: loss -->\n| stale |\n<!-- end -->"
+    assert tables.filled(page).splitlines() == [
+        "<!-- table: loss -->",
+        "",
+        "| views | ours untreated | dense `cross_entropy` |",
+        "| --- | --- | --- |",
+        "| 512 | 3.4 ms, 15 MB | 6.0 ms |",
+        "| 1,024 |  |  |",
+        "",
+        "From `benchmarks/results/loss.jsonl` (1 thread, commit 0123456789).",
+        "",
+        "<!-- end -->",
+    ]
+
+
+# A page names files from the root of the checkout, and modules also from that of the package.
+FOLDERS = "benchmarks|docs|examples|src|studies|tests|" + "|".join(p.name for p in (ROOT / "src/pairsift").iterdir())
+NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
+LINK = re.compile(r"\]\((?!http)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
+def test_files_that_a_page_names_are_there(page):
+    text = page.read_text()
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [
+        name for name in NAMED.findall(text) if not any((ROOT / at / name).exists() for at in ("", "src/pairsift"))
+    ]
+    assert not missing
+
+
+def test_named_files_are_found():
+    found = [
+        name for page in tables.pages() for name in (*NAMED.findall(page.read_text()), *LINK.findall(page.read_text()))
+    ]
+    assert {"benchmarks/results/loss.jsonl", "pairs/bands.py", "docs/architecture.md"} <= set(found)
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
+def test_headings_that_a_page_links_to_are_there(page):
+    for link, heading in re.findall(r"\]\((?!http)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        there = page.parent / link if link else page
+        titles = re.findall(r"^#+ (.+)$", there.read_text(), re.MULTILINE)
+        assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]

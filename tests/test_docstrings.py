@@ -89,6 +89,24 @@ def with_examples(name):
         return ">>>" in file.read()
 
 
+MAIN = [
+    "RankBand", "select_pairs", "RandomPairs", "GivenPairs", "pair_shares", "Treatment", "scan", "ScanConfig",
+    "pretrain", "TrainConfig", "losses.NTXentLoss", "losses.MoCoLoss", "losses.SpectralLoss", "losses.TwoTowerLoss",
+    "losses.LabelledNTXentLoss", "losses.Engine", "losses.baselines.HardNegativeLoss", "integrations.HookedLoss",
+    "theory.SimilarityGraph", "theory.measure_levels", "theory.advise", "theory.bounds.compare", "data.load_images",
+    "data.mix_set", "data.open_features", "data.make_views", "train.embed", "train.build_encoder",
+    "evaluate.linear_probe", "evaluate.knn", "evaluate.detection",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_main_entries_show_how_they_are_used(name):
+    thing = pairsift
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    assert ">>>" in thing.__doc__, f"{name} has no example"
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if with_examples(name)])
 def test_examples_give_what_they_say(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

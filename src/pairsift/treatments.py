@@ -93,6 +93,13 @@ class Treatment:
     Raises:
         TypeError: a setting is not a number.
         ValueError: a setting is out of range, or removal is combined with another treatment.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> similarities, pairs = torch.tensor([[0.5, 0.2]]), torch.tensor([[False, True]])
+        >>> ps.Treatment(margin=0.1, temperature_scale=0.6).logits(similarities, pairs, temperature=0.5)
+        tensor([[1., 1.]])
     """
 
     margin: float = 0.0

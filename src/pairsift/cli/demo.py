@@ -16,7 +16,7 @@ def demo(
     seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
     epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 30,
 ) -> None:
-    """Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table in three minutes, a scan."""
+    """Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table, a scan; some minutes."""
     from pairsift.studies.demo import run_demo, table, verdict
 
     start = time.perf_counter()

@@ -20,6 +20,12 @@ class ScanConfig(Settings):
 
     Raises:
         ScanError: unknown fields (the nearest known name is given) or bad values, each named.
+
+    Example:
+        >>> import pairsift as ps
+        >>> config = ps.ScanConfig(n_classes=10, memory=1.0)
+        >>> config.n_classes, config.reference
+        (10, 50000)
     """
 
     error = ScanError

@@ -17,7 +17,7 @@ IntArray = NDArray[np.int64]
 NEIGHBOURS = 50
 # Above so many rows an inverted file is searched (approximate) instead of every row (exact).
 FLAT_LIMIT = 50_000
-# Rows of an inverted file's list, and lists that a search reads: 96 to 98 % of the true neighbours on the sets tried.
+# Rows of an inverted file's list, and lists that a search reads; how many true neighbours they find, every scan says.
 _LIST_ROWS, _PROBES = 200, 6
 
 

@@ -60,6 +60,18 @@ def scan(
         ScanError: too few rows, constant features, settings out of range, too little memory, an `out` in use.
         TypeError: a keyword that is no setting.
         ImportError: `engine="ray"` without Ray.
+
+    Example:
+        >>> import numpy as np
+        >>> import pairsift as ps
+        >>> rng, classes = np.random.default_rng(0), np.arange(1000) % 5
+        >>> features = 4 * rng.standard_normal((5, 16))[classes] + rng.standard_normal((1000, 16))
+        >>> features[:50] = (features[:50] + features[1:51]) / 2  # between two classes
+        >>> found = ps.scan(features, n_classes=5, threads=1)
+        >>> bool(found.scores[:50].mean() > found.scores[50:].mean())
+        True
+        >>> found.drop(0.05).shape
+        (50,)
     """
     say = say or (lambda line: None)
     settled = _settle(config, band, settings)

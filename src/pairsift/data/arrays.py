@@ -59,9 +59,11 @@ class ArraySource:
         return len(self.images)
 
     def image(self, row: int) -> Image.Image:
+        """One image, RGB."""
         return Image.fromarray(np.ascontiguousarray(self.images[row].transpose(1, 2, 0)))
 
     def size(self, row: int) -> tuple[int, int]:
+        """Height and width, the same of every image."""
         return self.images.shape[2], self.images.shape[3]
 
 

@@ -59,6 +59,13 @@ def open_features(source: Any, label_column: str | None = None) -> FeatureSource
 
     Raises:
         DataError: nothing there, not readable, no features in it, or labels that are missing or of the wrong type.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.data import open_features
+        >>> np.save("features.npy", np.random.default_rng(0).standard_normal((100, 16)))
+        >>> open_features("features.npy").shape
+        (100, 16)
     """
     if isinstance(source, np.ndarray):
         return ArrayFeatures(source, "features")
@@ -112,14 +119,17 @@ class ArrayFeatures:
         self.mixed: NDArray[np.bool_] | None = None
 
     def bare(self) -> ArrayFeatures:
+        """The same features without labels."""
         return ArrayFeatures(self._features, self.name)
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """First row and (at most `rows`, D) float32 features, block by block, in order, from `start` to `stop`."""
         end = self.shape[0] if stop is None else stop
         for first in range(start, end, rows):
             yield first, np.asarray(self._features[first : min(first + rows, end)], dtype=np.float32)
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        """(len(rows), D) float32 features of some rows, given in ascending order."""
         return np.asarray(self._features[rows], dtype=np.float32)
 
 

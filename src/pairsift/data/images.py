@@ -22,7 +22,9 @@ class ImageArray(Protocol):
     """What an image set is made of: a uint8 array, a memory map, or anything that decodes rows when asked."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(N, 3, H, W)."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -33,10 +33,12 @@ class LibrarySource:
         return self._length
 
     def image(self, row: int) -> Image.Image:
+        """One image, decoded by the library."""
         image: Image.Image = self._get(row)
         return image
 
     def size(self, row: int) -> tuple[int, int]:
+        """Height and width of one image, which is decoded for it."""
         image = self.image(row)
         return image.height, image.width
 

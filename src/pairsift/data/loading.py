@@ -40,6 +40,12 @@ def load_images(
 
     Raises:
         DataError: no images, mixed sizes, corrupt bytes, or labels that are missing or of the wrong type.
+
+    Example:
+        >>> from pairsift.data import load_images
+        >>> digits = load_images("digits:train", per_class=20, image_size=16)
+        >>> digits.images.shape, digits.labels.shape
+        ((200, 3, 16, 16), (200,))
     """
     source = open_source(spec, label_column=label_column)
     if len(source) == 0:

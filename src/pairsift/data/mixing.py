@@ -74,7 +74,14 @@ def mix(
 
 
 def mix_set(images: ImageSet, fraction: float, seed: int, kind: MixKind = "pixel") -> ImageSet:
-    """`mix` applied to an image set; `.mixed` says which images were replaced."""
+    """`mix` applied to an image set; `.mixed` says which images were replaced.
+
+    Example:
+        >>> from pairsift.data import load_images, mix_set
+        >>> mixed = mix_set(load_images("digits:train", per_class=20), fraction=0.2, seed=0)
+        >>> int(mixed.mixed.sum())
+        40
+    """
     mixture = mix(images.images, images.labels, fraction=fraction, seed=seed, kind=kind)
     return replace(images, images=mixture.images, mixed=mixture.mixed)
 

@@ -68,6 +68,7 @@ class ParquetFeatures:
         self.mixed: NDArray[np.bool_] | None = extra.column("mixed").to_numpy() if "mixed" in known else None
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """First row and (at most `rows`, D) float32 features, block by block, in order, from `start` to `stop`."""
         end = self.shape[0] if stop is None else stop
         for group in range(len(self.groups)):
             first = int(self.starts[group])
@@ -89,6 +90,7 @@ class ParquetFeatures:
         return out
 
     def take(self, rows: NDArray[np.int64]) -> FloatArray:
+        """(len(rows), D) float32 features of some rows, given in ascending order."""
         out = np.empty((len(rows), self.shape[1]), np.float32)
         for group, (low, high) in enumerate(pairwise(np.searchsorted(rows, self.starts).tolist())):
             first, done = int(self.starts[group]), low

@@ -137,6 +137,13 @@ def make_views(images: Tensor, policy: ViewPolicy, seed: int) -> tuple[Tensor, T
 
     Raises:
         ValueError: the policy returned another number of images or a non-float tensor.
+
+    Example:
+        >>> import torch
+        >>> from pairsift.data import SimCLRViews, make_views
+        >>> images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+        >>> [tuple(view.shape) for view in make_views(images, SimCLRViews(), seed=0)]
+        [(8, 3, 32, 32), (8, 3, 32, 32)]
     """
     pixels = to_float(images)
     devices = [images.device] if images.device.type == "cuda" else []

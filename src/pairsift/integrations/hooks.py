@@ -81,6 +81,15 @@ class HookedLoss(nn.Module):
 
     Raises:
         ValueError: the model has no such layer; the message names those it has.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 16))
+        >>> loss = ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03))
+        >>> hooked = ps.integrations.HookedLoss(loss, model, layer="1")
+        >>> hooked(model(torch.randn(64, 8)), model(torch.randn(64, 8))).shape
+        torch.Size([])
     """
 
     def __init__(self, loss: TreatedLoss, model: nn.Module, layer: str | tuple[str, str]) -> None:

@@ -65,6 +65,13 @@ class HardNegativeLoss(_TwoViews):
 
     Raises:
         ValueError: a setting out of range.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> z0, z1 = torch.randn(2, 64, 16)
+        >>> ps.losses.baselines.HardNegativeLoss(0.5, hardness=1.0, class_prior=0.1)(z0, z1).shape
+        torch.Size([])
     """
 
     def __init__(self, temperature: float = 0.5, hardness: float = 1.0, class_prior: float = 0.1) -> None:

@@ -33,6 +33,14 @@ class LabelledNTXentLoss(TreatedLoss):
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> z, h, labels = torch.randn(96, 16), torch.randn(96, 32), torch.arange(32).repeat(3)  # three views an image
+        >>> loss = ps.losses.LabelledNTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03))
+        >>> loss(z, labels, h).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -33,6 +33,16 @@ class MoCoLoss(TreatedLoss):
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> loss = ps.losses.MoCoLoss(256, 16, 32, band=ps.RankBand(0.15, 0.22), treatment=ps.Treatment(margin=0.03))
+        >>> q, k, h_q, h_k = torch.randn(64, 16), torch.randn(64, 16), torch.randn(64, 32), torch.randn(64, 32)
+        >>> for step in range(2):
+        ...     value = loss(q, k, h_q, h_k)  # and the keys join the queue
+        >>> value.shape, loss.select(h_q).shape
+        (torch.Size([]), torch.Size([64, 128]))
     """
 
     queue_z: Tensor

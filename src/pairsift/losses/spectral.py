@@ -38,6 +38,14 @@ class SpectralLoss(TreatedLoss):
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> z0, z1, h0, h1 = torch.randn(4, 64, 16)
+        >>> loss = ps.losses.SpectralLoss(10.0, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03))
+        >>> loss(z0, z1, h0, h1).shape, loss.select(h0, h1).shape
+        (torch.Size([]), torch.Size([64, 64]))
     """
 
     def __init__(

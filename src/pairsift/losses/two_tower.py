@@ -35,6 +35,14 @@ class TwoTowerLoss(TreatedLoss):
 
     Raises:
         ValueError: a setting out of range, or a treatment without a band to apply it to.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> queries, documents, h0, h1 = torch.randn(4, 64, 16)
+        >>> loss = ps.losses.TwoTowerLoss(band=ps.RankBand(0.15, 0.22), treatment=ps.Treatment(margin=0.03))
+        >>> loss(queries, documents, h0, h1).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.table import Table
 
 from pairsift.curate import scan
@@ -15,6 +16,7 @@ from pairsift.data import ArrayFeatures, load_images
 from pairsift.evaluate import detection, knn, linear_probe
 from pairsift.files import write_json
 from pairsift.studies.intervals import t_interval
+from pairsift.studies.records import environment
 from pairsift.train import TrainConfig, TrainResult, embed, pretrain
 
 COLUMNS = {
@@ -47,7 +49,8 @@ def run_demo(
         settings: fields of `TrainConfig` to change.
 
     Returns:
-        ``{"rows": [one per run], "differences": {measure: [mean, half-width of its 95 % interval or nan]}}``.
+        ``{"rows": [one per run], "differences": {measure: [mean, half-width of its 95 % interval or nan]}}`` and the
+        ``"environment"``, as ``demo.json`` holds it.
     """
     train, test = load_images("digits:train", image_size=16), load_images("digits:test", image_size=16)
     train_y, test_y = np.asarray(train.labels), np.asarray(test.labels)
@@ -75,7 +78,8 @@ def run_demo(
                 "different_base": 100 * result.metrics[-1]["different_base"],
                 "auroc": 100 * _scan(result, run_dir),
             })  # fmt: skip
-    report = {"rows": rows, "differences": {name: paired_difference(rows, name) for name in COLUMNS}}
+    differences = {name: paired_difference(rows, name) for name in COLUMNS}
+    report = {"environment": environment(torch.get_num_threads()), "rows": rows, "differences": differences}
     write_json(out / "demo.json", report)
     return report
 

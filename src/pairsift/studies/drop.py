@@ -65,6 +65,7 @@ def train(arm: str, seed: int, options: argparse.Namespace, root: Path) -> dict[
 
 
 def main() -> None:
+    """Run the study as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)

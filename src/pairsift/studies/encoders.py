@@ -45,6 +45,7 @@ def configuration(root: Path, runs: Path, name: str, kind: str, treatment: str, 
 
 
 def main() -> None:
+    """Train the encoders that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)

@@ -38,6 +38,14 @@ def advise(levels: Levels) -> Advice:
 
     Args:
         levels: measured, with or without labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.theory import advise, measure_levels
+        >>> labels = np.arange(200) % 4
+        >>> features = np.eye(8)[labels] + 0.2 * np.random.default_rng(0).standard_normal((200, 8))
+        >>> advise(measure_levels(features, labels)).reasons[0].startswith("margin = gamma - beta")
+        True
     """
     alpha, beta, gamma = levels.alpha.mean, levels.beta.mean, levels.gamma.mean
     high, gap, reasons = 1 / levels.n_classes, levels.gap, []

@@ -37,6 +37,12 @@ class SimilarityGraph(Cells):
     Raises:
         TypeError: a count is not a whole number or a level not a number.
         ValueError: a count or a level out of range, or a degree that is not positive.
+
+    Example:
+        >>> from pairsift.theory import SimilarityGraph
+        >>> graph = SimilarityGraph(n=40, r=3, n_d=8, alpha=0.5, beta=0.1, gamma=0.3, pairing="block")
+        >>> round(graph.eigenvalue(5), 5), round(graph.without_difficult().eigenvalue(5), 5)
+        (0.11675, 0.01538)
     """
 
     def labels(self) -> IntArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from pairsift.curate.page import figures
 from pairsift.curate.page.examples import Examples
 from pairsift.curate.reference import SIGNS
-from pairsift.curate.result import Scan
 from pairsift.report.figures import INK
 from pairsift.report.page import page_template, write_page
+
+if TYPE_CHECKING:
+    from pairsift.curate.result import Scan
 
 # How much of each is shown, and steps of the threshold.
 _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500

@@ -6,14 +6,16 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pairsift.curate.result import Scan
 from pairsift.data import ArraySource, open_source
+
+if TYPE_CHECKING:
+    from pairsift.curate.result import Scan
 
 _THUMBNAIL = 96
 

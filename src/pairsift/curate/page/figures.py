@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pairsift.curate.result import Scan
 from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
+
+if TYPE_CHECKING:
+    from pairsift.curate.result import Scan
 
 # How many examples and clusters are shown.
 POINTS, CLUSTERS = 3000, 40

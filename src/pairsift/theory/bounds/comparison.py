@@ -47,6 +47,12 @@ def compare(graph: SimilarityGraph, delta: float, k: int) -> list[Comparison]:
 
     Raises:
         ValueError: delta or k out of range.
+
+    Example:
+        >>> from pairsift.theory import SimilarityGraph, bounds
+        >>> graph = SimilarityGraph(n=40, r=3, n_d=8, alpha=0.5, beta=0.1, gamma=0.3)
+        >>> len(bounds.compare(graph, delta=0.05, k=4))
+        5
     """
     check(len(graph), delta, k)
     clean = graph.without_difficult()

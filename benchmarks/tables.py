@@ -1,0 +1,303 @@
+"""The tables of the README and the documentation, made from the result files.
+
+    python benchmarks/tables.py --write    # fill them in
+    python benchmarks/tables.py --check    # fail where a page differs from its result files
+
+A page marks a table by `<!-- table: NAME -->` and `<!-- end -->`; what stands between is replaced. Fields that a result
+file lacks leave their cells empty, and columns without a value are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+Row = dict[str, Any]
+Cells = Sequence[str | None]
+
+
+def read(name: str) -> Any:
+    """A result file: an object, or the list of its lines."""
+    text = (ROOT / name).read_text()
+    return [json.loads(line) for line in text.splitlines() if line] if name.endswith(".jsonl") else json.loads(text)
+
+
+def markdown(titles: Sequence[str], rows: Iterable[Cells], source: str, facts: Row) -> str:
+    """A table, without the columns in which no row has a value, and the line that says where it comes from."""
+    lines = list(rows)
+    used = [i for i, _ in enumerate(titles) if i == 0 or any(line[i] for line in lines)]
+    table = [[titles[i] for i in used], ["---"] * len(used), *([line[i] or "" for i in used] for line in lines)]
+    text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
+    return f"{text}\n\n{origin(source, facts)}\n"
+
+
+def origin(source: str, facts: Row) -> str:
+    """What made a table: its file, the versions and the commit that are written there."""
+    said = [f"{name} {facts[name]}" for name in ("python", "torch") if name in facts]
+    peers = facts.get("versions") or facts.get("peers") or {}
+    said += [f"{name} {version}" for name, version in peers.items() if version and name not in ("python", "torch")]
+    if facts.get("threads"):
+        said.append(f"{facts['threads']} thread" + "s" * (facts["threads"] > 1))
+    if facts.get("git_commit"):
+        said.append(f"commit {facts['git_commit'][:10]}")
+    return f"From `{source}`" + (f" ({', '.join(said)})." if said else ".")
+
+
+def number(value: float | None, digits: int | None = None, unit: str = "", scale: float = 1) -> str | None:
+    """A number to so many digits after the point, or to two or three that count; None stays None."""
+    if value is None or math.isnan(value):
+        return None
+    value *= scale
+    if digits is None:
+        digits = 0 if abs(value) >= 10 else 1
+    return f"{value:,.{digits}f}{unit}"
+
+
+def interval(value: Row | Sequence[float] | None, signed: bool = False, scale: float = 1) -> str | None:
+    """Mean and half-width, of a dictionary or a pair, with one digit."""
+    if value is None:
+        return None
+    mean, half = (value["mean"], value["half_width"]) if isinstance(value, dict) else value
+    sign = "+" if signed else ""
+    return f"{scale * mean:{sign}.1f}" + (f" ± {scale * half:.1f}" if half and not math.isnan(half) else "")
+
+
+CONTENDERS = {
+    "untreated": "ours untreated",
+    "combined": "ours combined",
+    "combined_bf16": "ours combined, bf16 selection",
+    "lightly": "lightly",
+    "dense": "dense `cross_entropy`",
+    "pytorch_metric_learning": "pytorch-metric-learning",
+}
+
+
+def loss(sizes: range, floor: bool = False) -> str:
+    """Milliseconds and growth of peak memory of every contender, and how far ours is from the floor of its products."""
+    source = "benchmarks/results/loss.jsonl"
+    rows = [row for row in read(source) if row["views"] in sizes]
+    cells = [
+        [
+            f"{row['views']:,}", *(_cost(row.get(f"{name}_ms"), row.get(f"{name}_peak_mb")) for name in CONTENDERS),
+            number(row.get("floor_ms") if floor else None, unit=" ms"),
+            number(row.get("combined_over_floor") if floor else None, 2),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["views", *CONTENDERS.values(), "floor of combined", "combined over floor"]
+    return markdown(titles, cells, source, rows[-1])
+
+
+def _cost(ms: float | None, mb: float | None) -> str | None:
+    return ", ".join(filter(None, [number(ms, unit=" ms"), number(mb, 0, " MB")])) or None
+
+
+def step() -> str:
+    """Whole training steps."""
+    source = "benchmarks/results/step.jsonl"
+    rows = read(source)
+    cells = [
+        [
+            row["objective"], number(row.get("untreated_ms"), 0, " ms"), number(row.get("combined_ms"), 0, " ms"),
+            number(row.get("combined_over_untreated"), 3),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return markdown(["objective", "untreated", "combined", "ratio"], cells, source, rows[-1])
+
+
+def views() -> str:
+    """Making views."""
+    source = "benchmarks/results/input.jsonl"
+    rows = read(source)
+    names = {"ours": "ours", "pil": "PIL, image by image", "kornia": "kornia"}
+    cells = [
+        [title, number(row.get(f"{name}_views_per_second"), 0), number(row.get(f"{name}_over_ours"), 1)]
+        for row in rows
+        for name, title in names.items()
+    ]
+    return markdown(["views made by", "views a second", "time over ours"], cells, source, rows[-1])
+
+
+def theory() -> str:
+    """Spectra."""
+    source = "benchmarks/results/theory.jsonl"
+    rows = [row for row in read(source) if "vertices" in row]
+    cells = [
+        [
+            f"{row['vertices']:,}", number(row.get("closed_form_ms"), 1, " µs", scale=1e3),
+            number(row.get("eigsh_ms"), unit=" ms"), number(row.get("eigh_ms"), unit=" ms"),
+            f"{row['largest_error']:.0e}" if row.get("largest_error") else None,
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["vertices", "closed form", "sparse solver (`eigsh`)", "dense solver (`eigh`)", "largest difference"]
+    return markdown(titles, cells, source, rows[-1])
+
+
+def scan() -> str:
+    """Scans of growing sets."""
+    source = "benchmarks/results/scan.jsonl"
+    rows = [row for row in read(source) if "n" in row]
+    cells = [
+        [
+            f"{row['n']:,}", number(row.get("pairsift_s"), 1), number(row.get("pairsift_peak_mb"), 2, scale=1e-3),
+            number(row.get("flat_s"), 1), number(row.get("time_ratio"), 2),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["rows", "seconds", "peak memory, GB", "faiss `IndexFlatIP`, k = 100, seconds", "ours over faiss"]
+    return markdown(titles, cells, source, rows[-1])
+
+
+def detection() -> str:
+    """AUROC of the scan and of its peers."""
+    source = "benchmarks/results/detection.json"
+    record = read(source)
+    rows = record["summary"]
+    peers = list(dict.fromkeys(name for row in rows for name in row["auroc"] if name not in ("pairsift", "random")))
+    cells = [
+        [
+            row["case"], str(row["seeds"]), f"**{100 * row['auroc']['pairsift']:.1f}**",
+            number(row["average_precision"]["pairsift"], 0, scale=100),
+            *(number(row["auroc"].get(name), 1, scale=100) for name in peers),
+            interval((row["margin"], row["half_width"] or 0), signed=True, scale=100),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["set", "seeds", "ours", "average precision", *peers, "margin"]
+    return markdown(titles, cells, source, record["environment"])
+
+
+MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
+
+
+def objectives() -> str:
+    """Accuracy with and without the treatment, by objective."""
+    source = "studies/results/objectives.json"
+    record = read(source)
+    names = {"simclr": "SimCLR", "moco": "MoCo"}
+    cells = [
+        [
+            names.get(row["method"], row["method"]), MEASURES[row["measure"]], interval(row["plain"]),
+            interval(row["combined"]), interval(row["gain"], signed=True),
+        ]
+        for row in record["summary"]
+    ]  # fmt: skip
+    return markdown(["objective", "measure", "plain", "combined", "gain"], cells, source, record["environment"])
+
+
+def text() -> str:
+    """Accuracy of the arms on sentences."""
+    source = "studies/results/text.json"
+    record = read(source)
+    arms: dict[str, dict[str, Row]] = {}
+    for row in record["summary"]:
+        arms.setdefault(row["arm"], {})[row["measure"]] = row
+    cells = [
+        [arm, *(
+            cell
+            for measure in MEASURES
+            for cell in (interval(found[measure]["accuracy"]), interval(found[measure].get("minus_plain"), signed=True))
+        )]
+        for arm, found in arms.items()
+    ]  # fmt: skip
+    titles = ["arm", *(title for name in MEASURES.values() for title in (name, "minus plain"))]
+    return markdown(titles, cells, source, record["environment"])
+
+
+def drop() -> str:
+    """Accuracy after dropping."""
+    source = "studies/results/drop.json"
+    record = read(source)
+    names = {
+        "nothing": "nothing", "random": "a random fifth", "scan": "the scan's top fifth",
+        "truth": "the true mixes (a fifth)",
+    }  # fmt: skip
+    cells: list[Cells] = []
+    for arm, title in names.items():
+        rows = [row for row in record["rows"] if row["arm"] == arm]
+        planted = [row["planted_among_dropped"] for row in rows if "planted_among_dropped" in row]
+        linear = [row["linear"] for row in rows]
+        cells.append([
+            title, f"{100 * _mean(planted):.0f} %" if planted else None, ", ".join(f"{each:.1f}" for each in linear),
+            number(_mean(linear), 1), number(_mean([row["knn20"] for row in rows]), 1),
+        ])  # fmt: skip
+    titles = ["dropped", "planted among them", "linear probe, by seed", "mean", "20-NN, mean"]
+    return markdown(titles, cells, source, record["environment"])
+
+
+def laboratory() -> str:
+    """Treatments on noisy graphs."""
+    source = "studies/results/laboratory.json"
+    record = read(source)
+    gammas = record["setting"]["gammas"]
+    names = {
+        "without": "without difficult examples *", "margin": "margin on the band",
+        "temperature": "temperature on the band", "drop": "dropping the band", "random margin": "margin, random pairs",
+        "random temperature": "temperature, random pairs", "random drop": "dropping random pairs",
+        "removal": "difficult examples removed, Nystroem extension *",
+        "degree removal": "as many of the largest degree removed", "random removal": "as many at random removed",
+        "oracle margin": "margins of Theorem 4.3 *", "oracle temperature": "temperatures of Theorem 4.5 *",
+        "class margin": "margin on all pairs of different classes *",
+    }  # fmt: skip
+    found = {(row["arm"], row["gamma"]): row for row in record["rows"]}
+    plain = [number(found["with", gamma]["accuracy"], 1, scale=100) for gamma in gammas]
+    cells: list[Cells] = [["untreated", *plain, None]]
+    for arm, title in names.items():
+        rows = [found[arm, gamma] for gamma in gammas]
+        excess = None if rows[0]["excess"] is None or "removal" in arm else f"{100 * rows[0]['excess']:+.1f}"
+        gains = [interval((row["difference"], row["half_width"]), signed=True, scale=100) for row in rows]
+        cells.append([title, *gains, excess])
+    beta = record["setting"]["beta"]
+    titles = [f"gamma {gamma:.2f}" if gamma != beta else "gamma = beta" for gamma in gammas]
+    return markdown(["arm", *titles, "purity minus base"], cells, source, record.get("versions") or {})
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "loss": lambda: loss(range(512, 4097)),
+    "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
+    "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
+    "text": text, "drop": drop, "laboratory": laboratory,
+}  # fmt: skip
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The README and the documentation."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def filled(page: str) -> str:
+    """A page with its tables made anew."""
+    return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--write", action="store_true")
+    kind.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    stale = [page for page in pages() if filled(page.read_text()) != page.read_text()]
+    if options.write:
+        for page in stale:
+            page.write_text(filled(page.read_text()))
+    for page in stale:
+        print(f"{page.relative_to(ROOT)}: {'tables written' if options.write else 'tables differ: --write makes them'}")
+    sys.exit(bool(stale and options.check))
+
+
+if __name__ == "__main__":
+    main()
