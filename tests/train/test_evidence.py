@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from pairsift.affinity import Affinity, AffinityError
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
+from pairsift.affinity import Affinity, AffinityError
 from pairsift.data import DataError, load_images, subset
 from pairsift.pairs import GivenMasks
 from pairsift.train import Evidence, Interrupted, pretrain
@@ -62,10 +62,12 @@ def test_class_mates_alone_change_the_loss(train):
 
 
 def test_a_guide_selects_from_the_first_step_on(train, guide):
-    run, said = train(guide=guide, treatment="combined", epochs=2)
-    for row in numbers(run):
-        assert 0.6 <= float(row["estimated"]) <= 1
-        assert float(row["different"]) > float(row["different_base"])
+    run, said = train(guide=guide, treatment="combined", confidence=0.95, epochs=2)
+    # The most similar pairs, of which the flagged ones are those judged to be of two classes.
+    nearest, _ = train("nearest", select="band", class_mates=0, pos_high=0.003, pos_low=0.15, epochs=2)
+    for row, unjudged in zip(numbers(run), numbers(nearest), strict=True):
+        assert 0.95 <= float(row["estimated"]) <= 1
+        assert float(row["different"]) > float(unjudged["different"]) + 0.02
     assert any(line.startswith("guide: ") and "judged to be of one class" in line for line in said)
 
 
