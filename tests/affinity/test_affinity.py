@@ -85,7 +85,7 @@ def test_the_order_of_rows_and_their_lengths_do_not_matter():
     np.testing.assert_allclose(ps.Affinity.fit((features * lengths)[order]).probability(rows, others), usual, atol=0.02)
 
 
-def test_the_same_twice_and_nearly_so_with_other_threads():
+def test_the_same_twice_and_nearly_so_with_another_seed():
     features, _ = clusters(4, noise=0.4)
     first = ps.Affinity.fit(features, seed=3)
     assert torch.equal(first.codes, ps.Affinity.fit(torch.from_numpy(features).double(), seed=3).codes)
