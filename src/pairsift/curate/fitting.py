@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.affinity import AffinityError
+from pairsift.curate.bridges import Judge
 from pairsift.curate.classes import ClassEstimate, estimate_classes
 from pairsift.curate.levels import levels_by_labels, levels_by_ranks, usual_band
 from pairsift.curate.neighbours import FLAT_LIMIT
@@ -24,6 +26,7 @@ class Fit:
 
     Attributes:
         reference: scores any row.
+        judge: says how probably near rows are of different classes; None where no affinity can be fitted.
         classes: the estimate of the number of classes; None where it was given.
         n_classes: that number.
         levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
@@ -32,6 +35,7 @@ class Fit:
     """
 
     reference: Reference
+    judge: Judge | None
     classes: ClassEstimate | None
     n_classes: int
     levels: Levels
@@ -58,13 +62,25 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if len(rows) < plan.good:
         recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
         say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
+    judge = _judge(plan, rows, sample, say)
     levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
     labels = plan.source.labels
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
     search = "exact" if not inverted else "inverted"
     return Fit(
-        reference, classes, n_classes, levels, error, histogram, labelled, "graph" if plan.graph is not None else search
+        reference, judge, classes, n_classes, levels, error, histogram, labelled, "graph" if plan.graph is not None else search
     )
+
+
+def _judge(
+    plan: Plan, rows: NDArray[np.int64], sample: NDArray[np.float32], say: Callable[[str], None]
+) -> Judge | None:
+    """What judges pairs, by the guide's features where there is a guide."""
+    try:
+        return Judge(sample if plan.guide is None else plan.guide.source.take(rows), plan.config.seed)
+    except AffinityError as error:
+        say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
+        return None
 
 
 def _draw(plan: Plan, rng: np.random.Generator) -> NDArray[np.int64]:

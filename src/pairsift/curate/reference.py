@@ -104,6 +104,11 @@ class Reference:
         self.recall = recall(self._index, unit, seed) if inverted and graph is None else 1.0
         self._calibrate(sample, generator(seed))
 
+    def positions(self, rows: IntArray) -> IntArray:
+        """Reference positions of rows of the whole set, -1 for those that are not in the reference."""
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[at] == rows, at, -1)
+
     def score(self, features: FloatArray, rows: IntArray) -> RowScores:
         """Score a block of rows.
 
@@ -142,9 +147,7 @@ class Reference:
 
     def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
         if self._graph is not None:
-            found = self._graph.neighbours[rows]
-            positions = np.minimum(np.searchsorted(self.rows, found), len(self.rows) - 1)
-            return np.where(self.rows[positions] == found, positions, -1), self._graph.cosines[rows]
+            return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
         cosines, found = self._index.search(unit, min(NEIGHBOURS, len(self.rows) - 1) + 1)
         itself = (found >= 0) & (self.rows[found] == rows[:, None])
         # Among many identical rows an anchor may not find itself: then the last neighbour goes.
