@@ -22,6 +22,7 @@ ORDER = (
     "report",
     "theory",
     "data",
+    "affinity",
     "curate",
     "train",
     "evaluate",

@@ -10,21 +10,23 @@ from pairsift.pairs import GivenPairs, RandomPairs, RankBand, Selector, pair_sha
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
-    from pairsift import curate, evaluate, integrations, theory, train
+    from pairsift import affinity, curate, evaluate, integrations, theory, train
+    from pairsift.affinity import Affinity, ConfidentNegatives
     from pairsift.curate import Scan, ScanConfig, scan
     from pairsift.train import TrainConfig, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
-    "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector", "TrainConfig", "Treatment", "curate",
-    "data", "evaluate", "integrations", "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs",
-    "theory", "train",
+    "Affinity", "ConfidentNegatives", "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector",
+    "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses", "pair_shares",
+    "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
 _LAZY = {
-    "Scan": "curate", "ScanConfig": "curate", "TrainConfig": "train", "curate": "", "evaluate": "",
-    "integrations": "", "pretrain": "train", "scan": "curate", "theory": "", "train": "",
+    "Affinity": "affinity", "ConfidentNegatives": "affinity", "Scan": "curate", "ScanConfig": "curate",
+    "TrainConfig": "train", "affinity": "", "curate": "", "evaluate": "", "integrations": "", "pretrain": "train",
+    "scan": "curate", "theory": "", "train": "",
 }  # fmt: skip
 
 

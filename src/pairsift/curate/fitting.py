@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.affinity import AffinityError
+from pairsift.affinity.spaces import generator
 from pairsift.curate.bridges import Judge
 from pairsift.curate.classes import ClassEstimate, estimate_classes
 from pairsift.curate.levels import levels_by_labels, levels_by_ranks, usual_band
@@ -16,8 +17,10 @@ from pairsift.curate.neighbours import FLAT_LIMIT
 from pairsift.curate.plan import Plan
 from pairsift.curate.reference import Reference
 from pairsift.curate.result import Histogram
-from pairsift.curate.spaces import generator
 from pairsift.theory import Levels
+
+# Rows whose pairs with their nearest say what is usual for near pairs.
+_NEAR_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if len(rows) < plan.good:
         recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
         say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
-    judge = _judge(plan, rows, sample, say)
+    judge = _judge(plan, reference, sample, say)
     levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
     labels = plan.source.labels
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
@@ -73,11 +76,14 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
 
 
 def _judge(
-    plan: Plan, rows: NDArray[np.int64], sample: NDArray[np.float32], say: Callable[[str], None]
+    plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]
 ) -> Judge | None:
     """What judges pairs, by the guide's features where there is a guide."""
+    some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
+    near = reference.near(sample[some], reference.rows[some])
+    judged = sample if plan.guide is None else plan.guide.source.take(reference.rows)
     try:
-        return Judge(sample if plan.guide is None else plan.guide.source.take(rows), plan.config.seed)
+        return Judge(judged, np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0], plan.config.seed)
     except AffinityError as error:
         say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
         return None

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.curate.spaces import FloatArray, generator
+from pairsift.affinity.spaces import FloatArray, generator
 
 IntArray = NDArray[np.int64]
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from pairsift.affinity.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
-from pairsift.curate.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Their earlier name, that of `Scan.signs`.
@@ -122,6 +122,15 @@ class Reference:
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
         return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines)
+
+    def near(self, sample: FloatArray, rows: IntArray) -> IntArray:
+        """Reference positions (B, k) of the nearest of rows of the sample, nearest first, -1 past the end.
+
+        Args:
+            sample: (B, D), divided by `scale`.
+            rows: (B,) their positions in the whole set.
+        """
+        return self._neighbours(unit_rows(sample - self._centre), rows)[0]
 
     def _measure(
         self, features: FloatArray, rows: IntArray

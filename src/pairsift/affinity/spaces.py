@@ -1,4 +1,4 @@
-"""The spaces in which a scan compares embeddings, and clusters in them."""
+"""The spaces in which embeddings are compared, and clusters in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FloatArray = NDArray[np.float32]
 
 # Rows drawn elsewhere with the same seed (planted mixes, say) must not be the rows that a scan learns from.
 _STREAM = 2501
-# Share of the mean eigenvalue in every whitened direction: keeps directions of mere noise small.
+# Share of the mean eigenvalue in every direction that a scan whitens: keeps directions of mere noise small.
 _SHRINKAGE = 0.1
 
 
@@ -25,9 +25,11 @@ def principal_axes(features: FloatArray) -> tuple[FloatArray, NDArray[np.float64
     return centre, np.maximum(values, 0), vectors
 
 
-def shrinkage_whitening(values: NDArray[np.float64], vectors: NDArray[np.float64]) -> FloatArray:
+def shrinkage_whitening(
+    values: NDArray[np.float64], vectors: NDArray[np.float64], shrinkage: float = _SHRINKAGE
+) -> FloatArray:
     """Matrix (D, D) that whitens centred features with these principal axes: `(x - centre) @ whitening`."""
-    scale = np.sqrt((1 - _SHRINKAGE) * values + _SHRINKAGE * values.mean())
+    scale = np.sqrt((1 - shrinkage) * values + shrinkage * values.mean())
     whitening: FloatArray = (vectors / scale).astype(np.float32)
     return whitening
 
