@@ -10,7 +10,7 @@ their own; digits (pixels, of scikit-learn) and, where PAIRSIFT_DATA names the f
 Every set is scanned without labels. Of the first 50 and the first 1,000 pairs: the share that is of different classes.
 Of the first 1,000: the median similarity rank of the partner (the smaller of the two rows' ranks, 1 is the nearest, by
 the cosine of centred features) and the number of rows in them. Beside them: the share among random nearest neighbours
-(the 50 of every row, each pair once), and among the first pairs by similarity, the order of earlier versions, from the
+(as many of every row as are candidates, each pair once), and among the first pairs by similarity, the order of earlier versions, from the
 same candidates.
 """
 
@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from _common import environment
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import pairsift as ps
-from pairsift.curate.neighbours import NEIGHBOURS
+from pairsift.curate.neighbours import CANDIDATES
 from pairsift.data import open_features
 from pairsift.files import write_json
 
@@ -53,9 +54,9 @@ def cases(files: list[str]) -> Iterator[Case]:
     x, y = load_digits(return_X_y=True)
     yield Case("digits, pixels", (x / 16).astype(np.float32), y)
     if "PAIRSIFT_DATA" in os.environ:
-        source = open_features(Path(os.environ["PAIRSIFT_DATA"]) / "pendigits" / "train.parquet")
-        assert source.labels is not None
-        yield Case("pendigits, coordinates", source.take(np.arange(source.shape[0])), source.labels)
+        table = pq.read_table(Path(os.environ["PAIRSIFT_DATA"]) / "pendigits" / "train.parquet")
+        strokes = np.stack(table.column("values").to_numpy()).astype(np.float32)
+        yield Case("pendigits, coordinates", strokes, table.column("label").to_numpy())
     for each in files:
         name, _, file = each.rpartition("=")
         path, _, labels = file.partition(":")
@@ -75,7 +76,7 @@ def measure(case: Case, guide: Path | None) -> dict[str, Any]:
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
-    near = index.search(unit, NEIGHBOURS + 1)[1]
+    near = index.search(unit, CANDIDATES + 1)[1]
     first = pairs[: FIRST[-1]]
     rows = np.repeat(np.arange(len(unit)), near.shape[1])
     a, b = np.minimum(rows, near.ravel()), np.maximum(rows, near.ravel())

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.affinity import Affinity
+from pairsift.affinity.spaces import FloatArray, generator, unit_rows
 from pairsift.curate.clusterings import random_clusterings
 from pairsift.curate.neighbours import build_index
-from pairsift.affinity.spaces import FloatArray, generator, unit_rows
 
 IntArray = NDArray[np.int64]
 
@@ -50,9 +50,9 @@ class Judge:
             centre = sample[chosen].mean(axis=0)
             index: Any = build_index(unit_rows(sample[chosen] - centre), True, seed)
             for start in range(0, len(rest), _PAIRS):
-                rows = rest[start : start + _PAIRS]
-                lenders = index.search(unit_rows(sample[rows] - centre), _LENDERS)[1]
-                self._codes[rows] = fitted[np.where(lenders < 0, lenders[:, :1], lenders)].mean(axis=1)
+                borrowing = rest[start : start + _PAIRS]
+                lenders = index.search(unit_rows(sample[borrowing] - centre), _LENDERS)[1]
+                self._codes[borrowing] = fitted[np.where(lenders < 0, lenders[:, :1], lenders)].mean(axis=1)
         self._labels = random_clusterings(sample, seed)
         logits = _logits(self._codes[rows], self._codes[others])
         agreement = self._agreement(rows[:, None], others)

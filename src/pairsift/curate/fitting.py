@@ -71,13 +71,19 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
     search = "exact" if not inverted else "inverted"
     return Fit(
-        reference, judge, classes, n_classes, levels, error, histogram, labelled, "graph" if plan.graph is not None else search
+        reference,
+        judge,
+        classes,
+        n_classes,
+        levels,
+        error,
+        histogram,
+        labelled,
+        "graph" if plan.graph is not None else search,
     )
 
 
-def _judge(
-    plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]
-) -> Judge | None:
+def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
     """What judges pairs, by the guide's features where there is a guide."""
     some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
     near = reference.near(sample[some], reference.rows[some])

@@ -72,8 +72,7 @@ def prepare(
     checked = check_features(source, config.skip_bad, say)
     guide = None if opened is None else check_guide(opened, checked)
     identity = _identity(source, config, arrays, checked, size)
-    if guide is not None:
-        identity["guide"] = [guide.source.name, guide.checksum]
+    identity["guide"] = None if guide is None else [guide.source.name, guide.checksum]
     parts = None if config.out is None else parts_folder(config.out, identity)
     known = None
     if arrays is not None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pairsift.affinity.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
-from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
+from pairsift.curate.neighbours import CANDIDATES, NEIGHBOURS, Graph, build_index, recall
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Their earlier name, that of `Scan.signs`.
@@ -142,14 +142,16 @@ class Reference:
         white = unit_rows(white)
         neighbours, cosines = self._neighbours(unit_rows(centred), rows)
         gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
-        weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
+        mixed = NEIGHBOURS if self._graph is None else neighbours.shape[1]
+        nearest = neighbours[:, :mixed]
+        weights = np.exp((cosines[:, :mixed] - 1) / _TEMPERATURE, dtype=np.float64) * (nearest >= 0)
         for i, centres in enumerate(self._centres):
             similarities = white @ centres.T
             if i == 0:
                 cluster = similarities.argmax(axis=1)
             top = np.partition(similarities, -2, axis=1)[:, -2:]
             gap += top[:, 1] - top[:, 0]
-            entropy += _entropy(self._groups[neighbours, i], weights, len(centres))
+            entropy += _entropy(self._groups[nearest, i], weights, len(centres))
         isolation = 1 - cosines[:, :NEAREST].mean(axis=1, dtype=np.float64)
         raw = np.stack([white @ self._pole, -norm, isolation, -gap, entropy], axis=1).astype(np.float64)
         return raw, cluster, (centred @ self._axes).astype(np.float32), neighbours, cosines
@@ -157,7 +159,7 @@ class Reference:
     def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
         if self._graph is not None:
             return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
-        cosines, found = self._index.search(unit, min(NEIGHBOURS, len(self.rows) - 1) + 1)
+        cosines, found = self._index.search(unit, min(CANDIDATES, len(self.rows) - 1) + 1)
         itself = (found >= 0) & (self.rows[found] == rows[:, None])
         # Among many identical rows an anchor may not find itself: then the last neighbour goes.
         itself[~itself.any(axis=1), -1] = True

@@ -58,7 +58,9 @@ class Examples:
         """The strongest bridging pairs."""
         return [
             Pair(
-                self._example(pair["anchor"]), self._example(pair["other"]), f"{pair['similarity']:.3f}",
+                self._example(pair["anchor"]),
+                self._example(pair["other"]),
+                f"{pair['similarity']:.3f}",
                 None if math.isnan(pair["probability"]) else f"{pair['probability']:.0%}",
             )
             for pair in self._scan.pairs.slice(0, most).to_pylist()
