@@ -73,10 +73,10 @@ def calibrate(sets: list[DesignSet]) -> Constants:
     inputs, same, weights = [], [], []
     for each in sets:
         members = sum(other.family == each.family for other in sets)
-        for kind, weight in _WEIGHTS.items():
+        for kind, share in _WEIGHTS.items():
             inputs.append(each.inputs[kind])
             same.append(each.same[kind])
-            weights.append(np.full(len(same[-1]), weight / len(same[-1]) / members))
+            weights.append(np.full(len(same[-1]), share / len(same[-1]) / members))
     weight = np.concatenate(weights)
     model = LogisticRegression(C=100, max_iter=500)
     model.fit(np.concatenate(inputs), np.concatenate(same), sample_weight=weight * len(weight) / weight.sum())

@@ -55,15 +55,16 @@ def signs(unit: FloatArray, seed: int) -> Signs:
     values, vectors = values[::-1][:_AXES], vectors[:, ::-1][:, :_AXES]
     # The sign of an axis is the library's choice; the largest entry is made positive instead.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
-    whitened = unit_rows((unit - centre) @ shrinkage_whitening(values, vectors, _SHRINKAGE))
+    whitening = shrinkage_whitening(values, vectors, _SHRINKAGE)
+    whitened = unit_rows(np.asarray((unit - centre) @ whitening, np.float32))
     cosines, neighbours = nearest(whitened, min(_DENSE, n // 2), seed)
     k = min(_NEIGHBOURS, n // 4)
     # The start is made of the rows themselves, so that the order of the rows does not matter.
-    direction = np.random.default_rng(seed).standard_normal(whitened.shape[1]).astype(np.float32)
-    start = np.sin(7 * whitened @ direction) + np.float32(0.1)
+    direction = np.random.default_rng(seed).standard_normal(whitened.shape[1])
+    start = np.asarray(np.sin(7 * whitened @ direction) + 0.1, np.float32)
     spectrum = eigenvectors(cosines[:, :k], neighbours[:, :k], min(_FINE, n // 2), start)
     coarse, middle, fine = (unit_rows(spectrum[:, :m]) for m in (_COARSE, _MIDDLE, _FINE))
-    density = cosines.mean(axis=1)
+    density: FloatArray = np.asarray(cosines.mean(axis=1), np.float32)
     near = _moments((whitened, coarse, middle, fine), density, neighbours)
     own = [0, 1, 2, 4]
     return Signs(

@@ -33,18 +33,16 @@ class Affinity:
     and the density around both rows. A logistic turns the sum, and how sharply the set falls into clusters, into a
     probability.
 
-    Nothing is learned from labels of yours. The five-odd constants of the logistic, the same for every set, were fitted
+    Nothing is learned from labels of yours. The four constants of the logistic, the same for every set, were fitted
     once on labelled sets (images, digits, sentences; see `pairsift.affinity.calibration`). The *order* of pairs within
     a set is therefore dependable, as far as the features tell classes apart; the *level* of P is rough in sets unlike
-    these.
+    these: in small sets of two or three classes it is too low.
 
     The probability is a function of two codes, `codes[i]` and `codes[j]`: its logit is the product of all columns but
-    the last plus both last ones. Make one with `fit` or `load`.
+    the last plus both last ones. A row has probability 1 with itself. Make one with `fit` or `load`.
 
     Attributes:
         codes: (N, M) float32, on the CPU.
-        n: N, rows.
-        width: M, columns of a code.
 
     Args:
         codes: (N, M) float32.
@@ -65,10 +63,12 @@ class Affinity:
 
     @property
     def n(self) -> int:
+        """N, rows of the set."""
         return len(self.codes)
 
     @property
     def width(self) -> int:
+        """M, columns of a code."""
         return self.codes.shape[1]
 
     @classmethod
@@ -117,9 +117,11 @@ class Affinity:
         if first.shape != second.shape:
             raise AffinityError(f"a pair has two positions, got {len(first)} rows and {len(second)} others")
         parts = []
-        for i, j in zip(first.split(_PAIRS), second.split(_PAIRS), strict=True):
+        for i, j in zip(torch.split(first, _PAIRS), torch.split(second, _PAIRS), strict=True):
             a, b = self.codes[i], self.codes[j]
-            parts.append(torch.sigmoid((a[:, :-1] * b[:, :-1]).sum(dim=1) + a[:, -1] + b[:, -1]))
+            logits = (a[:, :-1] * b[:, :-1]).sum(dim=1)
+            itself = logits >= _self_bound(a)
+            parts.append((logits + a[:, -1] + b[:, -1]).sigmoid_().masked_fill_(itself, 1))
         result: NDArray[np.float32] = torch.cat(parts).numpy()
         return result
 
@@ -142,7 +144,9 @@ class Affinity:
                 raise AffinityError(f"codes of this affinity are (rows, {self.width}), got {tuple(each.shape)}")
         with torch.autocast(codes.device.type, enabled=False):
             codes, others = codes.float(), others.float()
-            return torch.mm(codes[:, :-1], others[:, :-1].T).add_(codes[:, -1:]).add_(others[:, -1]).sigmoid_()
+            logits = torch.mm(codes[:, :-1], others[:, :-1].T)
+            itself = logits >= _self_bound(codes)[:, None]
+            return logits.add_(codes[:, -1:]).add_(others[:, -1]).sigmoid_().masked_fill_(itself, 1)
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
         """Features with the codes of their rows behind them, as `ConfidentNegatives` takes them.
@@ -193,6 +197,12 @@ class Affinity:
 
     def __repr__(self) -> str:
         return f"Affinity(n={self.n}, width={self.width})"
+
+
+def _self_bound(codes: Tensor) -> Tensor:
+    """(R,) products that rows reach with themselves only: all rows but one at the centre, which is
+    alike to nothing, have codes of one length."""
+    return codes[:, :-1].square().sum(dim=1).mul_(1 - 1e-5).clamp_min_(1e-6)
 
 
 def _checked(features: ArrayLike | Tensor) -> FloatArray:

@@ -41,6 +41,7 @@ class ConfidentNegatives:
     Example:
         >>> import torch
         >>> import pairsift as ps
+        >>> _ = torch.manual_seed(0)
         >>> features = torch.eye(4).repeat_interleave(50, dim=0) + 0.2 * torch.randn(200, 4)
         >>> affinity = ps.Affinity.fit(features)
         >>> rows = torch.arange(0, 200, 4)
@@ -121,6 +122,7 @@ class ConfidentMasks:
         return torch.ge(similar, _kth_largest(similar, self._most).clamp_min(-2)).float()
 
     def whole(self) -> Tensor:
+        """(B, K) bool: the pairs flagged."""
         pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self._device)
         for start, stop in self._ranges():
             pairs[start:stop] = self.tile(start, stop) > 0
