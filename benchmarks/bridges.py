@@ -9,9 +9,9 @@ their own; digits (pixels, of scikit-learn) and, where PAIRSIFT_DATA names the f
 
 Every set is scanned without labels. Of the first 50 and the first 1,000 pairs: the share that is of different classes.
 Of the first 1,000: the median similarity rank of the partner (the smaller of the two rows' ranks, 1 is the nearest, by
-the cosine of centred features) and the number of rows in them. Beside them: the share among random nearest neighbours
-(as many of every row as are candidates, each pair once), and among the first pairs by similarity, the order of earlier versions, from the
-same candidates.
+the cosine of centred features), the number of rows in them, and the mean probability that the scan gives. Beside them:
+the share among random nearest neighbours (as many of every row as are candidates, each pair once), and among the first
+pairs by similarity, the order of earlier versions, from the same candidates.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def test_pairs_bridge_clusters_most_probable_first_and_each_once(mixture, scanne
 
 def test_the_first_pairs_are_of_different_classes_and_more_so_than_the_most_similar():
     features, labels = load_digits(return_X_y=True)
-    pairs = ps.scan(features.astype(np.float32)).pairs.to_pandas()
+    pairs = ps.scan(features.astype(np.float32), max_pairs=1_000_000).pairs.to_pandas()
     different = labels[pairs.anchor] != labels[pairs.other]
     similar = different[np.argsort(-pairs.similarity.to_numpy())]
     assert different[:200].mean() > 0.9
@@ -185,14 +185,14 @@ def test_a_guide_of_other_rows_is_refused_before_the_scan(mixture, guide, tmp_pa
         ps.scan(features, 5, guide=tmp_path / "missing.npy")
     values[3] = np.nan
     np.save(guide, values)
-    with pytest.raises(DataError, match="guide .* row 3 is not finite in float32"):
+    with pytest.raises(DataError, match=r"guide .* row 3 is not finite in float32"):
         ps.scan(features, 5, guide=guide)
     np.save(guide, np.ones_like(values))
     with pytest.raises(ScanError, match="all rows are equal"):
         ps.scan(features, 5, guide=guide)
     numbered = write(tmp_path / "f.parquet", features, row=np.arange(600) * 2)
     other = write(tmp_path / "g.parquet", features, row=np.arange(600) * 2 + (np.arange(600) > 9))
-    with pytest.raises(ScanError, match="holds row 21 where .* holds row 20: give features of the same rows"):
+    with pytest.raises(ScanError, match=r"holds row 21 where .* holds row 20: give features of the same rows"):
         ps.scan(numbered, 5, guide=other)
 
 

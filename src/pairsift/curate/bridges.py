@@ -1,8 +1,8 @@
 """Which pairs of near rows are of different classes, without labels: what the list of bridging pairs is sorted by.
 
 Two estimates are combined: the logit that an affinity, fitted on reference rows, gives two codes, and the share of many
-random clusterings that keep two rows together. Where there is a guide, both look at its features. A row
-for which neither knows anything borrows from the nearest rows for which they do.
+random clusterings that keep two rows together. Where there is a guide, both look at its features. A row that neither
+knows borrows from the nearest rows that they know.
 """
 
 from __future__ import annotations

@@ -70,17 +70,9 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     labels = plan.source.labels
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
     search = "exact" if not inverted else "inverted"
-    return Fit(
-        reference,
-        judge,
-        classes,
-        n_classes,
-        levels,
-        error,
-        histogram,
-        labelled,
-        "graph" if plan.graph is not None else search,
-    )
+    if plan.graph is not None:
+        search = "graph"
+    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, search)
 
 
 def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
