@@ -51,7 +51,8 @@ _CALIBRATION = 10_000
 @dataclass(frozen=True)
 class RowScores:
     """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
-    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k)."""
+    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k), and
+    `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought."""
 
     score: NDArray[np.float64]
     indicators: FloatArray
@@ -59,6 +60,8 @@ class RowScores:
     plane: FloatArray
     neighbours: IntArray
     cosines: FloatArray
+    candidates: IntArray
+    candidate_cosines: FloatArray
 
 
 class Reference:
@@ -116,12 +119,14 @@ class Reference:
             features: (B, D), finite.
             rows: (B,) their positions in the whole set.
         """
-        raw, cluster, plane, neighbours, cosines = self._measure(features / self._scale, rows)
+        features = features / self._scale
+        candidates = self._neighbours(unit_rows(features - self._centre), rows)
+        raw, cluster, plane, neighbours, cosines = self._measure(features, rows, candidates)
         indicators = _on_scale(raw, self._scales)
         total = _on_scale(indicators @ self.weights[:, None], self._total_scale)[:, 0]
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
-        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines)
+        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines, *candidates)
 
     def near(self, sample: FloatArray, rows: IntArray) -> IntArray:
         """Reference positions (B, k) of the nearest of rows of the sample, nearest first, -1 past the end.
@@ -133,25 +138,25 @@ class Reference:
         return self._neighbours(unit_rows(sample - self._centre), rows)[0]
 
     def _measure(
-        self, features: FloatArray, rows: IntArray
+        self, features: FloatArray, rows: IntArray, candidates: tuple[IntArray, FloatArray] | None = None
     ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
         """The five indicators on their own scales, with what else is learned of the rows on the way."""
         centred: FloatArray = features - self._centre
         white: FloatArray = centred @ self._whitening
         norm = np.linalg.norm(white, axis=1)
         white = unit_rows(white)
-        neighbours, cosines = self._neighbours(unit_rows(centred), rows)
+        neighbours, cosines = candidates or self._neighbours(unit_rows(centred), rows)
+        if self._graph is None:
+            neighbours, cosines = neighbours[:, :NEIGHBOURS], cosines[:, :NEIGHBOURS]
         gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
-        mixed = NEIGHBOURS if self._graph is None else neighbours.shape[1]
-        nearest = neighbours[:, :mixed]
-        weights = np.exp((cosines[:, :mixed] - 1) / _TEMPERATURE, dtype=np.float64) * (nearest >= 0)
+        weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
         for i, centres in enumerate(self._centres):
             similarities = white @ centres.T
             if i == 0:
                 cluster = similarities.argmax(axis=1)
             top = np.partition(similarities, -2, axis=1)[:, -2:]
             gap += top[:, 1] - top[:, 0]
-            entropy += _entropy(self._groups[nearest, i], weights, len(centres))
+            entropy += _entropy(self._groups[neighbours, i], weights, len(centres))
         isolation = 1 - cosines[:, :NEAREST].mean(axis=1, dtype=np.float64)
         raw = np.stack([white @ self._pole, -norm, isolation, -gap, entropy], axis=1).astype(np.float64)
         return raw, cluster, (centred @ self._axes).astype(np.float32), neighbours, cosines

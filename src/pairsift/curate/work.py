@@ -105,7 +105,7 @@ class Task:
 
     def _bridges(self, rows: NDArray[np.int64], scored: RowScores) -> pa.Table:
         """Neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""
-        cluster, neighbours, cosines = scored.cluster, scored.neighbours, scored.cosines
+        cluster, neighbours, cosines = scored.cluster, scored.candidates, scored.candidate_cosines
         theirs = self.reference.clusters[neighbours]
         i, j = np.nonzero((neighbours >= 0) & (theirs != cluster[:, None]))
         found = neighbours[i, j]
