@@ -19,6 +19,7 @@ VALUES = {
     "reference": (2000, ["--reference", "2000"]),
     "max_pairs": (11, ["--max-pairs", "11"]),
     "seed": (3, ["--seed", "3"]),
+    "guide": (Path("other.npy"), ["--guide", "other.npy"]),
     "skip_bad": (True, ["--skip-bad"]),
     "label_column": ("none", ["--label-column", "none"]),
     "pos_high": (0.2, ["--pos-high", "0.2"]),

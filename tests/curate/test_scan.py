@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mixtures import midpoints
+from sklearn.datasets import load_digits
 
 import pairsift as ps
+from pairsift.affinity import AffinityError
 from pairsift.curate import (
     ScanConfig,
     ScanError,
+    bridges,
     config,
     estimate_classes,
     fitting,
@@ -86,22 +89,152 @@ def test_sources_of_all_kinds_give_the_same_scores(tmp_path, mixture, scanned):
         np.testing.assert_allclose(ps.scan(source, 5).scores, scanned.scores, atol=1e-5)
 
 
-def test_pairs_bridge_clusters_strongest_first_and_each_once(mixture, scanned):
+def test_pairs_bridge_clusters_most_probable_first_and_each_once(mixture, scanned):
     pairs = scanned.pairs.to_pandas()
     clusters = scanned.clusters
     assert (pairs.anchor < pairs.other).all()
     assert not pairs.duplicated(["anchor", "other"]).any()
-    assert (np.diff(pairs.similarity) <= 0).all()
+    assert pairs.probability.between(0, 1).all()
+    assert (np.diff(pairs.probability) <= 0).all()
     np.testing.assert_array_equal(pairs.anchor_cluster, clusters[pairs.anchor])
     np.testing.assert_array_equal(pairs.other_cluster, clusters[pairs.other])
     assert (pairs.anchor_cluster != pairs.other_cluster).all()
+    similarity = _cosines(mixture[0])
+    np.testing.assert_allclose(pairs.similarity, similarity[pairs.anchor, pairs.other], atol=1e-5)
+    rank = np.minimum(
+        *((similarity[a] > pairs.similarity.to_numpy()[:, None] + 1e-5).sum(axis=1) for a in _ends(pairs))
+    )
+    assert rank.max() <= neighbours.CANDIDATES
+    assert ps.scan(mixture[0], 5, max_pairs=7).pairs == scanned.pairs[:7]
+
+
+def test_the_first_pairs_are_of_different_classes_and_more_so_than_the_most_similar():
+    features, labels = load_digits(return_X_y=True)
+    pairs = ps.scan(features.astype(np.float32), max_pairs=1_000_000).pairs.to_pandas()
+    different = labels[pairs.anchor] != labels[pairs.other]
+    similar = different[np.argsort(-pairs.similarity.to_numpy())]
+    assert different[:200].mean() > 0.9
+    assert similar[:200].mean() < 0.1
+
+
+def test_where_no_affinity_can_be_fitted_the_most_similar_pairs_come_first(mixture, scanned, monkeypatch, tmp_path):
+    said = []
+    few = ps.scan(midpoints(45)[0], 5, say=said.append)
+    assert "sorted by similarity" in said[-1]
+    assert "at least 50 rows" in said[-1]
+    assert np.isnan(few.pairs.column("probability").to_numpy()).all()
+
+    def refuse(*_):
+        raise AffinityError("refused")
+
+    monkeypatch.setattr(fitting, "Judge", refuse)
+    found = ps.scan(mixture[0], 5, out=tmp_path / "out")
+    np.testing.assert_array_equal(found.scores, scanned.scores)
+    pairs = found.pairs.to_pandas()
+    assert pairs.probability.isna().all()
     # The strongest of all: any pair across clusters that the list leaves out is weaker than its tenth.
-    unit = mixture[0] - mixture[0].mean(axis=0)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    similarity = np.where(clusters[:, None] != clusters, unit @ unit.T, -1)
-    expected = np.sort(similarity[np.triu_indices(len(unit), 1)])[::-1][:10]
+    similarity = np.where(found.clusters[:, None] != found.clusters, _cosines(mixture[0]), -1)
+    expected = np.sort(similarity[np.triu_indices(len(similarity), 1)])[::-1][:10]
     np.testing.assert_allclose(pairs.similarity[:10], expected, atol=1e-5)
-    assert len(ps.scan(mixture[0], 5, max_pairs=7).pairs) == 7
+    # As was saved before there was a column of probabilities.
+    file = tmp_path / "out" / "pairs.parquet"
+    pq.write_table(pq.read_table(file).drop_columns("probability"), file)
+    again = ps.Scan.load(tmp_path / "out")
+    assert again.pairs.schema == found.pairs.schema
+    assert np.isnan(again.pairs.column("probability").to_numpy()).all()
+
+
+def _cosines(features):
+    unit = features - features.mean(axis=0)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def _ends(pairs):
+    return pairs.anchor.to_numpy(), pairs.other.to_numpy()
+
+
+@pytest.fixture
+def guide(tmp_path, mixture):
+    """Features that know more of the classes than those that are scanned."""
+    knows = np.eye(5, 6, dtype=np.float32)[mixture[1]]
+    np.save(tmp_path / "guide.npy", knows + np.random.default_rng(1).normal(0, 0.3, knows.shape).astype(np.float32))
+    return tmp_path / "guide.npy"
+
+
+def test_a_guide_decides_the_order_of_pairs_and_nothing_else(mixture, scanned, guide, tmp_path):
+    features, labels, _ = mixture
+    found = ps.scan(features, 5, guide=guide, out=tmp_path / "out")
+    np.testing.assert_array_equal(found.scores, scanned.scores)
+    shares = []
+    for each in (scanned, found):
+        anchors, others = _ends(each.pairs.to_pandas()[:300])
+        shares.append((labels[anchors] != labels[others]).mean())
+    assert shares[1] > max(0.97, shares[0])
+    assert found.settings["guide"][0] == str(guide)
+    assert scanned.settings["guide"] is None
+
+
+def test_a_guide_of_other_rows_is_refused_before_the_scan(mixture, guide, tmp_path, monkeypatch):
+    features, values = mixture[0], np.load(guide)
+    monkeypatch.setattr(scanning, "fit", lambda *_: pytest.fail("the scan began"))
+    np.save(guide, values[1:])
+    with pytest.raises(ScanError, match=r"guide .*guide.npy has 599 rows, features has 600"):
+        ps.scan(features, 5, guide=guide)
+    with pytest.raises(DataError, match="no features at"):
+        ps.scan(features, 5, guide=tmp_path / "missing.npy")
+    values[3] = np.nan
+    np.save(guide, values)
+    with pytest.raises(DataError, match=r"guide .* row 3 is not finite in float32"):
+        ps.scan(features, 5, guide=guide)
+    np.save(guide, np.ones_like(values))
+    with pytest.raises(ScanError, match="all rows are equal"):
+        ps.scan(features, 5, guide=guide)
+    numbered = write(tmp_path / "f.parquet", features, row=np.arange(600) * 2)
+    other = write(tmp_path / "g.parquet", features, row=np.arange(600) * 2 + (np.arange(600) > 9))
+    with pytest.raises(ScanError, match=r"holds row 21 where .* holds row 20: give features of the same rows"):
+        ps.scan(numbered, 5, guide=other)
+
+
+def test_rows_that_are_skipped_may_be_anything_in_the_guide(mixture, guide):
+    features, values = mixture[0].copy(), np.load(guide)
+    features[7] = values[7] = np.nan
+    np.save(guide, values)
+    pairs = ps.scan(features, 5, guide=guide, skip_bad=True).pairs.to_pandas()
+    assert pairs.probability.between(0, 1).all()
+    assert not (pairs[["anchor", "other"]] == 7).any(axis=None)
+
+
+def test_another_guide_is_another_scan(mixture, guide, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scanning, "merge", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ps.scan(mixture[0], 5, guide=guide, out=tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(ScanError, match="another guide"):
+        ps.scan(mixture[0], 5, out=tmp_path / "out")
+    np.save(guide, np.load(guide) + 1)
+    with pytest.raises(ScanError, match="another guide"):
+        ps.scan(mixture[0], 5, guide=guide, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_rows_that_no_affinity_was_fitted_on_are_judged_by_their_nearest(monkeypatch, mixture, scanned, guide, guided):
+    """Of 600 rows 400 are the reference, and the affinity knows 300."""
+    for module in (config, memory):
+        monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
+    monkeypatch.setattr(bridges, "FITTED", 300)
+    features, labels, _ = mixture
+    pairs = ps.scan(features, 5, reference=400, guide=guide if guided else None).pairs.to_pandas()
+    anchors, others = _ends(pairs)
+    different = labels[anchors] != labels[others]
+    assert (different[:300].mean() > different.mean()) == (different.mean() < 1)
+    whole = scanned.pairs.to_pandas() if not guided else ps.scan(features, 5, guide=guide).pairs.to_pandas()
+    both = pairs.merge(whole, on=["anchor", "other"])
+    assert len(both) > 1000
+    assert np.corrcoef(both.probability_x, both.probability_y)[0, 1] > 0.6
 
 
 def test_levels_are_those_of_the_theory(mixture, scanned):
@@ -169,6 +302,7 @@ def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixtur
     for name, threads in (("a", 1), ("b", 3)):
         ps.scan(mixture[0], 5, out=tmp_path / name, threads=threads)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert "probability" in pq.read_schema(tmp_path / "a" / "pairs.parquet").names
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
     other = ps.scan(mixture[0], 5, seed=1)
     assert not np.array_equal(other.scores, ps.scan(mixture[0], 5).scores)

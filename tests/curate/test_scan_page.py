@@ -1,11 +1,13 @@
 """The scan's page, in a real browser where there is one."""
 
 import csv
+import dataclasses
 import html
 import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from mixtures import midpoints
 from PIL import Image
@@ -135,6 +137,20 @@ def test_images_by_path_follow_the_rows(tmp_path, scanned):
         scanned.report(tmp_path / "page.html", np.zeros((3, 4, 4), np.uint8))
     with pytest.raises(ValueError, match="got 3 labels"):
         scanned.report(tmp_path / "page.html", labels=[1, 2, 3])
+
+
+def test_pairs_are_shown_with_their_probability_where_it_is_known(tmp_path, page_file, scanned):
+    first = scanned.pairs.slice(0, 1).to_pylist()[0]
+    text = page_file.read_text(encoding="utf-8")
+    assert f"different classes <b>{first['probability']:.0%}</b>" in text
+    assert "the most probably of different classes first" in text
+    unknown = pa.array(np.full(len(scanned.pairs), np.nan, np.float32))
+    at = scanned.pairs.column_names.index("probability")
+    plain = dataclasses.replace(scanned, pairs=scanned.pairs.set_column(at, "probability", unknown))
+    plain.report(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "different classes <b>" not in text
+    assert "Neighbours in different clusters, by cosine after centring." in text
 
 
 def test_text_from_files_cannot_end_the_script(tmp_path):

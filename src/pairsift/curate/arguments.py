@@ -22,6 +22,19 @@ _FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
+class Guide:
+    """Another encoder's features of the same rows, opened and checked.
+
+    Attributes:
+        source: the features.
+        checksum: of all of them.
+    """
+
+    source: FeatureSource
+    checksum: int
+
+
+@dataclass(frozen=True)
 class Checked:
     """What one pass over the features finds: rows to skip, all-zero rows, and a checksum."""
 
@@ -74,6 +87,50 @@ def check_arguments(source: FeatureSource, config: ScanConfig, graph: Sequence[N
         )
     if config.engine == "ray":
         raise ScanError("a graph is given to the local engine only")
+
+
+def open_guide(path: Path, source: FeatureSource) -> FeatureSource:
+    """Open a guide, and refuse one that is not of the same rows.
+
+    Raises:
+        DataError: it cannot be read.
+        ScanError: another number of rows, or rows of other numbers where both files number theirs.
+    """
+    guide = open_features(path, "none")
+    n = source.shape[0]
+    if guide.shape[0] != n:
+        raise ScanError(
+            f"the guide {guide.name} has {guide.shape[0]:,} rows, {source.name} has {n:,}: give another encoder's "
+            "features of the same rows, in the same order"
+        )
+    counted = np.arange(n)
+    if any(np.array_equal(each.rows, counted) for each in (guide, source)):
+        return guide
+    other = np.flatnonzero(guide.rows != source.rows)
+    if len(other):
+        at = int(other[0])
+        raise ScanError(
+            f"the guide {guide.name} holds row {guide.rows[at]:,} where {source.name} holds row {source.rows[at]:,}: "
+            "give features of the same rows, in the same order"
+        )
+    return guide
+
+
+def check_guide(guide: FeatureSource, checked: Checked) -> Guide:
+    """One pass over a guide: every row that is scanned must be finite in it.
+
+    Raises:
+        DataError: a row is not finite, and not one that is left out.
+        ScanError: all rows are equal.
+    """
+    found = check_features(guide, True, lambda line: None)
+    bad = np.setdiff1d(found.bad, checked.bad)
+    if len(bad):
+        raise DataError(
+            f"the guide {guide.name}: the norm of row {bad[0]:,} is not finite in float32 ({len(bad):,} rows that are "
+            "scanned): mend the encoder's output, or scan without these rows"
+        )
+    return Guide(guide, found.checksum)
 
 
 def check_features(source: FeatureSource, skip_bad: bool, say: Callable[[str], None]) -> Checked:

@@ -37,6 +37,9 @@ class ScanConfig(Settings):
     )
     max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
     seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
+    guide: Path | None = setting(
+        None, "Scan", "another encoder's features of the same rows, to judge by which pairs are of different classes"
+    )
     skip_bad: bool = setting(False, "Scan", "leave out rows that are not finite (score nan) instead of refusing them")
 
     label_column: str | None = setting(

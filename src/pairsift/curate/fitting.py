@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.affinity import AffinityError
 from pairsift.affinity.spaces import generator
+from pairsift.curate.bridges import Judge
 from pairsift.curate.classes import ClassEstimate, estimate_classes
 from pairsift.curate.levels import levels_by_labels, levels_by_ranks, usual_band
 from pairsift.curate.neighbours import FLAT_LIMIT
@@ -17,6 +19,9 @@ from pairsift.curate.reference import Reference
 from pairsift.curate.result import Histogram
 from pairsift.theory import Levels
 
+# Rows whose pairs with their nearest say what is usual for near pairs.
+_NEAR_ROWS = 1000
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -24,6 +29,7 @@ class Fit:
 
     Attributes:
         reference: scores any row.
+        judge: says how probably near rows are of different classes; None where no affinity can be fitted.
         classes: the estimate of the number of classes; None where it was given.
         n_classes: that number.
         levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
@@ -32,6 +38,7 @@ class Fit:
     """
 
     reference: Reference
+    judge: Judge | None
     classes: ClassEstimate | None
     n_classes: int
     levels: Levels
@@ -58,13 +65,26 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if len(rows) < plan.good:
         recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
         say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
+    judge = _judge(plan, reference, sample, say)
     levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
     labels = plan.source.labels
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
     search = "exact" if not inverted else "inverted"
-    return Fit(
-        reference, classes, n_classes, levels, error, histogram, labelled, "graph" if plan.graph is not None else search
-    )
+    if plan.graph is not None:
+        search = "graph"
+    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, search)
+
+
+def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
+    """What judges pairs, by the guide's features where there is a guide."""
+    some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
+    near = reference.near(sample[some], reference.rows[some])
+    judged = sample if plan.guide is None else plan.guide.source.take(reference.rows)
+    try:
+        return Judge(judged, np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0], plan.config.seed)
+    except AffinityError as error:
+        say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
+        return None
 
 
 def _draw(plan: Plan, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -10,11 +10,14 @@ from pairsift.curate.neighbours import NEIGHBOURS
 from pairsift.curate.reference import BLOCK_ROWS
 from pairsift.data import FeatureSource
 
-# Copies of the sample that fitting needs at once: itself, centred, unit, whitened, index.
-_COPIES = 5
+# Copies of the sample that fitting needs at once: itself, centred, unit, whitened, index; an affinity is fitted when
+# three of them are gone. Copies of a guide's sample: itself, unit, index.
+_COPIES, _GUIDE_COPIES = 5, 3
 
 
-def reference_size(source: FeatureSource, config: ScanConfig, threads: int, whole: bool) -> int:
+def reference_size(
+    source: FeatureSource, config: ScanConfig, threads: int, whole: bool, guide: FeatureSource | None = None
+) -> int:
     """Reference rows that the memory allows, or an error before anything is read.
 
     Args:
@@ -22,6 +25,7 @@ def reference_size(source: FeatureSource, config: ScanConfig, threads: int, whol
         config: says how many rows are wanted and how much memory there is.
         threads: scoring at once, each with blocks of its own.
         whole: every row is needed.
+        guide: another encoder's features, or None.
 
     Raises:
         ScanError: too little memory, or fewer rows wanted than needed.
@@ -31,14 +35,15 @@ def reference_size(source: FeatureSource, config: ScanConfig, threads: int, whol
     base = psutil.Process().memory_info().rss
     work = threads * BLOCK_ROWS * (8 * dimensions + 8 * NEIGHBOURS + 200) * 4 + 2 * dimensions**2 * 8 + 100 * n
     budget = config.memory * 1e9 - base - work
-    rows = max(0, int(budget / (_COPIES * dimensions * 4)))
+    row = 4 * (_COPIES * dimensions + (0 if guide is None else _GUIDE_COPIES * guide.shape[1]))
+    rows = max(0, int(budget / row))
     if whole and wanted < n:
         raise ScanError(
             f"a graph needs all rows in the reference: set reference to at least {n:,}, got {config.reference:,}"
         )
     least = wanted if whole else min(wanted, FEWEST_REFERENCE)
     if rows < least:
-        need = (base + work + least * _COPIES * dimensions * 4) / 1e9
+        need = (base + work + least * row) / 1e9
         raise ScanError(
             f"a scan of {n:,} x {dimensions} features needs at least {need:.1f} GB, memory allows {config.memory:g}: "
             "raise it" + (", or lower threads" if threads > 1 else "")

@@ -15,6 +15,8 @@ IntArray = NDArray[np.int64]
 
 # Neighbours whose clusters are looked at.
 NEIGHBOURS = 50
+# Neighbours among which bridging pairs are sought: the median rank of those listed first is then below 50.
+CANDIDATES = 60
 # Above so many rows an inverted file is searched (approximate) instead of every row (exact).
 FLAT_LIMIT = 50_000
 # Rows of an inverted file's list, and lists that a search reads; how many true neighbours they find, every scan says.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.curate.arguments import Checked, check_arguments, check_features
+from pairsift.curate.arguments import Checked, Guide, check_arguments, check_features, check_guide, open_guide
 from pairsift.curate.config import ScanConfig
 from pairsift.curate.folder import check_folder, parts_folder
 from pairsift.curate.memory import reference_size
@@ -31,6 +31,7 @@ class Plan:
         graph: neighbours of the user's own, or None.
         threads: CPU threads.
         checked: what one pass over the features found.
+        guide: another encoder's features of the same rows, or None.
         size: reference rows that the memory allows.
         identity: everything that decides the scores: a stopped scan continues only where it is the same.
         parts: folder of part files; None without an output folder.
@@ -41,6 +42,7 @@ class Plan:
     graph: Graph | None
     threads: int
     checked: Checked
+    guide: Guide | None
     size: int
     identity: dict[str, Any]
     parts: Path | None
@@ -63,16 +65,19 @@ def prepare(
     arrays = None if graph is None else (np.asarray(graph[0]), np.asarray(graph[1]))
     threads = config.threads or os.cpu_count() or 1
     check_arguments(source, config, arrays)
-    size = reference_size(source, config, threads, whole=graph is not None)
+    opened = None if config.guide is None else open_guide(config.guide, source)
+    size = reference_size(source, config, threads, whole=graph is not None, guide=opened)
     if config.out is not None:
         check_folder(config.out, config.overwrite)
     checked = check_features(source, config.skip_bad, say)
+    guide = None if opened is None else check_guide(opened, checked)
     identity = _identity(source, config, arrays, checked, size)
+    identity["guide"] = None if guide is None else [guide.source.name, guide.checksum]
     parts = None if config.out is None else parts_folder(config.out, identity)
     known = None
     if arrays is not None:
         known = Graph(np.asarray(arrays[0], np.int64), np.asarray(arrays[1], np.float32))
-    return Plan(source, config, known, threads, checked, size, identity, parts)
+    return Plan(source, config, known, threads, checked, guide, size, identity, parts)
 
 
 def _identity(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pairsift.affinity.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
-from pairsift.curate.neighbours import NEIGHBOURS, Graph, build_index, recall
+from pairsift.curate.neighbours import CANDIDATES, NEIGHBOURS, Graph, build_index, recall
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Their earlier name, that of `Scan.signs`.
@@ -51,7 +51,8 @@ _CALIBRATION = 10_000
 @dataclass(frozen=True)
 class RowScores:
     """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
-    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k)."""
+    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k), and
+    `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought."""
 
     score: NDArray[np.float64]
     indicators: FloatArray
@@ -59,6 +60,8 @@ class RowScores:
     plane: FloatArray
     neighbours: IntArray
     cosines: FloatArray
+    candidates: IntArray
+    candidate_cosines: FloatArray
 
 
 class Reference:
@@ -104,6 +107,11 @@ class Reference:
         self.recall = recall(self._index, unit, seed) if inverted and graph is None else 1.0
         self._calibrate(sample, generator(seed))
 
+    def positions(self, rows: IntArray) -> IntArray:
+        """Reference positions of rows of the whole set, -1 for those that are not in the reference."""
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[at] == rows, at, -1)
+
     def score(self, features: FloatArray, rows: IntArray) -> RowScores:
         """Score a block of rows.
 
@@ -111,22 +119,35 @@ class Reference:
             features: (B, D), finite.
             rows: (B,) their positions in the whole set.
         """
-        raw, cluster, plane, neighbours, cosines = self._measure(features / self._scale, rows)
+        features = features / self._scale
+        candidates = self._neighbours(unit_rows(features - self._centre), rows)
+        raw, cluster, plane, neighbours, cosines = self._measure(features, rows, candidates)
         indicators = _on_scale(raw, self._scales)
         total = _on_scale(indicators @ self.weights[:, None], self._total_scale)[:, 0]
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
-        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines)
+        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines, *candidates)
+
+    def near(self, sample: FloatArray, rows: IntArray) -> IntArray:
+        """Reference positions (B, k) of the nearest of rows of the sample, nearest first, -1 past the end.
+
+        Args:
+            sample: (B, D), divided by `scale`.
+            rows: (B,) their positions in the whole set.
+        """
+        return self._neighbours(unit_rows(sample - self._centre), rows)[0]
 
     def _measure(
-        self, features: FloatArray, rows: IntArray
+        self, features: FloatArray, rows: IntArray, candidates: tuple[IntArray, FloatArray] | None = None
     ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
         """The five indicators on their own scales, with what else is learned of the rows on the way."""
         centred: FloatArray = features - self._centre
         white: FloatArray = centred @ self._whitening
         norm = np.linalg.norm(white, axis=1)
         white = unit_rows(white)
-        neighbours, cosines = self._neighbours(unit_rows(centred), rows)
+        neighbours, cosines = candidates or self._neighbours(unit_rows(centred), rows)
+        if self._graph is None:
+            neighbours, cosines = neighbours[:, :NEIGHBOURS], cosines[:, :NEIGHBOURS]
         gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
         for i, centres in enumerate(self._centres):
@@ -142,10 +163,8 @@ class Reference:
 
     def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
         if self._graph is not None:
-            found = self._graph.neighbours[rows]
-            positions = np.minimum(np.searchsorted(self.rows, found), len(self.rows) - 1)
-            return np.where(self.rows[positions] == found, positions, -1), self._graph.cosines[rows]
-        cosines, found = self._index.search(unit, min(NEIGHBOURS, len(self.rows) - 1) + 1)
+            return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
+        cosines, found = self._index.search(unit, min(CANDIDATES, len(self.rows) - 1) + 1)
         itself = (found >= 0) & (self.rows[found] == rows[:, None])
         # Among many identical rows an anchor may not find itself: then the last neighbour goes.
         itself[~itself.any(axis=1), -1] = True

@@ -46,8 +46,10 @@ class Scan:
         signs: (N, 5) float32, the indicators that the score is made of, in robust units (columns:
             `pairsift.curate.INDICATORS`).
         plane: (N, 2) float32, first two principal components.
-        pairs: bridging pairs, strongest first: `anchor` and `other` (positions), `similarity` (cosine after centring),
-            `anchor_cluster`, `other_cluster`. Neighbours in different clusters; a pair appears once.
+        pairs: bridging pairs, neighbours in different clusters, the most probably of different classes first: `anchor`
+            and `other` (positions), `similarity` (cosine after centring), `anchor_cluster`, `other_cluster`,
+            `probability` (that the classes are different, in [0, 1]; nan where none could be estimated, and then the
+            most similar come first). A pair appears once.
         levels: alpha, beta, gamma by the rank band, on a sample.
         levels_error: standard errors of their means by disjoint parts of the sample.
         advice: what the theory advises for them.
@@ -196,6 +198,8 @@ class Scan:
         for i, name in enumerate(("anchor", "other")):
             positions = order[np.searchsorted(rows[order], pairs.column(name).to_numpy())]
             pairs = pairs.set_column(i, name, pa.array(positions))
+        if "probability" not in pairs.column_names:  # saved before there was one
+            pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
         bridges = np.zeros((facts["n_classes"], facts["n_classes"]), np.int64)
         for a, b, count in facts["bridges"]:
             bridges[a, b] = count

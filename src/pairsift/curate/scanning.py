@@ -115,7 +115,9 @@ def _score(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Part]:  # fmt: skip
     """Score every row that no part file holds yet; all parts, in order."""
-    task = Task(bare_features(plan.source), fitted.reference, plan.checked.bad, plan.config.max_pairs, parts)
+    task = Task(
+        bare_features(plan.source), fitted.reference, fitted.judge, plan.checked.bad, plan.config.max_pairs, parts
+    )
     n = plan.source.shape[0]
     done = n - sum(stop - start for start, stop in task.missing())
     if done:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference
+from pairsift.curate.bridges import Judge
+from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 from pairsift.data import FeatureSource
 from pairsift.files import replacing
 
@@ -24,7 +25,7 @@ PART_ROWS = 8 * BLOCK_ROWS
 
 PAIR_SCHEMA = pa.schema([
     ("anchor", pa.int64()), ("other", pa.int64()), ("similarity", pa.float32()), ("anchor_cluster", pa.int64()),
-    ("other_cluster", pa.int64()),
+    ("other_cluster", pa.int64()), ("probability", pa.float32()),
 ])  # fmt: skip
 
 Part = tuple[pa.Table, pa.Table]
@@ -37,6 +38,7 @@ class Task:
     Attributes:
         source: the features.
         reference: what was learned from the sample.
+        judge: says how probably pairs are of different classes; None where nothing can.
         skipped: positions of rows that are left out, ascending.
         max_pairs: bridging pairs kept of each part.
         parts: folder of part files; None keeps parts in memory.
@@ -44,6 +46,7 @@ class Task:
 
     source: FeatureSource
     reference: Reference
+    judge: Judge | None
     skipped: NDArray[np.int64]
     max_pairs: int
     parts: Path | None
@@ -96,35 +99,37 @@ class Task:
             for i, name in enumerate(INDICATORS):
                 columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
-            pairs.append(self._bridges(rows, scored.cluster, scored.neighbours, scored.cosines))
+            pairs.append(self._bridges(rows, scored))
         found = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
         return pa.table(columns), strongest(found, self.max_pairs)
 
-    def _bridges(
-        self, rows: NDArray[np.int64], cluster: NDArray[np.int64], neighbours: NDArray[np.int64], cosines: Any
-    ) -> pa.Table:
+    def _bridges(self, rows: NDArray[np.int64], scored: RowScores) -> pa.Table:
         """Neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""
-        others = self.reference.rows[neighbours]
+        cluster, neighbours, cosines = scored.cluster, scored.candidates, scored.candidate_cosines
         theirs = self.reference.clusters[neighbours]
-        chosen = (neighbours >= 0) & (theirs != cluster[:, None])
-        i, j = np.nonzero(chosen)
-        anchors, partners = rows[i], others[i, j]
+        i, j = np.nonzero((neighbours >= 0) & (theirs != cluster[:, None]))
+        found = neighbours[i, j]
+        anchors, partners = rows[i], self.reference.rows[found]
+        probability = np.full(len(i), np.nan, np.float32)
+        if self.judge is not None:
+            probability = self.judge.different(self.reference.positions(rows), neighbours, i, found)
         swap = partners < anchors
         columns = [
             np.where(swap, partners, anchors), np.where(swap, anchors, partners), cosines[i, j],
-            np.where(swap, theirs[i, j], cluster[i]), np.where(swap, cluster[i], theirs[i, j]),
+            np.where(swap, theirs[i, j], cluster[i]), np.where(swap, cluster[i], theirs[i, j]), probability,
         ]  # fmt: skip
         return strongest(pa.table(columns, schema=PAIR_SCHEMA), self.max_pairs)
 
 
 def strongest(pairs: pa.Table, most: int) -> pa.Table:
-    """At most so many pairs, each once, by descending similarity, then by rows."""
-    similarity = pairs.column("similarity").to_numpy()
+    """At most so many pairs, each once, by descending probability where it is known, then similarity, then by rows."""
+    leading = "similarity" if np.isnan(pairs.column("probability").to_numpy()).all() else "probability"
     if len(pairs) > 2 * most:  # a pair comes at most twice
-        pairs = pairs.take(np.flatnonzero(similarity >= np.partition(similarity, -2 * most)[-2 * most]))
-        similarity = pairs.column("similarity").to_numpy()
+        value = pairs.column(leading).to_numpy()
+        pairs = pairs.take(np.flatnonzero(value >= np.partition(value, -2 * most)[-2 * most]))
+    similarity = pairs.column("similarity").to_numpy()
     anchor, other = pairs.column("anchor").to_numpy(), pairs.column("other").to_numpy()
-    order = np.lexsort((other, anchor, -similarity))
+    order = np.lexsort((other, anchor, -similarity, -pairs.column(leading).to_numpy()))
     # The two directions of a pair may differ in the last bit, so equal pairs need not be neighbours in this order.
     keys = anchor[order] * (1 + int(other.max(initial=0))) + other[order]
     _, first = np.unique(keys, return_index=True)

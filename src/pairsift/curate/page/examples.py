@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,11 +32,12 @@ class Example(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A bridging pair."""
+    """A bridging pair; `probability` of different classes is None where it is not known."""
 
     anchor: Example
     other: Example
     similarity: str
+    probability: str | None
 
 
 class Examples:
@@ -57,7 +59,12 @@ class Examples:
     def pairs(self, most: int) -> list[Pair]:
         """The strongest bridging pairs."""
         return [
-            Pair(self._example(pair["anchor"]), self._example(pair["other"]), f"{pair['similarity']:.3f}")
+            Pair(
+                self._example(pair["anchor"]),
+                self._example(pair["other"]),
+                f"{pair['similarity']:.3f}",
+                None if math.isnan(pair["probability"]) else f"{pair['probability']:.0%}",
+            )
             for pair in self._scan.pairs.slice(0, most).to_pylist()
         ]
 
