@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from pairsift.affinity import Affinity, AffinityError
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
+from pairsift.affinity import Affinity, AffinityError
 from pairsift.data import DataError, load_images, subset
 from pairsift.pairs import GivenMasks
 from pairsift.train import Evidence, Interrupted, pretrain
