@@ -34,7 +34,7 @@ def imports(path):
 
 def test_every_part_has_its_place_on_the_page():
     parts = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
-    assert parts <= set(ORDER)
+    assert parts == set(ORDER)
     assert len(ORDER) == len(set(ORDER)) > 10
 
 
