@@ -33,6 +33,11 @@ class RankBand:
     Raises:
         TypeError: a bound is not a number.
         ValueError: the bounds are out of order or out of range.
+
+    Example:
+        >>> import pairsift as ps
+        >>> ps.RankBand(high=0.15, low=0.22).ranks(1023)
+        (154, 226)
     """
 
     high: float
@@ -110,6 +115,13 @@ def select_pairs(
     Raises:
         TypeError: features are not floating point.
         ValueError: wrong shapes, no rows, or non-finite features (the row is named); an unknown precision.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> pairs = ps.select_pairs(torch.randn(50, 8), ps.RankBand(0.1, 0.3))
+        >>> pairs.shape, int(pairs.sum(1).max())
+        (torch.Size([50, 50]), 10)
     """
     return band.masks(features, keys, precision=precision).whole()
 

@@ -100,7 +100,7 @@ class GivenPairs:
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
     ) -> GivenMasks:
-        """The given pairs.
+        """The given (B, K) pairs; see `Selector`.
 
         Raises:
             ValueError: rows and keys are not as many as the given pairs have rows and columns.
