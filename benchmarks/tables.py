@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pairsift.studies.gains import markdown as gains
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 Row = dict[str, Any]
@@ -214,6 +216,52 @@ def text() -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
+def selection() -> str:
+    """What selections are worth in training; `pairsift.studies.gains` pairs runs by seed."""
+    files = sorted((ROOT / "studies/results/selection").glob("*.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    commits = sorted({each["environment"]["git_commit"][:10] for each in results})
+    facts = results[0]["environment"] | {"git_commit": None}
+    source = origin("studies/results/selection/", facts).removesuffix(").")
+    return f"{gains(results)}\n\n{source}, commits {' and '.join(commits)}).\n"
+
+
+def classmates() -> str:
+    """AUROC of telling class-mates from others among near pairs."""
+    source = "studies/results/classmates.json"
+    record = read(source)
+    signs = ("cosine", "centred", "whitened", "affinity")
+    cells = []
+    for name, found in record["sets"].items():
+        best = max(found["auroc"].values())
+        values = [(number(found["auroc"][sign], 3), found["auroc"][sign] == best) for sign in signs]
+        shares = [number(found[share], 1, scale=100) for share in ("different", "estimated")]
+        cells.append([name, *(f"**{value}**" if top else value for value, top in values), *shares,
+                      number(found["calibration_error"], 2)])  # fmt: skip
+    titles = ["set", *signs, "different %", "estimated %", "calibration error"]
+    return markdown(titles, cells, source, record["environment"])
+
+
+def bridges() -> str:
+    """Of the bridging pairs listed first, how many are of different classes."""
+    source = "benchmarks/results/bridges.json"
+    record = read(source)
+    columns = (
+        ("different_50", 100), ("different_1000", 100), ("different_1000_by_similarity", 100),
+        ("different_random_neighbours", 100), ("median_rank", 1), ("mean_probability", 100),
+    )  # fmt: skip
+    cells = []
+    for row in record["rows"]:
+        values = [number(row[name], 1 if scale == 100 else 0, scale=scale) for name, scale in columns]
+        values[1] = f"**{values[1]}**"
+        cells.append([row["set"] + (", with a guide" if row["guide"] else ""), *values])
+    titles = [
+        "set", "first 50", "first 1,000", "first 1,000 by similarity", "random neighbours", "median rank",
+        "mean probability",
+    ]  # fmt: skip
+    return markdown(titles, cells, source, record["environment"])
+
+
 def drop() -> str:
     """Accuracy after dropping."""
     source = "studies/results/drop.json"
@@ -270,7 +318,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
-    "text": text, "drop": drop, "laboratory": laboratory,
+    "text": text, "drop": drop, "laboratory": laboratory, "selection": selection, "classmates": classmates,
+    "bridges": bridges,
 }  # fmt: skip
 
 

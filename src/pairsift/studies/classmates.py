@@ -1,0 +1,103 @@
+"""How well class-mates are told from others among near pairs, by the affinity and by each sign alone.
+
+    python -m pairsift.studies.classmates NAME=FEATURES ... [--output studies/results/classmates.json]
+
+FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels. Of
+2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged; labels are only compared with. A figure
+of a set whose family the affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from pairsift.affinity import Affinity
+from pairsift.affinity.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
+from pairsift.data import open_features
+from pairsift.files import write_json
+from pairsift.studies.records import RESULTS, environment
+
+_ROWS, _NEAREST, _BINS = 2000, 50, 10
+
+FloatArray = NDArray[np.float32]
+
+
+def judge(features: FloatArray, labels: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
+    """AUROC of "of different classes" among near pairs, by several signs, and how true the affinity's level is.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        seed: of the rows looked at, and the affinity.
+
+    Returns:
+        AUROC of every sign; expected calibration error over ten bins; share of different classes, and what the affinity
+        estimates it to be; seconds of the fit.
+    """
+    centre, values, vectors = principal_axes(features)
+    spaces = {
+        "cosine": unit_rows(features),
+        "centred": unit_rows(features - centre),
+        "whitened": unit_rows(np.asarray((features - centre) @ shrinkage_whitening(values, vectors), np.float32)),
+    }
+    rows = np.sort(generator(seed).choice(len(features), min(len(features), _ROWS), replace=False))
+    similarity = spaces["centred"][rows] @ spaces["centred"].T
+    similarity[np.arange(len(rows)), rows] = -np.inf
+    near = np.argpartition(-similarity, _NEAREST, axis=1)[:, :_NEAREST]
+    anchors, others = np.repeat(rows, _NEAREST), near.ravel()
+    different = labels[anchors] != labels[others]
+    start = time.perf_counter()
+    affinity = Affinity.fit(features, seed=seed)
+    seconds = time.perf_counter() - start
+    estimate = 1 - affinity.probability(anchors, others)
+    signs = {name: -np.einsum("pd,pd->p", space[anchors], space[others]) for name, space in spaces.items()}
+    return {
+        "n": len(features), "dimensions": features.shape[1], "classes": len(np.unique(labels)),
+        "auroc": {name: round(float(roc_auc_score(different, sign)), 4) for name, sign in signs.items()}
+        | {"affinity": round(float(roc_auc_score(different, estimate)), 4)},
+        "calibration_error": round(_calibration_error(estimate, different), 4),
+        "different": round(float(different.mean()), 4), "estimated": round(float(estimate.mean()), 4),
+        "fit_seconds": round(seconds, 2),
+    }  # fmt: skip
+
+
+def _calibration_error(estimate: FloatArray, truth: NDArray[np.bool_]) -> float:
+    """Mean distance of estimate and truth over ten equal bins of the estimate, weighted by their pairs."""
+    bins = np.minimum((estimate * _BINS).astype(int), _BINS - 1)
+    gaps = [np.abs(np.sum((estimate - truth)[bins == each])) for each in range(_BINS)]
+    return float(np.sum(gaps) / len(estimate))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Judge every named set, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", metavar="NAME=FEATURES")
+    parser.add_argument("--output", type=Path, default=RESULTS / "classmates.json")
+    options = parser.parse_args(arguments)
+    results: dict[str, Any] = {}
+    for each in options.sets:
+        name, _, file = each.partition("=")
+        if each == "digits":
+            pixels, labels = load_digits(return_X_y=True)
+            features = (pixels / 16).astype(np.float32)
+        else:
+            source = open_features(file)
+            if source.labels is None:
+                parser.error(f"{file} has no labels to compare with")
+            features, labels = source.take(np.arange(source.shape[0])), source.labels
+        results[name] = judge(features, labels)
+        print(name, results[name], flush=True)
+        write_json(options.output, {"sets": results, "environment": environment(0)})
+
+
+if __name__ == "__main__":
+    main()
