@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pairsift.pairs.band_kernel import mask_band
 from pairsift.pairs.edges import band_edges
+from pairsift.pairs.products import Products
 from pairsift.pairs.rows import Precision, check_precision, tile_rows, unit_rows
 from pairsift.pairs.triton_support import runs_kernels
 
@@ -163,6 +164,7 @@ class BandMasks:
         self._own = 0 if keys is None else own
         self._edges = band.ranks(self.columns - (self._own is not None))
         self.empty = self._edges[0] == self._edges[1]
+        self._multiplied = Products(self._anchors, None if self._keys is self._anchors else self._keys)
         self._buffers: list[Tensor] = []
 
     @torch.no_grad()
@@ -193,11 +195,7 @@ class BandMasks:
     def _products(self, start: int, stop: int) -> Tensor:
         """Similarities of some anchors, -inf with themselves: last in rank."""
         similarities = self._buffer(0, stop - start)
-        with torch.autocast(similarities.device.type, enabled=False):
-            if self._keys.dtype == torch.float32:
-                torch.mm(self._anchors[start:stop], self._keys.T, out=similarities)
-            else:
-                similarities.copy_(self._anchors[start:stop] @ self._keys.T)
+        self._multiplied.into(similarities, start, stop)
         if self._own is not None:
             similarities.diagonal(self._own + start).fill_(-torch.inf)
         return similarities
