@@ -24,8 +24,8 @@ class Products:
         self._rows, self._keys = rows, rows if keys is None else keys
         self._symmetric = keys is None and rows.device.type == "cpu" and rows.dtype == torch.float32
         self._tile = 0
-        # By the first row of a tile to come: the columns that earlier tiles of its block have made, in order.
-        self._made: dict[int, list[Tensor]] = {}
+        # By the first row of a tile to come: what earlier tiles of its block have made of it, by their own first row.
+        self._made: dict[int, dict[int, Tensor]] = {}
 
     def into(self, out: Tensor, start: int, stop: int) -> None:
         """Write the products of the rows `start ... stop - 1` to `out` (R, K) float32."""
@@ -37,19 +37,17 @@ class Products:
         block = self._tile * max(1, _BLOCK_ROWS // self._tile)
         begin = start - start % block
         end = min(begin + block, len(self._keys))
-        parts = self._made.pop(start, [])
-        known = sum(part.shape[1] for part in parts)
-        if known != start - begin or any(len(part) != stop - start for part in parts):
-            parts, known = [], 0
-        column = begin
-        for part in parts:
-            out[:, column : column + part.shape[1]] = part
-            column += part.shape[1]
+        made = self._made.pop(start, {})
+        if made.keys() != set(range(begin, start, self._tile)) or stop != min(start + self._tile, end):
+            self._multiply(out, start, stop, 0, len(self._keys))  # out of order, or of another size
+            return
+        for column, x in made.items():
+            out[:, column : column + self._tile] = x
         self._multiply(out, start, stop, 0, begin)
-        self._multiply(out, start, stop, column, len(self._keys))
+        self._multiply(out, start, stop, start, len(self._keys))
         for later in range(stop, end, self._tile):
-            made = out[:, later : min(later + self._tile, end)]
-            self._made.setdefault(later, []).append(made.T.clone(memory_format=torch.contiguous_format))
+            x = out[:, later : min(later + self._tile, end)].T
+            self._made.setdefault(later, {})[start] = x.clone(memory_format=torch.contiguous_format)
 
     def _multiply(self, out: Tensor, start: int, stop: int, first: int, last: int) -> None:
         if first == last:
