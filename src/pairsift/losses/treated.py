@@ -116,10 +116,12 @@ class TreatedLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""
-        return f"{self._own_settings()}, band={self.band}, treatment={self.treatment}, select={self.selection!r}"
+        own = self._own_settings()
+        return f"{own}{', ' if own else ''}band={self.band}, treatment={self.treatment}, select={self.selection!r}"
 
     def _own_settings(self) -> str:
-        raise NotImplementedError
+        """What a subclass adds to `extra_repr`."""
+        return ""
 
 
 def wide(z: Tensor) -> Tensor:
