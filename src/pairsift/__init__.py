@@ -6,7 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pairsift import data, losses
-from pairsift.pairs import GivenPairs, RandomPairs, RankBand, Selector, pair_shares, random_pairs, select_pairs
+from pairsift.pairs import (
+    GivenPairs,
+    RandomPairs,
+    RankBand,
+    Selector,
+    pair_shares,
+    random_pairs,
+    select_pairs,
+    text_keys,
+)
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Affinity", "ConfidentNegatives", "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector",
     "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses", "pair_shares",
-    "pretrain", "random_pairs", "scan", "select_pairs", "theory", "train",
+    "pretrain", "random_pairs", "scan", "select_pairs", "text_keys", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
