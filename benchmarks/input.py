@@ -23,7 +23,6 @@ from _common import emit, environment, median_ms, ratio
 from PIL import Image, ImageEnhance
 from step import training_step
 
-import pairsift as ps
 from pairsift.data import SimCLRViews, load_images, make_views
 
 TARGETS = {"pil_over_ours": 4.0, "ours_over_step": 0.1}
@@ -107,7 +106,7 @@ def main() -> None:
     contenders = {
         "ours": lambda: make_views(images, SimCLRViews(), 0),
         "pil": pil,
-        "step": training_step("resnet-small", 128, ps.losses.NTXentLoss(0.5), options.batch),
+        "step": training_step("simclr", False, options.batch, "resnet-small", 128),
     }
     if in_kornia is not None:
         contenders["kornia"] = lambda: make_views(images, in_kornia, 0)

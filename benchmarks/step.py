@@ -33,11 +33,13 @@ OBJECTIVES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def training_step(objective: str, treated: bool, batch: int) -> Callable[[], None]:
+def training_step(
+    objective: str, treated: bool, batch: int, encoder: str = "resnet18", n_features: int = N_FEATURES
+) -> Callable[[], None]:
     """One optimisation step on seeded images."""
     torch.manual_seed(0)
     images = torch.rand(2 * batch, 3, 32, 32)
-    model = nn.Sequential(ImageEncoder(build_encoder("resnet18")), Projector(N_FEATURES, 512, WIDTH))
+    model = nn.Sequential(ImageEncoder(build_encoder(encoder)), Projector(n_features, 512, WIDTH))
     keys = copy.deepcopy(model).requires_grad_(False)
     loss = OBJECTIVES[objective](band=BAND, treatment=TREATMENT if treated else None)
     if objective == "moco":

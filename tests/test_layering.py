@@ -14,7 +14,7 @@ ROOT = Path(pairsift.__file__).parent
 PAGE = ROOT.parents[1] / "docs" / "architecture.md"
 # The first block of the architecture page: a layer a line, what it is for behind its name.
 ORDER = re.findall(r"^(\w+)  +\S", re.search(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1), re.MULTILINE)
-MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path not in (ROOT / "__init__.py", ROOT / "__main__.py")]
 
 
 def layer(name):

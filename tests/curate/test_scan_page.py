@@ -122,6 +122,15 @@ def test_nothing_is_wider_than_the_screen(page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_an_image_set_shows_what_its_array_shows(tmp_path, page_file, scanned):
+    images = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    scanned.report(tmp_path / "set.html", ps.data.load_images(str(tmp_path / "images.npz")))
+    assert re.findall('data:image/[^"]*', (tmp_path / "set.html").read_text()) == re.findall(
+        'data:image/[^"]*', page_file.read_text()
+    )
+
+
 def test_images_by_path_follow_the_rows(tmp_path, scanned):
     folder = tmp_path / "images"
     folder.mkdir()

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pairsift import theory
 from pairsift.pairs import RankBand
 from pairsift.studies.laboratory import ARMS, LaboratorySetting, run_laboratory
 from pairsift.studies.laboratory.arms import arms
@@ -266,3 +267,12 @@ def test_bad_runs_are_refused():
         run_laboratory(SMALL, seed=-1)
     with pytest.raises(ValueError, match=r"draw 0, gamma=0.4: .* lower epsilon=20"):
         run_laboratory(replace(SMALL, epsilon=20), draws=1)
+
+
+def test_names_that_moved_are_still_found():
+    with pytest.warns(DeprecationWarning, match=r"pairsift\.studies\.laboratory\.LaboratorySetting now"):
+        assert theory.Laboratory is LaboratorySetting
+    with pytest.warns(DeprecationWarning, match="laboratory.run_laboratory now"):
+        assert theory.run_laboratory is run_laboratory
+    with pytest.raises(AttributeError, match="no attribute 'laboratories'"):
+        _ = theory.laboratories

@@ -4,26 +4,25 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from pairsift.settings import ConfigError
-from pairsift.studies import selection
+from pairsift.studies import selection, trainings, when
 from pairsift.studies.claims import claimed
 from pairsift.studies.gains import markdown
-from pairsift.studies.oracle import OracleEvidence
-from pairsift.treatments import NOTHING
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Run the study on a few digits for two epochs; returns the results by name."""
-    monkeypatch.setitem(selection.ARMS, "affinity", {**selection.ARMS["affinity"], "affinity_start": 1})
+    early = trainings.Arm({**selection.COMBINED, "affinity_start": 1})
+    monkeypatch.setitem(selection.ARMS, "affinity", early)
+    monkeypatch.setitem(when.ARMS, "affinity", early)
 
-    def run(*arguments, epochs=2):
+    def run(*arguments, epochs=2, study=selection):
         options = {"--output": tmp_path / "results", "--runs": tmp_path / "runs", "--per-class": 30, "--epochs": epochs}
         options |= {"--set": "batch_size=100"}
         flags = [str(part) for pair in options.items() for part in pair]
-        selection.main(["digits:train", "digits:test", *flags, "--seeds", "0", *arguments])
+        study.main(["digits:train", "digits:test", *flags, "--seeds", "0", *arguments])
         return {file.stem: json.loads(file.read_text()) for file in (tmp_path / "results").glob("*.json")}
 
     return run
@@ -31,7 +30,7 @@ def study(tmp_path, monkeypatch):
 
 def test_every_arm_is_trained_and_measured_once(study, tmp_path, monkeypatch, capsys):
     guide = tmp_path / "guide.npy"
-    pixels = selection.load_images("digits:train", per_class=30).images[:, 0].reshape(300, -1)
+    pixels = trainings.load_images("digits:train", per_class=30).images[:, 0].reshape(300, -1)
     np.save(guide, pixels.astype(np.float32))
     arms = ["second", "guide", "oracle", "random", "affinity"]
     results = study("--arms", *arms, "--guide", str(guide))
@@ -48,13 +47,35 @@ def test_every_arm_is_trained_and_measured_once(study, tmp_path, monkeypatch, ca
     assert last["oracle"]["flagged"] == pytest.approx(0.15, abs=0.01)
     assert last["random"]["flagged"] == pytest.approx(0.15, abs=0.01)
     assert last["guide"]["estimated"] != ""
-    monkeypatch.setattr(selection, "pretrain", None)  # whatever is finished is not trained again
+    monkeypatch.setattr(trainings, "pretrain", None)  # whatever is finished is not trained again
     assert study("--arms", *arms, "--guide", str(guide)) == results
     with pytest.raises(ConfigError, match="was made with epochs=2, and 3 is asked for"):
         study("--arms", "oracle", epochs=3)
     capsys.readouterr()
     selection.main(["--table", str(tmp_path / "results")])
     assert capsys.readouterr().out.count("\n| 0.5 |") == 6
+
+
+def test_every_arm_of_the_map_is_trained(study, tmp_path):
+    pixels = trainings.load_images("digits:train", per_class=30).images[:, 0].reshape(300, -1)
+    np.save(tmp_path / "guide.npy", pixels.astype(np.float32))
+    arms = ["flags", "flags-100", "flags-missed-50", "judged-0.7", "judged-1", "mates-0.9", "affinity", "guide"]
+    losses = ["hard-negatives", "debiased", "cancellation"]
+    results = study("--arms", *arms, *losses, "--guide", str(tmp_path / "guide.npy"), study=when)
+    assert set(results) == {f"{arm}-t0.5-s0" for arm in (*arms, *losses)}
+    different = {name.split("-t0")[0]: result["epochs"][-1]["different"] for name, result in results.items()}
+    assert different["flags"] == different["judged-1"] == different["flags-missed-50"] == 1
+    assert different["flags-100"] < 0.75  # a tenth of all pairs, beside 15 %
+    assert different["flags-100"] < different["judged-0.7"] < 1
+    assert all(different[loss] == "" for loss in losses)
+    assert len({result["linear"] for result in results.values()}) > 3
+
+
+def test_a_result_made_before_a_setting_existed_had_its_default(study, tmp_path):
+    ((name, result),) = study("--arms", "plain").items()
+    del result["config"]["confidence"]
+    (tmp_path / "results" / f"{name}.json").write_text(json.dumps(result))
+    assert study("--arms", "plain") == {name: result}
 
 
 def test_a_guide_is_needed_before_anything_is_trained(study, tmp_path):
@@ -80,20 +101,6 @@ def test_a_run_that_another_process_works_on_is_left_to_it(study, tmp_path, caps
     other.communicate()
     with claimed(path) as free:
         assert free
-
-
-def test_the_oracle_flags_the_most_similar_pairs_of_two_classes():
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    h = torch.tensor([[1.0, 0], [1, 0.1], [1, 0.2], [0, 1], [1, 0.3], [0.5, 1]])
-    evidence = OracleEvidence(labels, share=1 / 3)
-    masks = evidence.selector.masks(evidence.attach(h, torch.arange(6)))
-    assert masks.whole()[0].tolist() == [False, False, True, False, True, False]
-    assert masks.whole().sum(1).tolist() == [2] * 6
-    expected = torch.zeros(6, 6)
-    for a, b in ((0, 1), (2, 3), (4, 5)):
-        expected[a, b] = expected[b, a] = NOTHING
-    assert torch.equal(masks.log_weights(0, 6), expected)
-    assert torch.equal(masks.log_weights(2, 4), expected[2:4])
 
 
 def result(arm, seed, linear, estimated=""):

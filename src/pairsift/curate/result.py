@@ -155,8 +155,9 @@ class Scan:
 
         Args:
             path: file to write.
-            images: the images of the rows: an array, anything that gives uint8 (B, C, H, W) for `images[positions]`, or
-                what `pairsift.data.open_source` reads, where `rows` says which image is whose; None shows none.
+            images: the images of the rows: an array, an `ImageSet`, anything that gives uint8 (B, C, H, W) for
+                `images[positions]`, or what `pairsift.data.open_source` reads, where `rows` says which image is whose;
+                None shows none.
             labels: (N,) classes to name beside images; None takes the scan's own where known.
             fraction: share of the set that the page's drop threshold starts at.
 

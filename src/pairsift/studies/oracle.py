@@ -1,7 +1,9 @@
-"""The oracle: the selection that labels would make, as the most that any estimate of them can be worth."""
+"""The oracle: the selection that labels would make, whole or with errors, as what an estimate of them can be worth."""
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -13,50 +15,79 @@ from pairsift.pairs import GivenMasks, Precision
 from pairsift.train import Evidence
 from pairsift.treatments import NOTHING
 
+# Steps of Newton's method, which ends after five or six where classes overlap.
+_STEPS = 8
+
 
 class OracleMasks(GivenMasks):
-    """The most similar pairs of truly different classes, and which pairs are of one class.
+    """Flagged pairs, and how much every pair weighs in the denominator.
 
     Args:
         pairs: (B, K) bool, the flagged ones.
-        same: (B, K) bool, pairs of one class.
+        logs: (B, K) log P(different class).
         own: column of the first row itself, the others following; None where rows are not among the keys.
     """
 
-    def __init__(self, pairs: Tensor, same: Tensor, own: int | None) -> None:
+    def __init__(self, pairs: Tensor, logs: Tensor, own: int | None) -> None:
         super().__init__(pairs)
-        self._logs = torch.where(same, NOTHING, 0.0)
+        self._logs = logs
         if own is not None:
             self._logs.diagonal(own).zero_()
 
     def log_weights(self, start: int, stop: int) -> Tensor:
-        """(stop - start, K) log P(different class): 0, or minus a huge number for a pair of one class."""
+        """(stop - start, K) log P(different class), at most 0; NOTHING for a pair that is certainly of one class."""
         return self._logs[start:stop].clone()
 
 
 class OracleSelector:
-    """Flags, of every row, the most similar pairs of different classes; features carry the class as a last column.
+    """Flags, of every row, the most similar pairs of different classes; features carry class and row behind them.
 
     Args:
         share: of all keys that is flagged, in (0, 1]; less where fewer are of different classes.
+        mistaken: share of the pairs of one class that is flagged beside them, in [0, 1].
+        missed: share of the pairs of different classes that is never flagged, in [0, 1).
+        auroc: None judges pairs by their labels; a number in [0.5, 1) by an estimate that, at any similarity, puts so
+            many of all couples of a same-class and a different-class pair in the right order. It is calibrated: it
+            knows how P(same class) depends on the similarity in the batch, and its own error.
+        confidence: P(different class) that a pair needs to be flagged, where there is an estimate.
+        noise: (N, N) normal numbers, errors of the images' pairs: the same whenever a pair is met again.
     """
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(
+        self, share: float, noise: Tensor | None = None, *, mistaken: float = 0.0, missed: float = 0.0,
+        auroc: float | None = None, confidence: float = 0.8,
+    ) -> None:  # fmt: skip
+        self.share, self.mistaken, self.missed, self.confidence = share, mistaken, missed, confidence
+        self.distance = None if auroc is None else math.sqrt(2) * NormalDist().inv_cdf(auroc)
+        self.noise = noise
 
     @torch.no_grad()
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
     ) -> OracleMasks:
-        """The pairs of (B, D + 1) rows with (K, D + 1) keys, held whole; see `Selector`."""
+        """The pairs of (B, D + 2) rows with (K, D + 2) keys, held whole; see `Selector`."""
         others = h if keys is None else keys
-        same = h[:, -1:] == others[:, -1]
+        same = h[:, -2:-1] == others[:, -2]
         with torch.autocast(h.device.type, enabled=False):
-            similar = F.normalize(h[:, :-1].float(), dim=1) @ F.normalize(others[:, :-1].float(), dim=1).T
-        similar = similar.masked_fill(same, -torch.inf)
-        nearest = similar.topk(max(1, round(self.share * len(others))), dim=1).indices
-        pairs = torch.zeros_like(same).scatter_(1, nearest, True) & ~same
-        return OracleMasks(pairs, same, 0 if keys is None else own)
+            similar = F.normalize(h[:, :-2].float(), dim=1) @ F.normalize(others[:, :-2].float(), dim=1).T
+        rows, columns = h[:, -1].long(), others[:, -1].long()
+        image = rows[:, None] == columns
+        errors = None if self.noise is None else _of_pairs(self.noise, rows, columns)
+        if self.distance is None:
+            logs = torch.where(same, NOTHING, 0.0)
+            candidates = ~same
+        else:
+            assert errors is not None
+            logs = _judged(similar, same, image, errors, self.distance)
+            candidates = (logs >= math.log(self.confidence)) & ~image
+        if self.missed and errors is not None:
+            candidates &= errors > NormalDist().inv_cdf(self.missed)
+        most = max(1, round(self.share * len(others)))
+        nearest = similar.masked_fill(~candidates, -torch.inf).topk(most, dim=1).indices
+        pairs = torch.zeros_like(same).scatter_(1, nearest, True) & candidates
+        if self.mistaken and errors is not None:
+            pairs |= same & ~image & (errors <= _quantile(self.mistaken))
+        return OracleMasks(pairs, logs, 0 if keys is None else own)
 
 
 class OracleEvidence(Evidence):
@@ -65,13 +96,47 @@ class OracleEvidence(Evidence):
     Args:
         labels: (N,) class numbers.
         share: see `OracleSelector`.
+        seed: of the errors.
+        **errors: `mistaken`, `missed`, `auroc` and `confidence` of `OracleSelector`; none makes none.
     """
 
-    def __init__(self, labels: NDArray[Any], share: float) -> None:
+    def __init__(self, labels: NDArray[Any], share: float, seed: int = 0, **errors: float) -> None:
         super().__init__()
-        self.selector = OracleSelector(share)
+        noise = None
+        if errors:
+            generator = torch.Generator().manual_seed(seed)
+            noise = torch.randn(len(labels), len(labels), generator=generator).half()
+        self.selector = OracleSelector(share, noise, **errors)
         self._labels = torch.from_numpy(labels).float()
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
         labels = self._labels.to(h.device)[rows]
-        return torch.cat([h.detach().float(), labels[:, None]], dim=1)
+        return torch.cat([h.detach().float(), labels[:, None], rows[:, None].float()], dim=1)
+
+
+def _of_pairs(noise: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(B, K) errors, alike for (i, j) and (j, i)."""
+    first, second = torch.minimum(rows[:, None], columns), torch.maximum(rows[:, None], columns)
+    return noise.to(rows.device)[first, second].float()
+
+
+def _quantile(share: float) -> float:
+    return NormalDist().inv_cdf(share) if share < 1 else math.inf
+
+
+def _judged(similar: Tensor, same: Tensor, image: Tensor, errors: Tensor, distance: float) -> Tensor:
+    """(B, K) log P(different class) given the similarity and an independent sign, N(distance, 1) for class-mates."""
+    evidence = distance * (distance * same + errors) - distance**2 / 2
+    slope, offset = _logistic(similar[~image], same[~image])
+    return F.logsigmoid(-(slope * similar + offset + evidence))
+
+
+def _logistic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset of the logistic regression of y (bool) on x."""
+    design = torch.stack([x, torch.ones_like(x)], dim=1).double()
+    weights = torch.zeros(2, dtype=torch.float64, device=x.device)
+    for _ in range(_STEPS):
+        p = torch.sigmoid(design @ weights)
+        hessian = design.T @ (design * (p * (1 - p))[:, None]) + 1e-6 * torch.eye(2, dtype=p.dtype, device=p.device)
+        weights = weights + torch.linalg.solve(hessian, design.T @ (y.double() - p))
+    return weights[0].float(), weights[1].float()

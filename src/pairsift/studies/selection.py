@@ -3,181 +3,47 @@
     python -m pairsift.studies.selection TRAIN TEST [--seeds 0 1 2] [--arms plain paper affinity] [--temperatures 0.5]
     python -m pairsift.studies.selection --table studies/results/selection
 
-TRAIN and TEST are labelled image sets, of which the runs see the images only (the oracle excepted). Every finished run
-is one file in the output folder: a study that was killed goes on where it was, and several processes may share its
-runs. Run directories, with checkpoints and features, lie in --runs.
+TRAIN and TEST are labelled image sets, of which the runs see the images only (the oracle excepted).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import Any
 
-import yaml
+import numpy as np
+from numpy.typing import NDArray
 
-from pairsift.data import load_images
-from pairsift.files import write_json
-from pairsift.settings import ConfigError
-from pairsift.studies.claims import claimed
-from pairsift.studies.gains import markdown
-from pairsift.studies.measures import accuracies, labels_of
+from pairsift.studies import trainings
 from pairsift.studies.oracle import OracleEvidence
-from pairsift.studies.records import RESULTS, environment
-from pairsift.train import Run, TrainConfig, pretrain
+from pairsift.studies.trainings import Arm
+from pairsift.train import TrainConfig
 
-_SOFT = {"select": "affinity", "class_mates": 1.0}
-ARMS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "paper": {"treatment": "combined"},
-    # As large a share of pairs as the affinity flags.
-    "random": {"treatment": "combined", "select": "random", "pos_high": 0.15, "pos_low": 0.3},
-    "affinity": {"treatment": "combined", **_SOFT},
-    "mates": _SOFT,
-    "guide": {"treatment": "combined", **_SOFT},
-    "second": {"treatment": "combined", **_SOFT},
-    # Labels are there from the start.
-    "oracle": {"treatment": "combined", **_SOFT, "affinity_start": 1},
+SOFT = {"select": "affinity", "class_mates": 1.0}
+COMBINED = {"treatment": "combined", **SOFT}
+# As large a share of pairs as the affinity flags.
+RANDOM = {"treatment": "combined", "select": "random", "pos_high": 0.15, "pos_low": 0.3}
+
+
+def oracle(labels: NDArray[np.int64], config: TrainConfig) -> OracleEvidence:
+    """Labels without errors, from the first step on."""
+    return OracleEvidence(labels, config.flagged_share)
+
+
+ARMS = {
+    "plain": Arm(),
+    "paper": Arm({"treatment": "combined"}),
+    "random": Arm(RANDOM),
+    "affinity": Arm(COMBINED),
+    "mates": Arm(SOFT),
+    "guide": Arm(COMBINED, guide="given"),
+    "second": Arm(COMBINED, guide="plain"),
+    "oracle": Arm({**COMBINED, "affinity_start": 1}, evidence=oracle),
 }
-# What says how a run is carried out, not what it computes.
-_FREE = {"run_dir", "threads", "resume", "overwrite", "progress"}
-
-
-def name_of(arm: str, seed: int, temperature: float) -> str:
-    """The name of a run, of its folder and of its result."""
-    return f"{arm}-t{temperature:g}-s{seed}"
-
-
-def plan(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> TrainConfig:
-    """The settings of one run; CPU scale: resnet-small, batch 256, bf16.
-
-    Raises:
-        ConfigError: settings that do not go together, or the guide's arm without a guide.
-    """
-    guide = {"guide": options.guide, "second": _folder("plain", seed, temperature, options) / "features.parquet"}
-    if arm == "guide" and options.guide is None:
-        raise ConfigError("the arm 'guide' needs --guide, a features file of the training images")
-    values = {
-        "data": options.train, "per_class": options.per_class, "epochs": options.epochs, "seed": seed,
-        "temperature": temperature, "precision": "bf16", "save_features": arm == "plain", "progress": False,
-        "run_dir": _folder(arm, seed, temperature, options), "threads": options.threads, **ARMS[arm], **options.set,
-    }  # fmt: skip
-    if arm in guide:
-        values["guide"] = guide[arm]
-    return TrainConfig.build(values)
-
-
-def finished(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> dict[str, Any] | None:
-    """The result of a run, trained and measured now unless it is there; None while another process works on it.
-
-    Raises:
-        ConfigError: the result that is there was made with other settings.
-    """
-    config = plan(arm, seed, temperature, options)
-    file = options.output / f"{name_of(arm, seed, temperature)}.json"
-    if arm == "second" and not (config.guide and config.guide.is_file()):
-        finished("plain", seed, temperature, options)
-        if not (config.guide and config.guide.is_file()):
-            print(f"{file.stem}: its plain run is not finished yet", flush=True)
-            return None
-    with claimed(config.run_dir) as free:
-        if file.exists():
-            return _kept(file, config)
-        if not free:
-            print(f"{file.stem}: another process works on it", flush=True)
-            return None
-        result = _measured(arm, config, options)
-        write_json(file, result)
-    print(json.dumps({name: result[name] for name in ("arm", "seed", "temperature", "linear", "knn20")}), flush=True)
-    return result
-
-
-def _folder(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> Path:
-    folder: Path = options.runs / name_of(arm, seed, temperature)
-    return folder
-
-
-def _kept(file: Path, config: TrainConfig) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(file.read_text())
-    wanted = config.model_dump(mode="json", exclude=_FREE)
-    changed = [name for name in wanted if result["config"].get(name) != wanted[name]]
-    if changed:
-        name = changed[0]
-        raise ConfigError(
-            f"{file} was made with {name}={result['config'].get(name)!r}, and {wanted[name]!r} is asked for: "
-            "choose another --output and --runs"
-        )
-    return result
-
-
-def _measured(arm: str, config: TrainConfig, options: argparse.Namespace) -> dict[str, Any]:
-    train = load_images(config.data, per_class=config.per_class)
-    test = load_images(options.test)
-    # A run that was killed before its first checkpoint starts again.
-    resume = Run(config.run_dir).last_checkpoint.exists()
-    settings = config.model_copy(update={"resume": resume, "overwrite": not resume})
-    evidence = OracleEvidence(labels_of(train), config.flagged_share) if arm == "oracle" else None
-    trained = pretrain(settings, images=train, evidence=evidence, say=lambda line: print(line, flush=True))
-    epochs = [
-        {name: row[name] for name in ("epoch", "loss", "flagged", "different", "different_base", "estimated")}
-        for row in trained.metrics
-    ]
-    return {
-        "arm": arm, "seed": config.seed, "temperature": config.temperature,
-        **{name: round(value, 2) for name, value in accuracies(trained.encoder, train, test).items()},
-        "seconds": round(sum(row["seconds"] for row in trained.metrics), 1), "epochs": epochs,
-        "config": config.model_dump(mode="json"), "test": options.test,
-        "environment": environment(config.threads or 0),
-    }  # fmt: skip
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", nargs="?")
-    parser.add_argument("test", nargs="?")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["plain", "paper", "affinity"])
-    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.5])
-    parser.add_argument("--per-class", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other settings, of every arm")
-    parser.add_argument("--guide", type=Path, help="features file of the training images, for the arm 'guide'")
-    parser.add_argument("--output", type=Path, default=RESULTS / "selection", help="folder of one file a run")
-    parser.add_argument("--runs", type=Path, default=Path("runs/selection"), help="folder of the run directories")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--table", type=Path, help="print the results of this folder as a table, and train nothing")
-    options = parser.parse_args(arguments)
-    options.set = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in options.set)}
-    if options.table is None and options.test is None:
-        parser.error("name the training and the test images, or a folder with --table")
-    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study, or print its table, as the command line says."""
-    options = _options(arguments)
-    if options.table is not None:
-        print(markdown([json.loads(file.read_text()) for file in sorted(options.table.glob("*.json"))]))
-        return
-    runs = [(arm, s, t, options) for s in options.seeds for t in options.temperatures for arm in options.arms]
-    for run in runs:
-        plan(*run)  # refuses before anything is trained
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.runs.mkdir(parents=True, exist_ok=True)
-    if options.jobs == 1:
-        for run in runs:
-            finished(*run)
-        return
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        # Second runs wait for their plain ones.
-        for later in (False, True):
-            for done in [pool.submit(finished, *run) for run in runs if (run[0] == "second") == later]:
-                done.result()
+    trainings.main("selection", __doc__, ARMS, ["plain", "paper", "affinity"], arguments)
 
 
 if __name__ == "__main__":

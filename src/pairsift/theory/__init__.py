@@ -1,5 +1,9 @@
 """The theory of arXiv 2501.01317, executable and corrected: the similarity graph, its bounds, and measured levels."""
 
+import importlib
+import warnings
+from typing import Any
+
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.advice import Advice, advise
 from pairsift.theory.closed_form import SlowMode
@@ -22,3 +26,14 @@ __all__ = [
     "nystroem_features",
     "population",
 ]
+
+# Names that were here, and where they are now.
+_MOVED = {"Laboratory": "LaboratorySetting", "run_laboratory": "run_laboratory"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "pairsift.studies.laboratory"
+    warnings.warn(f"pairsift.theory.{name} is {home}.{_MOVED[name]} now", DeprecationWarning, stacklevel=2)
+    return getattr(importlib.import_module(home), _MOVED[name])

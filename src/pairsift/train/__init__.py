@@ -12,11 +12,12 @@ from pairsift.train.devices import first_process
 from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
 from pairsift.train.evidence import Evidence
 from pairsift.train.images import training_images
+from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule, NonFiniteLossError
 from pairsift.train.run import Run, RunError
 
 __all__ = [
-    "ConfigError", "ContrastiveModule", "Evidence", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Projector",
-    "ResNet", "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed", "encode_in_chunks",
-    "first_process", "pretrain", "training_images", "write_features",
+    "ConfigError", "ContrastiveModule", "Evidence", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Objective",
+    "Projector", "ResNet", "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed",
+    "encode_in_chunks", "first_process", "pretrain", "training_images", "write_features",
 ]  # fmt: skip

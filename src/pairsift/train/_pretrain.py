@@ -18,6 +18,7 @@ from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
 from pairsift.train.evidence import Evidence, build_evidence
 from pairsift.train.fitting import fit
 from pairsift.train.images import channel_statistics, training_images
+from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run
 
@@ -46,6 +47,7 @@ def pretrain(
     encoder: nn.Module | None = None,
     views: ViewPolicy | None = None,
     evidence: Evidence | None = None,
+    objective: Objective | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train an encoder with a (treated) contrastive loss: Algorithm 1.
@@ -65,6 +67,9 @@ def pretrain(
             SimCLR policy with the configuration's settings.
         evidence: knows about the classes of pairs what the configuration's `guide` or bank would; needs
             `select="affinity"`.
+        objective: compares (N, d) projections of the first views with those of the second, and gives a scalar: one of
+            `losses.baselines` say. It takes the place of the configuration's loss, which must be untreated SimCLR, and
+            of its temperature.
         say: told in words what is done.
 
     Returns:
@@ -94,6 +99,11 @@ def pretrain(
     device_kind = _check(config, writes)
     if evidence is not None and config.select != "affinity":
         raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
+    if objective is not None and (config.method != "simclr" or config.pair_treatment() is not None or evidence):
+        raise ConfigError(
+            "an objective takes the place of the loss: leave method and treatment at their defaults, got "
+            f"method={config.method!r}, treatment={config.treatment!r}"
+        )
 
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder
@@ -107,7 +117,7 @@ def pretrain(
     policy = config.views() if views is None else views
     if evidence is None:
         evidence = build_evidence(config, images, dimension, say)
-    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy, evidence)
+    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy, evidence, objective)
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from pairsift.losses.engine import Processes
 from pairsift.losses.treated import Selection
 from pairsift.pairs import Selector
 from pairsift.train.config import TrainConfig
+
+Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class Outcome(NamedTuple):
@@ -38,11 +41,9 @@ class Method(nn.Module):
     """What a method adds to an encoder and a projector: a loss, and how it is fed.
 
     Attributes:
-        loss: the objective.
         both_views: whether the encoder sees the views of both kinds, or the first ones only.
     """
 
-    loss: NTXentLoss | SpectralLoss | MoCoLoss
     both_views: bool = True
 
     def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
@@ -99,6 +100,25 @@ class OneEncoder(Method):
         if labels is not None:
             labels = torch.cat([labels, labels])
         return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _gathered(labels))
+
+
+class GivenLoss(Method):
+    """Both views go through one encoder, and an objective that was given compares their projections.
+
+    Args:
+        objective: (N, d) projections of the first views, and of the second ones -> a scalar.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(
+        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
+        treated: bool = True,
+    ) -> Outcome:  # fmt: skip
+        """Loss of projections (2N, d), first views first; it tells of no pairs. See `Method`."""
+        return Outcome(self.objective(*z.chunk(2)), None, 0, None)
 
 
 class MomentumEncoder(Method):

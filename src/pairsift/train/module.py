@@ -17,7 +17,7 @@ from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
 from pairsift.train.evidence import Evidence
-from pairsift.train.methods import Outcome, build_method
+from pairsift.train.methods import GivenLoss, Method, Objective, Outcome, build_method
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
 # enough for that.
@@ -40,18 +40,23 @@ class ContrastiveModule(lightning.LightningModule):
         steps_per_epoch: batches in an epoch.
         views: policy that makes one view of each image.
         evidence: what is known about the classes of pairs; None selects by the features of a batch alone.
+        objective: what compares projections instead of the configuration's loss.
     """
 
     def __init__(
         self, config: TrainConfig, encoder: ImageEncoder, n_features: int, steps_per_epoch: int, views: ViewPolicy,
-        evidence: Evidence | None = None,
+        evidence: Evidence | None = None, objective: Objective | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
         selector = None if evidence is None else evidence.selector
-        self.method = build_method(config, self.encoder, self.projector, n_features, selector)
+        self.method: Method
+        if objective is None:
+            self.method = build_method(config, self.encoder, self.projector, n_features, selector)
+        else:
+            self.method = GivenLoss(objective)
         self.evidence = evidence
         self.views = views
         self.steps_per_epoch = steps_per_epoch

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pairsift.data import ArraySource, open_source
+from pairsift.data import ArraySource, ImageSet, open_source
 
 if TYPE_CHECKING:
     from pairsift.curate.result import Scan
@@ -105,6 +105,8 @@ def _opener(scan: Scan, images: Any) -> Callable[[int], Image.Image]:
                 "the images that the features were computed from, or features with a column 'row'"
             )
         return lambda position: source.image(int(scan.rows[position]))
+    if isinstance(images, ImageSet):
+        images = images.images
     if len(images) != len(scan):
         raise ValueError(f"the scan has {len(scan):,} rows, got {len(images):,} images")
     if isinstance(images, np.ndarray):

@@ -1,0 +1,34 @@
+"""Benchmarks run as the pages say; what they measure is for quiet machines."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("step", ["--batch", "4", "--runs", "1"], 4),
+        ("input", ["--batch", "4", "--runs", "1"], 1),
+        ("theory", ["--sizes", "40", "--runs", "1"], 3),
+    ],
+)
+def test_a_benchmark_writes_a_line_a_measurement(tmp_path, name, arguments, rows):
+    output = tmp_path / "lines.jsonl"
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments, "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(lines) == rows
+    assert all(line["benchmark"] == name and "git_commit" in line for line in lines)
+
+
+def test_the_package_is_a_command():
+    done = subprocess.run([sys.executable, "-m", "pairsift", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "scan" in done.stdout
