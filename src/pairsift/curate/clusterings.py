@@ -36,16 +36,17 @@ def random_clusterings(features: FloatArray, seed: int) -> NDArray[np.uint8]:
     identity = np.eye(len(centre), dtype=np.float32)
     sample = features[np.sort(rng.choice(len(features), min(len(features), _ROWS), replace=False))]
     most = max(2, min(_MOST, len(features) // 8))
-    spaces = []
+    centres = []
     for each in range(_CLUSTERINGS):
         space = whitening if each % 2 else identity
         space = space[:, rng.choice(len(centre), max(1, round(_DIMENSIONS * len(centre))), replace=False)]
         clusters = round(float(np.exp(rng.uniform(np.log(min(_FEWEST, most)), np.log(most)))))
-        spaces.append((space, kmeans(unit_rows((sample - centre) @ space), clusters, seed + each)))
+        centres.append(space @ kmeans(unit_rows((sample - centre) @ space), clusters, seed + each).T)
     labels = np.empty((len(features), _CLUSTERINGS), np.uint8)
+    ends, together = np.cumsum([each.shape[1] for each in centres]), np.concatenate(centres, axis=1)
     for start in range(0, len(features), _BLOCK):
-        centred = features[start : start + _BLOCK] - centre
-        for each, (space, centres) in enumerate(spaces):
-            # A row's length changes no order of its cosines to the centres.
-            labels[start : start + _BLOCK, each] = (centred @ space @ centres.T).argmax(axis=1)
+        # A row's length changes no order of its cosines to the centres.
+        products = (features[start : start + _BLOCK] - centre) @ together
+        for each, part in enumerate(np.split(products, ends[:-1], axis=1)):
+            labels[start : start + _BLOCK, each] = part.argmax(axis=1)
     return labels
