@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pairsift.curate.page import figures
 from pairsift.curate.page.examples import Examples
-from pairsift.curate.reference import SIGNS
+from pairsift.curate.reference import INDICATORS
 from pairsift.report.figures import INK
 from pairsift.report.page import page_template, write_page
 
@@ -112,7 +112,7 @@ def _script_data(
         columns["label"] = np.asarray(labels)[top].tolist()
     if scan.paths is not None:
         columns["path"] = [scan.paths[each] for each in top.tolist()]
-    columns |= {name: np.round(scan.signs[top, i].astype(float), 2).tolist() for i, name in enumerate(SIGNS)}
+    columns |= {name: np.round(scan.signs[top, i].astype(float), 2).tolist() for i, name in enumerate(INDICATORS)}
     return {
         "bins": flat.reshape(scan.n_classes, _SCORE_BINS).tolist(), "nBins": _SCORE_BINS, "columns": list(columns),
         "rows": [list(row) for row in zip(*columns.values(), strict=True)], "cutoff": cutoff,
