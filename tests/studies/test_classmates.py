@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from pairsift.studies.classmates import judge, main
+from pairsift.studies.classmates import at_equal, judge, main
 
 
 def clusters(spread, seed=0):
@@ -23,6 +23,23 @@ def test_clear_clusters_are_told_apart_and_shuffled_labels_are_not():
     assert shuffled["different"] == pytest.approx(2 / 3, abs=0.03)
     # The estimate cannot know of labels: it is the same, and its error is what changes.
     assert shuffled["estimated"] == found["estimated"]
+
+
+def test_what_is_known_beyond_a_value_is_measured_at_equal_values():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(20_000)
+    truth = rng.random(20_000) < 1 / (1 + np.exp(-2 * values))
+    assert at_equal(values, truth, values) == pytest.approx(0.5, abs=0.03)
+    # Two normal distributions one apart: AUROC is Phi(1 / sqrt(2)).
+    evidence = truth + rng.standard_normal(20_000)
+    assert at_equal(values, truth, 5 * values + evidence) == pytest.approx(0.76, abs=0.02)
+    assert np.isnan(at_equal(values, np.ones(20_000, bool), evidence))
+
+
+def test_a_guide_is_judged_beside_the_own_features():
+    features, labels = clusters(1.0)
+    found = judge(features, labels, guide=clusters(0.2, seed=1)[0])["auroc_at_equal_cosine"]
+    assert found["guide"] > 0.95 > found["affinity"]
 
 
 def test_the_study_writes_what_it_found(tmp_path):

@@ -1,10 +1,11 @@
 """How well class-mates are told from others among near pairs, by the affinity and by each sign alone.
 
-    python -m pairsift.studies.classmates NAME=FEATURES ... [--output studies/results/classmates.json]
+    python -m pairsift.studies.classmates NAME=FEATURES ... [--guide FEATURES] [--output FILE.json]
 
 FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels. Of
-2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged; labels are only compared with. A figure
-of a set whose family the affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
+2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged, by an affinity of the same features and,
+where its rows are as many, by one of a guide's; labels are only compared with. A figure of a set whose family the
+affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
 """
 
 from __future__ import annotations
@@ -22,26 +23,30 @@ from sklearn.metrics import roc_auc_score
 
 from pairsift.affinity import Affinity
 from pairsift.affinity.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
-from pairsift.data import open_features
+from pairsift.data import FeatureSource, open_features
 from pairsift.files import write_json
 from pairsift.studies.records import RESULTS, environment
 
-_ROWS, _NEAREST, _BINS = 2000, 50, 10
+_ROWS, _NEAREST, _BINS, _GROUPS = 2000, 50, 10, 20
 
 FloatArray = NDArray[np.float32]
 
 
-def judge(features: FloatArray, labels: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:
+def judge(
+    features: FloatArray, labels: NDArray[np.int64], seed: int = 0, guide: FloatArray | None = None
+) -> dict[str, Any]:
     """AUROC of "of different classes" among near pairs, by several signs, and how true the affinity's level is.
 
     Args:
         features: (N, D).
         labels: (N,).
         seed: of the rows looked at, and the affinity.
+        guide: (N, G) features of the same rows by another encoder; None judges without.
 
     Returns:
-        AUROC of every sign; expected calibration error over ten bins; share of different classes, and what the affinity
-        estimates it to be; seconds of the fit.
+        AUROC of every sign; that of the affinity, and of one of the guide's features, at equal cosine; expected
+        calibration error over ten bins; share of different classes, and what the affinity estimates it to be; seconds
+        of the fit.
     """
     centre, values, vectors = principal_axes(features)
     spaces = {
@@ -60,14 +65,36 @@ def judge(features: FloatArray, labels: NDArray[np.int64], seed: int = 0) -> dic
     seconds = time.perf_counter() - start
     estimate = 1 - affinity.probability(anchors, others)
     signs = {name: -np.einsum("pd,pd->p", space[anchors], space[others]) for name, space in spaces.items()}
+    added = {"affinity": estimate}
+    if guide is not None:
+        added["guide"] = 1 - Affinity.fit(guide, seed=seed).probability(anchors, others)
+    cosine = -signs["cosine"]
     return {
         "n": len(features), "dimensions": features.shape[1], "classes": len(np.unique(labels)),
         "auroc": {name: round(float(roc_auc_score(different, sign)), 4) for name, sign in signs.items()}
         | {"affinity": round(float(roc_auc_score(different, estimate)), 4)},
+        "auroc_at_equal_cosine": {name: round(at_equal(cosine, different, each), 4) for name, each in added.items()},
         "calibration_error": round(_calibration_error(estimate, different), 4),
         "different": round(float(different.mean()), 4), "estimated": round(float(estimate.mean()), 4),
         "fit_seconds": round(seconds, 2),
     }  # fmt: skip
+
+
+def at_equal(values: FloatArray, truth: NDArray[np.bool_], estimate: FloatArray) -> float:
+    """AUROC of an estimate among pairs of about equal `values`: what it knows beyond these.
+
+    Twenty groups of equally many pairs, weighted by the couples of a true and a false pair in each.
+
+    Args:
+        values, truth, estimate: (P,).
+    """
+    total, weights = 0.0, 0.0
+    for group in np.array_split(np.argsort(values, kind="stable"), _GROUPS):
+        couples = float(truth[group].sum()) * float((~truth[group]).sum())
+        if couples:
+            total += couples * float(roc_auc_score(truth[group], estimate[group]))
+            weights += couples
+    return total / weights if weights else float("nan")
 
 
 def _calibration_error(estimate: FloatArray, truth: NDArray[np.bool_]) -> float:
@@ -77,12 +104,18 @@ def _calibration_error(estimate: FloatArray, truth: NDArray[np.bool_]) -> float:
     return float(np.sum(gaps) / len(estimate))
 
 
+def _all(source: FeatureSource) -> FloatArray:
+    return source.take(np.arange(source.shape[0]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Judge every named set, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+", metavar="NAME=FEATURES")
     parser.add_argument("--output", type=Path, default=RESULTS / "classmates.json")
+    parser.add_argument("--guide", type=Path, help="features of another encoder, of the sets of as many rows")
     options = parser.parse_args(arguments)
+    guide = None if options.guide is None else _all(open_features(options.guide))
     results: dict[str, Any] = {}
     for each in options.sets:
         name, _, file = each.partition("=")
@@ -93,8 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             source = open_features(file)
             if source.labels is None:
                 parser.error(f"{file} has no labels to compare with")
-            features, labels = source.take(np.arange(source.shape[0])), source.labels
-        results[name] = judge(features, labels)
+            features, labels = _all(source), source.labels
+        other = guide if guide is not None and len(guide) == len(features) else None
+        results[name] = judge(features, labels, guide=other)
         print(name, results[name], flush=True)
         write_json(options.output, {"sets": results, "environment": environment(0)})
 
