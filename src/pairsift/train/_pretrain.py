@@ -94,6 +94,8 @@ def pretrain(
     device_kind = _check(config, writes)
     if evidence is not None and config.select != "affinity":
         raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
+    if evidence is not None and config.treatment == "auto":
+        raise ConfigError("treatment='auto' decides by evidence of its own: leave evidence out, or name a treatment")
 
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder

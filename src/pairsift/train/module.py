@@ -80,6 +80,7 @@ class ContrastiveModule(lightning.LightningModule):
         seen = h
         if self.evidence is not None:
             treated, watch = treated and self.evidence.ready, watch and self.evidence.ready
+            self.method.loss.treatment = self.evidence.treatment(self.method.loss.treatment)
             if self.evidence.ready:
                 seen = self.evidence.attach(h.detach(), torch.cat([batch.rows, batch.rows]))
         outcome: Outcome = self.method(z, seen, (view0, view1), batch.labels, watch=watch, treated=treated)
