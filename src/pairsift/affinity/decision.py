@@ -73,7 +73,7 @@ class Estimate:
         if self.auroc < LEAST_AUROC_OF_WEIGHTS:
             return Decision(
                 Treatment(),
-                f"stays off: features hardly cluster (clearness {self.clearness:.2f}, noise has 0), so class-mates among "
+                f"stays off: features hardly cluster (clearness {self.clearness:.2f}, noise 0), so class-mates among "
                 f"near pairs would be told with an AUROC of about {self.auroc:.2f}, and treating pays from about "
                 f"{LEAST_AUROC_OF_WEIGHTS:.2f} on",
             )
