@@ -72,6 +72,14 @@ def test_clearness_grows_as_clusters_part():
     assert clear[1] < LEAST_AUROC_OF_WEIGHTS < clear[2]
 
 
+def test_copies_are_no_clusters():
+    noise = np.random.default_rng(0).standard_normal((600, 32))
+    noise[:60] = noise.mean(axis=0)  # images that a run has not seen yet
+    result = found(noise)
+    assert result.rows == 541
+    assert not result.decide().on
+
+
 def test_few_different_rows_stay_off():
     rng = np.random.default_rng(0)
     copies = rng.standard_normal((150, 16)).repeat(4, axis=0)

@@ -42,7 +42,8 @@ class Estimate:
         rows: different ones among those looked at, at most 2,000.
         clearness: by how much more sharply the rows fall into clusters than a cloud of the same covariance: the mean
             cosine of near pairs on the 48 leading eigenvectors of the graph of neighbours, less that of the cloud.
-            About 0 for noise, .11 to .17 for features of short runs on CIFAR-10, .37 for pixels of digits.
+            About 0 for noise, .11 to .17 for features of short runs on CIFAR-10, .37 for pixels of digits. Sets of fewer
+            than 2,000 rows show less of it than larger ones of the same kind, so there the rule is cautious.
         base: mean P(different class) of all pairs.
         purity: of the pairs that the selector flags; None where it flags none.
         flagged: share of pairs that it flags.
@@ -128,13 +129,19 @@ def estimate(selector: ConfidentNegatives, features: ArrayLike | Tensor, *, seed
     masks = selector.masks(attached)
     flagged = float(masks.whole().float().mean())
     unit = unit_rows(sample.numpy())
+    # Copies would be the clearest of clusters, images that a run has not seen yet among them.
+    different = unit[np.sort(np.unique(unit, axis=0, return_index=True)[1])]
     return Estimate(
-        rows=len(np.unique(unit, axis=0)),
-        clearness=signs(unit, seed).sharpness[1] - signs(_cloud(unit, seed), seed).sharpness[1],
+        rows=len(different),
+        clearness=_clearness(different, seed) if len(different) >= LEAST_ROWS else 0.0,
         base=1 - same / (len(sample) * (len(sample) - 1)),
         purity=masks.purity() if flagged else None,
         flagged=flagged,
     )
+
+
+def _clearness(unit: FloatArray, seed: int) -> float:
+    return signs(unit, seed).sharpness[1] - signs(_cloud(unit, seed), seed).sharpness[1]
 
 
 def _cloud(unit: FloatArray, seed: int) -> FloatArray:
