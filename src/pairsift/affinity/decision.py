@@ -42,7 +42,7 @@ class Estimate:
         rows: different ones among those looked at, at most 2,000.
         clearness: by how much more sharply the rows fall into clusters than a cloud of the same covariance: the mean
             cosine of near pairs on the 48 leading eigenvectors of the graph of neighbours, less that of the cloud.
-            About 0 for noise, .11 to .17 for features of short runs on CIFAR-10, .37 for pixels of digits. Sets of fewer
+            About 0 for noise, .11 to .17 for features of short runs on CIFAR-10, .37 for pixels of digits. Sets of less
             than 2,000 rows show less of it than larger ones of the same kind, so there the rule is cautious.
         base: mean P(different class) of all pairs.
         purity: of the pairs that the selector flags; None where it flags none.
