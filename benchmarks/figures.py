@@ -16,7 +16,6 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from pairsift.report.figures import INK
 from pairsift.studies.intervals import t_interval
 
 ROOT = Path(__file__).parents[1]
