@@ -95,12 +95,12 @@ def mixing_time(transition: Matrix, pi: FloatArray, distance: float) -> float:
     if not powers:
         return 1
     # t lies in (2^(p-1), 2^p]: take the largest steps that do not arrive.
-    reached, steps = powers[-1], 2 ** (len(powers) - 1)
+    reached, steps = powers[-1], 1 << (len(powers) - 1)
     for exponent in range(len(powers) - 2, -1, -1):
         further = reached @ powers[exponent]
         if _farthest(further, pi) > distance:
-            reached, steps = further, steps + 2**exponent
-    return steps + 1.0
+            reached, steps = further, steps + (1 << exponent)
+    return steps + 1
 
 
 def _farthest(rows: FloatArray, pi: FloatArray) -> float:
