@@ -310,6 +310,26 @@ def laboratory() -> str:
     return markdown(["arm", *titles, "purity minus base"], cells, source, record.get("versions") or {})
 
 
+def temporal(name: str) -> str:
+    """Accuracies with positives from time and from augmentation, and differences to temporal ones."""
+    source = f"studies/results/temporal-{name}.json"
+    record = read(source)
+    measures = ("digit", "speaker") if name == "fsdd" else ("digit",)
+    found = {(row["method"], row["arm"]): row for row in record["summary"]}
+    cells = []
+    for arm in dict.fromkeys(row["arm"] for row in record["summary"]):
+        rows = [found.get((method, arm)) for method in ("spectral", "simclr")] if arm != "raw" else [found["", arm]] * 2
+        for row in rows:
+            assert row is not None
+        seeds = str(rows[0]["seeds"])
+        values = [interval(row.get(f"{measure}{part}"), signed=bool(part))
+                  for measure in measures for row in rows for part in ("", "_gain")]  # fmt: skip
+        cells.append([arm, seeds, *values])
+    losses = ("spectral", "NT-Xent")
+    titles = [title for measure in measures for loss in losses for title in (f"{measure}, {loss}", "difference")]
+    return markdown(["positives", "seeds", *titles], cells, source, record["environment"])
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -319,7 +339,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
     "text": text, "drop": drop, "laboratory": laboratory, "selection": selection, "classmates": classmates,
-    "bridges": bridges,
+    "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
+    "temporal, pendigits": lambda: temporal("pendigits"),
 }  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def tuned(train: Frames, method: str) -> dict[str, dict[str, float]]:
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds with their intervals, and differences paired by seed to temporal positives in the same batches."""
+    """Means over seeds with intervals, and differences paired by seed to temporal positives in the same batches."""
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows):
         by_arm: dict[str, dict[int, dict[str, Any]]] = {}

@@ -1,0 +1,39 @@
+"""Positives from time: frames of a sequence a step or two apart, and no pair so near in time called difficult."""
+
+import numpy as np
+import torch
+from torch import nn
+
+import pairsift as ps
+
+# 200 recordings of 30 frames; a hidden state, one of six, stays with probability 0.95.
+rng = np.random.default_rng(0)
+states = rng.integers(0, 6, (200, 1)).repeat(30, axis=1)
+for step in range(1, 30):
+    stays = rng.random(200) < 0.95
+    states[:, step] = np.where(stays, states[:, step - 1], rng.integers(0, 6, 200))
+frames = rng.standard_normal((6, 20))[states.ravel()] + rng.standard_normal((6000, 20))
+x = torch.from_numpy(frames).float()
+
+pairs = ps.data.temporal_pairs(np.arange(200).repeat(30), lags=(1, 2))
+sequences, times = torch.from_numpy(pairs.sequences), torch.from_numpy(pairs.times)
+encoder = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 16))
+selector = ps.TemporalWindow(ps.RankBand(0.15, 0.3), window=5)
+loss = ps.losses.NTXentLoss(0.2, selector, ps.Treatment(margin=0.03, temperature_scale=0.6))
+optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
+for step in range(100):
+    batch = rng.choice(len(pairs), 256, p=pairs.weights)
+    rows = torch.from_numpy(np.stack([pairs.anchors[batch], pairs.positives[batch]]))
+    h = encoder(x[rows])
+    known = [selector.attach(each.detach(), sequences[row], times[row]) for each, row in zip(h, rows, strict=True)]
+    value = loss(*h, *known)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    if step % 20 == 0:
+        print(f"step {step}: loss {value.item():.3f}")
+with torch.no_grad():
+    print(
+        "20-NN on the hidden state:",
+        ps.evaluate.knn(encoder(x[:4000]), states.ravel()[:4000], encoder(x[4000:]), states.ravel()[4000:]),
+    )
