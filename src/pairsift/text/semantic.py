@@ -104,18 +104,8 @@ def semantic_views(
         >>> [views.antonym for views in ps.text.semantic_views(["Why is that?"])]
         [None]
     """
-    for name, share in (("synonyms", synonyms), ("antonyms", antonyms)):
-        if not 0 < share <= 1:
-            raise ValueError(f"{name} must be a share of the words in (0, 1], got {share}")
-    if not 0 <= random_share <= 1:
-        raise ValueError(f"random_share must be a probability in [0, 1], got {random_share}")
-    unknown = [each for each in relations if each not in get_args(Relation)]
-    if unknown or not relations:
-        raise ValueError(f"relations must be some of {', '.join(get_args(Relation))}, got {list(relations)}")
     if isinstance(texts, str):
         raise TypeError("texts must be several strings, not one: pass [text]")
-    if thesaurus is not None and not callable(thesaurus):
-        raise TypeError(f"thesaurus must be called with (word, relation), got {type(thesaurus).__name__}")
     maker = ViewMaker(synonyms, antonyms, random_share, seed, relations, thesaurus)
     return maker.stream(texts)
 
@@ -125,13 +115,23 @@ class ViewMaker:
 
     def __init__(
         self,
-        synonyms: float,
-        antonyms: float,
-        random_share: float,
-        seed: int,
-        relations: Sequence[Relation],
-        thesaurus: Thesaurus | None,
+        synonyms: float = 0.4,
+        antonyms: float = 0.2,
+        random_share: float = 0.0,
+        seed: int = 0,
+        relations: Sequence[Relation] = SAME,
+        thesaurus: Thesaurus | None = None,
     ) -> None:
+        for name, share in (("synonyms", synonyms), ("antonyms", antonyms)):
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} must be a share of the words in (0, 1], got {share}")
+        if not 0 <= random_share <= 1:
+            raise ValueError(f"random_share must be a probability in [0, 1], got {random_share}")
+        unknown = [each for each in relations if each not in get_args(Relation)]
+        if unknown or not relations:
+            raise ValueError(f"relations must be some of {', '.join(get_args(Relation))}, got {list(relations)}")
+        if thesaurus is not None and not callable(thesaurus):
+            raise TypeError(f"thesaurus must be called with (word, relation), got {type(thesaurus).__name__}")
         self.synonyms, self.antonyms, self.random_share, self.seed = synonyms, antonyms, random_share, seed
         self.relations = tuple(relations)
         self.thesaurus = thesaurus or WordNet()
