@@ -110,7 +110,7 @@ class Texts:
         }
 
 
-def trained(arm: str, seed: int, data: Texts, steps: int) -> tuple[SentenceTransformer, list[dict[str, float]]]:
+def trained(arm: str, seed: int, data: Texts, steps: int, rate: float) -> tuple[SentenceTransformer, list[dict[str, float]]]:
     """The packaged model after an arm's training, and what the trainer logged."""
     path = str(get_model_path())
     encoder = SentenceTransformer(path, device="cpu")
@@ -126,7 +126,7 @@ def trained(arm: str, seed: int, data: Texts, steps: int) -> tuple[SentenceTrans
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, per_device_train_batch_size=32, max_steps=steps, learning_rate=2e-5, warmup_steps=steps // 10,
+            folder, per_device_train_batch_size=32, max_steps=steps, learning_rate=rate, warmup_steps=steps // 10,
             seed=seed, bf16=True, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True,
             logging_steps=25, dataloader_drop_last=True, remove_unused_columns=False,
         )  # fmt: skip
