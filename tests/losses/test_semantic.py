@@ -38,9 +38,7 @@ def test_it_is_the_oracle(name, present, tile):
     z, synonym, antonym = triplets()
     loss = SemanticNegativeLoss(0.2, TREATMENTS[name], tile=tile)(z, synonym, antonym, present=present)
     there = [True] * 9 if present is None else present.tolist()
-    expected = oracle.semantic(
-        z.tolist(), synonym.tolist(), antonym.tolist(), 0.2, there, **settings(TREATMENTS[name])
-    )
+    expected = oracle.semantic(z.tolist(), synonym.tolist(), antonym.tolist(), 0.2, there, **settings(TREATMENTS[name]))
     assert loss.item() == pytest.approx(expected, abs=1e-10)
 
 

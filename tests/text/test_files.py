@@ -96,7 +96,7 @@ def test_an_output_that_is_there_is_kept(texts, tmp_path):
     with pytest.raises(ValueError, match="is there already"):
         write_views(texts, place)
     assert place.read_text() == "mine"
-    with pytest.raises(ValueError, match="the folder of .* does not exist"):
+    with pytest.raises(ValueError, match=r"the folder of .* does not exist"):
         write_views(texts, tmp_path / "nowhere" / "views.parquet")
     with pytest.raises(ValueError, match="synonyms must be a share"):
         write_views(texts, tmp_path / "other.parquet", synonyms=3)

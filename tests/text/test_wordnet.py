@@ -43,7 +43,8 @@ def test_a_later_version_is_read():
     ("word", "relation", "found"),
     [
         ("increased", "antonym", ["decreased"]), ("cheapest", "antonym", ["most expensive"]),
-        ("men", "antonym", ["women"]), ("sold", "antonym", ["bought"]), ("failing", "antonym", ["managing", "passing", "succeeding"]),
+        ("men", "antonym", ["women"]), ("sold", "antonym", ["bought"]),
+        ("failing", "antonym", ["managing", "passing", "succeeding"]),
         ("cars", "synonym", ["autos", "automobiles", "machines", "motorcars"]), ("bigger", "synonym", ["larger"]),
         ("bought", "hypernym", ["acquired", "got"]), ("running", "inflection", ["ran", "runs"]),
         ("on", "antonym", []), ("have", "antonym", []), ("xyzzy", "synonym", []), ("unsatisfying", "antonym", []),

@@ -8,6 +8,6 @@ from pairsift.pairs.rows import Precision, tile_rows
 from pairsift.pairs.selectors import GivenMasks, GivenPairs, OwnMasks, PairMasks, Selector
 
 __all__ = [
-    "BandMasks", "GivenMasks", "GivenPairs", "OwnMasks", "PairMasks", "Precision", "RandomPairs", "RankBand", "Selector",
-    "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
+    "BandMasks", "GivenMasks", "GivenPairs", "OwnMasks", "PairMasks", "Precision", "RandomPairs", "RankBand",
+    "Selector", "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
 ]  # fmt: skip

@@ -137,7 +137,8 @@ def trained(
         trainer = Trainer(model, arguments, collator, train_dataset=data.texts["train"])
         trainer.train()
     # The masked-language model has no pooler, and the sentence encoder does not use its own.
-    encoder[0].auto_model.load_state_dict(model.backbone.base_model.state_dict(), strict=False)
+    inner: nn.Module = encoder[0].auto_model  # type: ignore[assignment]
+    inner.load_state_dict(model.backbone.base_model.state_dict(), strict=False)
     return encoder, [each for each in trainer.state.log_history if "loss" in each]
 
 
@@ -213,7 +214,14 @@ def main() -> None:
             assert data is not None
             start = time.perf_counter()
             encoder, log = trained(arm, seed, data, options.steps)
-            found = {"set": name, "arm": arm, "seed": seed, "steps": options.steps, "rate": RATE, **measured(encoder, data)}
+            found = {
+                "set": name,
+                "arm": arm,
+                "seed": seed,
+                "steps": options.steps,
+                "rate": RATE,
+                **measured(encoder, data),
+            }
             found |= {"seconds": round(time.perf_counter() - start, 1), "log": log, "environment": environment(1)}
             write_json(_place(options.output, name, arm, seed), found)
             print({key: each for key, each in found.items() if key not in ("log", "environment")}, flush=True)

@@ -32,8 +32,8 @@ class SemanticCollator:
         masked: share of a text's tokens that are masked for MLM, in [0, 1): 80 % by the mask, 10 % by a random token.
         max_length: tokens of a text at most.
         classes: labels of replaced tokens: 2, or 3 to tell synonym (1) from antonym versions (2).
-        **views: `synonyms`, `antonyms`, `random_share`, `seed`, `relations`, `thesaurus`; see `semantic_views`. The seed
-            is also that of the masks.
+        **views: `synonyms`, `antonyms`, `random_share`, `seed`, `relations`, `thesaurus`; see `semantic_views`. The
+            seed is also that of the masks.
 
     Raises:
         ValueError: a slow tokenizer, one without a mask token, or a setting out of range.
@@ -121,4 +121,5 @@ def _overlaps(length: int, spans: list[tuple[int, int]], places: np.ndarray[Any,
     for start, stop in spans:
         marks[start + 1 : stop + 1] = 1
     before = marks.cumsum()
-    return before[places[:, 1]] > before[places[:, 0]]
+    held: np.ndarray[Any, Any] = before[places[:, 1]] > before[places[:, 0]]
+    return held

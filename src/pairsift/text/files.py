@@ -88,7 +88,9 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
     names = file.schema_arrow.names
-    found = column if column in names else next((each for each in TEXT_COLUMNS if column is None and each in names), None)
+    found = (
+        column if column in names else next((each for each in TEXT_COLUMNS if column is None and each in names), None)
+    )
     if found is None:
         what = f"column {column!r}" if column else f"column called {' or '.join(TEXT_COLUMNS)}"
         raise DataError(f"{path} has no {what}; its columns: {', '.join(names)} (name one with `column`)")

@@ -165,7 +165,8 @@ class ThreePartModel(nn.Module):
         if wanted[1]:
             parts["rtd"] = self.head.loss(hidden[n:], replaced_labels)
         if wanted[2]:
-            parts["cts"] = self.contrast(*self._pooled(hidden, attention_mask).split(n), present=present)
+            pooled = self._pooled(hidden, attention_mask)
+            parts["cts"] = self.contrast(pooled[:n], pooled[n : 2 * n], pooled[2 * n :], present=present)
         if self.learned is not None:
             loss = self.learned([parts[name] for name in ("mlm", "rtd", "cts")])
         else:

@@ -13,8 +13,8 @@ from pairsift.text.wordnet import Relation, Thesaurus, WordNet
 
 SAME: tuple[Relation, ...] = ("synonym", "hypernym", "inflection")
 # A word: letters, with apostrophes inside. Split by it, a text has its words at odd places.
-_WORD = re.compile(r"([^\W\d_]+(?:['’][^\W\d_]+)*)")
-_SENTENCE_END = re.compile(r"[.!?:;\n\"“(>*-]")
+_WORD = re.compile(r"([^\W\d_]+(?:['\u2019][^\W\d_]+)*)")
+_SENTENCE_END = re.compile(r"[.!?:;\n\"\u201c(>*-]")
 # The share of English words among the first so many, below which a language is doubted.
 _ASKED, _FEWEST_KNOWN = 2_000, 0.4
 

@@ -25,7 +25,7 @@ STOP_WORDS = frozenset(
     out outside over own per please quite rather shall she should since so some such than that the their theirs them
     themselves then there these they this those though through thus to too toward towards under until up upon us very
     was wasn't we were weren't what when where whether which while who whom whose why will with within without won't
-    would wouldn't yes yet you your yours yourself""".split()
+    would wouldn't yes yet you your yours yourself""".split()  # noqa: SIM905
 )
 
 
@@ -50,7 +50,7 @@ class WordNet:
         >>> import pairsift as ps
         >>> wordnet = ps.text.WordNet()
         >>> wordnet("increased", "antonym"), wordnet("cars", "synonym")
-        (['decreased'], ['autos', 'automobiles', 'machines', 'motorcars'])
+        (['decreased'], ['automobiles', 'autos', 'machines', 'motorcars'])
     """
 
     def __init__(

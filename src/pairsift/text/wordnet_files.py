@@ -106,7 +106,7 @@ def _found() -> Path:
 def _index(path: Path) -> dict[str, str]:
     """The line of each lemma behind it; the licence at the top is indented."""
     with path.open(encoding="latin-1") as file:
-        return dict(line.split(" ", 1) for line in file if line[0] != " ")  # type: ignore[misc]
+        return dict(line.split(" ", 1) for line in file if line[0] != " ")
 
 
 def _data(path: Path) -> dict[int, bytes]:
