@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
@@ -126,6 +126,29 @@ class Treatment:
                 f"temperature_scale={self.temperature_scale} cannot act on it: use one or the other"
             )
 
+    @classmethod
+    def auto(cls, estimate: Decides) -> Treatment:
+        """The treatment that an estimate of which pairs are of one class calls for; neutral where it would hurt.
+
+        Args:
+            estimate: `pairsift.affinity.estimate(selector, features)`, or anything else that decides; the words for
+                what it decided are `estimate.decide().reason`.
+
+        Example:
+            >>> import torch
+            >>> import pairsift as ps
+            >>> _ = torch.manual_seed(0)
+            >>> features = torch.eye(8, 32).repeat_interleave(100, dim=0) + 0.2 * torch.randn(800, 32)
+            >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(features))
+            >>> ps.Treatment.auto(ps.affinity.estimate(selector, features))
+            Treatment(margin=0.03, temperature_scale=0.6, removal=None, class_mates=1.0)
+            >>> noise = torch.randn(800, 32)
+            >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(noise))
+            >>> ps.Treatment.auto(ps.affinity.estimate(selector, noise)).is_neutral
+            True
+        """
+        return estimate.decide().treatment
+
     @property
     def is_neutral(self) -> bool:
         """Whether the treatment changes nothing (margin 0, scale 1, no removal, all class-mates kept)."""
@@ -159,3 +182,34 @@ class Treatment:
         if edit.excludes:
             return plain.masked_fill(pairs, -math.inf)
         return edit.of(plain, pairs.to(plain.dtype))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A treatment, neutral where treating would hurt, and why.
+
+    Attributes:
+        treatment: what to do with difficult pairs and class-mates.
+        reason: the same in words, and what speaks for it.
+    """
+
+    treatment: Treatment
+    reason: str
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is treated."""
+        return not self.treatment.is_neutral
+
+    @property
+    def class_mates(self) -> float:
+        """The power with which class-mates weigh, 0 where they are left alone."""
+        return self.treatment.class_mates
+
+
+class Decides(Protocol):
+    """What `Treatment.auto` asks."""
+
+    def decide(self) -> Decision:
+        """The treatment that is called for, and why."""
+        ...

@@ -82,6 +82,15 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"select": "affinity", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
         ({"select": "affinity", "affinity_start": 0}, "affinity_start=0 must be from 1 .before the first epoch"),
         ({"select": "affinity", "class_mates": 1.0, "warmup_epochs": 30}, "warmup_epochs=30 leaves no epoch of 30"),
+        ({"treatment": "auto", "warmup_epochs": 30}, "warmup_epochs=30 leaves no epoch of 30"),
+        (
+            {"treatment": "auto", "select": "band"},
+            "treatment='auto' chooses pairs by `select='affinity'`, got .*'band'",
+        ),
+        ({"treatment": "auto", "margin": 0.1}, "treatment='auto' chooses margin itself, got 0.1: leave it out"),
+        ({"treatment": "auto", "class_mates": 1.0}, "treatment='auto' chooses class_mates itself"),
+        ({"treatment": "auto", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
+        ({"treatment": "auto", "devices": 2}, "over 2 processes needs a `guide`"),
     ],
 )
 def test_bad_values_are_named(values, message):
@@ -141,6 +150,16 @@ def test_class_mates_are_part_of_the_treatment():
     assert TrainConfig(**soft).pair_treatment() == Treatment(class_mates=0.5)
     assert TrainConfig(**soft, treatment="margin").pair_treatment() == Treatment(margin=0.03, class_mates=0.5)
     assert TrainConfig(select="affinity").pair_treatment() is None
+
+
+def test_auto_selects_by_affinity_and_treats_nothing_before_it_has_decided(tmp_path):
+    config = TrainConfig(treatment="auto")
+    assert (config.select, config.pair_treatment()) == ("affinity", None)
+    config.save(tmp_path / "config.yaml")
+    assert TrainConfig.load(tmp_path / "config.yaml") == config
+    for method in ("moco", "spectral"):  # stays off there, and says so
+        assert TrainConfig(treatment="auto", method=method).pair_treatment() is None
+    assert TrainConfig().treatment == "none"
 
 
 def test_a_guide_is_there_from_the_start_and_for_every_process():

@@ -1,7 +1,8 @@
 """P(same class) of a pair without labels, and the confident negatives that follow from it."""
 
+from pairsift.affinity.decision import Estimate, estimate
 from pairsift.affinity.errors import AffinityError
 from pairsift.affinity.fitted import Affinity
 from pairsift.affinity.negatives import ConfidentMasks, ConfidentNegatives
 
-__all__ = ["Affinity", "AffinityError", "ConfidentMasks", "ConfidentNegatives"]
+__all__ = ["Affinity", "AffinityError", "ConfidentMasks", "ConfidentNegatives", "Estimate", "estimate"]

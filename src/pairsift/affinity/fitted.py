@@ -85,7 +85,7 @@ class Affinity:
 
         Raises:
             AffinityError: not a finite (N, D) matrix, fewer than 50 rows, one column, rows that all point in one
-                direction, or more than memory holds.
+                direction, copies of a few rows only, or more than memory holds.
         """
         unit = unit_rows(_checked(features))
         if float(np.ptp(unit, axis=0).max()) < 1e-5:

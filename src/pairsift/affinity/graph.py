@@ -8,8 +8,9 @@ import faiss
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
+from pairsift.affinity.errors import AffinityError
 from pairsift.affinity.spaces import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -59,6 +60,9 @@ def eigenvectors(cosines: FloatArray, neighbours: IntArray, count: int, start: F
         cosines, neighbours: (N, k), as `nearest` gives them.
         count: eigenvectors, below N - 1.
         start: (N,) start of the iteration.
+
+    Raises:
+        AffinityError: a graph of fewer directions.
     """
     n, k = neighbours.shape
     squares = np.maximum(2 - 2 * cosines.astype(np.float64), 1e-6)
@@ -71,7 +75,13 @@ def eigenvectors(cosines: FloatArray, neighbours: IntArray, count: int, start: F
     walk = sparse.diags(1 / root) @ graph @ sparse.diags(1 / root)
     constant = root / np.linalg.norm(root)
     operator = LinearOperator((n, n), lambda x: walk @ x - constant * (constant @ x.ravel()), dtype=np.float64)
-    values, vectors = eigsh(operator, count, which="LA", tol=_TOLERANCE, v0=start.astype(np.float64))
+    try:
+        values, vectors = eigsh(operator, count, which="LA", tol=_TOLERANCE, v0=start.astype(np.float64))
+    except ArpackError as error:
+        raise AffinityError(
+            f"the graph of {n:,} rows has fewer than {count} directions that differ: most rows are copies of a few; "
+            "leave copies out"
+        ) from error
     order = np.argsort(-values)
     commute = 1 / np.sqrt(np.maximum(1 - values[order], _LEAST_GAP))
     ordered: FloatArray = (vectors[:, order] / root[:, None] * commute).astype(np.float32)

@@ -97,13 +97,7 @@ def pretrain(
     writes = first_process()
     say = say if say is not None and writes else _silent
     device_kind = _check(config, writes)
-    if evidence is not None and config.select != "affinity":
-        raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
-    if objective is not None and (config.method != "simclr" or config.pair_treatment() is not None or evidence):
-        raise ConfigError(
-            "an objective takes the place of the loss: leave method and treatment at their defaults, got "
-            f"method={config.method!r}, treatment={config.treatment!r}"
-        )
+    _check_given(config, evidence, objective)
 
     torch.manual_seed(config.seed)
     backbone = build_encoder(config.encoder) if encoder is None else encoder
@@ -131,6 +125,20 @@ def pretrain(
             write_features(run.features_file, embed(model, images), images)
     model.cpu().eval().requires_grad_(False)
     return TrainResult(run, model, images, metrics)
+
+
+def _check_given(config: TrainConfig, evidence: Evidence | None, objective: Objective | None) -> None:
+    """Refuse evidence or an objective that the configuration does not go with."""
+    if evidence is not None and config.select != "affinity":
+        raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
+    if evidence is not None and config.treatment == "auto":
+        raise ConfigError("treatment='auto' decides by evidence of its own: leave evidence out, or name a treatment")
+    plain = config.method == "simclr" and config.treatment == "none" and evidence is None
+    if objective is not None and not plain:
+        raise ConfigError(
+            "an objective takes the place of the loss: leave method and treatment at their defaults, got "
+            f"method={config.method!r}, treatment={config.treatment!r}"
+        )
 
 
 def _check(config: TrainConfig, writes: bool) -> str:

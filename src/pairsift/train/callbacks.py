@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import signal
 import sys
@@ -175,6 +176,21 @@ class Metrics(Callback):
                 f"train/{name}": value for name, value in row.items() if value != "" and name not in ("epoch", "step")
             }
             trainer.logger.log_metrics(numbers, step=trainer.global_step)
+
+
+class Decisions(Callback):
+    """Writes ``decisions.jsonl`` after every epoch: what ``treatment: auto`` decided, whole each time, as resumed runs
+    want it."""
+
+    def __init__(self, run: Run) -> None:
+        self._file = run.decisions_file
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, ContrastiveModule)
+        made = [] if pl_module.evidence is None else pl_module.evidence.decisions
+        if made and trainer.is_global_zero:
+            with replacing(self._file) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in made))
 
 
 class ProgressLine(Callback):

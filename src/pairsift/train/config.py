@@ -20,6 +20,11 @@ __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 
 # Settings of other trainers that nothing stands for here, and why.
 EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
+# Methods whose pairs no affinity judges, and why.
+UNJUDGED = {
+    "moco": "keys wait in the queue with what an earlier fit said of them",
+    "spectral": "its products have no denominator to leave class-mates out of",
+}
 # Settings of other trainers, and what they are called here.
 SYNONYMS = {
     "accelerator": "device", "arch": "encoder", "backbone": "encoder", "ckpt_path": "resume",
@@ -58,7 +63,9 @@ class TrainConfig(TrainFields):
         for name in EXPLAINED.keys() & values.keys():
             raise cls.error(f"unknown field {name!r}, got {values[name]}: {EXPLAINED[name]}")
         # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
-        return super().known({"temperature": 0.2, **values} if values.get("method") == "moco" else values)
+        implied: dict[str, Any] = {"temperature": 0.2} if values.get("method") == "moco" else {}
+        implied |= {"select": "affinity"} if values.get("treatment") == "auto" else {}
+        return super().known(implied | values)
 
     @classmethod
     def hint(cls, name: str) -> str | None:
@@ -70,8 +77,9 @@ class TrainConfig(TrainFields):
         self.band()
         if self.resume and self.overwrite:
             raise ValueError("resume and overwrite exclude each other")
+        self._consistent_auto()
         self._consistent_selection()
-        if self.warmup_epochs >= self.epochs and self.pair_treatment() is not None:
+        if self.warmup_epochs >= self.epochs and (self.treatment == "auto" or self.pair_treatment() is not None):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
             )
@@ -94,6 +102,22 @@ class TrainConfig(TrainFields):
                 )
         return self
 
+    def _consistent_auto(self) -> None:
+        """Refuse settings of what `treatment="auto"` chooses itself."""
+        if self.treatment != "auto":
+            return
+        if self.select != "affinity":
+            raise ValueError(
+                f"treatment='auto' chooses pairs by `select='affinity'`, got select={self.select!r}: leave it out, or "
+                "name a treatment"
+            )
+        for name in ("margin", "temperature_scale", "class_mates"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"treatment='auto' chooses {name} itself, got {getattr(self, name)}: leave it out, or name a "
+                    "treatment"
+                )
+
     def _consistent_selection(self) -> None:
         """Refuse settings of the selection by affinity that do not go together."""
         if self.select != "affinity":
@@ -105,10 +129,9 @@ class TrainConfig(TrainFields):
                     )
             return
         if self.method != "simclr":
-            why = {
-                "moco": "keys wait in the queue with what an earlier fit said of them",
-                "spectral": "its products have no denominator to leave class-mates out of",
-            }[self.method]
+            if self.treatment == "auto":
+                return  # stays off, and says so
+            why = UNJUDGED[self.method]
             raise ValueError(f"select='affinity' is for `method='simclr'`, got method={self.method!r}: {why}")
         if self.guide is not None:
             return
@@ -133,9 +156,11 @@ class TrainConfig(TrainFields):
         return RankBand(self.pos_high, self.pos_low)
 
     def pair_treatment(self) -> Treatment | None:
-        """What happens to difficult pairs (Eqs. 13 to 16) and to class-mates; None for no treatment."""
+        """What happens to difficult pairs (Eqs. 13 to 16) and to class-mates; None for no treatment, or until "auto"
+        has decided."""
         values: dict[str, dict[str, Any]] = {
             "none": {},
+            "auto": {},
             "removal": {"removal": self.removal},
             "margin": {"margin": self.margin},
             "temperature": {"temperature_scale": self.temperature_scale},

@@ -17,8 +17,10 @@ from pairsift.data import DataError, ImageSet
 from pairsift.losses.engine import Processes
 from pairsift.pairs import Selector
 from pairsift.train.bank import Bank
-from pairsift.train.config import TrainConfig
+from pairsift.train.config import UNJUDGED, TrainConfig
+from pairsift.train.deciding import Decider
 from pairsift.train.guide import guide_features
+from pairsift.treatments import Treatment
 
 # Rows of the sample on which a fit is described: as many as the views of a usual batch.
 _SAMPLE = 512
@@ -61,6 +63,15 @@ class Evidence(nn.Module):
         """
         return None
 
+    def treatment(self, configured: Treatment | None) -> Treatment | None:
+        """What to do with pairs from now on: as configured, unless what is known decides."""
+        return configured
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """What was decided so far, plain values, a row each; see `Decider`."""
+        return []
+
     def start_epoch(self, epoch: int) -> None:
         """Before the first step of an epoch, counted from 0."""
 
@@ -85,13 +96,21 @@ class AffinityEvidence(Evidence):
     def __init__(self, config: TrainConfig, features: NDArray[np.float32] | None, say: Say) -> None:
         super().__init__()
         self._seed, self._say = config.seed, say
+        self._decider = Decider(say, config.seed) if config.treatment == "auto" else None
         self.selector = ConfidentNegatives(None, config.confidence, config.flagged_share)
         if features is not None:
-            self._fit(torch.from_numpy(features), "guide")
+            self._fit(torch.from_numpy(features), 0, "guide")
 
     @property
     def ready(self) -> bool:
         return self.selector.affinity is not None
+
+    def treatment(self, configured: Treatment | None) -> Treatment | None:
+        return configured if self._decider is None else self._decider.treatment
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        return [] if self._decider is None else self._decider.made
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
         return self._affinity.attach(h.detach().float(), rows)
@@ -109,8 +128,13 @@ class AffinityEvidence(Evidence):
         assert self.selector.affinity is not None
         return self.selector.affinity
 
-    def _fit(self, features: Tensor, when: str) -> None:
+    def _fit(self, features: Tensor, epoch: int, when: str) -> None:
         self.selector.affinity = Affinity.fit(features, seed=self._seed)
+        self._describe(features, when)
+        if self._decider is not None:
+            self._decider.judge(epoch + 1, self.selector, features)
+
+    def _describe(self, features: Tensor, when: str) -> None:
         rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(self._seed))[:_SAMPLE]
         attached = self.attach(features[rows], rows)
         codes = attached[:, -self._affinity.width :]
@@ -142,10 +166,12 @@ class BankEvidence(AffinityEvidence):
         if epoch < self._first or (epoch - self._first) % self._every:
             return
         try:
-            self._fit(self.bank.features(), f"epoch {epoch + 1}")
+            self._fit(self.bank.features(), epoch, f"epoch {epoch + 1}")
         except AffinityError as error:
             self.selector.affinity = None
-            if str(error) != self._trouble:
+            if self._decider is not None:
+                self._decider.stay_off(epoch + 1, str(error))
+            elif str(error) != self._trouble:
                 self._trouble = str(error)
                 self._say(f"epoch {epoch + 1}: pairs are not treated, because {error}")
 
@@ -153,22 +179,50 @@ class BankEvidence(AffinityEvidence):
         self.bank.update(h, rows)
 
     def get_extra_state(self) -> Any:
-        """The affinity in use: it was fitted on the bank of an earlier step, so the bank alone cannot give it back."""
+        """The affinity in use, and what was decided by it: it was fitted on the bank of an earlier step, so the bank
+        alone cannot give it back."""
         if self.selector.affinity is None:
-            return {"affinity": None}
+            return {"affinity": None, "decisions": self.decisions}
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "affinity.safetensors"
             self.selector.affinity.save(file)
-            return {"affinity": file.read_bytes()}
+            return {"affinity": file.read_bytes(), "decisions": self.decisions}
 
     def set_extra_state(self, state: Any) -> None:
         """See `get_extra_state`."""
         self.selector.affinity = None
+        if self._decider is not None:
+            self._decider.made = state["decisions"]
         if state["affinity"] is not None:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "affinity.safetensors"
                 file.write_bytes(state["affinity"])
                 self.selector.affinity = Affinity.load(file)
+
+
+class NoEvidence(Evidence):
+    """What `treatment="auto"` has to go by where no affinity judges pairs: nothing, so it stays off and says why.
+
+    Args:
+        config: the method, and the band of its pairs.
+        say: told why.
+    """
+
+    def __init__(self, config: TrainConfig, say: Say) -> None:
+        super().__init__()
+        self.selector = config.band()
+        self._decider = Decider(say, config.seed)
+        self._decider.stay_off(
+            1, f"method={config.method!r} cannot select by affinity, because {UNJUDGED[config.method]}"
+        )
+
+    @property
+    def ready(self) -> bool:
+        return False
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        return self._decider.made
 
 
 def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) -> Evidence | None:
@@ -186,6 +240,8 @@ def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) 
     """
     if config.select != "affinity":
         return None
+    if config.method in UNJUDGED:
+        return NoEvidence(config, say)
     if config.guide is not None:
         return AffinityEvidence(config, guide_features(config.guide, images, config.memory), say)
     need = len(images) * width * (2 + 4)  # in half precision, and once more in full while it is fitted

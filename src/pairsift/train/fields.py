@@ -9,7 +9,7 @@ from pairsift.data import MixKind
 from pairsift.settings import Settings, setting
 from pairsift.treatments import Removal
 
-TreatmentName = Literal["none", "removal", "margin", "temperature", "combined"]
+TreatmentName = Literal["none", "removal", "margin", "temperature", "combined", "auto"]
 
 
 class TrainFields(Settings):
@@ -45,7 +45,11 @@ class TrainFields(Settings):
     projector_dim: int = setting(128, "Model", "dimension of the projections z", gt=0)
 
     method: Literal["simclr", "moco", "spectral"] = setting("simclr", "Loss", "objective and how views are encoded")
-    treatment: TreatmentName = setting("none", "Loss", "what happens to difficult pairs")
+    treatment: TreatmentName = setting(
+        "none",
+        "Loss",
+        "what happens to difficult pairs; auto: whether to treat is decided at every fit (selects by affinity)",
+    )
     temperature: float = setting(0.5, "Loss", "temperature tau (moco, unless set: 0.2)", gt=0)
     mu: float = setting(1.0, "Loss", "squared length of the longest row (spectral); worth tuning", gt=0)
     queue_size: int = setting(4096, "Loss", "keys that are kept (moco)", gt=0)

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pairsift.data import ImageSet
 from pairsift.train.batches import StepSampler, batch_loader
-from pairsift.train.callbacks import Checkpoints, Metrics, ProgressLine
+from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
 from pairsift.train.config import TrainConfig
 from pairsift.train.devices import first_process
 from pairsift.train.module import ContrastiveModule
@@ -56,7 +56,7 @@ def fit(
     callbacks: list[lightning.Callback] = [metrics]
     if config.progress and first_process():
         callbacks.append(ProgressLine(metrics, len(sampler), config.epochs, config.batch_size))
-    callbacks += [_AdvanceSampler(sampler), checkpoints]
+    callbacks += [_AdvanceSampler(sampler), Decisions(run), checkpoints]
 
     with _quiet_lightning(), checkpoints.catching_interrupts(), _telling_of_lost_processes(config):
         trainer = _trainer(config, run, device_kind, callbacks)

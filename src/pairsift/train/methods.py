@@ -79,8 +79,6 @@ class OneEncoder(Method):
     def __init__(self, loss: NTXentLoss | SpectralLoss) -> None:
         super().__init__()
         self.loss = loss
-        # A matrix of flagged pairs holds no weights of the others.
-        self._weighs = loss.treatment is not None and loss.treatment.class_mates > 0
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
@@ -91,7 +89,8 @@ class OneEncoder(Method):
         if not watch:
             return Outcome(self.loss(z0, z1, *h.chunk(2), treated=treated), None, 0, None)
         pairs = self.loss.select(*h.chunk(2))
-        if self._weighs:
+        treatment = self.loss.treatment
+        if treatment is not None and treatment.class_mates > 0:  # a matrix of flagged pairs holds no weights of others
             loss = self.loss(z0, z1, *h.chunk(2), treated=treated)
         else:
             loss = self.loss(z0, z1, pairs=pairs, treated=treated)

@@ -17,7 +17,7 @@ from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
 from pairsift.train.evidence import Evidence
-from pairsift.train.methods import GivenLoss, Method, Objective, Outcome, build_method
+from pairsift.train.methods import GivenLoss, Method, MomentumEncoder, Objective, OneEncoder, Outcome, build_method
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
 # enough for that.
@@ -85,6 +85,8 @@ class ContrastiveModule(lightning.LightningModule):
         seen = h
         if self.evidence is not None:
             treated, watch = treated and self.evidence.ready, watch and self.evidence.ready
+            assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no evidence
+            self.method.loss.treatment = self.evidence.treatment(self.method.loss.treatment)
             if self.evidence.ready:
                 seen = self.evidence.attach(h.detach(), torch.cat([batch.rows, batch.rows]))
         outcome: Outcome = self.method(z, seen, (view0, view1), batch.labels, watch=watch, treated=treated)

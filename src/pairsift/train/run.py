@@ -44,7 +44,7 @@ class Run:
 
     ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row an epoch),
     ``tensorboard/``, ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``), ``encoder.safetensors`` (at the end),
-    ``mixed.csv`` and ``features.parquet`` where asked for.
+    ``decisions.jsonl`` (with ``treatment: auto``), ``mixed.csv`` and ``features.parquet`` where asked for.
 
     Attributes:
         path: the directory.
@@ -72,6 +72,11 @@ class Run:
     def metrics_file(self) -> Path:
         """A row of measured means an epoch, ``metrics.csv``."""
         return self.path / "metrics.csv"
+
+    @property
+    def decisions_file(self) -> Path:
+        """A line of JSON for every decision of ``treatment: auto``, ``decisions.jsonl``."""
+        return self.path / "decisions.jsonl"
 
     @property
     def checkpoints(self) -> Path:
