@@ -8,7 +8,9 @@ from pairsift.evaluate import semantic_hits
 def test_hits_are_counted_by_cosine_and_ties_are_half():
     rng = np.random.default_rng(0)
     x, a, b = rng.normal(size=(3, 50, 4))
-    cosines = [[np.dot(p, q) / np.linalg.norm(p) / np.linalg.norm(q) for p, q in zip(x, y, strict=True)] for y in (a, b)]
+    cosines = [
+        [np.dot(p, q) / np.linalg.norm(p) / np.linalg.norm(q) for p, q in zip(x, y, strict=True)] for y in (a, b)
+    ]
     expected = np.mean([near > far for near, far in zip(*cosines, strict=True)])
     assert semantic_hits(x, a, b) == pytest.approx(expected)
     assert semantic_hits(torch.eye(3), torch.eye(3), torch.eye(3)) == 0.5
