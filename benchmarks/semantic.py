@@ -15,9 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from _common import emit, environment, median_ms
+from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from pairsift import Treatment
@@ -26,6 +28,8 @@ from pairsift.text import SemanticViews, WordNet, semantic_views
 
 SETS = ("trec6", "banking77", "newsgroups20")
 DIMENSIONS = 128
+# Texts among which similarities are ranked, as many as a batch may hold.
+BATCH = 256
 
 
 def made(texts: list[str]) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def made(texts: list[str]) -> dict[str, Any]:
              "words_per_second": words / seconds}  # fmt: skip
     found |= {f"{name}_share": replaced(views, name) for name in ("synonym", "antonym")}
     found["with_antonym"] = sum(each.antonym is not None for each in views) / len(views)
+    found["own_first"] = own_first(views[:: -(-len(views) // BATCH)])
     return found | {"filled_share": replaced(list(semantic_views(texts, random_share=0.5)), "antonym")}
 
 
@@ -45,6 +50,19 @@ def replaced(views: list[SemanticViews], name: str) -> float:
     """Share of the words of texts that have a version which it replaces."""
     flags = [view.replaced for each in views if (view := getattr(each, name)) is not None]
     return sum(map(sum, flags)) / sum(map(len, flags))
+
+
+def own_first(views: list[SemanticViews]) -> float:
+    """How often, by idf bags of words, a text's own antonym version is nearer than all other texts and versions."""
+    both = [each for each in views if each.antonym is not None]
+    originals = [each.original for each in both]
+    antonyms = [each.antonym.text for each in both if each.antonym is not None]
+    x = TfidfVectorizer().fit_transform([*originals, *antonyms])
+    similarities = (x[: len(both)] @ x.T).toarray()
+    own = similarities[:, len(both) :].diagonal().copy()
+    np.fill_diagonal(similarities, -1)
+    np.fill_diagonal(similarities[:, len(both) :], -1)
+    return float(np.mean(own > similarities.max(axis=1)))
 
 
 def part_of_speech() -> dict[str, float]:

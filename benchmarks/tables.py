@@ -235,7 +235,7 @@ def semantic_views() -> str:
     """What views of texts replace, and how fast."""
     source = "benchmarks/results/semantic.jsonl"
     rows = [row for row in read(source) if "set" in row]
-    shares = ("with_antonym", "synonym_share", "antonym_share", "filled_share")
+    shares = ("with_antonym", "synonym_share", "antonym_share", "filled_share", "own_first")
     cells = [
         [
             f"{row['set']}, {row['texts']:,}", number(row["words_per_text"], 0),
@@ -246,7 +246,7 @@ def semantic_views() -> str:
     ]  # fmt: skip
     titles = [
         "training texts", "words each", "with an antonym version", "words replaced by synonyms", "by antonyms",
-        "by antonyms and random words", "texts a second", "words a second",
+        "by antonyms and random words", "own antonym version nearest of 256", "texts a second", "words a second",
     ]  # fmt: skip
     return markdown(titles, cells, source, rows[-1])
 

@@ -86,7 +86,7 @@ class LearnedWeights(nn.Module):
         self.log_scales = nn.Parameter(torch.zeros(losses))
 
     def forward(self, losses: Sequence[Tensor]) -> Tensor:
-        """The weighted sum of scalars, as many as `losses`."""
+        """The weighted sum, a scalar, of (losses,) scalars."""
         values = torch.stack(list(losses))
         return ((-self.log_scales).exp() * values + self.log_scales.clamp_min(0)).sum()
 
