@@ -140,6 +140,29 @@ def test_it_trains_with_the_trainer_and_is_saved(tmp_path, stored):
     )
 
 
+def test_its_checkpoints_hold_tied_weights_once_and_load_strictly(tmp_path):
+    model, other = ThreePartModel(small()), ThreePartModel(small())
+    state = model.state_dict()
+    assert all(isinstance(each, torch.Tensor) for each in state.values())
+    assert len({each.data_ptr() for each in state.values()}) == len(state) < len(torch.nn.Module.state_dict(model))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    other.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    del state["head.linear.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*head\.linear\.weight"):
+        other.load_state_dict(state)
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=4, max_steps=2, save_steps=1, remove_unused_columns=False,
+        report_to="none", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    for resumed in (None, str(tmp_path / "checkpoint-1")):
+        trainer = transformers.Trainer(model, arguments, SemanticCollator(TOKENIZER), train_dataset=TEXTS * 2)
+        trainer.train(resume_from_checkpoint=resumed)
+        assert trainer.state.global_step == 2
+
+
 def test_replaced_token_head():
     states = torch.randn(3, 5, 4, dtype=torch.float64)
     labels = torch.tensor([[-100, 0, 1, 0, -100]] * 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def semantic_hits(original: ArrayLike, synonym: ArrayLike, antonym: ArrayLike) -> float:
@@ -25,7 +25,7 @@ def semantic_hits(original: ArrayLike, synonym: ArrayLike, antonym: ArrayLike) -
         >>> ps.evaluate.semantic_hits([[1, 0], [0, 1]], [[1, 0], [1, 1]], [[1, 1], [0, 1]])
         0.5
     """
-    units = []
+    units: list[NDArray[np.float64]] = []
     for name, features in (("original", original), ("synonym", synonym), ("antonym", antonym)):
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or 0 in x.shape or (units and x.shape != units[0].shape):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +127,14 @@ class ThreePartModel(nn.Module):
         self.weights = None if weights is None else tuple(weights)
         self.learned = LearnedWeights(3) if weights is None else None
         self.pooling = pooling
+        self.register_load_state_dict_post_hook(_forget_tied)  # type: ignore[no-untyped-call]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, each tied weight under one name only, as the trainer's checkpoints need it."""
+        state = super().state_dict(*args, **kwargs)
+        for name in _tied(state):
+            del state[name]
+        return state
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, mlm_labels: Tensor, replaced_labels: Tensor, present: Tensor,
@@ -180,3 +188,16 @@ class ThreePartModel(nn.Module):
             return hidden[:, 0]
         weights = mask[:, :, None].to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
+
+
+def _tied(state: Mapping[str, Any]) -> list[str]:
+    """Names of tensors that have the memory of one named before."""
+    first: dict[int, str] = {}
+    return [name for name, each in state.items() if first.setdefault(each.data_ptr(), name) != name and each.numel()]
+
+
+def _forget_tied(module: nn.Module, keys: Any) -> None:
+    """What is loaded under one name is not missing under the other."""
+    for name in _tied(nn.Module.state_dict(module)):
+        if name in keys.missing_keys:
+            keys.missing_keys.remove(name)
