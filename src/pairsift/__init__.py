@@ -11,6 +11,7 @@ from pairsift.pairs import (
     RandomPairs,
     RankBand,
     Selector,
+    TemporalWindow,
     pair_shares,
     random_pairs,
     select_pairs,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Affinity", "ConfidentNegatives", "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector",
-    "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses", "pair_shares",
-    "pretrain", "random_pairs", "scan", "select_pairs", "text", "text_keys", "theory", "train",
+    "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses",
+    "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text", "text_keys", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.

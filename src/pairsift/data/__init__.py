@@ -7,6 +7,7 @@ from pairsift.data.images import ImageSet, subset, without_rows
 from pairsift.data.loading import load_images
 from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
 from pairsift.data.sources import Source, open_source
+from pairsift.data.temporal import TemporalPairs, temporal_pairs
 from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Mixture",
     "SimCLRViews",
     "Source",
+    "TemporalPairs",
     "ViewPolicy",
     "load_images",
     "make_views",
@@ -27,6 +29,7 @@ __all__ = [
     "open_features",
     "open_source",
     "subset",
+    "temporal_pairs",
     "to_float",
     "without_rows",
 ]

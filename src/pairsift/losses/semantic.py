@@ -112,7 +112,7 @@ class SemanticNegativeLoss(TreatedLoss):
             counted = torch.ones_like(same) if weights is None else weights.to(z.dtype)
             return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
 
-    # Nothing is drawn, so a resumed run needs nothing; trainers that save tensors alone can save a model with this loss.
+    # Nothing is drawn, so a resumed run needs nothing, and trainers that save tensors alone can save this.
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
 

@@ -6,8 +6,9 @@ from pairsift.pairs.identity import text_keys
 from pairsift.pairs.purity import pair_shares
 from pairsift.pairs.rows import Precision, tile_rows
 from pairsift.pairs.selectors import GivenMasks, GivenPairs, OwnMasks, PairMasks, Selector
+from pairsift.pairs.window import TemporalWindow, WindowMasks
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "OwnMasks", "PairMasks", "Precision", "RandomPairs", "RankBand",
-    "Selector", "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
+    "Selector", "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
 ]  # fmt: skip

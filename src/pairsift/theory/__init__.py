@@ -6,6 +6,9 @@ from typing import Any
 
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.advice import Advice, advise
+from pairsift.theory.chain import ChainGraph
+from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
+from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 from pairsift.theory.closed_form import SlowMode
 from pairsift.theory.difficult import difficult_examples
 from pairsift.theory.graph import SimilarityGraph
@@ -14,14 +17,21 @@ from pairsift.theory.population import nystroem_features
 
 __all__ = [
     "Advice",
+    "BlockChain",
+    "BridgedChain",
+    "ChainErrors",
+    "ChainGraph",
+    "CycleChain",
     "Level",
     "Levels",
+    "PathChain",
     "SimilarityGraph",
     "SlowMode",
     "advise",
     "bounds",
     "difficult_examples",
     "edits",
+    "estimation_errors",
     "measure_levels",
     "nystroem_features",
     "population",

@@ -1,0 +1,87 @@
+"""The selector that spares neighbours in time, against a loop, inside losses and around other selectors."""
+
+import pytest
+import torch
+
+import pairsift as ps
+
+SEQUENCES = torch.arange(60) // 20
+TIMES = torch.arange(60) % 20
+
+
+@pytest.fixture
+def h():
+    torch.manual_seed(0)
+    return torch.randn(60, 6)
+
+
+@pytest.mark.parametrize("window", [0, 1, 4.5])
+def test_near_pairs_are_not_flagged_and_the_others_are_those_of_the_band(h, window):
+    band = ps.RankBand(0.1, 0.6)
+    near = ps.TemporalWindow(band, window)
+    masks, plain = near.masks(near.attach(h, SEQUENCES, TIMES)), ps.select_pairs(h, band)
+    expected = plain.clone()
+    for i in range(60):
+        for j in range(60):
+            if SEQUENCES[i] == SEQUENCES[j] and abs(int(TIMES[i] - TIMES[j])) <= window:
+                expected[i, j] = False
+    assert torch.equal(masks.whole(), expected)
+    assert torch.equal(torch.cat([masks.tile(0, 25) > 0, masks.tile(25, 60) > 0]), expected)
+    assert (expected != plain).any() == (window > 0)
+
+
+def test_rows_against_keys(h):
+    near = ps.TemporalWindow(ps.RankBand(0.1, 1.0), 2)
+    attached = near.attach(h, SEQUENCES, TIMES)
+    masks = near.masks(attached[:20], attached[20:], None)
+    plain = ps.select_pairs(h[:20], ps.RankBand(0.1, 1.0), h[20:])
+    assert torch.equal(masks.whole(), plain)  # no sequence is on both sides
+    assert not near.masks(attached[:1], attached[:3], None).whole()[0, :3].any()
+
+
+@pytest.mark.parametrize("tile", ["dense", 16])
+def test_losses_take_it(h, tile):
+    near, treatment = ps.TemporalWindow(ps.RankBand(0.1, 0.5), 3), ps.Treatment(margin=0.2, temperature_scale=0.7)
+    attached = near.attach(h, SEQUENCES, TIMES)
+    z0, z1 = torch.randn(2, 30, 5, dtype=torch.float64).requires_grad_().unbind()
+    loss = ps.losses.NTXentLoss(0.5, near, treatment, tile=tile)
+    pairs = loss.select(attached[:30], attached[30:])
+    given = ps.losses.NTXentLoss(0.5, ps.GivenPairs(pairs), treatment)
+    torch.testing.assert_close(loss(z0, z1, attached[:30], attached[30:]), given(z0, z1, h[:30], h[30:]))
+    plain = ps.losses.NTXentLoss(0.5, near.selector, treatment)
+    assert not torch.equal(plain(z0, z1, h[:30], h[30:]), loss(z0, z1, attached[:30], attached[30:]))
+    spectral = ps.losses.SpectralLoss(5.0, near, treatment)
+    assert torch.isfinite(spectral(z0, z1, attached[:30], attached[30:]))
+    control = ps.losses.NTXentLoss(0.5, near, treatment, select="random")
+    assert torch.equal(control.select(attached[:30], attached[30:]).sum(1), pairs.sum(1))
+
+
+def test_it_wraps_confident_negatives():
+    torch.manual_seed(0)
+    features = torch.eye(4).repeat_interleave(50, dim=0) + 0.2 * torch.randn(200, 4)
+    affinity, rows = ps.Affinity.fit(features), torch.arange(0, 200, 4)
+    near = ps.TemporalWindow(ps.ConfidentNegatives(affinity), 1000)
+    attached = near.attach(affinity.attach(features[rows], rows), rows // 100, rows)
+    masks, inner = near.masks(attached), ps.ConfidentNegatives(affinity).masks(affinity.attach(features[rows], rows))
+    across = (rows[:, None] // 100) != rows // 100
+    assert torch.equal(masks.whole(), inner.whole() & across)
+    torch.testing.assert_close(masks.log_weights(0, 10), inner.log_weights(0, 10))
+    assert not hasattr(ps.TemporalWindow(ps.RankBand(0.1, 0.2), 1).masks(attached), "log_weights")
+
+
+def test_what_is_wrong_is_said(h):
+    with pytest.raises(TypeError, match="selector must be"):
+        ps.TemporalWindow(0.2, 3)
+    for window in (-1, float("nan"), True):
+        with pytest.raises(ValueError, match="window must be"):
+            ps.TemporalWindow(ps.RankBand(0.1, 0.2), window)
+    near = ps.TemporalWindow(ps.RankBand(0.1, 0.2), 3)
+    with pytest.raises(ValueError, match=r"sequences must be \(B,\)"):
+        near.attach(h, SEQUENCES[:5], TIMES)
+    with pytest.raises(ValueError, match="times must lie"):
+        near.attach(h, SEQUENCES, TIMES + 2**25)
+    with pytest.raises(ValueError, match="sequences must lie"):
+        near.attach(h, SEQUENCES - 1, TIMES)
+    with pytest.raises(ValueError, match=r"pass TemporalWindow\.attach"):
+        near.masks(h[:, :2])
+    assert repr(near) == "TemporalWindow(RankBand(high=0.1, low=0.2), window=3)"
