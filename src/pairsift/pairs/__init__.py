@@ -10,5 +10,6 @@ from pairsift.pairs.window import TemporalWindow, WindowMasks
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "OwnMasks", "PairMasks", "Precision", "RandomPairs", "RankBand",
-    "Selector", "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
+    "Selector", "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs", "select_pairs", "text_keys",
+    "tile_rows",
 ]  # fmt: skip
