@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
 from pairsift.text.inflection import FORMS, Form, Inflection
-from pairsift.text.wordnet_files import WordNetFiles
+from pairsift.text.wordnet_files import Synset, WordNetFiles
 
 Relation = Literal["synonym", "hypernym", "inflection", "antonym", "random"]
 # (word in lower case, relation) -> what may stand in its place; nothing where there is none.
@@ -68,6 +68,8 @@ class WordNet:
         self.stop_words = stop_words
         self._inflection = Inflection(self.files)
         self._common = cache(self._common_words)
+        # Asked once a relation.
+        self._read = lru_cache(maxsize=1 << 12)(self._most_used)
 
     def __call__(self, word: str, relation: Relation) -> Sequence[str]:
         """What a word may be replaced by.
@@ -102,6 +104,9 @@ class WordNet:
 
         Of several it is the one that the tagged texts use most, then the one of most senses.
         """
+        return self._read(word)
+
+    def _most_used(self, word: str) -> tuple[str, str, Form] | None:
         readings = self._inflection.readings(word)
         if not readings:
             return None
@@ -111,27 +116,23 @@ class WordNet:
             key=lambda each: (counts.get((each[0], each[1]), 0), each[2] == "base", len(files.offsets(*each[:2]))),
         )
 
-    def _senses(self, part: str, lemma: str, most: int | None) -> Iterator[tuple[int, list[int]]]:
-        """(offset, which words of it are the lemma, counted from 1) of the synsets of a lemma."""
-        for offset in self.files.offsets(part, lemma)[:most]:
-            words = self.files.synset(part, offset).words
-            yield offset, [number for number, each in enumerate(words, 1) if each.lower() == lemma]
+    def _senses(self, part: str, lemma: str, most: int | None) -> Iterator[Synset]:
+        return (self.files.synset(part, offset) for offset in self.files.offsets(part, lemma)[:most])
 
     def _synonyms(self, part: str, lemma: str) -> Iterator[str]:
-        for offset, _ in self._senses(part, lemma, self.senses):
-            yield from self.files.synset(part, offset).words
+        for synset in self._senses(part, lemma, self.senses):
+            yield from synset.words
 
     def _hypernyms(self, part: str, lemma: str) -> Iterator[str]:
-        for offset, _ in self._senses(part, lemma, self.senses):
-            for pointer in self.files.synset(part, offset).pointers:
+        for synset in self._senses(part, lemma, self.senses):
+            for pointer in synset.pointers:
                 if pointer.symbol == "@":
                     yield from self.files.synset(pointer.part, pointer.offset).words
 
     def _antonyms(self, part: str, lemma: str) -> Iterator[str]:
-        for offset, numbers in self._senses(part, lemma, None):
-            synset = self.files.synset(part, offset)
+        for synset in self._senses(part, lemma, None):
             for pointer in synset.pointers:
-                if pointer.symbol == "!" and pointer.source in numbers:
+                if pointer.symbol == "!" and synset.words[pointer.source - 1].lower() == lemma:
                     yield self.files.synset(pointer.part, pointer.offset).words[pointer.target - 1]
                 elif pointer.symbol == "&" and self.indirect and synset.satellite:
                     head = self.files.synset(pointer.part, pointer.offset)
