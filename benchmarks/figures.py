@@ -35,7 +35,29 @@ def gains(runs: list[dict[str, Any]], arm: str, temperature: float, measure: str
     return t_interval(gained) if gained else None
 
 
-FIGURES: dict[str, Callable[[], go.Figure]] = {}
+def semantic() -> go.Figure:
+    """How near texts are to their two versions, before and after training."""
+    titles = {"frozen": "frozen", "plain": "no antonyms", "printed": "as printed", "in batch": "in batch",
+              "in batch, margin": "margin 0.1", "three parts": "three parts"}  # fmt: skip
+    runs = results("semantic")
+    figure = go.Figure()
+    for version, colour in (("synonym", "#1b7f79"), ("antonym", "#c2452d")):
+        for at, name in enumerate(sorted({each["set"] for each in runs}, reverse=True)):
+            groups = {arm: [each for each in runs if (each["set"], each["arm"]) == (name, arm)] for arm in titles}
+            told = {titles[arm]: found for arm, found in groups.items() if found}
+            cosines = [[run["pairs of training"][f"cos_{version}"] for run in found] for found in told.values()]
+            figure.add_scatter(
+                x=[[name] * len(told), list(told)], y=[sum(each) / len(each) for each in cosines], mode="markers",
+                marker={"color": colour, "size": 10}, name=f"{version} version", showlegend=at == 0,
+                error_y={"array": [0 if len(each) < 2 else t_interval(each)[1] for each in cosines]},
+            )  # fmt: skip
+    return figure.update_layout(
+        width=860, height=380, template="plotly_white", margin={"l": 60, "r": 10, "t": 30, "b": 90},
+        yaxis_title="cosine of a text and its version", legend={"orientation": "h", "y": 1.12},
+    )  # fmt: skip
+
+
+FIGURES: dict[str, Callable[[], go.Figure]] = {"semantic-negatives": semantic}
 
 
 def svg(figure: go.Figure) -> str:

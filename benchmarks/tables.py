@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pairsift.studies.gains import markdown as gains
+from pairsift.studies.intervals import t_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -33,12 +34,16 @@ def read(name: str) -> Any:
 
 
 def markdown(titles: Sequence[str], rows: Iterable[Cells], source: str, facts: Row) -> str:
-    """A table, without the columns in which no row has a value, and the line that says where it comes from."""
+    """A table, and the line that says where it comes from."""
+    return f"{markdown_rows(titles, rows)}\n\n{origin(source, facts)}\n"
+
+
+def markdown_rows(titles: Sequence[str], rows: Iterable[Cells]) -> str:
+    """A table, without the columns in which no row has a value."""
     lines = list(rows)
     used = [i for i, _ in enumerate(titles) if i == 0 or any(line[i] for line in lines)]
     table = [[titles[i] for i in used], ["---"] * len(used), *([line[i] or "" for i in used] for line in lines)]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-    return f"{text}\n\n{origin(source, facts)}\n"
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
 
 
 def origin(source: str, facts: Row) -> str:
@@ -226,6 +231,80 @@ def selection() -> str:
     return f"{gains(results)}\n\n{source}, commits {' and '.join(commits)}).\n"
 
 
+def semantic_views() -> str:
+    """What views of texts replace, and how fast."""
+    source = "benchmarks/results/semantic.jsonl"
+    rows = [row for row in read(source) if "set" in row]
+    shares = ("with_antonym", "synonym_share", "antonym_share", "filled_share", "own_first")
+    cells = [
+        [
+            f"{row['set']}, {row['texts']:,}", number(row["words_per_text"], 0),
+            *(number(row[share], 1, " %", 100) for share in shares),
+            number(row["texts_per_second"], 0), number(row["words_per_second"], 0),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = [
+        "training texts", "words each", "with an antonym version", "words replaced by synonyms", "by antonyms",
+        "by antonyms and random words", "own antonym version nearest of 256", "texts a second", "words a second",
+    ]  # fmt: skip
+    return markdown(titles, cells, source, rows[-1])
+
+
+def semantic_cost() -> str:
+    """The loss of semantic negatives beside NT-Xent."""
+    source = "benchmarks/results/semantic.jsonl"
+    rows = [row for row in read(source) if "n" in row]
+    names = ("ntxent", "plain", "treated")
+    cells = [
+        [f"{row['n']:,}", *(number(row[f"{name}_ms"], 1, " ms") for name in names),
+         number(row["treated_over_ntxent"], 2)]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["N", "`NTXentLoss`, N pairs", "N texts, untreated", "N texts, treated", "treated over `NTXentLoss`"]
+    return markdown(titles, cells, source, rows[-1])
+
+
+SEMANTIC_ARMS = {
+    "frozen": "frozen", "plain": "without antonym versions", "printed": "two versions alone, as printed",
+    "in batch": "in the batch", "in batch, margin": "in the batch, margin 0.1", "three parts": "three parts",
+}  # fmt: skip
+
+
+def semantic() -> str:
+    """What a sentence encoder makes of edits, by arm; intervals are over seeds."""
+    files = sorted((ROOT / "studies/results/semantic").glob("*.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    cells: list[Cells] = []
+    for name in sorted({each["set"] for each in results}, reverse=True):
+        (frozen,) = (each for each in results if (each["set"], each["arm"]) == (name, "frozen"))
+        for arm, title in SEMANTIC_ARMS.items():
+            runs = [each for each in results if (each["set"], each["arm"]) == (name, arm)]
+            if runs:
+                cells.append([name, title, str(len(runs)), *_semantic_cells(runs, None if arm == "frozen" else frozen)])
+    titles = [
+        "set", "arm", "seeds", "AUROC", "held-out pairs", "hits", "cosines", "accuracy", "minus frozen", "nDCG@10",
+        "minus frozen", "synonym versions", "changed answers",
+    ]  # fmt: skip
+    commits = sorted({each["environment"]["git_commit"][:10] for each in results})
+    source = origin("studies/results/semantic/", results[0]["environment"] | {"git_commit": None}).removesuffix(").")
+    return f"{markdown_rows(titles, cells)}\n\n{source}, commit{'s' * (len(commits) > 1)} {' and '.join(commits)}).\n"
+
+
+def _semantic_cells(runs: list[Row], frozen: Row | None) -> list[str | None]:
+    known, unknown = ([each[name] for each in runs] for name in ("pairs of training", "held-out pairs"))
+    cells = [interval(t_interval([each["auroc"] for each in edits])) for edits in (known, unknown)]
+    cells.append(interval(t_interval([each["hits"] for each in known])))
+    cells.append(" / ".join(f"{_mean([each[f'cos_{of}'] for each in known]):.2f}" for of in ("synonym", "antonym")))
+    for measure in ("accuracy", "ndcg10"):
+        cells.append(interval(t_interval([each[measure] for each in runs])))
+        gains = None if frozen is None else [each[measure] - frozen[measure] for each in runs]
+        cells.append(None if gains is None else interval(t_interval(gains), signed=True))
+    cells.append(interval(t_interval([each["accuracy_synonym"] - each["accuracy"] for each in known]), signed=True))
+    cells.append(" / ".join(f"{_mean([each[f'changed_{of}'] for each in known]):.0f}" for of in ("synonym", "antonym")))
+    return cells
+
+
 def classmates() -> str:
     """AUROC of telling class-mates from others among near pairs."""
     source = "studies/results/classmates.json"
@@ -341,6 +420,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "text": text, "drop": drop, "laboratory": laboratory, "selection": selection, "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
+    "semantic": semantic,
+    "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip
 
 

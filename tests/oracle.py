@@ -109,3 +109,21 @@ def moco(q, k, queue, tau, pairs, sigma=0.0, rho=1.0, removal=None):
                 denominator += math.exp((s + p * sigma) / ((p * rho + 1 - p) * tau))
         total += math.log(denominator) - positive
     return total / len(q)
+
+
+def semantic(z, synonym, antonym, tau, present, sigma=0.0, rho=1.0, removal=None):
+    """Texts against all synonym and antonym versions, the own antonym version treated by Eqs. 13 to 16: mean."""
+    total = 0.0
+    for i, row in enumerate(z):
+        positive = cosine(row, synonym[i]) / tau
+        denominator = sum(math.exp(cosine(row, key) / tau) for key in synonym)
+        for k, key in enumerate(antonym):
+            s, p = cosine(row, key), int(k == i)
+            if not present[k] or (removal == "exclude" and p):
+                continue
+            if removal is not None:
+                denominator += math.exp(s * (1 - p if removal == "neutral" else 1) / tau)
+            else:
+                denominator += math.exp((s + p * sigma) / ((p * rho + 1 - p) * tau))
+        total += math.log(denominator) - positive
+    return total / len(z)

@@ -16,10 +16,12 @@ ROOT = Path(__file__).parents[1]
         ("step", ["--batch", "4", "--runs", "1"], 4),
         ("input", ["--batch", "4", "--runs", "1"], 1),
         ("theory", ["--sizes", "40", "--runs", "1"], 3),
+        ("semantic", ["--sizes", "16", "--runs", "1"], 2),
     ],
 )
-def test_a_benchmark_writes_a_line_a_measurement(tmp_path, name, arguments, rows):
+def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, arguments, rows):
     output = tmp_path / "lines.jsonl"
+    monkeypatch.delenv("PAIRSIFT_DATA", raising=False)
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments, "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def test_the_counts_count():
     assert (arguments(node.body[0]), body_lines(node.body[0])) == (3, 3)
 
 
-ROOMS = ["losses", "losses.baselines", "pairs", "evaluate"]
+ROOMS = ["losses", "losses.baselines", "pairs", "evaluate", "text"]
 TENSOR = re.compile(r"\b(Tensor|ArrayLike|NDArray|FloatArray)\b")
 SHAPE = re.compile(r"\([\w+* -]{1,16},(?: [\w+* -]{1,16},?)*\)")  # (N, d), (2N,), (stop - start, K)
 

@@ -83,6 +83,31 @@ def apart(rank, world):
     return results
 
 
+SEMANTIC = [(in_batch, weighted) for in_batch in (True, False) for weighted in (False, True)]
+# Process 1 of two, and both its neighbours of three, have texts without antonym versions.
+PRESENT = torch.tensor([True, True, False, True, True, False, False, True, False])
+
+
+def semantic_loss(in_batch, weighted, z, present):
+    """Value and gradient by (N, 3, d) texts and their two versions."""
+    loss = ps.losses.SemanticNegativeLoss(0.2, ps.Treatment(0.1, 0.7), in_batch, tile=2)
+    weights = z[:, 0, -1].detach().abs() if weighted else None
+    z = z.clone().requires_grad_()
+    value = loss(*z.unbind(1), present=present, weights=weights)
+    return value.detach(), torch.autograd.grad(value, z)[0]
+
+
+def semantic(rank, world):
+    """Each form of the loss of semantic negatives."""
+    z, present = share([semantic_rows(), PRESENT], rank, world)
+    return [semantic_loss(*case, z, present) for case in SEMANTIC]
+
+
+def semantic_rows():
+    """(N, 3, d) texts and their two versions."""
+    return torch.randn(TOTAL, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def more_keys(rank, world):
     """Two towers with more keys than rows on one process."""
     z0, _, h0, _ = rows("two-tower", TOTAL)

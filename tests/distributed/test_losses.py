@@ -65,6 +65,16 @@ def test_losses_one_by_one_and_pairs_are_those_of_the_process(world, tmp_path):
     assert len(draws) == world
 
 
+def test_semantic_negatives_of_all_processes_count(world, tmp_path):
+    found = run(processes.semantic, world, tmp_path)
+    for at, case in enumerate(processes.SEMANTIC):
+        value, gradient = processes.semantic_loss(*case, processes.semantic_rows(), processes.PRESENT)
+        for rank, results in enumerate(found):
+            theirs, ours = results[at]
+            torch.testing.assert_close(theirs, value, rtol=0, atol=1e-10)
+            torch.testing.assert_close(ours / world, share([gradient], rank, world)[0], rtol=0, atol=1e-10)
+
+
 def test_without_gathering_every_process_is_alone(tmp_path):
     for rank, results in enumerate(run(processes.apart, 2, tmp_path)):
         for name, result in results.items():

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 import pairsift as ps
-from pairsift.integrations.sentence_transformers import TreatedRankingLoss
-from pairsift.losses import TwoTowerLoss
+from pairsift.integrations.sentence_transformers import SemanticRankingLoss, TreatedRankingLoss
+from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 
 BAND, TREATMENT = ps.RankBand(0.1, 0.6), ps.Treatment(0.1, 0.7)
 TEXTS = [["a card", "my PIN", "a refund", "a fee"], ["the card", "a code", "money back", "costs"], ["x", "y", "z", "w"]]
@@ -52,3 +52,15 @@ def test_settings_are_told_and_one_column_is_refused(model):
     assert settings["treatment"] == str(TREATMENT)
     with pytest.raises(ValueError, match="columns for anchors and positives, got 1 column"):
         loss(columns(model, TEXTS[:1]))
+
+
+def test_three_columns_are_texts_and_their_versions(model):
+    loss = SemanticNegativeLoss(0.1, TREATMENT)
+    value = SemanticRankingLoss(model, loss)(columns(model, TEXTS))
+    torch.testing.assert_close(value, loss(*embedded(model, TEXTS)))
+    # The ranking loss takes the same columns, and treats the pairs that it is given a band for.
+    untreated = SemanticRankingLoss(model, SemanticNegativeLoss(0.05))(columns(model, TEXTS))
+    torch.testing.assert_close(untreated, TreatedRankingLoss(model)(columns(model, TEXTS)))
+    assert "temperature=0.1" in SemanticRankingLoss(model, loss).get_config_dict()["loss"]
+    with pytest.raises(ValueError, match="columns anchor, synonym and antonym, got 2 columns"):
+        SemanticRankingLoss(model)(columns(model, TEXTS[:2]))

@@ -4,7 +4,8 @@ Its modules are private: `pairsift.evaluate.knn` is always the function.
 """
 
 from pairsift.evaluate._detection import Detection, detection
+from pairsift.evaluate._hits import semantic_hits
 from pairsift.evaluate._knn import knn
 from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
 
-__all__ = ["Detection", "ProbeResult", "detection", "knn", "linear_probe", "linear_probe_sgd"]
+__all__ = ["Detection", "ProbeResult", "detection", "knn", "linear_probe", "linear_probe_sgd", "semantic_hits"]

@@ -1,4 +1,4 @@
-"""A treated ranking loss for sentence-transformers' trainer: (anchor, positive) columns, and hard negatives if any."""
+"""Treated losses for sentence-transformers' trainer: (anchor, positive) columns, hard or semantic negatives if any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from pairsift.losses import TwoTowerLoss
+from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
@@ -70,3 +70,33 @@ class TreatedRankingLoss(nn.Module):
             "temperature": float(torch.as_tensor(loss.temperature)), "band": str(loss.band),
             "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
         }  # fmt: skip
+
+
+class SemanticRankingLoss(nn.Module):
+    """`SemanticNegativeLoss` on the columns (anchor, synonym, antonym): `SentenceTransformerTrainer(..., loss=loss)`.
+
+    Args:
+        model: the model that is trained.
+        loss: of the embeddings; None takes `SemanticNegativeLoss()`.
+    """
+
+    def __init__(self, model: SentenceTransformer, loss: SemanticNegativeLoss | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = SemanticNegativeLoss() if loss is None else loss
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        """Loss of a batch, one dictionary of tokens a column.
+
+        Raises:
+            ValueError: other than three columns.
+        """
+        embeddings = [self.model(tokens)["sentence_embedding"] for tokens in sentence_features]
+        if len(embeddings) != 3:
+            raise ValueError(f"the data must have columns anchor, synonym and antonym, got {len(embeddings)} columns")
+        value: Tensor = self.loss(*embeddings)
+        return value
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings for the model card."""
+        return {"loss": repr(self.loss)}

@@ -5,7 +5,11 @@ from pairsift.losses.engine import Engine
 from pairsift.losses.labelled import LabelledNTXentLoss
 from pairsift.losses.moco import MoCoLoss
 from pairsift.losses.ntxent import NTXentLoss
+from pairsift.losses.semantic import SemanticNegativeLoss
 from pairsift.losses.spectral import SpectralLoss
 from pairsift.losses.two_tower import TwoTowerLoss
 
-__all__ = ["Engine", "LabelledNTXentLoss", "MoCoLoss", "NTXentLoss", "SpectralLoss", "TwoTowerLoss", "baselines"]
+__all__ = [
+    "Engine", "LabelledNTXentLoss", "MoCoLoss", "NTXentLoss", "SemanticNegativeLoss", "SpectralLoss", "TwoTowerLoss",
+    "baselines",
+]  # fmt: skip

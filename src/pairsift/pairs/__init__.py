@@ -5,10 +5,11 @@ from pairsift.pairs.control import RandomPairs, random_pairs
 from pairsift.pairs.identity import text_keys
 from pairsift.pairs.purity import pair_shares
 from pairsift.pairs.rows import Precision, tile_rows
-from pairsift.pairs.selectors import GivenMasks, GivenPairs, PairMasks, Selector
+from pairsift.pairs.selectors import GivenMasks, GivenPairs, OwnMasks, PairMasks, Selector
 from pairsift.pairs.window import TemporalWindow, WindowMasks
 
 __all__ = [
-    "BandMasks", "GivenMasks", "GivenPairs", "PairMasks", "Precision", "RandomPairs", "RankBand", "Selector",
-    "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs", "select_pairs", "text_keys", "tile_rows",
+    "BandMasks", "GivenMasks", "GivenPairs", "OwnMasks", "PairMasks", "Precision", "RandomPairs", "RankBand",
+    "Selector", "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs", "select_pairs", "text_keys",
+    "tile_rows",
 ]  # fmt: skip

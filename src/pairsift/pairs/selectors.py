@@ -73,6 +73,30 @@ class GivenMasks:
         return self.pairs
 
 
+class OwnMasks:
+    """`PairMasks` with at most one difficult pair a row, in the memory of a row.
+
+    Args:
+        own: (B,) which key it is; -1 where a row has none.
+        columns: K.
+    """
+
+    def __init__(self, own: Tensor, columns: int) -> None:
+        self.rows, self.columns = len(own), columns
+        self.empty = False
+        self.own = own
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        """See `PairMasks`."""
+        own = self.own[start:stop, None]
+        flags = torch.zeros(len(own), self.columns, device=own.device)
+        return flags.scatter_(1, own.clamp_min(0), (own >= 0).float())
+
+    def whole(self) -> Tensor:
+        """See `PairMasks`."""
+        return self.tile(0, self.rows).bool()
+
+
 class GivenPairs:
     """The selector that always selects the same pairs, whatever the features.
 

@@ -1,0 +1,156 @@
+"""Contrast with semantic negatives: each text against its own text of another meaning (arXiv 2107.00440)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from pairsift.losses.engine import Comparison, Rows, compare, info_nce
+from pairsift.losses.treated import Options, TreatedLoss, check_temperature, unit, wide
+from pairsift.pairs import OwnMasks
+from pairsift.treatments import Treatment
+
+Similarity = Literal["cosine", "dot"]
+
+
+class SemanticNegativeLoss(TreatedLoss):
+    """A text is drawn to its version of the same meaning and held off its version of another.
+
+    In the batch (the default), with s the similarity of text i to the synonym version or antonym version of text k:
+    `-log e^{s(i, syn_i)/tau} / (sum_k e^{s(i, syn_k)/tau} + sum_k e^{l(i, ant_k)})`, where l is s / tau, and for the
+    text's own antonym version the logit that the treatment makes of it (Eqs. 13 to 16 of arXiv 2501.01317): nearly the
+    same words with another meaning are a difficult pair that is *known*, and need no selector.
+
+    `in_batch=False` compares nothing else: `-log e^u / (e^u + e^v) = softplus(v - u)` of a text's two similarities.
+    With `similarity="dot"` and `temperature=1` this is CLINE's loss as printed. By itself it can be driven to 0 while
+    all texts coincide, with h_ori = h_syn = c e and h_ant = -c e for one vector e.
+
+    Args:
+        temperature: tau, > 0.
+        treatment: what happens to a text with its own antonym version; None treats nothing, "exclude" leaves it out.
+        in_batch: compare with the versions of all texts, not only with the own two.
+        similarity: "cosine", or "dot" for raw products.
+        **options: `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`. Nothing is selected.
+
+    Raises:
+        TypeError: an unknown option.
+        ValueError: a setting out of range.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> z, z_synonym, z_antonym = torch.randn(3, 64, 16)
+        >>> loss = ps.losses.SemanticNegativeLoss(0.05, ps.Treatment(margin=0.1))
+        >>> loss(z, z_synonym, z_antonym).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        treatment: Treatment | None = None,
+        in_batch: bool = True,
+        similarity: Similarity = "cosine",
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(None, None, **options)
+        # The pairs are known, so the treatment needs no band.
+        self.treatment = treatment
+        self.temperature = check_temperature(temperature)
+        self.in_batch = in_batch
+        if similarity not in get_args(Similarity):
+            raise ValueError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
+        self.similarity = similarity
+
+    def forward(
+        self, z: Tensor, z_synonym: Tensor, z_antonym: Tensor, *, present: Tensor | None = None,
+        weights: Tensor | None = None, treated: bool = True,
+    ) -> Tensor:  # fmt: skip
+        """Loss of N texts.
+
+        Args:
+            z: (N, d) embeddings of the texts.
+            z_synonym: (N, d) of their versions of the same meaning.
+            z_antonym: (N, d) of their versions of another meaning.
+            present: (N,) bool, False where a text has no antonym version and its row of `z_antonym` means nothing; in
+                the batch such a row is nobody's negative, else such a text does not count.
+            weights: (N,) >= 0, how much a text counts in the mean; None counts all alike.
+            treated: False treats nothing in this call, as before a warm-up has ended.
+
+        Returns:
+            Scalar; float32, or float64 for float64 embeddings. The mean over texts, in a process group of all
+            processes; 0 where no text counts.
+
+        Raises:
+            ValueError: shapes or dtypes that do not fit.
+        """
+        _check(z, z_synonym, z_antonym, present, weights)
+        if present is not None:
+            # What a missing version holds may be anything, and reaches neither the value nor the gradient.
+            z_antonym = z_antonym.where(present[:, None], 0.0)
+        treatment = self.treatment if treated and self.treatment is not None and not self.treatment.is_neutral else None
+        with torch.autocast(z.device.type, enabled=False):
+            form = unit if self.similarity == "cosine" else wide
+            z, z_synonym, z_antonym = form(z), form(z_synonym), form(z_antonym)
+            negatives = z_antonym if present is None else z_antonym[present]
+            keys = Rows(torch.cat([z_synonym, negatives]))
+            comparison = compare(Rows(z), keys, None, None, self.engine, gathered=self.in_batch)
+            if self.in_batch:
+                comparison = _known(comparison, len(z), present, treatment)
+                if weights is None:
+                    weight = comparison.processes.weight("z")
+                    return comparison.processes.mean(info_nce(z, self.temperature, comparison, weight=weight))
+                return _mean(info_nce(z, self.temperature, comparison), weights.to(z.dtype), comparison)
+            same, other = ((z * each).sum(dim=1) / self.temperature for each in (z_synonym, z_antonym))
+            if treatment is not None:
+                other = treatment.edit(self.temperature).of(other, torch.ones_like(other))
+            counted = torch.ones_like(same) if weights is None else weights.to(z.dtype)
+            return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
+
+    # Nothing is drawn, so a resumed run needs nothing, and trainers that save tensors alone can save this.
+    get_extra_state = nn.Module.get_extra_state
+    set_extra_state = nn.Module.set_extra_state
+
+    def _own_settings(self) -> str:
+        return f"temperature={self.temperature}, in_batch={self.in_batch}, similarity={self.similarity!r}"
+
+
+def _known(comparison: Comparison, n: int, present: Tensor | None, treatment: Treatment | None) -> Comparison:
+    """The comparison whose positives are the synonym versions, and whose difficult pairs the own antonym versions."""
+    numbers = torch.arange(n, device=comparison.keys.device)
+    comparison = comparison.with_positives(numbers, treated=False)
+    if treatment is None:
+        return comparison
+    own = n + comparison.first + numbers
+    if present is not None:
+        own = (n + comparison.first + present.cumsum(0) - 1).where(present, -1)
+    return replace(comparison, masks=OwnMasks(own, len(comparison.keys)), treatment=treatment)
+
+
+def _mean(losses: Tensor, weights: Tensor, comparison: Comparison) -> Tensor:
+    """The weighted mean over the texts of all processes."""
+    processes = comparison.processes
+    total = processes.sum(weights.sum()).clamp_min(torch.finfo(weights.dtype).tiny)
+    return processes.mean((losses * weights).sum() * (processes.size / total))
+
+
+def _check(z: Tensor, synonym: Tensor, antonym: Tensor, present: Tensor | None, weights: Tensor | None) -> None:
+    if z.dim() != 2 or 0 in z.shape or not z.shape == synonym.shape == antonym.shape:
+        raise ValueError(
+            "z, z_synonym and z_antonym must be non-empty (N, d) matrices of one shape, got "
+            f"{tuple(z.shape)}, {tuple(synonym.shape)} and {tuple(antonym.shape)}"
+        )
+    kinds = {each.dtype for each in (z, synonym, antonym)}
+    if len(kinds) > 1 or not z.is_floating_point():
+        raise ValueError(f"embeddings must be floating point of one dtype, got {', '.join(sorted(map(str, kinds)))}")
+    if len({str(each.device) for each in (z, synonym, antonym, present, weights) if each is not None}) > 1:
+        raise ValueError("embeddings, present and weights must be on one device")
+    if present is not None and (present.dtype != torch.bool or present.shape != z.shape[:1]):
+        raise ValueError(f"present must be bool of shape ({len(z)},), got {present.dtype} {tuple(present.shape)}")
+    if weights is not None and (weights.shape != z.shape[:1] or not bool((weights >= 0).all())):
+        raise ValueError(f"weights must be {len(z)} numbers >= 0, one a text, got shape {tuple(weights.shape)}")
