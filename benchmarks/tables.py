@@ -221,14 +221,14 @@ def text() -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
-def selection() -> str:
+def selection(study: str = "selection") -> str:
     """What selections are worth in training; `pairsift.studies.gains` pairs runs by seed."""
-    files = sorted((ROOT / "studies/results/selection").glob("*.json"))
+    files = sorted((ROOT / "studies/results" / study).glob("*.json"))
     results = [json.loads(file.read_text()) for file in files]
     commits = sorted({each["environment"]["git_commit"][:10] for each in results})
     facts = results[0]["environment"] | {"git_commit": None}
-    source = origin("studies/results/selection/", facts).removesuffix(").")
-    return f"{gains(results)}\n\n{source}, commits {' and '.join(commits)}).\n"
+    source = origin(f"studies/results/{study}/", facts).removesuffix(").")
+    return f"{gains(results)}\n\n{source}, commits {', '.join(commits)}).\n"
 
 
 def semantic_views() -> str:
@@ -417,7 +417,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
-    "text": text, "drop": drop, "laboratory": laboratory, "selection": selection, "classmates": classmates,
+    "text": text, "drop": drop, "laboratory": laboratory, "selection": selection, "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
     "semantic": semantic,
