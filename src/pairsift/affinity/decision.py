@@ -18,8 +18,8 @@ from pairsift.treatments import Decision, Treatment
 # The rule's thresholds.
 #
 # AUROC of "of different classes" among near pairs from which soft weights of class-mates, and flags, are worth having.
-# Provisional: in training on CIFAR-10 pairs judged at about .65 gained no more than as many random pairs did, and with a
-# guide, which knows more, three points more; see docs/selection.md.
+# Provisional: in training on CIFAR-10 pairs judged at about .65 gained no more than as many random pairs did, and with
+# a guide, which knows more, three points more; see docs/selection.md.
 LEAST_AUROC_OF_WEIGHTS = 0.60
 LEAST_AUROC_OF_FLAGS = 0.60
 # Different rows below which the 50 nearest of one are a quarter of all, so that nothing is near.
