@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Affinity", "ConfidentNegatives", "GivenPairs", "GuideMask", "RandomPairs", "RankBand", "Scan", "ScanConfig",
-    "Selector", "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses",
-    "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text_keys", "theory", "train",
+    "Selector", "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations",
+    "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text_keys", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.

@@ -57,7 +57,7 @@ class GuideMasks:
         self._held: tuple[int, int, Tensor] | None = None
         # An example that stands once among the keys is its row's positive; one that stands twice is a duplicate too.
         examples = self._keys.codes[:, 3].contiguous()
-        _, inverse, counts = examples.unique(return_inverse=True, return_counts=True)
+        _, inverse, counts = torch.unique(examples, return_inverse=True, return_counts=True)
         self._single = torch.where((counts[inverse] == 1) & (examples >= 0), examples, -2.0)
 
     @torch.no_grad()

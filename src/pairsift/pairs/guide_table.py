@@ -59,9 +59,8 @@ class GuideTable:
         if labels is not None:
             given = np.asarray(labels)
             if given.shape != (self.n,) or given.dtype.kind not in "iu" or not ((given >= 0) & (given <= _MOST)).all():
-                raise ValueError(
-                    f"labels must be ({self.n},) integers in [0, {_MOST}], got {given.dtype} {given.shape}"
-                )
+                wanted = f"({self.n},) integers in [0, {_MOST}]"
+                raise ValueError(f"labels must be {wanted}, got {given.dtype} {given.shape}")
             self.labels = torch.from_numpy(given.astype(np.float32))
 
     def codes(self, rows: Tensor, column: int) -> Tensor:

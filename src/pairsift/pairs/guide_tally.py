@@ -52,9 +52,8 @@ class GuideReport:
             f"the cap left {self.rows_off} of {self.rows} rows alone"
         )
         if self.labelled:
-            words += (
-                f"; of the masked {100 * self.precision:.1f} % are of one label, {100 * self.recall:.1f} % of all such"
-            )
+            words += f"; {100 * self.precision:.1f} % of the masked are of one label, "
+            words += f"and {100 * self.recall:.1f} % of such pairs are masked"
         return words
 
 

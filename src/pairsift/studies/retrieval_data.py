@@ -72,13 +72,12 @@ def load(name: str, data: Path, cache: Path) -> TextSet:
     parts = {part: _part(name, part, data, cache) for part in ("train", "test")}
     first, second, labels, first_keys, second_keys = parts["train"]
     tuned = np.random.default_rng(0).random(len(labels)) < _TUNING
-    rest = ~tuned
-    halves = second is not None
-    anchors = first[rest]
+    anchors = first[~tuned]
+    test, test_second, test_labels = parts["test"][:3]
     return TextSet(
-        anchors, second[rest] if halves else anchors, labels[rest], first_keys[rest],
-        second_keys[rest] if halves else first_keys[rest],
-        _held(first[tuned], second[tuned] if halves else None, labels[tuned]), _held(parts["test"][0], *parts["test"][1:3]),
+        anchors, anchors if second is None else second[~tuned], labels[~tuned], first_keys[~tuned], second_keys[~tuned],
+        _held(first[tuned], None if second is None else second[tuned], labels[tuned]),
+        _held(test, test_second, test_labels),
     )  # fmt: skip
 
 
