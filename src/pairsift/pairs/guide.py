@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -15,6 +16,14 @@ from pairsift.pairs.guide_masks import GuideMasks, GuideSettings
 from pairsift.pairs.guide_table import GuideTable
 from pairsift.pairs.guide_tally import GuideReport, Tally
 from pairsift.pairs.rows import Precision
+
+
+class Encodes(Protocol):
+    """What `GuideMask.from_texts` asks of a guide."""
+
+    def encode(self, sentences: list[str], /) -> Any:
+        """(N, D) features of N texts."""
+        ...
 
 
 class GuideMask:
@@ -111,6 +120,33 @@ class GuideMask:
                 "identical texts are masked"
             )
         return mask
+
+    @classmethod
+    def from_texts(
+        cls, guide: Encodes, anchors: Sequence[str], positives: Sequence[str], *negatives: Sequence[str],
+        **settings: Any,
+    ) -> GuideMask:  # fmt: skip
+        """A mask for N examples of texts, encoded once.
+
+        Args:
+            guide: a `SentenceTransformer`, or whatever else encodes texts; the model to be trained serves, since its
+                features are frozen here as they are before training.
+            anchors, positives: N texts each.
+            negatives: N texts of every column of hard negatives.
+            **settings: `labels`, `margin`, `cap` and `difficult` of `fit`.
+
+        Raises:
+            TypeError, ValueError: see `fit`.
+        """
+        columns = [list(column) for column in (anchors, positives, *negatives)]
+        for column in columns:
+            if not all(isinstance(text, str) and text.strip() for text in column):
+                raise ValueError("every example needs a text in each column, none missing and none empty")
+        distinct = list(dict.fromkeys(text for column in columns for text in column))
+        place = {text: i for i, text in enumerate(distinct)}
+        encoded = np.asarray(guide.encode(distinct))
+        features = [encoded[[place[text] for text in column]] for column in columns]
+        return cls.fit(features[0], features[1], features[2:], texts=columns, **settings)
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
         """Features of anchors with what the guide knows of them behind.

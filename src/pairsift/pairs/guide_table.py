@@ -34,6 +34,7 @@ class GuideTable:
         own: (N,) similarity of each anchor with its positive.
         ids: (N, columns) numbers of the texts, equal where the texts are.
         labels: (N,) float32; UNKNOWN where not given.
+        texts: N texts of each column; None where keys or nothing were given.
 
     Raises:
         TypeError: a column that is missing or no array, or texts that are none.
@@ -55,6 +56,8 @@ class GuideTable:
         self.n, self.width = shape
         self.own = (self.features[0] * self.features[1]).sum(dim=1)
         self.ids = self._numbered(texts, names)
+        words = texts is not None and all(isinstance(column[0], str) for column in texts)
+        self.texts = [list(column) for column in texts] if words and texts is not None else None
         self.labels = torch.full((self.n,), float(UNKNOWN))
         if labels is not None:
             given = np.asarray(labels)
