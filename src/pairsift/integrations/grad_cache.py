@@ -1,4 +1,4 @@
-"""Large batches in little memory: parts are embedded twice, with one batch's gradients (GradCache, arXiv 2101.06983)."""
+"""Large batches in little memory: parts are embedded twice, gradients are the batch's (GradCache, arXiv 2101.06983)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CachedEmbeddings:
         """
         gradients = torch.autograd.grad(value, self.columns)
         value = value.detach().requires_grad_()
-        value.register_hook(lambda outer: self._backward(gradients, outer))
+        value.register_hook(lambda outer: self._backward(gradients, outer))  # type: ignore[no-untyped-call]
         return value
 
     def _backward(self, gradients: Sequence[Tensor], outer: Tensor) -> None:
@@ -59,7 +59,7 @@ class CachedEmbeddings:
                 with state.again(), torch.enable_grad():
                     embedded = self._embed(part)
                 stop = start + len(embedded)
-                embedded.backward(gradient[start:stop].to(embedded.dtype) * outer)
+                torch.autograd.backward(embedded, gradient[start:stop].to(embedded.dtype) * outer)
                 start = stop
 
 

@@ -34,7 +34,7 @@ from pairsift.treatments import Treatment
 
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
 TUNING_SEEDS = (100, 101)
-BATCH, STEPS, RATE, HIDDEN = 128, 150, 1e-3, 512
+BATCH, STEPS, RATE, HIDDEN = 128, 150, 1e-3, 256
 EXCLUDE = Treatment(removal="exclude")
 # The paper's combined treatment on the closest 15th of the keys, and masked pairs left out.
 BOTH = Treatment(margin=0.03, temperature_scale=0.6, class_mates=1)
