@@ -54,7 +54,7 @@ def test_settings_are_told_and_one_column_is_refused(model):
         loss(columns(model, TEXTS[:1]))
 
 
-MASK = {"margin": 0.0, "cap": 1.0}
+MASK = {"margin": 0.0, "floor": -1.0, "cap": 1.0}
 
 
 def guide_mask(model, columns=3, **settings):

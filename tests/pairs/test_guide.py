@@ -23,7 +23,7 @@ def guides(n=40, d=6, columns=2, seed=0):
     return [torch.nn.functional.normalize(each, dim=1) for each in (first, *rest)]
 
 
-def oracle(anchors, positives, keys, texts, key_texts, margin, cap):
+def oracle(anchors, positives, keys, texts, key_texts, margin, cap, floor):
     """The rule in loops: (B, K) false negatives; row i belongs to key i."""
     masked = np.zeros((len(anchors), len(keys)), bool)
     for i, anchor in enumerate(anchors):
@@ -32,19 +32,21 @@ def oracle(anchors, positives, keys, texts, key_texts, margin, cap):
         same = {k for k in others if key_texts[k] in texts[i]}
         if len(same) == len(others):
             same = set()
-        guided = {k for k in others if cosine(anchor, keys[k]) > own - margin * abs(own)} | same
+        guided = {k for k in others if cosine(anchor, keys[k]) > max(own - margin * abs(own), floor)} | same
         for k in guided if len(guided) <= cap * len(others) else same:
             masked[i, k] = True
     return masked
 
 
-def case(columns, margin, cap, **options):
+def case(columns, margin, cap, floor=-1.0, **options):
     features = guides(columns=columns)
     names = [f"{column} {i}" for column in "apnm"[:columns] for i in range(40)]
     names[40 + 7] = names[40 + 3].upper() + " "  # a positive twice
     names[40 + 9] = names[12]  # an anchor that is another one's positive
     texts = [names[40 * i : 40 * (i + 1)] for i in range(columns)]
-    mask = ps.GuideMask.fit(features[0], features[1], features[2:], texts=texts, margin=margin, cap=cap, **options)
+    mask = ps.GuideMask.fit(
+        features[0], features[1], features[2:], texts=texts, margin=margin, cap=cap, floor=floor, **options
+    )
     mask.off_because = ""
     rows = torch.arange(20)
     z = torch.randn(20 * columns, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -53,17 +55,17 @@ def case(columns, margin, cap, **options):
     plain = [[" ".join(text.casefold().split()) for text in column[:20]] for column in texts]
     own = [{a, p} for a, p in zip(plain[0], plain[1], strict=True)]
     key_texts = [text for column in plain[1:] for text in column]
-    expected = oracle(kept[0], kept[1], keys, own, key_texts, margin, cap)
-    back = oracle(kept[1], kept[0], kept[0], own, plain[0], margin, cap)
+    expected = oracle(kept[0], kept[1], keys, own, key_texts, margin, cap, floor)
+    back = oracle(kept[1], kept[0], kept[0], own, plain[0], margin, cap, floor)
     return mask, rows, z[:20], z[20:], expected, back
 
 
 @pytest.mark.parametrize("columns", [2, 4])
 @pytest.mark.parametrize("margin", [-0.1, 0.0, 0.3])
 @pytest.mark.parametrize("cap", [0.1, 1.0])
-@pytest.mark.parametrize("tile", [None, 7])
-def test_masks_and_loss_equal_the_oracle_in_both_directions(columns, margin, cap, tile):
-    mask, rows, z0, z1, forth, back = case(columns, margin, cap)
+@pytest.mark.parametrize(("tile", "floor"), [(None, -1.0), (7, -1.0), (7, 0.5)])
+def test_masks_and_loss_equal_the_oracle_in_both_directions(columns, margin, cap, tile, floor):
+    mask, rows, z0, z1, forth, back = case(columns, margin, cap, floor)
     h0, h1 = mask.attach(z0, rows), mask.attach_keys(z1, rows)
     assert (mask.masks(h0, h1).whole().numpy() == forth).all()
     assert (mask.masks(h1[:20], h0).whole().numpy() == back).all()
@@ -141,10 +143,17 @@ def test_the_margin_is_the_spread_of_known_positives():
     assert mask.margin == pytest.approx(spread_margin((first * second).sum(1)), abs=1e-6)
 
 
+def test_the_floor_is_the_closest_tenth_of_known_positives():
+    first, second = guides(500)
+    mask = ps.GuideMask.fit(first, second)
+    assert mask.floor == pytest.approx(np.quantile((first * second).sum(1).numpy(), 0.9), abs=1e-6)
+    assert f"of it and {mask.floor:.2f}" in mask.describe()
+
+
 def test_it_counts_and_goes_on_counting_after_a_resume():
     first, second = guides()
     labels = np.arange(40) // 4
-    mask = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, cap=1.0)
+    mask = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, floor=-1, cap=1.0)
     mask.off_because = ""
     loss = TwoTowerLoss(band=mask, treatment=EXCLUDE, symmetric=False)
     rows = torch.arange(40)
@@ -162,7 +171,7 @@ def test_it_counts_and_goes_on_counting_after_a_resume():
     assert mask.report().recall == (whole & same).sum() / same.sum()
     assert report.pairs == 2 * 40 * 39  # by the loss, and by the masks asked for beside it
     assert "masked" in str(report)
-    again = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, cap=1.0)
+    again = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, floor=-1, cap=1.0)
     TwoTowerLoss(band=again, treatment=EXCLUDE).load_state_dict(loss.state_dict())
     assert again.report() == mask.report()
     assert math.isnan(ps.GuideMask.fit(first, second).report().precision)
@@ -178,7 +187,7 @@ def test_an_example_that_is_drawn_twice_is_no_negative_of_itself():
 
 def test_where_all_candidates_would_go_none_goes_and_one_row_is_no_batch():
     first, second = guides()
-    mask = ps.GuideMask.fit(first, second, texts=[["a"] * 40, ["b"] * 40], margin=5.0, cap=0.5)
+    mask = ps.GuideMask.fit(first, second, texts=[["a"] * 40, ["b"] * 40], margin=5.0, floor=-1, cap=0.5)
     for count in (1, 4):
         rows = torch.arange(count)
         h0, h1 = mask.attach(first[:count], rows), mask.attach_keys(second[:count], rows)
@@ -221,8 +230,9 @@ def test_bad_input_is_refused_by_name():
     for name in ("cap", "difficult"):
         with pytest.raises(ValueError, match=f"{name} must lie in"):
             ps.GuideMask.fit(first, second, **{name: 0})
-    with pytest.raises(ValueError, match="margin must be a finite number"):
-        ps.GuideMask.fit(first, second, margin=math.nan)
+    for name in ("margin", "floor"):
+        with pytest.raises(ValueError, match=f"{name} must be a finite number"):
+            ps.GuideMask.fit(first, second, **{name: math.nan})
     mask = ps.GuideMask.fit(first, second)
     with pytest.raises(ValueError, match="fitted to 40 examples"):
         mask.attach(first[:1], torch.tensor([40]))

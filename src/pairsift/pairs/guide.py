@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs.guide_margin import median_rank, spread_margin
+from pairsift.pairs.guide_margin import likely_floor, median_rank, spread_margin
 from pairsift.pairs.guide_masks import GuideMasks, GuideSettings
 from pairsift.pairs.guide_table import GuideTable
 from pairsift.pairs.guide_tally import GuideReport, Tally
@@ -30,8 +30,8 @@ class GuideMask:
     """Masks in-batch negatives that are positives in disguise, by a frozen guide and by identity of texts.
 
     With g the guide's unit features, candidate c_j is a false negative of anchor a_i with positive p_i when
-    `g(a_i, c_j) > g(a_i, p_i) - margin * |g(a_i, p_i)|` (GISTEmbed, arXiv 2402.16829, with its relative margin), or
-    when its text is that of a_i or p_i after `text_keys`. The guide is off for a row that would lose more than `cap` of
+    `g(a_i, c_j) > g(a_i, p_i) - margin * |g(a_i, p_i)|` (GISTEmbed, arXiv 2402.16829, with its relative margin) and
+    `g(a_i, c_j) > floor`, or when its text is that of a_i or p_i after `text_keys`. The guide is off for a row that would lose more than `cap` of
     its candidates, and for the whole run, with a sentence why, where it ranks known positives too low. Identical texts
     are masked anyway, unless nothing would be left of a row.
 
@@ -49,6 +49,8 @@ class GuideMask:
 
     Attributes:
         margin: relative, as a part of the own positive's similarity.
+        floor: similarity below which nothing is masked, -1 for none: an anchor whose own positive is far away would
+            lose its hardest true negatives otherwise.
         cap: largest share of its candidates that a row may lose, in (0, 1].
         difficult: share of the keys to be treated, in (0, 1]; None flags masked pairs instead.
         off_because: why the guide is off for the whole run; empty while it is on.
@@ -59,6 +61,7 @@ class GuideMask:
         cap: see above.
         difficult: see above.
         off_because: see above.
+        floor: see above.
 
     Raises:
         ValueError: a number out of range.
@@ -79,22 +82,24 @@ class GuideMask:
     """
 
     def __init__(
-        self, table: GuideTable, margin: float, cap: float = 0.1, difficult: float | None = None, off_because: str = ""
-    ) -> None:
-        if isinstance(margin, bool) or not math.isfinite(margin):
-            raise ValueError(f"margin must be a finite number, got {margin!r}")
+        self, table: GuideTable, margin: float, cap: float = 0.1, difficult: float | None = None,
+        off_because: str = "", floor: float = -1.0,
+    ) -> None:  # fmt: skip
+        for name, number in (("margin", margin), ("floor", floor)):
+            if isinstance(number, bool) or not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number, got {number!r}")
         for name, share in (("cap", cap), ("difficult", difficult)):
             if share is not None and (isinstance(share, bool) or not 0 < share <= 1):
                 raise ValueError(f"{name} must lie in (0, 1], got {share!r}: it is a share of the candidates")
         self.table, self.margin, self.cap, self.difficult = table, float(margin), cap, difficult
-        self.off_because = off_because
+        self.off_because, self.floor = off_because, float(floor)
         self._tally = Tally()
 
     @classmethod
     def fit(
         cls, anchors: ArrayLike, positives: ArrayLike, negatives: Sequence[ArrayLike] = (), *,
         texts: Sequence[Any] | None = None, labels: ArrayLike | None = None, margin: float | None = None,
-        cap: float = 0.1, difficult: float | None = None,
+        floor: float | None = None, cap: float = 0.1, difficult: float | None = None,
     ) -> GuideMask:  # fmt: skip
         """A mask for N examples, its margin from the data.
 
@@ -104,6 +109,7 @@ class GuideMask:
             texts: of each column in that order, N texts or (N,) integer keys; None tells only examples apart.
             labels: (N,) integers >= 0 of anchors and positives, used by `report` alone.
             margin: None takes the spread of known positives, see `spread_margin`; 0 is GISTEmbed's.
+            floor: None takes the 90th percentile of known positives, see `likely_floor`; -1 is GISTEmbed's, none.
             cap, difficult: see the class.
 
         Raises:
@@ -111,7 +117,10 @@ class GuideMask:
             ValueError: columns of several shapes, not finite, empty texts, or a number out of range.
         """
         table = GuideTable([anchors, positives, *negatives], texts, labels)
-        mask = cls(table, spread_margin(table.own) if margin is None else margin, cap, difficult)
+        mask = cls(
+            table, spread_margin(table.own) if margin is None else margin, cap, difficult,
+            floor=likely_floor(table.own) if floor is None else floor,
+        )  # fmt: skip
         rank = median_rank(table)
         if rank > cap:
             mask.off_because = (
@@ -133,7 +142,7 @@ class GuideMask:
                 features are frozen here as they are before training.
             anchors, positives: N texts each.
             negatives: N texts of every column of hard negatives.
-            **settings: `labels`, `margin`, `cap` and `difficult` of `fit`.
+            **settings: `labels`, `margin`, `floor`, `cap` and `difficult` of `fit`.
 
         Raises:
             TypeError, ValueError: see `fit`.
@@ -192,7 +201,9 @@ class GuideMask:
         Raises:
             ValueError: features without codes behind them, or of a guide of another width.
         """
-        settings = GuideSettings(self.table.width, self.margin, self.cap, self.difficult, not self.off_because)
+        settings = GuideSettings(
+            self.table.width, self.margin, self.floor, self.cap, self.difficult, not self.off_because
+        )
         return GuideMasks(settings, self._tally, h, keys, own, precision)
 
     def describe(self) -> str:
@@ -201,7 +212,7 @@ class GuideMask:
             return self.off_because
         words = (
             f"masks candidates whose similarity under the guide exceeds the own positive's less {100 * self.margin:.0f}"
-            f" % of it, and identical texts; at most {100 * self.cap:.0f} % of a row's candidates"
+            f" % of it and {self.floor:.2f}, and identical texts; at most {100 * self.cap:.0f} % of a row's candidates"
         )
         return words if self.difficult is None else f"{words}; flags the {100 * self.difficult:.0f} % closest others"
 
@@ -245,4 +256,4 @@ class GuideMask:
 
     def __repr__(self) -> str:
         off = ", off" if self.off_because else ""
-        return f"GuideMask(margin={self.margin:.3g}, cap={self.cap}, difficult={self.difficult}{off})"
+        return f"GuideMask(margin={self.margin:.3g}, floor={self.floor:.3g}, cap={self.cap}, difficult={self.difficult}{off})"

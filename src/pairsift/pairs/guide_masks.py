@@ -18,10 +18,11 @@ _NOTHING = -1e30
 
 
 class GuideSettings(NamedTuple):
-    """What decides: width of guide features, margin, cap, difficult share, and whether the guide is asked at all."""
+    """What decides: width of guide features, margin, floor, cap, difficult share, and whether the guide is asked."""
 
     width: int
     margin: float
+    floor: float
     cap: float
     difficult: float | None
     asked: bool
@@ -107,7 +108,7 @@ class GuideMasks:
         masked, off = same, torch.zeros_like(candidates, dtype=torch.bool)
         if self._settings.asked:
             similarity = anchors[:, :1]
-            least = similarity - self._settings.margin * similarity.abs()
+            least = (similarity - self._settings.margin * similarity.abs()).clamp_min(self._settings.floor)
             with torch.autocast(keys.device.type, enabled=False):
                 guide = (self._anchors.guide[start:stop] @ self._keys.guide.T).float()
             # A row without a known pair has no similarity to go by (hard negatives as anchors, say).
