@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pairsift.pairs.guide_margin import likely_floor, median_rank, spread_margin
 from pairsift.pairs.guide_masks import GuideMasks, GuideSettings
-from pairsift.pairs.guide_table import GuideTable
+from pairsift.pairs.guide_table import GuideTable, encoded
 from pairsift.pairs.guide_tally import GuideReport, Tally
 from pairsift.pairs.rows import Precision
 
@@ -31,9 +30,9 @@ class GuideMask:
 
     With g the guide's unit features, candidate c_j is a false negative of anchor a_i with positive p_i when
     `g(a_i, c_j) > g(a_i, p_i) - margin * |g(a_i, p_i)|` (GISTEmbed, arXiv 2402.16829, with its relative margin) and
-    `g(a_i, c_j) > floor`, or when its text is that of a_i or p_i after `text_keys`. The guide is off for a row that would lose more than `cap` of
-    its candidates, and for the whole run, with a sentence why, where it ranks known positives too low. Identical texts
-    are masked anyway, unless nothing would be left of a row.
+    `g(a_i, c_j) > floor`, or when its text is that of a_i or p_i after `text_keys`. The guide is off for a row that
+    would lose more than `cap` of its candidates, and for the whole run, with a sentence why, where it ranks known
+    positives too low. Identical texts are masked anyway, unless nothing would be left of a row.
 
     ====================================  =============  ==============================================================
     treatment of the loss                 `difficult`    effect
@@ -147,15 +146,8 @@ class GuideMask:
         Raises:
             TypeError, ValueError: see `fit`.
         """
-        columns = [list(column) for column in (anchors, positives, *negatives)]
-        for column in columns:
-            if not all(isinstance(text, str) and text.strip() for text in column):
-                raise ValueError("every example needs a text in each column, none missing and none empty")
-        distinct = list(dict.fromkeys(text for column in columns for text in column))
-        place = {text: i for i, text in enumerate(distinct)}
-        encoded = np.asarray(guide.encode(distinct))
-        features = [encoded[[place[text] for text in column]] for column in columns]
-        return cls.fit(features[0], features[1], features[2:], texts=columns, **settings)
+        features, texts = encoded(guide.encode, [anchors, positives, *negatives])
+        return cls.fit(features[0], features[1], features[2:], texts=texts, **settings)
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
         """Features of anchors with what the guide knows of them behind.
@@ -255,5 +247,5 @@ class GuideMask:
         return given.long()
 
     def __repr__(self) -> str:
-        off = ", off" if self.off_because else ""
-        return f"GuideMask(margin={self.margin:.3g}, floor={self.floor:.3g}, cap={self.cap}, difficult={self.difficult}{off})"
+        numbers = f"margin={self.margin:.3g}, floor={self.floor:.3g}, cap={self.cap}, difficult={self.difficult}"
+        return f"GuideMask({numbers}{', off' if self.off_because else ''})"

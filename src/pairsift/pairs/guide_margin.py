@@ -36,12 +36,12 @@ def spread_margin(own: Tensor) -> float:
 
 
 def likely_floor(own: Tensor) -> float:
-    """Similarity under a guide that a pair must reach to be taken for a false negative: the top tenth of known positives.
+    """Similarity a pair must reach to be taken for a false negative: that of the closest tenth of known positives.
 
     The margin alone compares a candidate with the anchor's own positive. Where that one is far away, many true
     negatives are closer, the hardest ones, and they outnumber false negatives by far: of the pairs of banking77's
     training questions that a margin of 0 masks, 13 % are of one intent. Pairs as close as the closest tenth of known
-    positives are rare among negatives: with the floor 92 % of the masked are of one intent, an eighth of all such pairs.
+    positives are rare among negatives: with the floor 92 % of the masked are of one intent, an eighth of such pairs.
 
     Args:
         own: (N,) guide similarities of known positives.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pairsift.pairs.identity import text_keys
@@ -88,6 +88,24 @@ class GuideTable:
         if ids.max(initial=0) > _MOST:
             raise ValueError(f"a guide mask tells at most {_MOST} texts apart, got {ids.max() + 1}: fit it to shards")
         return torch.from_numpy(ids)
+
+
+def encoded(
+    encode: Callable[[list[str]], Any], columns: Sequence[Sequence[str]]
+) -> tuple[list[NDArray[Any]], list[list[str]]]:
+    """(N, D) features of each column of N texts, every text encoded once, and the texts.
+
+    Raises:
+        ValueError: a text that is missing or empty.
+    """
+    texts = [list(column) for column in columns]
+    for column in texts:
+        if not all(isinstance(text, str) and text.strip() for text in column):
+            raise ValueError("every example needs a text in each column, none missing and none empty")
+    distinct = list(dict.fromkeys(text for column in texts for text in column))
+    place = {text: i for i, text in enumerate(distinct)}
+    features = np.asarray(encode(distinct))
+    return [features[[place[text] for text in column]] for column in texts], texts
 
 
 def _unit(column: Any, name: str) -> Tensor:
