@@ -103,4 +103,5 @@ class TreatedRankingLoss(nn.Module):
         return {
             "temperature": float(torch.as_tensor(loss.temperature)), "band": str(loss.band),
             "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
+            "mini_batch_size": self.mini_batch_size,
         }  # fmt: skip
