@@ -131,7 +131,7 @@ def run(name: str, arm: str, seed: int, texts: TextSet, temperature: float) -> d
     row.update(scores_of(adapter, texts.test), seconds=round(time.perf_counter() - started, 2))
     if mask is not None and mask.report().pairs:
         report = mask.report()
-        row["margin"], row["off_because"] = round(mask.margin, 4), mask.off_because
+        row.update(margin=round(mask.margin, 4), floor=round(mask.floor, 4), off_because=mask.off_because)
         row["masked"] = round(100 * (report.guide + report.identity) / report.pairs, 3)
         row["rows_off"] = round(100 * report.rows_off / report.rows, 2)
         if arm != "random":
@@ -142,7 +142,7 @@ def run(name: str, arm: str, seed: int, texts: TextSet, temperature: float) -> d
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over seeds, and differences to plain and to GIST's rule paired by seed."""
     lines = []
-    for name in SETS:
+    for name in dict.fromkeys(row["set"] for row in rows):
         for arm in ARMS:
             runs = [row for row in rows if (row["set"], row["arm"]) == (name, arm)]
             line: dict[str, Any] = {"set": name, "arm": arm, "seeds": len(runs)}
@@ -154,7 +154,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         line[f"{measure}_minus_{other}"] = rounded_interval(
                             [r[measure] - base[r["seed"]] for r in runs]
                         )
-            for field in ("temperature", "margin", "masked", "rows_off", "precision", "recall"):
+            for field in ("temperature", "margin", "floor", "masked", "rows_off", "precision", "recall"):
                 known = [row[field] for row in runs if field in row]
                 if known:
                     line[field] = round(sum(known) / len(known), 3)
