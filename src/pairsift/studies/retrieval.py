@@ -145,6 +145,8 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(row["set"] for row in rows):
         for arm in ARMS:
             runs = [row for row in rows if (row["set"], row["arm"]) == (name, arm)]
+            if not runs:
+                continue
             line: dict[str, Any] = {"set": name, "arm": arm, "seeds": len(runs)}
             for measure in MEASURES:
                 line[measure] = rounded_interval([row[measure] for row in runs])
@@ -167,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--cache", type=Path, default=Path("features"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "retrieval.json")
@@ -181,7 +184,7 @@ def main() -> None:
         temperature = known.pop() if known else tuned(texts)
         for seed in range(options.seeds):
             drawn = texts.paired(seed)
-            for arm in ARMS:
+            for arm in options.arms:
                 if not any((row["set"], row["arm"], row["seed"]) == (name, arm, seed) for row in rows):
                     rows.append(run(name, arm, seed, drawn, temperature))
             print(json.dumps(rows[-1]), flush=True)
