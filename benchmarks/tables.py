@@ -221,6 +221,24 @@ def text() -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
+def retrieval() -> str:
+    """What masks are worth to a retriever, and how right they were."""
+    source = "studies/results/retrieval.json"
+    result = read(source)
+    titles = ["set", "arm", "nDCG@10 %", "minus plain", "minus GIST 0", "MRR@10 %", "recall@10 %", "20-NN %",
+              "masked %", "precision %", "recall of the mask %"]  # fmt: skip
+    rows = [
+        [
+            line["set"], line["arm"], interval(line["ndcg10"]), interval(line.get("ndcg10_minus_plain"), signed=True),
+            interval(line.get("ndcg10_minus_gist 0"), signed=True),
+            *(interval(line[measure]) for measure in ("mrr10", "recall10", "knn20")),
+            *(number(line.get(field), 1) for field in ("masked", "precision", "recall")),
+        ]
+        for line in result["summary"]
+    ]  # fmt: skip
+    return markdown(titles, rows, source, result["environment"])
+
+
 def selection(study: str = "selection") -> str:
     """What selections are worth in training; `pairsift.studies.gains` pairs runs by seed."""
     files = sorted((ROOT / "studies/results" / study).glob("*.json"))
@@ -421,7 +439,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
-    "semantic": semantic,
+    "semantic": semantic, "retrieval": retrieval,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pairsift import data, losses
 from pairsift.pairs import (
     GivenPairs,
+    GuideMask,
     RandomPairs,
     RankBand,
     Selector,
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Affinity", "ConfidentNegatives", "GivenPairs", "RandomPairs", "RankBand", "Scan", "ScanConfig", "Selector",
-    "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations", "losses",
-    "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text", "text_keys", "theory", "train",
+    "Affinity", "ConfidentNegatives", "GivenPairs", "GuideMask", "RandomPairs", "RankBand", "Scan", "ScanConfig",
+    "Selector", "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations",
+    "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text", "text_keys", "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.

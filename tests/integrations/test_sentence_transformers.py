@@ -64,3 +64,72 @@ def test_three_columns_are_texts_and_their_versions(model):
     assert "temperature=0.1" in SemanticRankingLoss(model, loss).get_config_dict()["loss"]
     with pytest.raises(ValueError, match="columns anchor, synonym and antonym, got 2 columns"):
         SemanticRankingLoss(model)(columns(model, TEXTS[:2]))
+
+
+MASK = {"margin": 0.0, "floor": -1.0, "cap": 1.0}
+
+
+def guide_mask(model, columns=3, **settings):
+    mask = ps.GuideMask.from_texts(model, *TEXTS[:columns], **{**MASK, **settings})
+    mask.off_because = ""  # four texts are too few to judge a guide by
+    return mask
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05, 0.5])
+def test_a_guide_mask_without_a_cap_is_gists_rule(model, margin):
+    from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
+
+    for count in (2, 3):
+        theirs = GISTEmbedLoss(model, model, 0.05, "relative", margin, contrast_anchors=False, contrast_positives=False)
+        mask = guide_mask(model, count, margin=margin)
+        ours = TreatedRankingLoss(model, 0.05, mask, ps.Treatment(removal="exclude"))
+        torch.testing.assert_close(
+            ours(columns(model, TEXTS[:count])), theirs(columns(model, TEXTS[:count]), None), atol=1e-5, rtol=0
+        )
+    assert margin < 0.5 or mask.report().guide > 0
+
+
+def test_rows_are_found_by_their_tokens_in_any_order_and_padding(model):
+    mask = guide_mask(model)
+    loss = TreatedRankingLoss(model, 0.05, mask, ps.Treatment(removal="exclude"))
+    picked = [[column[i] for i in (2, 0)] for column in TEXTS]
+    assert loss.rows.of(columns(model, picked)).tolist() == [2, 0]
+    with pytest.raises(ValueError, match="1 of 2 examples of the batch are none"):
+        loss(columns(model, [["a refund", "another"], *picked[1:]]))
+    with pytest.raises(ValueError, match="fitted to 3 columns, and the batch has 2"):
+        loss(columns(model, TEXTS[:2]))
+    bare = ps.GuideMask.fit(*torch.randn(2, 4, 8))
+    with pytest.raises(ValueError, match="the guide mask has none"):
+        TreatedRankingLoss(model, 0.05, bare, ps.Treatment(removal="exclude"))
+    with pytest.raises(ValueError, match="none missing and none empty"):
+        ps.GuideMask.from_texts(model, TEXTS[0], [*TEXTS[1][:3], None])
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_cached_batch_has_the_gradients_of_a_whole_one(model, guided, size):
+    band, treatment = (guide_mask(model, margin=0.3), ps.Treatment(removal="exclude")) if guided else (BAND, TREATMENT)
+    found = []
+    for mini in (None, size):
+        model.zero_grad()
+        value = TreatedRankingLoss(model, 0.1, band, treatment, True, mini)(columns(model, TEXTS))
+        (2 * value).backward()
+        found.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    for whole, cached in zip(*found, strict=True):
+        torch.testing.assert_close(cached, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_a_cached_batch_draws_the_same_dropout_twice(model):
+    model.train()
+    torch.manual_seed(0)
+    model.zero_grad()
+    TreatedRankingLoss(model, 0.1, mini_batch_size=4)(columns(model, TEXTS[:2])).backward()
+    cached = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    torch.manual_seed(0)
+    model.zero_grad()
+    TreatedRankingLoss(model, 0.1)(columns(model, TEXTS[:2])).backward()
+    model.eval()
+    for one, other in zip(cached, (p.grad for p in model.parameters() if p.grad is not None), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    with pytest.raises(ValueError, match="mini_batch_size must be None or at least 1, got 0"):
+        TreatedRankingLoss(model, mini_batch_size=0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
-from pairsift.pairs import Precision, RandomPairs, Selector
+from pairsift.pairs import GuideMask, Precision, RandomPairs, Selector
 from pairsift.treatments import Treatment
 
 Selection = Literal["band", "random"]
@@ -106,13 +106,16 @@ class TreatedLoss(nn.Module):
             )
 
     def get_extra_state(self) -> Any:
-        """What a resumed run needs to draw the same random pairs."""
-        return {"draws": getattr(self.selector, "draws", 0)}
+        """What a resumed run needs to draw the same random pairs, and to go on counting what a guide masks."""
+        state = {"draws": getattr(self.selector, "draws", 0)}
+        return {**state, "mask": self.band.get_state()} if isinstance(self.band, GuideMask) else state
 
     def set_extra_state(self, state: Any) -> None:
         """See `get_extra_state`."""
         if isinstance(self.selector, RandomPairs):
             self.selector.draws = state["draws"]
+        if isinstance(self.band, GuideMask) and "mask" in state:
+            self.band.set_state(state["mask"])
 
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""

@@ -1,0 +1,91 @@
+"""Large batches in little memory: parts are embedded twice, gradients are the batch's (GradCache, arXiv 2101.06983)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tokens = dict[str, Any]
+
+
+class CachedEmbeddings:
+    """Embeddings of a batch without the graphs of the encoder, which are made again a part at a time.
+
+    Args:
+        embed: tokens of b texts to (b, D) embeddings, with a graph.
+        columns: tokens of every column, tensors of (B, ...) values.
+        size: texts embedded at once, > 0.
+
+    Attributes:
+        columns: (B, D) embeddings of each column, leaves of their own graph.
+    """
+
+    def __init__(self, embed: Callable[[Tokens], Tensor], columns: Sequence[Tokens], size: int) -> None:
+        self._embed = embed
+        self._parts = [list(_parts(tokens, size)) for tokens in columns]
+        self._random: list[list[_Random]] = []
+        self.columns: list[Tensor] = []
+        for parts in self._parts:
+            self._random.append([])
+            embedded = []
+            for part in parts:
+                self._random[-1].append(_Random(part))
+                with torch.no_grad():
+                    embedded.append(embed(part))
+            self.columns.append(torch.cat(embedded).detach().requires_grad_())
+
+    def loss(self, value: Tensor) -> Tensor:
+        """A loss of `columns` as one whose backward pass reaches the encoder.
+
+        Args:
+            value: scalar, with a graph to `columns`.
+
+        Returns:
+            The same number; its gradient is that of one batch embedded at once.
+        """
+        gradients = torch.autograd.grad(value, self.columns)
+        value = value.detach().requires_grad_()
+        value.register_hook(lambda outer: self._backward(gradients, outer))  # type: ignore[no-untyped-call]
+        return value
+
+    def _backward(self, gradients: Sequence[Tensor], outer: Tensor) -> None:
+        for parts, states, gradient in zip(self._parts, self._random, gradients, strict=True):
+            start = 0
+            for part, state in zip(parts, states, strict=True):
+                with state.again(), torch.enable_grad():
+                    embedded = self._embed(part)
+                stop = start + len(embedded)
+                torch.autograd.backward(embedded, gradient[start:stop].to(embedded.dtype) * outer)
+                start = stop
+
+
+def _parts(tokens: Tokens, size: int) -> Iterator[Tokens]:
+    count = len(next(each for each in tokens.values() if isinstance(each, Tensor)))
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        yield {
+            name: each[part] if isinstance(each, Tensor) and each.dim() and len(each) == count else each
+            for name, each in tokens.items()
+        }
+
+
+class _Random:
+    """The state of random numbers now, so that dropout can be drawn again."""
+
+    def __init__(self, part: Tokens) -> None:
+        tensors = [each for each in part.values() if isinstance(each, Tensor) and each.is_cuda]
+        self._devices = sorted({each.get_device() for each in tensors})
+        self._cpu = torch.get_rng_state()
+        self._cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        with torch.random.fork_rng(self._devices):
+            torch.set_rng_state(self._cpu)
+            for device, state in zip(self._devices, self._cuda, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield
