@@ -6,6 +6,7 @@ from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
 from pairsift.data.images import ImageSet, subset, without_rows
 from pairsift.data.loading import load_images
 from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
+from pairsift.data.sequences import FrameSet, load_sequences
 from pairsift.data.sources import Source, open_source
 from pairsift.data.temporal import TemporalPairs, temporal_pairs
 from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
@@ -15,6 +16,7 @@ __all__ = [
     "ArraySource",
     "DataError",
     "FeatureSource",
+    "FrameSet",
     "ImageSet",
     "MixKind",
     "Mixture",
@@ -23,6 +25,7 @@ __all__ = [
     "TemporalPairs",
     "ViewPolicy",
     "load_images",
+    "load_sequences",
     "make_views",
     "mix",
     "mix_set",
