@@ -22,12 +22,13 @@ def embed(
     device: Device = "cpu",
 ) -> None:
     """Write the features of DATA as parquet: row, features, label and path where known."""
+    from pairsift.data import by_row
     from pairsift.train import Run, write_features
     from pairsift.train import embed as embed_images
 
     check_output(output)
     encoder = Run.open(run).load_encoder().to(device)
     images = load_for(run, data, label_column, per_class, skip_corrupt)
-    features = embed_images(encoder, images)
+    features, images = by_row(embed_images(encoder, images), images)
     write_features(output, features, images)
     console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)

@@ -19,14 +19,10 @@ def check_output(path: Path | None) -> None:
 
 def load_for(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> ImageSet:
     """Images as the encoder of a run takes them, said how they are held."""
-    from pairsift.data import load_images
-    from pairsift.train import Run
+    from pairsift.train import Run, load_as_configured
 
     config = Run.open(run).config()
-    images = load_images(
-        spec, label_column=label_column or config.label_column, per_class=per_class, image_size=config.image_size,
-        skip_corrupt=skip_corrupt, memory=config.memory,
-    )  # fmt: skip
+    images = load_as_configured(config, spec, label_column or config.label_column, per_class, skip_corrupt)
     notes.print(f"{spec}: {images.where}", soft_wrap=True)
     if images.corrupt:
         notes.print(

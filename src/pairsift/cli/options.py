@@ -45,7 +45,9 @@ def options_of(
             show_default=False,
             rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
         )
-        parameters.append(parameter(name, Optional[field.annotation], option))  # noqa: UP045
+        # Several numbers are one word, "1,2,4", which the configuration takes apart.
+        kind = str if "tuple" in str(field.annotation) else field.annotation
+        parameters.append(parameter(name, Optional[kind], option))  # noqa: UP045
     return parameters
 
 

@@ -30,6 +30,7 @@ def probe(
     device: Device = "cpu",
 ) -> None:
     """Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."""
+    from pairsift.data import by_row
     from pairsift.evaluate import knn, linear_probe, linear_probe_sgd
     from pairsift.files import write_json
     from pairsift.train import Run
@@ -43,12 +44,15 @@ def probe(
         splits = [
             load_labelled(run, spec, label_column, n, skip_corrupt) for spec, n in ((train, per_class), (test, None))
         ]
+        if any(images.vectors for images in splits):
+            raise ValueError("the SGD probe crops and flips images: use `protocol='lbfgs'` for frames of sequences")
         results["linear probe (SGD)"] = linear_probe_sgd(encoder, *splits, lr=lr, epochs=epochs)
     else:
         x, y = [], []
         for spec, n in parts:
             images = load_labelled(run, spec, label_column, n, skip_corrupt)
-            x.append(embed_images(encoder, images))
+            features, images = by_row(embed_images(encoder, images), images)
+            x.append(features)
             y.append(np.asarray(images.labels))
         fitted = linear_probe(x[0], y[0], x[1], y[1])
         results["linear probe"] = fitted.accuracy

@@ -6,10 +6,10 @@ from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
 from pairsift.data.images import ImageSet, subset, without_rows
 from pairsift.data.loading import load_images
 from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
-from pairsift.data.sequences import FrameSet, load_sequences
+from pairsift.data.sequences import FrameSet, by_row, load_sequences
 from pairsift.data.sources import Source, open_source
 from pairsift.data.temporal import TemporalPairs, temporal_pairs
-from pairsift.data.views import SimCLRViews, ViewPolicy, make_views, to_float
+from pairsift.data.views import NoisyFrames, SimCLRViews, ViewPolicy, make_views, to_float
 
 __all__ = [
     "ArrayFeatures",
@@ -20,10 +20,12 @@ __all__ = [
     "ImageSet",
     "MixKind",
     "Mixture",
+    "NoisyFrames",
     "SimCLRViews",
     "Source",
     "TemporalPairs",
     "ViewPolicy",
+    "by_row",
     "load_images",
     "load_sequences",
     "make_views",

@@ -59,6 +59,11 @@ class ImageSet:
         return len(self.images)
 
     @property
+    def vectors(self) -> bool:
+        """Whether what is held are vectors (N, D), not images."""
+        return len(self.images.shape) == 2
+
+    @property
     def n_classes(self) -> int | None:
         """Number of classes present, None without labels."""
         return None if self.labels is None else len(np.unique(self.labels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ ViewPolicy = Callable[[Tensor], Tensor]
 
 # Images transformed at once on a CPU: the intermediates then stay in cache and below malloc's mmap threshold.
 _CPU_CHUNK = 64
+# Share of the numbers of a noisy frame that are set to their mean.
+_BLANKED = 0.2
 
 
 @dataclass(frozen=True)
@@ -116,24 +118,42 @@ class SimCLRViews:
         return torch.cat([corner, box], dim=1)
 
 
+class NoisyFrames:
+    """Frames (B, D) with normal noise, and a fifth of their numbers at the mean.
+
+    Args:
+        mean, std: of each number over the training frames, D each.
+        noise: standard deviation of the noise, in those of the numbers.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], noise: float) -> None:
+        self.mean, self.spread = torch.tensor(mean), noise * torch.tensor(std)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """One view of each frame, (B, D) -> (B, D)."""
+        noisy = frames + self.spread.to(frames.device) * torch.randn_like(frames)
+        return torch.where(torch.rand_like(frames) > _BLANKED, noisy, self.mean.to(frames.device))
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 [0, 255] -> float32 [0, 1], the form encoders and view policies take."""
     return images.float().div_(255)
 
 
-def make_views(images: Tensor, policy: ViewPolicy, seed: int) -> tuple[Tensor, Tensor]:
-    """Two random views of a uint8 batch, a function of (images, policy, seed) alone.
+def make_views(images: Tensor, policy: ViewPolicy, seed: int, others: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Two random views of a batch, a function of (images, policy, seed, others) alone.
 
     The policy draws from torch's global generators, which are seeded for the call and restored after it: any policy,
     kornia's included, gives the same views for the same seed, so an interrupted run can resume on the same views.
 
     Args:
-        images: (B, C, H, W) uint8.
+        images: (B, C, H, W) uint8; or (B, D) float32 frames, which a policy then takes as they are.
         policy: what makes one view of each image.
         seed: >= 0.
+        others: what the second views are made of, their neighbours in time say; None takes the images again.
 
     Returns:
-        Two float tensors (B, C, H', W').
+        Two float tensors (B, C, H', W'), or (B, D') of frames.
 
     Raises:
         ValueError: the policy returned another number of images or a non-float tensor.
@@ -145,13 +165,17 @@ def make_views(images: Tensor, policy: ViewPolicy, seed: int) -> tuple[Tensor, T
         >>> [tuple(view.shape) for view in make_views(images, SimCLRViews(), seed=0)]
         [(8, 3, 32, 32), (8, 3, 32, 32)]
     """
-    pixels = to_float(images)
+    first_of, second_of = (
+        each if each.is_floating_point() else to_float(each) for each in (images, images if others is None else others)
+    )
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         torch.manual_seed(seed)
-        first, second = policy(pixels), policy(pixels)
+        first, second = policy(first_of), policy(second_of)
     for view in (first, second):
-        if not (isinstance(view, Tensor) and view.is_floating_point() and view.dim() == 4 and len(view) == len(images)):
+        alike = isinstance(view, Tensor) and view.dim() == images.dim() and len(view) == len(images)
+        if not (alike and view.is_floating_point()):
             got = f"{view.dtype} {tuple(view.shape)}" if isinstance(view, Tensor) else type(view).__name__
-            raise ValueError(f"a view policy must return a float (B, C, H, W) tensor with B = {len(images)}, got {got}")
+            form = "(B, C, H, W)" if images.dim() == 4 else "(B, D)"
+            raise ValueError(f"a view policy must return a float {form} tensor with B = {len(images)}, got {got}")
     return first, second

@@ -11,7 +11,7 @@ from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import first_process
 from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
 from pairsift.train.evidence import Evidence
-from pairsift.train.images import training_images
+from pairsift.train.images import load_as_configured, training_images
 from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule, NonFiniteLossError
 from pairsift.train.run import Run, RunError
@@ -19,5 +19,5 @@ from pairsift.train.run import Run, RunError
 __all__ = [
     "ConfigError", "ContrastiveModule", "Evidence", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Objective",
     "Projector", "ResNet", "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed",
-    "encode_in_chunks", "first_process", "pretrain", "training_images", "write_features",
+    "encode_in_chunks", "first_process", "load_as_configured", "pretrain", "training_images", "write_features",
 ]  # fmt: skip

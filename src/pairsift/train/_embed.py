@@ -17,11 +17,12 @@ from pairsift.files import replacing
 
 @torch.no_grad()
 def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision: str = "fp32") -> NDArray[np.float32]:
-    """Encoder features h of un-augmented images.
+    """Encoder features h of un-augmented images, or of frames.
 
     Args:
-        encoder: float images (B, 3, H, W) in [0, 1] -> (B, D); run in evaluation mode on its own device.
-        images: N images.
+        encoder: float images (B, 3, H, W) in [0, 1], or frames (B, W), -> (B, D); run in evaluation mode on its own
+            device.
+        images: N images, or a `FrameSet` of N frames; `data.by_row` makes means over sequences of what comes back.
         batch_size: images at once.
         precision: "fp32", "bf16" or "fp16" (autocast).
 
@@ -47,7 +48,8 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
     out = []
     for start in range(0, len(images), batch_size):
         rows = np.arange(start, min(start + batch_size, len(images)))
-        batch = to_float(torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device))
+        batch = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device)
+        batch = batch if images.vectors else to_float(batch)
         with torch.autocast(device.type, dtype, enabled=precision != "fp32"):
             out.append(encoder(batch).float().cpu().numpy())
     encoder.train(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from pairsift.data import ImageSet, ViewPolicy
+from pairsift.data import FrameSet, ImageSet, ViewPolicy, by_row
 from pairsift.train._embed import embed, write_features
+from pairsift.train.batches import order_of
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
-from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
+from pairsift.train.encoders import ImageEncoder, build_encoder, n_features, with_statistics
 from pairsift.train.evidence import Evidence, build_evidence
 from pairsift.train.fitting import fit
-from pairsift.train.images import channel_statistics, training_images
+from pairsift.train.images import channel_statistics, default_views, short_sequences, training_images
 from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run
@@ -100,18 +102,22 @@ def pretrain(
     _check_given(config, evidence, objective)
 
     torch.manual_seed(config.seed)
-    backbone = build_encoder(config.encoder) if encoder is None else encoder
+    name = config.encoder if encoder is None else ""
+    if encoder is None and name != "mlp":
+        encoder = build_encoder(name)  # before data are read: a wrong name is said at once
     images = training_images(config, images)
-    say(images.where)
-    if images.corrupt:
-        say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
-
-    model = ImageEncoder(backbone, *channel_statistics(images))
+    _tell(images, say)
+    if encoder is None:
+        name = f"mlp:{math.prod(images.images.shape[1:])}"
+        encoder = build_encoder(name)
+    statistics = channel_statistics(images)
+    model = with_statistics(encoder, *statistics, images.vectors)
     dimension = n_features(model, images.images.shape[1:])
-    policy = config.views() if views is None else views
+    policy = default_views(config, images, statistics) if views is None else views
     if evidence is None:
         evidence = build_evidence(config, images, dimension, say)
-    module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy, evidence, objective)
+    steps = order_of(images)[0] // config.batch_size
+    module = ContrastiveModule(config, model, dimension, steps, policy, evidence, objective)
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:
@@ -119,12 +125,20 @@ def pretrain(
     metrics = fit(module, images, run, device_kind, say)
 
     if writes:
-        name = config.encoder if encoder is None else ""
         run.save_encoder(model, {"encoder": name, "n_features": str(dimension), "pairsift": "1"})
         if config.save_features:
-            write_features(run.features_file, embed(model, images), images)
+            write_features(run.features_file, *by_row(embed(model, images), images))
     model.cpu().eval().requires_grad_(False)
     return TrainResult(run, model, images, metrics)
+
+
+def _tell(images: ImageSet, say: Callable[[str], None]) -> None:
+    """What is trained on, and what was left out."""
+    say(images.where)
+    if images.corrupt:
+        say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
+    if isinstance(images, FrameSet) and images.pairs is not None and images.pairs.short:
+        say(short_sequences(images.pairs))
 
 
 def _check_given(config: TrainConfig, evidence: Evidence | None, objective: Objective | None) -> None:
@@ -133,11 +147,11 @@ def _check_given(config: TrainConfig, evidence: Evidence | None, objective: Obje
         raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
     if evidence is not None and config.treatment == "auto":
         raise ConfigError("treatment='auto' decides by evidence of its own: leave evidence out, or name a treatment")
-    plain = config.method == "simclr" and config.treatment == "none" and evidence is None
+    plain = config.method == "simclr" and config.treatment == "none" and evidence is None and not config.window
     if objective is not None and not plain:
         raise ConfigError(
-            "an objective takes the place of the loss: leave method and treatment at their defaults, got "
-            f"method={config.method!r}, treatment={config.treatment!r}"
+            "an objective takes the place of the loss: leave method, treatment and window at their defaults, got "
+            f"method={config.method!r}, treatment={config.treatment!r}, window={config.window}"
         )
 
 

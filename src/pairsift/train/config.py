@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pairsift.data import SimCLRViews
 from pairsift.pairs import RankBand
+from pairsift.pairs.lags import check_lags
 from pairsift.settings import ConfigError
 from pairsift.train.fields import TrainFields
 from pairsift.treatments import Treatment
@@ -65,12 +66,21 @@ class TrainConfig(TrainFields):
         # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
         implied: dict[str, Any] = {"temperature": 0.2} if values.get("method") == "moco" else {}
         implied |= {"select": "affinity"} if values.get("treatment") == "auto" else {}
+        implied |= {"encoder": "mlp"} if values.get("positives") in ("temporal", "both") else {}
         return super().known(implied | values)
 
     @classmethod
     def hint(cls, name: str) -> str | None:
         """For a name that is no field, what may have been meant."""
         return f"did you mean {SYNONYMS[name]!r}?" if name in SYNONYMS else super().hint(name)
+
+    @field_validator("lags", "lag_weights", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Numbers from a flag, "1,2,4", or a single one."""
+        if isinstance(given, str):
+            return [each.strip() for each in given.split(",")]
+        return (given,) if isinstance(given, (int, float)) else given
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -79,6 +89,7 @@ class TrainConfig(TrainFields):
             raise ValueError("resume and overwrite exclude each other")
         self._consistent_auto()
         self._consistent_selection()
+        self._consistent_positives()
         if self.warmup_epochs >= self.epochs and (self.treatment == "auto" or self.pair_treatment() is not None):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
@@ -146,6 +157,29 @@ class TrainConfig(TrainFields):
                 f"to {self.epochs - 1}, below epochs={self.epochs}, or a `guide` be given"
             )
 
+    def _consistent_positives(self) -> None:
+        """Refuse settings of positives from time where there are none, and of image sets where there are."""
+        own = [name for name, field in type(self).model_fields.items() if _panel(field) == "Positives"]
+        if self.positives == "views":
+            changed = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
+            if changed:
+                raise ValueError(
+                    f"{changed[0]}={getattr(self, changed[0])} is for positives from time: set `positives='temporal'`"
+                )
+            return
+        check_lags(self.lags, self.lag_weights)
+        refused = {"mix": self.mix, "drop": self.drop, "skip_corrupt": self.skip_corrupt}
+        for name, value in refused.items():
+            if value:
+                raise ValueError(
+                    f"{name}={value} is for sets of images: leave it out with positives={self.positives!r}"
+                )
+        if self.select == "affinity":
+            raise ValueError(
+                f"select='affinity' (which treatment='auto' needs) judges images by views of their own: leave it out "
+                f"with positives={self.positives!r}"
+            )
+
     @property
     def processes(self) -> int:
         """Processes that share every batch."""
@@ -175,3 +209,8 @@ class TrainConfig(TrainFields):
             crop_scale=(self.crop_min, 1.0), flip=self.flip, jitter=self.jitter, grey=self.grey,
             brightness=self.brightness, contrast=self.contrast, saturation=self.saturation, hue=self.hue,
         )  # fmt: skip
+
+
+def _panel(field: Any) -> str:
+    """The group of a field in the help of the command line."""
+    return str(field.json_schema_extra["panel"])

@@ -81,6 +81,22 @@ class Projector(nn.Sequential):
         )
 
 
+class MLP(nn.Sequential):
+    """Three layers on whatever a row holds, flat.
+
+    Args:
+        width: D numbers of a row, (B, D) or (B, ...) with as many.
+        n_hidden: width of the two hidden layers.
+        n_out: dimension of the features.
+    """
+
+    def __init__(self, width: int, n_hidden: int = 256, n_out: int = 128) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for n_in in (width, n_hidden):
+            layers += [nn.Linear(n_in, n_hidden, bias=False), nn.BatchNorm1d(n_hidden), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Linear(n_hidden, n_out))
+
+
 class ImageEncoder(nn.Module):
     """A backbone with the input normalisation it was trained with, so that both are saved and loaded as one.
 
@@ -107,6 +123,31 @@ class ImageEncoder(nn.Module):
         return features
 
 
+class FrameEncoder(ImageEncoder):
+    """The same for frames that are vectors.
+
+    Args:
+        backbone: maps (B, D) to features.
+        mean, std: of the training frames, D values each.
+    """
+
+    def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        nn.Module.__init__(self)
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Frames (B, D) -> features h (B, n_features)."""
+        features: Tensor = self.backbone((images - self.mean) / self.std)
+        return features
+
+
+def with_statistics(backbone: nn.Module, mean: Sequence[float], std: Sequence[float], vectors: bool) -> ImageEncoder:
+    """A backbone behind the normalisation of images, or of vectors, by the statistics of the training set."""
+    return (FrameEncoder if vectors else ImageEncoder)(backbone, mean, std)
+
+
 _BUILTIN: dict[str, Callable[[], nn.Module]] = {
     "resnet-small": lambda: ResNet((32, 64, 128), (2, 2, 2), stem_stride=2),
     "resnet18": lambda: ResNet((64, 128, 256, 512), (2, 2, 2, 2)),
@@ -117,7 +158,8 @@ def build_encoder(name: str) -> nn.Module:
     """A backbone by name, freshly initialised.
 
     ``resnet-small`` (widths 32-64-128, 26 M multiply-adds at 32 px, 128 features); ``resnet18`` (the CIFAR form: 3x3
-    stem, no max-pool, 512 features); ``timm:NAME`` and ``torchvision:NAME`` where those packages work, without weights.
+    stem, no max-pool, 512 features); ``mlp:D`` (three layers on D numbers, 128 features); ``timm:NAME`` and
+    ``torchvision:NAME`` where those packages work, without weights.
 
     Raises:
         ValueError: unknown name, or a package that is missing or does not import.
@@ -132,8 +174,10 @@ def build_encoder(name: str) -> nn.Module:
     if name in _BUILTIN:
         return _BUILTIN[name]()
     library, _, model = name.partition(":")
+    if library == "mlp" and model.isdecimal():
+        return MLP(int(model))
     if library not in ("timm", "torchvision") or not model:
-        raise ValueError(f"unknown encoder {name!r}: use {', '.join(_BUILTIN)}, timm:NAME or torchvision:NAME")
+        raise ValueError(f"unknown encoder {name!r}: use {', '.join(_BUILTIN)}, mlp, timm:NAME or torchvision:NAME")
     try:
         return _from_timm(model) if library == "timm" else _from_torchvision(model)
     except (ImportError, OSError, RuntimeError) as error:  # a wheel built for another torch: OSError or RuntimeError
@@ -148,7 +192,7 @@ def n_features(encoder: nn.Module, image_shape: Sequence[int]) -> int:
 
     Args:
         encoder: maps (B, C, H, W) to (B, D).
-        image_shape: C, H, W.
+        image_shape: C, H, W; or D of frames that are vectors.
 
     Raises:
         ValueError: the encoder does not return a (B, D) tensor.

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives
-from pairsift.data import DataError, ImageSet
+from pairsift.data import DataError, FrameSet, ImageSet, TemporalPairs
 from pairsift.losses.engine import Processes
-from pairsift.pairs import Selector
+from pairsift.pairs import Selector, TemporalWindow
 from pairsift.train.bank import Bank
 from pairsift.train.config import UNJUDGED, TrainConfig
 from pairsift.train.deciding import Decider
@@ -36,6 +36,8 @@ class Evidence(nn.Module):
     """
 
     selector: Selector
+    # Numbers that `attach` puts behind features, where keys that wait in a queue need them too.
+    width: int = 0
 
     @property
     def ready(self) -> bool:
@@ -200,6 +202,29 @@ class BankEvidence(AffinityEvidence):
                 self.selector.affinity = Affinity.load(file)
 
 
+class TimeEvidence(Evidence):
+    """When frames were taken: those of one sequence that are close in time are not called difficult.
+
+    Args:
+        config: the band, and the window.
+        pairs: sequence and time of the N training frames.
+    """
+
+    selector: TemporalWindow
+    width = 2
+    sequences: Tensor
+    times: Tensor
+
+    def __init__(self, config: TrainConfig, pairs: TemporalPairs) -> None:
+        super().__init__()
+        self.selector = TemporalWindow(config.band(), config.window)
+        self.register_buffer("sequences", torch.from_numpy(pairs.sequences), persistent=False)
+        self.register_buffer("times", torch.from_numpy(pairs.times), persistent=False)
+
+    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
+        return TemporalWindow.attach(h, self.sequences[rows], self.times[rows])
+
+
 class NoEvidence(Evidence):
     """What `treatment="auto"` has to go by where no affinity judges pairs: nothing, so it stays off and says why.
 
@@ -238,6 +263,8 @@ def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) 
         DataError: a guide that does not fit the images, see `guide_features`, or a bank larger than `memory`.
         AffinityError: a guide from which nothing can be told.
     """
+    if config.window and isinstance(images, FrameSet) and images.pairs is not None:
+        return TimeEvidence(config, images.pairs)
     if config.select != "affinity":
         return None
     if config.method in UNJUDGED:

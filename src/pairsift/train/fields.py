@@ -31,6 +31,32 @@ class TrainFields(Settings):
         None, "Data", "CSV with a column 'row' (as scan writes) of images to leave out, after mixing"
     )
 
+    positives: Literal["views", "temporal", "both"] = setting(
+        "views", "Positives", "two views of an image; temporal: two frames of a sequence; both: views of two frames"
+    )
+    lags: tuple[int, ...] = setting((1,), "Positives", "steps between the two frames, drawn by their weights: 1,2,4")
+    lag_weights: tuple[float, ...] | None = setting(None, "Positives", "shares of the lags (default: alike)")
+    window: int = setting(
+        0, "Positives", "never call frames of one sequence difficult that are so few steps apart (0: no window)", ge=0,
+    )  # fmt: skip
+    noise: float = setting(
+        0.25,
+        "Positives",
+        "noise on frames of numbers, in standard deviations, with a fifth of them blanked (both)",
+        ge=0,
+    )
+    frame_column: str | None = setting(None, "Positives", "column of the frames ('frames' or 'values' if there is one)")
+    frame_size: int | None = setting(None, "Positives", "numbers of a frame, where a sequence is a flat list", gt=0)
+    sequence_column: str | None = setting(
+        None, "Positives", "column of each row's sequence, where a row is a frame ('sequence' if there is one)"
+    )
+    time_column: str | None = setting(
+        None,
+        "Positives",
+        "column of each row's time, where a row is a frame ('time' if there is one; else their order)",
+    )
+    time_unit: float = setting(1.0, "Positives", "time of one step", gt=0)
+
     crop_min: float = setting(0.2, "Views", "smallest share of the area that a random crop keeps", gt=0, le=1)
     flip: float = setting(0.5, "Views", "probability of a horizontal flip", ge=0, le=1)
     jitter: float = setting(0.8, "Views", "probability of the colour jitter", ge=0, le=1)
@@ -40,7 +66,9 @@ class TrainFields(Settings):
     hue: float = setting(0.1, "Views", "spread of the hue, in turns", ge=0, le=0.5)
     grey: float = setting(0.2, "Views", "probability of greyscale", ge=0, le=1)
 
-    encoder: str = setting("resnet-small", "Model", "resnet-small, resnet18, timm:NAME or torchvision:NAME")
+    encoder: str = setting(
+        "resnet-small", "Model", "resnet-small, resnet18, timm:NAME, torchvision:NAME, or mlp (the default for frames)"
+    )
     projector_hidden: int = setting(512, "Model", "hidden width of the projector", gt=0)
     projector_dim: int = setting(128, "Model", "dimension of the projections z", gt=0)
 

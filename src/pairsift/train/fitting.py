@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pairsift.data import ImageSet
-from pairsift.train.batches import StepSampler, batch_loader
+from pairsift.train.batches import StepSampler, batch_loader, order_of
 from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
 from pairsift.train.config import TrainConfig
 from pairsift.train.devices import first_process
@@ -45,7 +45,8 @@ def fit(
         Interrupted: stopped by Ctrl-C.
     """
     config = module.config
-    sampler = StepSampler(len(images), config.batch_size, config.seed)
+    n, order = order_of(images)
+    sampler = StepSampler(n, config.batch_size, config.seed, order)
     total = len(sampler) * config.epochs
     checkpoint = run.last_checkpoint if config.resume and run.last_checkpoint.exists() else None
     if checkpoint is not None:

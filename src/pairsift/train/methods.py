@@ -17,6 +17,7 @@ from pairsift.pairs import Selector
 from pairsift.train.config import TrainConfig
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+Attach = Callable[[Tensor], Tensor]
 
 
 class Outcome(NamedTuple):
@@ -56,7 +57,7 @@ class Method(nn.Module):
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True,
+        treated: bool = True, attach: Attach | None = None,
     ) -> Outcome:  # fmt: skip
         """Loss of what was encoded.
 
@@ -67,6 +68,8 @@ class Method(nn.Module):
             labels: (N,) classes, -1 where unknown; None without labels.
             watch: whether the outcome tells which pairs are difficult.
             treated: whether the loss treats them.
+            attach: puts behind the features of second views, then of first ones, what the selector needs to see; for
+                methods that encode keys of their own.
         """
         raise NotImplementedError
 
@@ -82,7 +85,7 @@ class OneEncoder(Method):
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True,
+        treated: bool = True, attach: Attach | None = None,
     ) -> Outcome:  # fmt: skip
         """Loss of projections and features (2N, .), first views first; see `Method`."""
         z0, z1 = z.chunk(2)
@@ -114,7 +117,7 @@ class GivenLoss(Method):
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True,
+        treated: bool = True, attach: Attach | None = None,
     ) -> Outcome:  # fmt: skip
         """Loss of projections (2N, d), first views first; it tells of no pairs. See `Method`."""
         return Outcome(self.objective(*z.chunk(2)), None, 0, None)
@@ -153,11 +156,12 @@ class MomentumEncoder(Method):
 
     def forward(
         self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True,
+        treated: bool = True, attach: Attach | None = None,
     ) -> Outcome:  # fmt: skip
         """Loss of the queries' projections and features, after which their keys join the queue; see `Method`."""
         other = torch.cat([views[1], views[0]]) if self.both_views else views[1]
         k, h_k = self._keys(other)
+        h_k = h_k if attach is None else attach(h_k)
         if labels is not None and self.both_views:
             labels = torch.cat([labels, labels])
         filled = self.loss.n_queued
@@ -197,8 +201,9 @@ def _gathered(labels: Tensor | None) -> Tensor | None:
 
 
 def build_method(
-    config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int, selector: Selector | None = None
-) -> Method:
+    config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int, selector: Selector | None = None,
+    attached: int = 0,
+) -> Method:  # fmt: skip
     """The configuration's method for an encoder with features of `n_features` dimensions.
 
     Args:
@@ -206,6 +211,7 @@ def build_method(
         encoder, projector: what is trained.
         n_features: width of what pairs are selected on, without what is attached to it.
         selector: which pairs are difficult; None takes the configuration's band.
+        attached: how many numbers are attached to features.
     """
     band, treatment = selector or config.band(), config.pair_treatment()
     select: Selection = "random" if config.select == "random" else "band"
@@ -214,6 +220,6 @@ def build_method(
         return OneEncoder(SpectralLoss(config.mu, band, treatment, select=select, seed=seed))
     if config.method == "simclr":
         return OneEncoder(NTXentLoss(config.temperature, band, treatment, select=select, seed=seed))
-    sizes = config.queue_size, config.projector_dim, n_features
+    sizes = config.queue_size, config.projector_dim, n_features + attached
     loss = MoCoLoss(*sizes, config.temperature, band, treatment, select=select, seed=seed)
     return MomentumEncoder(config, loss, encoder, projector)

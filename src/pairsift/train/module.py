@@ -17,7 +17,16 @@ from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
 from pairsift.train.evidence import Evidence
-from pairsift.train.methods import GivenLoss, Method, MomentumEncoder, Objective, OneEncoder, Outcome, build_method
+from pairsift.train.methods import (
+    Attach,
+    GivenLoss,
+    Method,
+    MomentumEncoder,
+    Objective,
+    OneEncoder,
+    Outcome,
+    build_method,
+)  # fmt: skip
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
 # enough for that.
@@ -54,7 +63,8 @@ class ContrastiveModule(lightning.LightningModule):
         selector = None if evidence is None else evidence.selector
         self.method: Method
         if objective is None:
-            self.method = build_method(config, self.encoder, self.projector, n_features, selector)
+            attached = 0 if evidence is None else evidence.width
+            self.method = build_method(config, self.encoder, self.projector, n_features, selector, attached)
         else:
             self.method = GivenLoss(objective)
         self.evidence = evidence
@@ -69,7 +79,7 @@ class ContrastiveModule(lightning.LightningModule):
                 self.evidence.start_epoch(epoch)
         # Every process draws views of its own.
         step_seed = (self.config.seed * 1_000_003 + batch.step + self.global_rank * 2**40) % 2**62
-        view0, view1 = make_views(batch.images, self.views, step_seed)
+        view0, view1 = make_views(batch.images, self.views, step_seed, batch.others)
         torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
         progress = batch.step / (self.config.epochs * self.steps_per_epoch)
         self.method.before_step(self.encoder, self.projector, progress)
@@ -82,20 +92,33 @@ class ContrastiveModule(lightning.LightningModule):
 
         treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
         watch = step % _WATCH_EVERY == 0
-        seen = h
+        seen, attach = h, None
         if self.evidence is not None:
             treated, watch = treated and self.evidence.ready, watch and self.evidence.ready
             assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no evidence
             self.method.loss.treatment = self.evidence.treatment(self.method.loss.treatment)
             if self.evidence.ready:
-                seen = self.evidence.attach(h.detach(), torch.cat([batch.rows, batch.rows]))
-        outcome: Outcome = self.method(z, seen, (view0, view1), batch.labels, watch=watch, treated=treated)
+                seen, attach = self._attached(h, batch, self.evidence)
+        outcome: Outcome = self.method(
+            z, seen, (view0, view1), batch.labels, watch=watch, treated=treated, attach=attach
+        )
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
         self._measure(outcome, seen)
         if self.evidence is not None:
             self.evidence.observe(h, batch.rows)
         return outcome.loss
+
+    @staticmethod
+    def _attached(h: Tensor, batch: Batch, evidence: Evidence) -> tuple[Tensor, Attach | None]:
+        """Features as the selector takes them, and what attaches the same to features of keys."""
+        others = batch.rows if batch.other_rows is None else batch.other_rows
+        rows, key_rows = torch.cat([batch.rows, others]), torch.cat([others, batch.rows])
+
+        def attach(keys: Tensor) -> Tensor:
+            return evidence.attach(keys, key_rows[: len(keys)])
+
+        return evidence.attach(h.detach(), rows[: len(h)]), attach if evidence.width else None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config

@@ -18,7 +18,7 @@ from torch import nn
 
 from pairsift.files import replacing, write_json
 from pairsift.train.config import TrainConfig
-from pairsift.train.encoders import ImageEncoder, build_encoder
+from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
 # Fields that say how a run is carried out, not what it computes: they may differ when it resumes.
 _FREE_ON_RESUME = {
@@ -190,8 +190,11 @@ class Run:
                 raise RunError(
                     f"{self.path} was trained with an encoder of your own: pass it to load_encoder(backbone)"
                 )
-            encoder = ImageEncoder(build_encoder(name) if backbone is None else backbone)
-            encoder.load_state_dict(load_file(self.encoder_file))
+            state = load_file(self.encoder_file)
+            mean, std = state["mean"], state["std"]
+            backbone = build_encoder(name) if backbone is None else backbone
+            encoder = with_statistics(backbone, mean.flatten().tolist(), std.flatten().tolist(), mean.dim() == 1)
+            encoder.load_state_dict(state)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise RunError(f"{self.encoder_file} cannot be loaded: {error}") from error
         return encoder.eval().requires_grad_(False)
