@@ -1,11 +1,11 @@
 """How well class-mates are told from others among near pairs, by the affinity and by each sign alone.
 
-    python -m pairsift.studies.classmates NAME=FEATURES ... [--guide FEATURES] [--output FILE.json]
+    python -m pairsift.studies.classmates NAME=FEATURES ... [--guide NAME=GUIDE] [--output FILE.json]
 
 FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels, `fsdd`
 for spoken digits (needs PAIRSIFT_DATA) as mean energies of mel bands in the first, second and third part of each. Of
 2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged, by an affinity of the same features and,
-where its rows are as many, by one of a guide's; labels are only compared with. A figure of a set whose family the
+in the set that --guide names, by one of a guide's features of the same rows; labels are only compared with. A figure of a set whose family the
 affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
 """
 
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+", metavar="NAME=FEATURES")
     parser.add_argument("--output", type=Path, default=RESULTS / "classmates.json")
-    parser.add_argument("--guide", type=Path, help="features of another encoder, of the sets of as many rows")
+    parser.add_argument("--guide", action="append", default=[], metavar="NAME=GUIDE")
     options = parser.parse_args(arguments)
-    guide = None if options.guide is None else _all(open_features(options.guide))
+    guides = {name: _all(open_features(file)) for name, _, file in (each.rpartition("=") for each in options.guide)}
     results: dict[str, Any] = {}
     for each in options.sets:
         name, _, file = each.partition("=")
@@ -141,8 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 parser.error(f"{file} has no labels to compare with")
             known = _all(source), source.labels
         features, labels = known
-        other = guide if guide is not None and len(guide) == len(features) else None
-        results[name] = judge(features, labels, guide=other)
+        results[name] = judge(features, labels, guide=guides.get(name))
         print(name, results[name], flush=True)
         write_json(options.output, {"sets": results, "environment": environment(0)})
 
