@@ -5,8 +5,8 @@
 FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels, `fsdd`
 for spoken digits (needs PAIRSIFT_DATA) as mean energies of mel bands in the first, second and third part of each. Of
 2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged, by an affinity of the same features and,
-in the set that --guide names, by one of a guide's features of the same rows; labels are only compared with. A figure of a set whose family the
-affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
+in the set that --guide names, by one of a guide's features of the same rows; labels are only compared with. A figure of
+a set whose family the affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
 """
 
 from __future__ import annotations
