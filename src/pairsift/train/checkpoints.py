@@ -1,0 +1,66 @@
+"""Checkpoints hold tensors and plain values only, so that reading one runs no code that it brings along."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pairsift.train.config import ConfigError
+from pairsift.train.run import RunError
+
+_PLAIN = (bool, int, float, str, torch.Tensor)
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU, by torch's reader of tensors and plain values.
+
+    Raises:
+        RunError: damaged, holding something else than tensors and plain values, or no checkpoint of a run.
+    """
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{file} cannot be read safely, because it holds more than tensors and plain values or is damaged: restore "
+            "it from an epoch-*.ckpt of a run you trust, or start anew with `overwrite=True`"
+        ) from error
+    except Exception as error:  # zip, end of file, storage: a damaged file has many ways to fail
+        raise RunError(f"{file} cannot be read ({type(error).__name__}): restore it from an epoch-*.ckpt") from error
+    expected = {"global_step": int, "state_dict": dict, "callbacks": dict, "loops": dict}
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), kind) for key, kind in expected.items()):
+        raise RunError(f"{file} cannot be read as a checkpoint of a run: restore it from an epoch-*.ckpt")
+    return content
+
+
+def check_plain(state: dict[str, Any]) -> None:
+    """Refuse what could be written but not be read again, before training starts.
+
+    Args:
+        state: of the module: its buffers and parameters, and what encoders keep as extra state.
+
+    Raises:
+        ConfigError: something in it is neither a tensor nor a plain value.
+    """
+    for name, value in state.items():
+        other = _not_plain(value)
+        if other is not None:
+            raise ConfigError(
+                f"the extra state {name!r} holds a {other}, and checkpoints hold tensors, numbers, strings, lists and "
+                "dicts only: let get_extra_state give these"
+            )
+
+
+def _not_plain(value: Any) -> str | None:
+    """The type of something in a value that is not plain; None where all is."""
+    if value is None or isinstance(value, _PLAIN):
+        return None
+    if isinstance(value, dict):
+        inside = [*value.keys(), *value.values()]
+    elif type(value) in (list, tuple, set):
+        inside = list(value)
+    else:
+        return type(value).__name__
+    return next(filter(None, map(_not_plain, inside)), None)
