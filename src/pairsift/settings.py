@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
+from pairsift.files import replacing
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the field, the value and the remedy."""
@@ -64,7 +66,8 @@ class Settings(BaseModel):
     def save(self, path: Path) -> None:
         """Write as YAML, every field resolved, except what to do about an existing result."""
         fields = self.model_dump(mode="json", exclude=set(self.unsaved))
-        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
 
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pairsift.curate.errors import ScanError
 from pairsift.curate.result import FILES
-from pairsift.files import write_json
+from pairsift.files import remove_unfinished, write_json
 
 _PARTS = "parts"
 
@@ -30,6 +30,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise ScanError(f"{folder} is not writable")
+    if (folder / _PARTS).exists():
+        remove_unfinished(folder)
 
 
 def parts_folder(folder: Path, identity: dict[str, Any]) -> Path:

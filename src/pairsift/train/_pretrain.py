@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pairsift.data import ImageSet, ViewPolicy
+from pairsift.files import replacing
 from pairsift.train._embed import embed, write_features
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
@@ -115,7 +116,8 @@ def pretrain(
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:
-        np.savetxt(run.path / "mixed.csv", images.rows[images.mixed], fmt="%d", header="row", comments="")
+        with replacing(run.path / "mixed.csv") as temporary:
+            np.savetxt(temporary, images.rows[images.mixed], fmt="%d", header="row", comments="")
     metrics = fit(module, images, run, device_kind, say)
 
     if writes:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pairsift.files import replacing, write_json
+from pairsift.files import remove_unfinished, replacing, write_json
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder
 
@@ -133,6 +133,7 @@ class Run:
         """
         run = cls.check(config)
         if config.resume:
+            remove_unfinished(run.path)
             return run
         try:
             if config.overwrite and run.path.is_dir():
