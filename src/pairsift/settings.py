@@ -57,8 +57,8 @@ class Settings(BaseModel):
         """
         try:
             values = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise cls.error(f"{path} cannot be read as a configuration: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise cls.error(f"{path} cannot be read as a configuration: {_trouble(error)}") from error
         if not isinstance(values, dict):
             raise cls.error(f"{path} must map field names to values, got {type(values).__name__}")
         return cls.build({**values, **overrides})
@@ -85,6 +85,13 @@ class Settings(BaseModel):
             return None
         near = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.5)
         return f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
+
+
+def _trouble(error: Exception) -> str:
+    """What is wrong with a file, in one line; of YAML, where."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem}, in line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split())
 
 
 def _words(item: Any) -> str:

@@ -52,8 +52,9 @@ def parts_folder(folder: Path, identity: dict[str, Any]) -> Path:
         return parts
     try:
         earlier = json.loads(begun.read_text())
-    except json.JSONDecodeError:
+    except ValueError:
         earlier = {}
+    earlier = earlier if isinstance(earlier, dict) else {}
     other = [name for name, value in identity.items() if earlier.get(name) != value]
     if other:
         raise ScanError(

@@ -42,9 +42,14 @@ def check_plain(state: dict[str, Any]) -> None:
         state: of the module: its buffers and parameters, and what encoders keep as extra state.
 
     Raises:
-        ConfigError: something in it is neither a tensor nor a plain value.
+        ConfigError: something in it is neither a tensor nor a plain value, or something of the encoder no tensor.
     """
     for name, value in state.items():
+        if name.startswith("encoder.") and not isinstance(value, torch.Tensor):
+            raise ConfigError(
+                f"{name!r} is a {type(value).__name__}, and an encoder is saved as tensors: keep it in a buffer, not "
+                "in get_extra_state"
+            )
         other = _not_plain(value)
         if other is not None:
             raise ConfigError(
