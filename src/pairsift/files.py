@@ -19,6 +19,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Its content is on the disk before it takes the place, and the change of place is when the block is left: a crash of
     the machine, too, leaves the old file or the new one.
+
+    Raises:
+        OSError: what was written could not be, on a full disk say; it names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -27,6 +30,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         with suppress(OSError):  # not every system can open a folder, nor every file system sync one
             _to_disk(path.parent, os.O_RDONLY)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,8 +41,13 @@ def replacing(path: Path) -> Iterator[Path]:
 def remove_unfinished(folder: Path) -> None:
     """Remove temporary files in a folder, and those below it, that killed processes left there."""
     for file in folder.rglob(".*.tmp"):
-        if _TEMPORARY.fullmatch(file.name) and file.is_file():
+        if is_unfinished(file):
             file.unlink(missing_ok=True)
+
+
+def is_unfinished(file: Path) -> bool:
+    """Whether a file is a temporary one of `replacing`."""
+    return _TEMPORARY.fullmatch(file.name) is not None and file.is_file()
 
 
 def write_json(path: Path, content: Any) -> None:

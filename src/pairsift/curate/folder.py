@@ -19,7 +19,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder, or refuse it where it holds something that is not an unfinished scan."""
     if folder.exists() and not folder.is_dir():
         raise ScanError(f"{folder} is a file: name a folder")
-    if (folder / "scan.json").exists() and not overwrite:
+    if (folder / "scan.json").exists() and not (folder / _PARTS).exists() and not overwrite:
         raise ScanError(f"{folder} holds a finished scan: use `overwrite=True`, or another folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / _PARTS).exists() and not overwrite:
         raise ScanError(f"{folder} exists and is not empty: use `overwrite=True`, or another folder")
