@@ -155,8 +155,9 @@ def campaign(task: Train | Scan, folder: Path, minutes: float, seed: int) -> dic
         outcomes[outcome] += 1
         if outcome != "same":
             print(f"{task.name}, run {runs}: {outcome}", flush=True)
+    command = " ".join(task.command(Path("RUN"), False)).replace(str(folder.parent), "FOLDER")
     return {
-        "task": task.name, "command": " ".join(task.command(Path("RUN"), False)[:-1]).replace(str(folder.parent), "FOLDER"),
+        "task": task.name, "command": command, "seed": seed, "kills_of_a_run": f"1 to {MOST_KILLS_OF_A_RUN}",
         "seconds_uninterrupted": round(seconds, 2), "runs": runs, "kills": kills, "outcomes": dict(outcomes),
     }  # fmt: skip
 
