@@ -114,6 +114,27 @@ def test_a_run_that_goes_on_reads_no_program_either(trained, tmp_path, refused, 
     assert "cannot be read safely" in refused("train", "--resume", "--run-dir", run)
 
 
+def change(state, name):
+    """The state with one tensor gone, one more, or one of another shape."""
+    first = next(iter(state))
+    return {
+        "gone": {key: value for key, value in state.items() if key != first},
+        "more": {**state, "a.more": torch.zeros(1)},
+        "shape": {**state, first: torch.zeros(7)},
+        "kind": {**state, first: "text"},
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["gone", "more", "shape", "kind"])
+def test_a_checkpoint_of_another_encoder(run, refused, name):
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    torch.save(content | {"state_dict": change(content["state_dict"], name)}, last)
+    words = refused("train", "--resume", "--run-dir", run)
+    assert "resume with the encoder that the run was started with" in words
+    assert "last.ckpt has" in words
+
+
 class Stateful(torch.nn.Flatten):
     """An encoder that keeps something beside its tensors."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from pairsift.train.config import ConfigError
 from pairsift.train.run import RunError
 
+_SAME = "resume with the encoder that the run was started with"
 _PLAIN = (bool, int, float, str, torch.Tensor)
 
 
@@ -21,7 +23,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         RunError: damaged, holding something else than tensors and plain values, or no checkpoint of a run.
     """
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of pickles by others: they are refused anyway
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RunError(
             f"{file} cannot be read safely, because it holds more than tensors and plain values or is damaged: restore "
@@ -33,6 +37,26 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or any(not isinstance(content.get(key), kind) for key, kind in expected.items()):
         raise RunError(f"{file} cannot be read as a checkpoint of a run: restore it from an epoch-*.ckpt")
     return content
+
+
+def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another module, in one line that says where they part.
+
+    Args:
+        file: that the checkpoint is in.
+        content: of the checkpoint.
+        state: of the module that would go on from it.
+
+    Raises:
+        RunError: other names, or tensors of other shapes.
+    """
+    held = content["state_dict"]
+    for name in sorted(held.keys() ^ state.keys()):
+        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the encoder to train: {_SAME}")
+    for name, value in state.items():
+        shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
+        if shapes[0] != shapes[1]:
+            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")
 
 
 def check_plain(state: dict[str, Any]) -> None:

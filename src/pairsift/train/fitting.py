@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from pairsift.data import ImageSet
 from pairsift.train.batches import StepSampler, batch_loader
 from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
-from pairsift.train.checkpoints import check_plain, read_checkpoint
+from pairsift.train.checkpoints import check_fits, read_checkpoint
 from pairsift.train.config import TrainConfig
 from pairsift.train.devices import first_process
 from pairsift.train.module import ContrastiveModule
@@ -40,17 +40,17 @@ def fit(
         Rows of ``metrics.csv``, those before a resumption included.
 
     Raises:
-        RunError: the checkpoint cannot be read or could not be, see `check_plain`, or another process was lost.
+        RunError: the checkpoint cannot be read or is of another encoder, or another process was lost.
         NonFiniteLossError: the loss diverged.
         Interrupted: stopped by Ctrl-C.
     """
     config = module.config
     sampler = StepSampler(len(images), config.batch_size, config.seed)
     total = len(sampler) * config.epochs
-    check_plain(module.state_dict())
     checkpoint = run.last_checkpoint if config.resume and run.last_checkpoint.exists() else None
     if checkpoint is not None:
         earlier = read_checkpoint(checkpoint)
+        check_fits(checkpoint, earlier, module.state_dict())
         sampler.next_step = earlier["global_step"]
         say(f"resuming after step {sampler.next_step:,} of {total:,}")
     metrics, checkpoints = Metrics(run, config.batch_size), Checkpoints(run, config.checkpoint_every)
