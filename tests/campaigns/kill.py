@@ -137,7 +137,7 @@ def campaign(task: Train | Scan, folder: Path, minutes: float, seed: int) -> dic
         raise RuntimeError(f"two uninterrupted runs of {task.name} differ: nothing can be compared")
     outcomes: Counter[str] = Counter()
     runs = kills = 0
-    while time.monotonic() - start < 60 * minutes:
+    while not runs or time.monotonic() - start < 60 * minutes:
         out = folder / "run"
         shutil.rmtree(out, ignore_errors=True)
         more, code = killed_and_resumed(task, out, seconds, rng)
