@@ -151,7 +151,7 @@ def test_what_could_not_be_read_again_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigError, match=r"'encoder\.backbone\._extra_state' is a dict.* keep it in a buffer"):
         pairsift.pretrain(config, images=load_images("digits:train", per_class=8), encoder=Stateful({"seen": 1}))
     check_plain({"a": torch.zeros(2), "b": {"seen": [1, 2.5, None, "x", (True, torch.zeros(2))]}})
-    with pytest.raises(ConfigError, match=r"extra state 'b' holds a \w*Path"):
+    with pytest.raises(ConfigError, match=r"extra state 'b' cannot be read again from a checkpoint"):
         check_plain({"b": {"file": [Path("x")]}})
 
 
