@@ -18,6 +18,7 @@ from pairsift import cli
 from pairsift.train import Run
 from pairsift.train.checkpoints import read_checkpoint
 
+pytest.importorskip("resource", reason="sizes of files cannot be limited here")
 TRAIN = ["train", "digits:train", "--per-class", "8", "--image-size", "8", "--batch-size", "32", "--epochs", "3"]
 TRAIN += ["--device", "cpu", "--threads", "1", "--no-progress"]
 # Runs a command after which files may have so many bytes only; train from the end of its first epoch on.
