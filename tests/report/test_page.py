@@ -1,3 +1,4 @@
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -98,6 +99,19 @@ def test_no_template_writes_a_bare_script_which_the_policy_would_not_run():
     for path in templates:
         assert "<script" not in path.read_text(), f"{path}: write scripts by the filter `script`"
         assert not re.search(r"\son\w+=|javascript:", path.read_text()), f"{path}: handlers belong into a script"
+
+
+def test_text_is_not_made_a_script_by_the_filter(tmp_path, monkeypatch):
+    templates = tmp_path / "room_of_scripts" / "templates"
+    templates.mkdir(parents=True)
+    (tmp_path / "room_of_scripts" / "__init__.py").touch()
+    (templates / "own.html").write_text('{% extends "page.html" %}{% block body %}{{ text | script }}{% endblock %}')
+    monkeypatch.syspath_prepend(tmp_path)
+    room = page_template("own.html", "room_of_scripts")
+    write_page(tmp_path / "page.html", room, title="title", words="words", text=BAD)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<script>{html.escape(BAD, quote=False)}".split("'")[0] in text
+    assert not [script for script in Seen(text).scripts if script.startswith("alert")]
 
 
 def test_content_that_names_the_place_of_the_policy_is_left_alone(tmp_path):

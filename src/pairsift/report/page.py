@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from pairsift.files import replacing
@@ -91,7 +91,8 @@ def write_figures(path: Path, title: str, words: str, sections: Sequence[Section
 
 @pass_context
 def _script(context: Context, text: str) -> Markup:
-    """A script element that the page's policy knows."""
+    """A script element that the policy knows; text that no template wrote is escaped, so that it is no script."""
+    text = escape(text)
     digest = hashlib.sha256(text.encode()).digest()
     context["script_hashes"].append(f"'sha256-{base64.b64encode(digest).decode()}'")
     return Markup(f"<script>{text}</script>")
@@ -102,7 +103,7 @@ def _plot(context: Context, figure: go.Figure, name: str | None = None) -> Marku
     config = {"responsive": True, "displaylogo": False}
     made: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
     before, text, after = re.split(r"<script[^>]*>|</script>", made)  # no more: text in a figure is escaped
-    return Markup(before) + _script(context, text) + Markup(after)
+    return Markup(before) + _script(context, Markup(text)) + Markup(after)
 
 
 def _json(data: Any) -> Markup:
