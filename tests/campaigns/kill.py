@@ -5,7 +5,8 @@ Each run must end with what an uninterrupted one leaves, byte for byte, and with
     python tests/campaigns/kill.py --minutes 8 --output benchmarks/results/campaign.json
 
 Files with times in them are compared without these. Every kill comes at a moment drawn from a seed, uniformly over
-the time that an uninterrupted run takes; a command that was resumed is killed again, up to twice.
+the time that an uninterrupted run takes; a command that was resumed is killed again, up to twice. Train goes on with --resume, and a
+scan that had ended but for its page, with --overwrite.
 """
 
 from __future__ import annotations
