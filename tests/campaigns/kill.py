@@ -4,7 +4,7 @@ Each run must end with what an uninterrupted one leaves, byte for byte, and with
 
     python tests/campaigns/kill.py --minutes 8 --output benchmarks/results/campaign.json
 
-metrics.csv is compared without the columns of seconds, checkpoints and TensorBoard's files by their names only. Every
+metrics.csv is compared without the columns of seconds, checkpoints by name only, TensorBoard files not. Every
 kill comes at a moment drawn from a seed, uniformly over the time that an uninterrupted run takes; a command that was
 resumed is killed again, up to twice. Train goes on with --resume, and a scan that had ended but for its page with
 --overwrite.
@@ -58,7 +58,7 @@ class Train:
         found = {}
         for name, file in files.items():
             if name.startswith("tensorboard") or name.endswith(".ckpt"):
-                continue  # with times in them; what checkpoints hold shows in the encoder, the metrics and the decisions
+                continue  # with times in them; what checkpoints hold shows in encoder, metrics and decisions
             content = file.read_bytes()
             if name == "metrics.csv":
                 rows = csv.DictReader(content.decode().splitlines())
