@@ -130,7 +130,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(train):
     with pytest.raises(NonFiniteLossError, match=r"at step 4 \(epoch 1\).*the last good checkpoint is kept"):
         train(views=At(9, lambda views: views * math.nan))
     path = train("whole")
-    checkpoint = torch.load(path.parent / "run" / "checkpoints" / "last.ckpt", weights_only=False)
+    checkpoint = torch.load(path.parent / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3
     tensors = [value for value in checkpoint["state_dict"].values() if isinstance(value, torch.Tensor)]
     assert all(torch.isfinite(value).all() for value in tensors)

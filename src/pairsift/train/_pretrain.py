@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from pairsift.data import ImageSet, ViewPolicy
+from pairsift.files import replacing
 from pairsift.train._embed import embed, write_features
+from pairsift.train.checkpoints import check_plain
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
@@ -112,10 +114,12 @@ def pretrain(
     if evidence is None:
         evidence = build_evidence(config, images, dimension, say)
     module = ContrastiveModule(config, model, dimension, len(images) // config.batch_size, policy, evidence, objective)
+    check_plain(module.state_dict())
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:
-        np.savetxt(run.path / "mixed.csv", images.rows[images.mixed], fmt="%d", header="row", comments="")
+        with replacing(run.path / "mixed.csv") as temporary:
+            np.savetxt(temporary, images.rows[images.mixed], fmt="%d", header="row", comments="")
     metrics = fit(module, images, run, device_kind, say)
 
     if writes:

@@ -84,12 +84,13 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        self._save(trainer, self._run.last_checkpoint)
+        # What is kept comes first: a run that is killed in between does the epoch again, and keeps it then.
         if self._every and epoch % self._every == 0:
             try:
                 self._save(trainer, self._run.checkpoints / f"epoch-{epoch:04d}.ckpt")
             except OSError as error:
                 warnings.warn(f"the checkpoint of epoch {epoch} was not kept: {error}", stacklevel=1)
+        self._save(trainer, self._run.last_checkpoint)
         if self._stops(trainer) and epoch < (trainer.max_epochs or 0):
             raise Interrupted(f"stopped after epoch {epoch}")
 
