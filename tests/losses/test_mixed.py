@@ -13,7 +13,7 @@ TREATMENTS = {
     "neutral": ps.Treatment(removal="neutral"),
     "exclude": ps.Treatment(removal="exclude"),
 }
-BAND = ps.RankBand(0.0, 0.5)  # wide enough to hold some views of the anchor's own image
+BAND = ps.RankBand(0.04, 0.5)  # wide enough to hold some views of the anchor's own image
 N, TAU = 12, 0.3
 
 

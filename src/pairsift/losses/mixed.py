@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -176,13 +176,18 @@ class _OwnSeen:
     """Pairs of another selection, remembering how difficult each row's own view was said to be, in `own` (B,)."""
 
     def __init__(self, comparison: Comparison) -> None:
-        assert comparison.masks is not None and comparison.positives is not None
+        assert comparison.masks is not None
+        assert comparison.positives is not None
         self._masks: PairMasks = comparison.masks
+        self.rows, self.columns, self.empty = self._masks.rows, self._masks.columns, self._masks.empty
         self._columns = comparison.positives
         self.own = torch.zeros(len(self._columns), device=self._columns.device)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._masks, name)
+
+    def whole(self) -> Tensor:
+        return self._masks.whole()
 
     def tile(self, start: int, stop: int) -> Tensor:
         mask = self._masks.tile(start, stop)
