@@ -33,8 +33,8 @@ class MixedContrastiveLoss(TreatedLoss):
         treatment: what happens to them; None treats nothing.
         form: "outside" or "inside", where the mean over positives stands.
         own_view: whether the own view is among the positives of the supervised part. The paper's code leaves it out:
-            False. In classes of n images a batch, its weight a is then ``alpha = a + (1 - a) / (2n - 1)`` here
-            ("outside").
+            False. With n images of each class in the batch, a weight a with it is then
+            ``alpha = a + (1 - a) / (2n - 1)`` without it ("outside").
         **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, labels must mean
             the same on every process.
 
