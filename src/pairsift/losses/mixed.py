@@ -169,7 +169,8 @@ class _Classes:
                 among.scatter_(1, positives[part, None], False)
             return x.masked_fill(~among, NOTHING).logsumexp(dim=1).where(has[part], 0)
 
-        return row_losses(scaled, comparison.keys, formula, comparison.tile) - self.counts.clamp_min(1).log().sum()
+        sizes = self.counts.clamp_min(1).to(scaled.dtype)
+        return row_losses(scaled, comparison.keys, formula, comparison.tile) - sizes.log().sum()
 
 
 class _OwnSeen:
