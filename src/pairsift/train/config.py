@@ -22,6 +22,7 @@ __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
 # Methods whose pairs no affinity judges, and why.
 UNJUDGED = {
+    "mixed": "its labels tell class-mates already",
     "moco": "keys wait in the queue with what an earlier fit said of them",
     "spectral": "its products have no denominator to leave class-mates out of",
 }
