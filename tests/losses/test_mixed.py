@@ -130,8 +130,9 @@ def test_half_precision_is_computed_in_single(batch):
 
 
 def test_bad_input_is_told(batch):
-    z0, z1, labels, *_ = batch
+    z0, z1, labels, h0, h1 = batch
     loss = MixedContrastiveLoss()
+    banded = MixedContrastiveLoss(band=BAND, treatment=TREATMENTS["margin"])
     for call, message in (
         (lambda: MixedContrastiveLoss(1.1), r"alpha must be in \[0, 1\].* got 1.1"),
         (lambda: MixedContrastiveLoss(math.nan), "got nan"),
@@ -139,6 +140,8 @@ def test_bad_input_is_told(batch):
         (lambda: MixedContrastiveLoss(temperature=0), "temperature must be finite and > 0"),
         (lambda: loss(z0, z1, labels[:3]), r"labels must be \(12,\), one for each image, got \(3,\)"),
         (lambda: loss(z0, z1, labels.float()), "whole numbers.* torch.float32"),
+        (lambda: banded(z0, z1, labels, h0 * math.inf, h1), "finite"),
+        (lambda: MixedContrastiveLoss(treatment=TREATMENTS["margin"]), "needs a band"),
         (lambda: loss(z0[:0], z1[:0], labels[:0]), "non-empty"),
     ):
         with pytest.raises(ValueError, match=message):

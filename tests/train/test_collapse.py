@@ -74,7 +74,7 @@ def test_the_share_is_that_of_its_definition():
 
 
 def test_the_weight_is_a_setting(config):
-    assert config(method="mixed").alpha == 0.5
+    assert (config(method="mixed").alpha, config(method="mixed").temperature) == (0.5, 0.1)
     with pytest.raises(ValueError, match="alpha"):
         config(method="mixed", alpha=1.5)
     assert MixedContrastiveLoss(0.5).alpha == config(method="mixed").alpha
