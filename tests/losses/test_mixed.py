@@ -71,6 +71,31 @@ def test_it_is_the_definition(batch, treatment, form, own_view):
                 assert float(loss(z0, z1, partly, h0, h1)) == pytest.approx(expected, abs=1e-10)
 
 
+@pytest.mark.parametrize("tile", ["dense", 37])
+@pytest.mark.parametrize("form", ["outside", "inside"])
+def test_many_rows_of_few_and_of_many_classes(form, tile):
+    """Values and gradients against whole matrices, with classes larger and smaller than what is walked at once."""
+    torch.manual_seed(1)
+    z = torch.randn(400, 8, dtype=torch.float64, requires_grad=True)
+    for classes in (2, 70):
+        labels = torch.randint(-1, classes, (200,))
+        every = labels.repeat(2)
+        s = torch.nn.functional.normalize(z, dim=1)
+        logits = (s @ s.T / TAU).fill_diagonal_(-math.inf)
+        alike = (every[:, None] == every) & (every >= 0) & ~torch.eye(400, dtype=torch.bool)
+        if form == "outside":
+            pull = logits.masked_fill(~alike, 0).sum(1) / alike.sum(1).clamp_min(1)
+        else:
+            pull = logits.masked_fill(~alike, -1e30).logsumexp(1) - alike.sum(1).clamp_min(1).double().log()
+        own = logits[torch.arange(400), torch.arange(400).roll(200)]
+        weight = torch.ones(400, dtype=torch.float64).masked_fill(every >= 0, 0.3)
+        expected = (logits.logsumexp(1) - weight * own - (1 - weight) * pull.where(every >= 0, 0)).mean()
+        value = MixedContrastiveLoss(0.3, TAU, form=form, tile=tile)(*z.chunk(2), labels)
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
+        gradients = [torch.autograd.grad(each, z, retain_graph=True)[0] for each in (value, expected)]
+        torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("form", ["outside", "inside"])
 @pytest.mark.parametrize("tile", ["dense", 5])
 def test_gradients(batch, form, tile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,8 @@ from pairsift.pairs import PairMasks, Selector
 from pairsift.treatments import NOTHING, Treatment
 
 Form = Literal["outside", "inside"]
+# Rows that meet the keys of their classes at once: few, so that they are of few classes.
+_CLASS_ROWS = 64
 
 
 class MixedContrastiveLoss(TreatedLoss):
@@ -137,10 +140,9 @@ class _Classes:
     """The positives that labels give to this process's views, and what they pull with, summed over the views."""
 
     def __init__(self, labels: Tensor, comparison: Comparison, own_logits: Tensor, own_view: bool) -> None:
-        self._labels, self._comparison = labels, comparison
-        self._own_logits, self._own_view = own_logits, own_view
-        self._key_labels = Processes(comparison.processes.size > 1, labels=labels).gather("labels", labels)
-        self._groups, self._group = torch.unique(self._key_labels, return_inverse=True)
+        self._comparison, self._own_logits, self._own_view = comparison, own_logits, own_view
+        key_labels = Processes(comparison.processes.size > 1, labels=labels).gather("labels", labels)
+        self._groups, self._group = torch.unique(key_labels, return_inverse=True)
         self._mine = self._group[comparison.first : comparison.first + len(labels)]
         members = torch.bincount(self._group, minlength=len(self._groups))
         self.counts = (members[self._mine] - (1 if own_view else 2)).masked_fill(labels < 0, 0)
@@ -156,21 +158,33 @@ class _Classes:
         return torch.where(self.counts > 0, totals / self.counts.clamp_min(1), 0).sum()
 
     def log_means(self, scaled: Tensor) -> Tensor:
-        """Sum over views of the logarithm of the mean of the positives' exponentials."""
-        comparison, has = self._comparison, self.counts > 0
-        assert comparison.diagonal is not None
-        first, positives = comparison.diagonal, comparison.positives
-        assert positives is not None
+        """Sum over views of the logarithm of the mean of the positives' exponentials.
 
-        def formula(x: Tensor, part: slice) -> Tensor:
-            among = self._labels[part, None] == self._key_labels
-            among.diagonal(first + part.start).fill_(False)
+        Sorted by class, a few rows meet the keys of their classes only: B^2 / classes products instead of B^2.
+        """
+        comparison = self._comparison
+        assert comparison.positives is not None
+        order = self._group.argsort()
+        groups, keys = self._group[order], comparison.keys[order]
+        rows = order[(order >= comparison.first) & (order < comparison.first + len(scaled))] - comparison.first
+        rows = rows[self.counts[rows] > 0]
+        mine, total = self._mine[rows], scaled.new_zeros(())
+        starts = range(0, len(rows), _CLASS_ROWS)
+        ends = mine.new_tensor([[start, min(start + _CLASS_ROWS, len(rows)) - 1] for start in starts]).view(-1, 2)
+        first = torch.searchsorted(groups, mine[ends[:, 0]])
+        last = torch.searchsorted(groups, mine[ends[:, 1]], right=True)
+        for start, low, high in zip(starts, first.tolist(), last.tolist(), strict=True):
+            few = rows[start : start + _CLASS_ROWS]
+            among = self._mine[few, None] == groups[low:high]
+            among &= (few + comparison.first)[:, None] != order[low:high]
             if not self._own_view:
-                among.scatter_(1, positives[part, None], False)
-            return x.masked_fill(~among, NOTHING).logsumexp(dim=1).where(has[part], 0)
+                among &= comparison.positives[few, None] != order[low:high]
+            total = total + row_losses(scaled[few], keys[low:high], _log_sums(among), comparison.tile)
+        return total - self.counts.clamp_min(1).to(scaled.dtype).log().sum()
 
-        sizes = self.counts.clamp_min(1).to(scaled.dtype)
-        return row_losses(scaled, comparison.keys, formula, comparison.tile) - sizes.log().sum()
+
+def _log_sums(among: Tensor) -> Callable[[Tensor, slice], Tensor]:
+    return lambda x, part: x.masked_fill(~among[part], NOTHING).logsumexp(dim=1)
 
 
 class _OwnSeen:
