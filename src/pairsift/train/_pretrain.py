@@ -14,6 +14,7 @@ from pairsift.data import ImageSet, ViewPolicy
 from pairsift.files import replacing
 from pairsift.train._embed import embed, write_features
 from pairsift.train.checkpoints import check_plain
+from pairsift.train.collapse import check_labels
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features
@@ -107,6 +108,7 @@ def pretrain(
     say(images.where)
     if images.corrupt:
         say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
+    check_labels(config, images)
 
     model = ImageEncoder(backbone, *channel_statistics(images))
     dimension = n_features(model, images.images.shape[1:])
