@@ -2,5 +2,7 @@
 
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.errors import PairsError
+from pairsift.retrieval.inspecting import inspect_pairs
+from pairsift.retrieval.result import InspectedPairs
 
-__all__ = ["PairsConfig", "PairsError"]
+__all__ = ["InspectedPairs", "PairsConfig", "PairsError", "inspect_pairs"]

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.data import FeatureSource, open_features
-from pairsift.retrieval.cells import Cells, contents
+from pairsift.data import open_features
+from pairsift.retrieval.cells import contents
 from pairsift.retrieval.errors import PairsError
 from pairsift.retrieval.pairing import Pairing
 from pairsift.retrieval.source import PairsSource
@@ -45,25 +45,22 @@ class Guide(Protocol):
         ...
 
 
-def open_guide(guide: str | Encoder | None, source: PairsSource, cells: list[Cells]) -> Guide | None:
+def open_guide(guide: str | Encoder | None, source: PairsSource) -> Guide | None:
     """The guide of some pairs; None where texts are compared as texts only.
 
     Args:
         guide: an encoder, or see `PairsConfig.guide`.
         source: the pairs.
-        cells: of all their columns, in order.
 
     Raises:
-        PairsError: a file of other rows or of columns that are not there, an encoder that cannot be loaded, or one for
-            embeddings.
+        PairsError: a file of other rows, an encoder that cannot be loaded, or one for embeddings.
         DataError: a file that cannot be read.
     """
     if guide is None:
         return _Own(source) if source.columns.kind == "embeddings" else None
-    if isinstance(guide, str) and (Path(guide).suffix in _FILES or Path(guide, "features.parquet").exists()):
-        if Path(guide).suffix == ".parquet":
-            return _Own(_as_pairs(guide, source))
-        return _Stacked(open_features(Path(guide), "none"), source, cells)
+    if isinstance(guide, str) and Path(guide).suffix in _FILES:
+        _check_lists(source)
+        return _Own(_as_pairs(guide, source)) if Path(guide).suffix == ".parquet" else _Stacked(guide, source)
     if source.columns.kind == "embeddings":
         raise PairsError(
             f"{source.name} holds embeddings, which {guide!r} cannot encode: leave `guide` out (embeddings judge "
@@ -146,15 +143,14 @@ class _Own:
 class _Stacked:
     """Features of all cells, one column after the other."""
 
-    def __init__(self, features: FeatureSource, source: PairsSource, cells: list[Cells]) -> None:
-        self.name, self._features = features.name, features
-        counts = {each.column.name: len(each.keys) for each in cells}
-        wanted = sum(counts.values())
-        if features.shape[0] != wanted:
+    def __init__(self, guide: str, source: PairsSource) -> None:
+        self.name, self._features = guide, open_features(Path(guide), "none")
+        columns = [column.name for column in source.columns.all]
+        if self._features.shape[0] != source.rows * len(columns):
             raise PairsError(
-                f"the guide {features.name} has {features.shape[0]:,} rows and {source.name} {wanted:,} cells "
-                f"({', '.join(f'{name} {count:,}' for name, count in counts.items())}): give a row of features for "
-                "each cell, one column after the other"
+                f"the guide {guide} has {self._features.shape[0]:,} rows, {source.name} {source.rows:,} in "
+                f"{len(columns)} columns ({', '.join(columns)}): give {source.rows * len(columns):,} rows of features, "
+                "those of one column after the other"
             )
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
@@ -192,24 +188,27 @@ def _firsts(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
             seen += len(block)
 
 
+def _check_lists(source: PairsSource) -> None:
+    for column in source.columns.negatives:
+        if column.listed:
+            raise PairsError(
+                f"{source.name}: column {column.name!r} holds lists of texts, which no file of features follows: give "
+                "an encoder as guide, or write a column for each negative"
+            )
+
+
 def _as_pairs(guide: str, source: PairsSource) -> PairsSource:
     """A parquet file of features as pairs of the same columns.
 
     Raises:
-        PairsError: other rows, texts, or lists of negatives.
+        PairsError: other rows, or texts.
     """
     columns = source.columns
-    listed = [column.name for column in columns.negatives if column.listed]
-    if listed:
-        raise PairsError(
-            f"{source.name}: column {listed[0]!r} holds lists of texts, which a parquet file of features cannot follow: "
-            "give an encoder, or .npy with a row for each text"
-        )
     names = [column.name for column in columns.all]
     beside = PairsSource(guide, names[0], names[1], ",".join(names[2:]) or "none")
     if beside.rows != source.rows or beside.columns.kind != "embeddings":
         raise PairsError(
-            f"the guide {guide} holds {beside.rows:,} rows of {beside.columns.kind}, {source.name} {source.rows:,} rows: "
-            "give embeddings of the same pairs, row by row"
+            f"the guide {guide} holds {beside.rows:,} rows of {beside.columns.kind}, {source.name} {source.rows:,} "
+            "rows: give embeddings of the same pairs, row by row"
         )
     return beside

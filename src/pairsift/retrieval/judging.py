@@ -8,6 +8,7 @@ the known positive below many candidates knows nothing of the row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,22 +43,22 @@ class Judged:
     cap: float
     unrelated: FloatArray
 
-    @property
+    @cached_property
     def reliable(self) -> NDArray[np.bool_]:
         """(n,) rows that the guide is believed for: none where it is off."""
-        return (self.ranks <= self.cap) & (not self.off_because)
+        return np.asarray((self.ranks <= self.cap) & (not self.off_because))
 
-    @property
+    @cached_property
     def edges(self) -> FloatArray:
         """(n,) similarity that a likely false negative exceeds by the margin alone."""
         return np.asarray(self.own - self.margin * np.abs(self.own), np.float32)
 
-    @property
+    @cached_property
     def thresholds(self) -> FloatArray:
         """(n,) similarity that a likely false negative exceeds."""
-        return np.maximum(self.edges, np.float32(self.floor))
+        return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
 
-    @property
+    @cached_property
     def off_because(self) -> str:
         """Why the guide is believed for no row; empty where it is."""
         rank = float(np.median(self.ranks))
@@ -76,7 +77,8 @@ def judge(pairing: Pairing, features: UnitFeatures, config: PairsConfig) -> Judg
     sample = np.sort(rng.choice(len(pairing), min(len(pairing), config.sample), replace=False))
     candidates = pairing.positives[sample]
     other = features.take(candidates)
-    own, ranks, unrelated = np.empty(len(pairing), np.float32), np.zeros(len(pairing)), []
+    own, ranks = np.empty(len(pairing), np.float32), np.zeros(len(pairing))
+    unrelated: list[FloatArray] = []
     for start in range(0, len(pairing), BLOCK):
         rows = slice(start, start + BLOCK)
         anchors = features.take(pairing.anchors[rows])
@@ -86,7 +88,7 @@ def judge(pairing: Pairing, features: UnitFeatures, config: PairsConfig) -> Judg
         similar[places, columns] = np.nan  # the same text again is no rival
         rivals = np.maximum(len(candidates) - np.bincount(places, minlength=len(similar)), 1)
         ranks[rows] = (similar > own[rows, None] + ROUNDING).sum(axis=1) / rivals
-        if sum(map(len, unrelated)) < BLOCK:
+        if sum(len(each) for each in unrelated) < BLOCK:
             drawn = similar[np.arange(len(similar)), rng.integers(0, len(candidates), len(similar))]
             unrelated.append(drawn[np.isfinite(drawn)])
     # A text paired with itself says nothing of how similar a positive is; where all are, there is nothing else.

@@ -13,15 +13,21 @@ from pairsift.retrieval.cells import Cells, IntArray, State
 
 @dataclass(frozen=True)
 class Mined:
-    """M mined negatives of usable rows: pair (M,), number of the text (M,), and where the cell is: column and place.
+    """M mined negatives of usable rows, column by column.
 
-    `cells` is the number of the cell within its column, `columns` the column among those of negatives.
+    Attributes:
+        pairs: (M,) which pair's.
+        texts: (M,) number of the text.
+        columns: (M,) column, counted among those of negatives.
+        cells: (M,) number of the cell in its column.
+        places: (M,) place in the row's list; 0 where a cell is one text.
     """
 
     pairs: IntArray
     texts: IntArray
     columns: IntArray
     cells: IntArray
+    places: IntArray
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,11 @@ class Pairing:
 
     def code(self, anchors: IntArray, texts: IntArray) -> IntArray:
         """Pairs of texts as one number each."""
-        return anchors * np.int64(self.n_texts) + texts
+        return np.asarray(anchors * np.int64(self.n_texts) + texts)
 
     def identical(self, anchors: IntArray, texts: IntArray) -> NDArray[np.bool_]:
         """Where a text is the anchor itself, or in some row a known positive of it."""
-        return self._paired(anchors, texts) | (anchors == texts)
+        return np.asarray(self._paired(anchors, texts) | (anchors == texts))
 
     def known(self, anchors: IntArray) -> tuple[IntArray, IntArray]:
         """Place among `anchors` and text of everything that is identical to each in the sense of `identical`."""
@@ -119,5 +125,7 @@ def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells]) -> Pairing
     mined = Mined(
         np.concatenate([place[each.rows[chosen]] for each, chosen in columns[2:]] or [rows[:0]]), numbers[2 * n :],
         np.repeat(np.arange(len(fine)), [len(each) for each in fine]), np.concatenate([*fine, rows[:0]]),
+        np.concatenate([chosen - np.searchsorted(each.rows, each.rows[chosen]) for each, chosen in columns[2:]]
+                       or [rows[:0]]),
     )  # fmt: skip
     return Pairing(rows, numbers[:n], numbers[n : 2 * n], mined, distinct[order], cells[first[order]])

@@ -26,6 +26,10 @@ class Rate:
     mean: float
     half_width: float
 
+    def __add__(self, other: Rate) -> Rate:
+        """The rate of either, one of them exact."""
+        return Rate(self.mean + other.mean, self.half_width + other.half_width)
+
     def expected(self, batch: int) -> tuple[float, float, float]:
         """False negatives of a row in a batch of so many rows drawn at random: mean, lower and upper end."""
         others = batch - 1
@@ -42,7 +46,7 @@ class Rates:
 
     Attributes:
         sample: rows measured.
-        identical: by identity of texts.
+        identical: by identity of texts, of all rows.
         likely: by identity or by the guide; `identical` without one.
         margin_alone: the same without the floor; None without a guide.
     """
@@ -75,12 +79,11 @@ def measure_rates(
     if n < 2:
         return None
     rows = np.sort(np.random.default_rng(seed).choice(n, min(n, sample), replace=False))
-    twins = pairing.twins[rows]
-    identical = _rate(twins, n)
+    identical = _rate(pairing.twins, n)
     if features is None or judged is None:
         return Rates(len(rows), identical, identical, None)
     likely, alone = _counts(pairing, features, judged, rows)
-    return Rates(len(rows), identical, _rate(twins + likely, n), _rate(twins + alone, n))
+    return Rates(len(rows), identical, identical + _rate(likely, n), identical + _rate(alone, n))
 
 
 def _counts(

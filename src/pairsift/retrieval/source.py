@@ -71,7 +71,8 @@ class PairsSource:
 
     def take(self, rows: NDArray[np.int64], columns: list[str]) -> dict[int, dict[str, Any]]:
         """The values of some rows, in one pass."""
-        wanted, found = np.unique(rows), {}
+        wanted = np.unique(rows)
+        found: dict[int, dict[str, Any]] = {}
         for start, batch in self.batches(columns) if len(wanted) else ():
             low, high = np.searchsorted(wanted, (start, start + len(batch)))
             if low < high:
