@@ -4,5 +4,6 @@ from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.errors import PairsError
 from pairsift.retrieval.inspecting import inspect_pairs
 from pairsift.retrieval.result import InspectedPairs
+from pairsift.retrieval.sampler import DistinctBatchSampler
 
-__all__ = ["InspectedPairs", "PairsConfig", "PairsError", "inspect_pairs"]
+__all__ = ["DistinctBatchSampler", "InspectedPairs", "PairsConfig", "PairsError", "inspect_pairs"]
