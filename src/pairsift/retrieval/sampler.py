@@ -27,8 +27,8 @@ class DistinctBatchSampler(BatchSampler):
 
     Every row comes once an epoch, in random order decided by `seed` and the epoch. All batches are full but those at
     the end: rows that fit into none, of a text that has more rows than there are batches say, come in smaller ones, or
-    with `drop_last` not at all. What a batch holds is found by hash sets when an epoch begins, in time that grows as the
-    rows.
+    with `drop_last` not at all. What a batch holds is found by hash sets when an epoch begins, in time that grows as
+    the rows do.
 
     Each pass is an epoch: after a whole one the next begins, and `set_epoch` sets it, as loops of transformers and
     sentence-transformers do. Give it to ``DataLoader(batch_sampler=...)``, or see `for_trainer`. Over several processes

@@ -1,0 +1,126 @@
+"""Seconds and memory of inspecting pairs of embeddings, and of batches without duplicates beside sentence-transformers'.
+
+    python benchmarks/pairs.py [--sizes 100000 1000000] [--rows 100000] [--batch 128] [--dimensions 384] [--threads 2]
+                               [--runs 5] [--output benchmarks/results/pairs.jsonl]
+
+Pairs are synthetic: items around topics, a tenth of them twice, an anchor and a positive near each item, a fiftieth of the
+rows once more, written as parquet into the temporary folder. Each inspection is a process of its own with all its output, its peak the largest
+resident set; imports are not timed. The last row times an epoch of batches of texts with many duplicates, as both
+contenders give them, each with its preparation and in turn: medians of --runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from _common import emit, environment, in_process, median_ms, ratio, versions
+
+ROW_GROUP = 50_000
+ROWS_PER_TOPIC = 100
+
+
+def make(file: Path, n: int, dimensions: int) -> None:
+    """Pairs in as many topics as rows allow, written a row group at a time."""
+    rng = np.random.default_rng(0)
+    topics = rng.standard_normal((max(2, n // ROWS_PER_TOPIC), dimensions), dtype=np.float32)
+    schema = pa.schema([(name, pa.list_(pa.float32(), dimensions)) for name in ("anchor", "positive")])
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, n, ROW_GROUP):
+            rows = min(ROW_GROUP, n - start)
+            items = topics[rng.integers(0, len(topics), rows)]
+            items = items + rng.standard_normal(items.shape, dtype=np.float32)
+            items[: rows // 10] = items[rows // 2 : rows // 2 + rows // 10]
+            columns = [items + 0.7 * rng.standard_normal(items.shape, dtype=np.float32) for _ in range(2)]
+            for column in columns:
+                column[: rows // 50] = column[rows // 2 : rows // 2 + rows // 50]
+            arrays = [pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), dimensions) for column in columns]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def inspected(file: str, out: str, threads: int) -> dict[str, Any]:
+    """Seconds, peak MB and figures of an inspection."""
+    import faiss
+
+    from pairsift.retrieval import inspect_pairs
+
+    faiss.omp_set_num_threads(threads)
+    start = time.perf_counter()
+    found = inspect_pairs(Path(file), out=out, threads=threads)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": round(seconds, 1), "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+        "duplicate_rows": found.facts["duplicates"]["rows"]["repeats"], "conflicts": found.facts["conflicts"],
+        "recall": found.facts["search"].get("recall", 1.0),
+    }  # fmt: skip
+
+
+def inspection(n: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One row: a size."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pairs.parquet")
+        make(file, n, options.dimensions)
+        found = in_process(inspected, str(file), str(Path(folder, "out")), options.threads, limit=3600)
+    return {"pairs": n, "dimensions": options.dimensions} | (found or {})
+
+
+def samplers(options: argparse.Namespace) -> dict[str, Any]:
+    """An epoch of batches: ours, and the library's two samplers."""
+    from datasets import Dataset, disable_progress_bars
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    from pairsift.retrieval import DistinctBatchSampler
+
+    disable_progress_bars()
+    rng = np.random.default_rng(0)
+    values = {name: rng.integers(0, options.rows // 5, options.rows) for name in ("anchor", "positive")}
+    texts = {name: [f"{name} number {value}" for value in numbers] for name, numbers in values.items()}
+    data = Dataset.from_dict(texts)
+
+    def ours() -> None:
+        list(DistinctBatchSampler.from_texts(*texts.values(), batch_size=options.batch))
+
+    def theirs() -> None:
+        list(NoDuplicatesBatchSampler(data, options.batch, False))
+
+    def hashed() -> None:
+        list(NoDuplicatesBatchSampler(data, options.batch, False, precompute_hashes=True, precompute_num_proc=1))
+
+    contenders = {"ours": ours, "no_duplicates": theirs, "no_duplicates_hashed": hashed}
+    times = median_ms(contenders, options.runs)
+    return {
+        "rows": options.rows, "batch": options.batch, "runs": options.runs,
+        **{f"{name}_s": round(ms / 1e3, 2) for name, ms in times.items()},
+        "time_ratio": ratio(times["ours"], times["no_duplicates"]),
+        "time_ratio_hashed": ratio(times["ours"], times["no_duplicates_hashed"]),
+        **versions("sentence-transformers", "datasets"),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--dimensions", type=int, default=384)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    facts, rows = {"benchmark": "pairs"} | environment(options.threads), []
+    for n in options.sizes:
+        rows.append(inspection(n, options) | facts)
+        emit(rows, options.output)
+    rows.append(samplers(options) | facts)
+    emit(rows, options.output)
+
+
+if __name__ == "__main__":
+    main()
