@@ -1,12 +1,12 @@
-"""Seconds and memory of inspecting pairs of embeddings, and of batches without duplicates beside sentence-transformers'.
+"""Seconds and memory of inspecting pairs of embeddings, and of batches without duplicates beside other samplers.
 
     python benchmarks/pairs.py [--sizes 100000 1000000] [--rows 100000] [--batch 128] [--dimensions 384] [--threads 2]
                                [--runs 5] [--output benchmarks/results/pairs.jsonl]
 
-Pairs are synthetic: items around topics, a tenth of them twice, an anchor and a positive near each item, a fiftieth of the
-rows once more, written as parquet into the temporary folder. Each inspection is a process of its own with all its output, its peak the largest
-resident set; imports are not timed. The last row times an epoch of batches of texts with many duplicates, as both
-contenders give them, each with its preparation and in turn: medians of --runs.
+Pairs are synthetic: items around topics, a tenth of them twice, an anchor and a positive near each item, a fiftieth of
+the rows once more, written as parquet into the temporary folder. Each inspection is a process of its own with all its
+output, its peak the largest resident set; imports are not timed. The last row times an epoch of batches of texts with
+many duplicates, by sentence-transformers' samplers and ours, each with its preparation and in turn: medians of --runs.
 """
 
 from __future__ import annotations

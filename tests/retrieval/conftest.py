@@ -33,9 +33,7 @@ class Loops:
         if self.rank(i) > self.cap:
             return []
         least = max(self.edge(i), self.floor) if floor else self.edge(i)
-        return [
-            j for j in range(self.n) if not self.identical(i, j) and float(self.a[i] @ self.p[j]) > least
-        ]
+        return [j for j in range(self.n) if not self.identical(i, j) and float(self.a[i] @ self.p[j]) > least]
 
     def twins(self, i):
         return [j for j in range(self.n) if j != i and self.identical(i, j)]

@@ -137,7 +137,9 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
     given = {"negatives": [[a, b] for a, b in zip(first, second, strict=True)]} if listed else {
         "negative_1": first, "negative_2": second
     }  # fmt: skip
-    found = inspect_pairs(texts(anchor=anchors, positive=positives, **given), encoder=words(*colours), margin=0.1, floor=0.5)
+    found = inspect_pairs(
+        texts(anchor=anchors, positive=positives, **given), encoder=words(*colours), margin=0.1, floor=0.5
+    )
     # Row 0: its own positive in other letters; row 1: the guide says so, and its own positive; row 11: nothing.
     assert found.rows["bad_negatives"].to_pylist() == [1, 2, *[0] * 10]
     assert found.facts["mined_negatives"] == {
@@ -155,7 +157,11 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
         assert clean["negative_1"].to_pylist()[:5] == [None, None, "a red one", None, ""]
         assert clean["negative_2"].to_pylist()[:3] == ["a blue one", None, "a blue one"]
     dropped = inspect_pairs(
-        texts(anchor=anchors, positive=positives, **given), encoder=words(*colours), margin=0.1, floor=0.5, bad_negatives="drop"
+        texts(anchor=anchors, positive=positives, **given),
+        encoder=words(*colours),
+        margin=0.1,
+        floor=0.5,
+        bad_negatives="drop",
     )
     assert dropped.facts["clean_rows"] == 10
 
@@ -261,7 +267,7 @@ def test_what_an_encoder_gives_is_checked(gives, message):
 
 def test_guides_that_cannot_be_had_are_said(table):
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-    with pytest.raises(PairsError, match="the guide './nowhere' cannot be loaded .*: give 'minilm'"):
+    with pytest.raises(PairsError, match=r"the guide '\./nowhere' cannot be loaded .*: give 'minilm'"):
         inspect_pairs(texts(anchor=["a"], positive=["b"]), guide="./nowhere")
     with pytest.raises(PairsError, match="holds embeddings, which 'minilm' cannot encode: leave `guide` out"):
         inspect_pairs(table, guide="minilm")

@@ -85,7 +85,7 @@ def test_what_fits_nowhere_comes_in_small_batches_or_not_at_all():
 
 
 def test_an_epoch_is_decided_by_seed_and_number():
-    keys = np.random.default_rng(0).integers(0, 500, (600, 2)) + [0, 1000]
+    keys = np.random.default_rng(0).integers([0, 1000], [500, 1500], (600, 2))
 
     def epochs(seed, count):
         sampler = DistinctBatchSampler(keys, 32, seed=seed)

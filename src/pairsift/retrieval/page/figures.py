@@ -70,7 +70,9 @@ def expected(facts: dict[str, Any]) -> go.Figure:
             x=batches, y=means, error_y=error, name=name, mode="lines+markers",
             line={"color": INK[i], "dash": DASHES[i]}, marker={"symbol": SYMBOLS[i], "size": 9},
         )  # fmt: skip
-    figure.add_hline(y=1, line={"color": "#888", "width": 1}, annotation_text="one a row")
+    figure.add_hline(
+        y=1, line={"color": "#888", "width": 1}, annotation_text="one a row", annotation_position="top left"
+    )
     figure.update_xaxes(type="log", tickvals=list(map(int, facts["identical"]["expected"])), tickformat=",")
     figure.update_yaxes(type="log", exponentformat="power")
     return styled(figure, "batch size", "expected false negatives a row")
