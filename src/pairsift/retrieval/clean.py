@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pairsift.files import replacing
 from pairsift.retrieval.source import PairsSource
 
-# Batches that a row group holds: some 130,000 rows.
-_GROUP_BATCHES = 8
+# Bytes of a row group before they are packed.
+_GROUP_BYTES = 2**26
 
 
 class Cleaning:
@@ -47,7 +47,7 @@ class Cleaning:
                 cleaned = cleaned.filter(pa.array(self._kept[start : start + len(batch)]))
                 waiting.append(cleaned)
                 rows += len(cleaned)
-                if len(waiting) == _GROUP_BATCHES:
+                if sum(each.nbytes for each in waiting) >= _GROUP_BYTES:
                     writer.write_table(pa.Table.from_batches(waiting, schema))
                     waiting = []
             writer.write_table(pa.Table.from_batches(waiting, schema))

@@ -150,7 +150,7 @@ def _judged(
         say(f"{found.cut:,} rows have more likely false negatives than the `neighbours` that are looked at")
     how: dict[str, Any] = {"exact": search.exact}
     if not search.exact:
-        how["recall"] = search.recall(pairing.anchors, config.neighbours)
+        how["recall"] = search.recall(pairing.anchors)
     positives = find_near(search, features, pairing.candidates, config.near, config.seed)
     del search  # one index at a time
     askers = np.unique(pairing.anchors)

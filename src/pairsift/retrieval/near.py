@@ -16,6 +16,8 @@ from pairsift.retrieval.vectors import BLOCK, IntArray, UnitFeatures
 # neighbours at squared distances up to d lies within t d, a hundred-thousandth for m = 10.
 _NEIGHBOUR, _PART = 10, 0.1
 _SAMPLE = 2048
+# Lists of an inverted file that are read: what is as near as that lies in the same one, or in the next.
+_PROBES = 2
 # With fewer texts their tenth neighbour lies anywhere.
 _FEWEST = 3 * _NEIGHBOUR
 
@@ -53,7 +55,7 @@ def find_near(search: Search, features: UnitFeatures, texts: IntArray, threshold
         threshold = _usual(search, features, texts, seed)
     parts = []
     for start, block in features.blocks(texts, BLOCK) if threshold is not None else ():
-        cosines, found = search(block, _NEIGHBOUR + 1)
+        cosines, found = search(block, _NEIGHBOUR + 1, probes=_PROBES)
         places, columns = found_above(cosines, np.full(len(block), threshold))
         first, second = texts[start + places], found[places, columns]
         once = first != second

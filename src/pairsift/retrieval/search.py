@@ -13,7 +13,7 @@ from pairsift.retrieval.vectors import FloatArray, IntArray, UnitFeatures
 # Above so many texts an inverted file is searched (approximate) instead of every text (exact).
 FLAT_LIMIT = 50_000
 # Lists are twice the root of the number of texts; rows that centres are learned from, and lists that a search reads.
-_LIST_SAMPLE, _PROBES = 64, 8
+_LIST_SAMPLE, PROBES = 64, 8
 _RECALL_ROWS = 200
 
 
@@ -37,17 +37,19 @@ class Search:
         for _, block in features.blocks(texts):
             self._index.add(block)
 
-    def __call__(self, queries: FloatArray, most: int) -> tuple[FloatArray, IntArray]:
+    def __call__(self, queries: FloatArray, most: int, probes: int = PROBES) -> tuple[FloatArray, IntArray]:
         """Cosines and texts, (Q, K), most similar first; K is `most`, or the number of texts if that is less.
 
-        An inverted file that finds fewer fills with cosine -inf and the last text.
+        An inverted file reads `probes` of its lists; where it finds fewer it fills with cosine -inf and the last text.
         """
+        if not self.exact:
+            self._index.nprobe = probes
         cosines, places = self._index.search(np.ascontiguousarray(queries), min(most, len(self._texts)))
         cosines[places < 0] = -np.inf
         return cosines, self._texts[places]
 
-    def recall(self, queries: IntArray, most: int) -> float:
-        """Share of the true `most` neighbours of some texts that are found, on at most 200 of them."""
+    def recall(self, queries: IntArray, most: int = 10) -> float:
+        """Share of the true nearest of some texts that are found, on at most 200 of them."""
         if self.exact:
             return 1.0
         rng = np.random.default_rng(self._seed)
@@ -67,7 +69,6 @@ class Search:
         index: Any = faiss.index_factory(width, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid, index.cp.spherical = self._seed, 8, 1, True
         index.cp.max_points_per_centroid = _LIST_SAMPLE
-        index.nprobe = _PROBES
         rng = np.random.default_rng(self._seed)
         wanted = min(len(self._texts), lists * _LIST_SAMPLE)
         index.train(self._features.take(np.sort(rng.choice(self._texts, wanted, replace=False))))

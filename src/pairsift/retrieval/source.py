@@ -58,9 +58,11 @@ class PairsSource:
         try:
             for file in self._files:
                 with pq.ParquetFile(file) as reader:
-                    for batch in reader.iter_batches(BATCH_ROWS, columns=columns):
-                        yield start, batch
-                        start += len(batch)
+                    # Group by group: read in one go, groups that were read stay in memory until the last.
+                    for group in range(reader.num_row_groups):
+                        for batch in reader.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
+                            yield start, batch
+                            start += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
 

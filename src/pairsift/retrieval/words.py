@@ -82,7 +82,7 @@ def notes(facts: Facts) -> list[str]:
         said.append("Batches larger than the set stand for more data of this kind.")
     recall = facts["search"].get("recall")
     if recall is not None:
-        said.append(f"The search is approximate: it finds {recall:.1%} of the true neighbours.")
+        said.append(f"The search is approximate: it finds {recall:.1%} of the ten nearest.")
     wrong = {
         reason: count
         for reason, count in facts["reasons"].items()
