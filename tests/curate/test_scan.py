@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -400,6 +401,13 @@ def test_one_cluster_only_is_scored_and_said():
     found = ps.scan(features)
     assert np.isfinite(found.scores).all()
     assert max(found.classes.whitened) < 0.25
+
+
+def test_memory_that_the_process_holds_already_is_not_the_scans(mixture):
+    ballast = np.ones(200_000_000, np.float32)
+    assert psutil.Process().memory_info().rss > 0.8e9
+    assert len(ps.scan(mixture[0], n_classes=3, memory=0.4, threads=1).scores) == len(mixture[0])
+    del ballast
 
 
 @pytest.mark.parametrize(

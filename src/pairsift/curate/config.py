@@ -49,7 +49,7 @@ class ScanConfig(Settings):
     pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
     pos_low: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
 
-    memory: float = setting(2.0, "Machine", "GB that the scan may take")
+    memory: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
     engine: Literal["local", "ray"] = setting("local", "Machine", "ray scores parquet by Ray Data")
     address: str | None = setting(None, "Machine", "Ray cluster ('auto' finds one; None: Ray on this machine)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
-
 from pairsift.curate.config import FEWEST_REFERENCE, ScanConfig
 from pairsift.curate.errors import ScanError
 from pairsift.curate.neighbours import NEIGHBOURS
@@ -22,7 +20,8 @@ def reference_size(
 
     Args:
         source: the features.
-        config: says how many rows are wanted and how much memory there is.
+        config: says how many rows are wanted and how much memory the scan may take. What the process holds already
+            (libraries, a model, the features) is not the scan's: a notebook with a large encoder may scan, too.
         threads: scoring at once, each with blocks of its own.
         whole: every row is needed.
         guide: another encoder's features, or None.
@@ -32,9 +31,8 @@ def reference_size(
     """
     n, dimensions = source.shape
     wanted = min(n, config.reference)
-    base = psutil.Process().memory_info().rss
     work = threads * BLOCK_ROWS * (8 * dimensions + 8 * NEIGHBOURS + 200) * 4 + 2 * dimensions**2 * 8 + 100 * n
-    budget = config.memory * 1e9 - base - work
+    budget = config.memory * 1e9 - work
     row = 4 * (_COPIES * dimensions + (0 if guide is None else _GUIDE_COPIES * guide.shape[1]))
     rows = max(0, int(budget / row))
     if whole and wanted < n:
@@ -43,7 +41,7 @@ def reference_size(
         )
     least = wanted if whole else min(wanted, FEWEST_REFERENCE)
     if rows < least:
-        need = (base + work + least * row) / 1e9
+        need = (work + least * row) / 1e9
         raise ScanError(
             f"a scan of {n:,} x {dimensions} features needs at least {need:.1f} GB, memory allows {config.memory:g}: "
             "raise it" + (", or lower threads" if threads > 1 else "")

@@ -2,7 +2,8 @@
 
     python -m pairsift.studies.classmates NAME=FEATURES ... [--guide FEATURES] [--output FILE.json]
 
-FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels. Of
+FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels, `fsdd`
+for spoken digits (needs PAIRSIFT_DATA) as mean energies of mel bands in the first, second and third part of each. Of
 2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged, by an affinity of the same features and,
 where its rows are as many, by one of a guide's; labels are only compared with. A figure of a set whose family the
 affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
@@ -25,7 +26,8 @@ from pairsift.affinity import Affinity
 from pairsift.affinity.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.data import FeatureSource, open_features
 from pairsift.files import write_json
-from pairsift.studies.records import RESULTS, environment
+from pairsift.studies.frames import load
+from pairsift.studies.records import RESULTS, data_folder, environment
 
 _ROWS, _NEAREST, _BINS, _GROUPS = 2000, 50, 10, 20
 
@@ -104,6 +106,19 @@ def _calibration_error(estimate: FloatArray, truth: NDArray[np.bool_]) -> float:
     return float(np.sum(gaps) / len(estimate))
 
 
+def _named(name: str) -> tuple[FloatArray, NDArray[np.int64]] | None:
+    """Features and labels of a set that needs no file; None for others."""
+    if name == "digits":
+        pixels, labels = load_digits(return_X_y=True)
+        return (pixels / 16).astype(np.float32), labels
+    if name == "fsdd":
+        spoken, _ = load(data_folder(), "fsdd", per_class=270)
+        parts = [np.array_split(spoken.values[spoken.sequences == each], 3) for each in np.unique(spoken.sequences)]
+        features = [np.concatenate([part.mean(axis=0) for part in each]) for each in parts]
+        return np.asarray(features, np.float32), spoken.labels["digit"]
+    return None
+
+
 def _all(source: FeatureSource) -> FloatArray:
     return source.take(np.arange(source.shape[0]))
 
@@ -119,14 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {}
     for each in options.sets:
         name, _, file = each.partition("=")
-        if each == "digits":
-            pixels, labels = load_digits(return_X_y=True)
-            features = (pixels / 16).astype(np.float32)
-        else:
+        known = _named(each)
+        if known is None:
             source = open_features(file)
             if source.labels is None:
                 parser.error(f"{file} has no labels to compare with")
-            features, labels = _all(source), source.labels
+            known = _all(source), source.labels
+        features, labels = known
         other = guide if guide is not None and len(guide) == len(features) else None
         results[name] = judge(features, labels, guide=other)
         print(name, results[name], flush=True)
