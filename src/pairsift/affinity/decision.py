@@ -104,7 +104,7 @@ def estimate(selector: ConfidentNegatives, features: ArrayLike | Tensor, *, seed
         >>> import numpy as np
         >>> import pairsift as ps
         >>> rng = np.random.default_rng(0)
-        >>> features = np.repeat(np.eye(10, 32), 60, axis=0) + 0.2 * rng.standard_normal((600, 32))
+        >>> features = np.repeat(np.eye(10, 32), 60, axis=0) + 0.1 * rng.standard_normal((600, 32))
         >>> found = ps.affinity.estimate(ps.ConfidentNegatives(ps.Affinity.fit(features)), features)
         >>> found.decide().on, found.auroc > 0.6
         (True, True)
