@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench tables clean
+.PHONY: setup demo test lint bench campaign tables clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ lint: setup
 
 bench: setup
 	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+campaign: setup
+	$(BIN)/python tests/campaigns/kill.py
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import urllib.parse
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
 from pairsift.studies.intervals import t_interval
 
@@ -57,7 +59,48 @@ def semantic() -> go.Figure:
     )  # fmt: skip
 
 
-FIGURES: dict[str, Callable[[], go.Figure]] = {"semantic-negatives": semantic}
+def tolerance() -> go.Figure:
+    """Gain on plain training against how well class-mates are told from others at equal similarity, by temperature."""
+    runs = results("when")
+    judged = json.loads((ROOT / "studies/results/classmates.json").read_text())["sets"]["CIFAR-10, tau 0.2, seed 0"]
+    known = {name: judged["auroc_at_equal_cosine"][name] for name in ("affinity", "guide")}
+    ignorant = {"band": "paper's band", "top": "most similar 15 %", "hard-negatives": "HCL", "debiased": "debiased",
+                "cancellation": "cancellation"}  # fmt: skip
+    places = {f"judged-{quality:g}": quality for quality in (0.5, 0.6, 0.7, 0.8, 0.9, 1)}
+    temperatures = sorted({each["temperature"] for each in runs}, reverse=True)
+    titles = [f"{title}, tau {tau:g}" for title in MEASURES.values() for tau in temperatures]
+    figure = make_subplots(2, len(temperatures), subplot_titles=titles, shared_xaxes=True, vertical_spacing=0.12)
+    groups = {
+        "estimate of known quality": ("#1b7f79", "lines+markers", places, dict.fromkeys(places, "")),
+        "no estimate": ("#8a8a8a", "markers", dict.fromkeys(ignorant, 0.5), ignorant),
+        "pairsift": ("#c2452d", "markers", known, {"affinity": "affinity", "guide": "guide"}),
+    }
+    for row, measure in enumerate(MEASURES, 1):
+        for column, tau in enumerate(temperatures, 1):
+            for name, (colour, mode, at, texts) in groups.items():
+                found = {arm: gains(runs, arm, tau, measure) for arm in at}
+                told = {arm: gain for arm, gain in found.items() if gain is not None}
+                figure.add_scatter(
+                    x=[at[arm] for arm in told], y=[gain for gain, _ in told.values()], mode=mode + "+text", name=name,
+                    error_y={"array": [0 if math.isnan(half) else half for _, half in told.values()], "thickness": 0.6},
+                    text=[texts[arm] for arm in told], textposition="middle right", marker={"color": colour, "size": 8},
+                    showlegend=row == column == 1, row=row, col=column,
+                )  # fmt: skip
+            control = gains(runs, "random", tau, measure)
+            if control is not None:
+                figure.add_hline(
+                    control[0], line={"dash": "dash", "color": "#444"}, row=row, col=column,
+                    annotation={"text": "random pairs", "font": {"size": 11}}, annotation_position="bottom right",
+                )  # fmt: skip
+    figure.update_xaxes(range=[0.47, 1.03]).update_yaxes(title_text="points beyond plain", col=1)
+    figure.update_xaxes(title_text="AUROC of same class at equal similarity", row=2)
+    return figure.update_layout(
+        width=430 * len(temperatures) + 60, height=640, template="plotly_white",
+        margin={"l": 60, "r": 10, "t": 60, "b": 50}, legend={"orientation": "h", "y": 1.1},
+    )  # fmt: skip
+
+
+FIGURES: dict[str, Callable[[], go.Figure]] = {"semantic-negatives": semantic, "tolerance": tolerance}
 
 
 def svg(figure: go.Figure) -> str:

@@ -4,6 +4,7 @@
 
 One JSON line per size (in views, two per image; d = 128 projections, D = 512 features): median milliseconds of
 interleaved runs, the growth of peak memory above the inputs and the whole process's peak, in processes of their own.
+`mixed` is the mixed loss of ten classes, untreated.
 `dense` is the plain untreated loss as one cross entropy of the whole similarity matrix, and `floor_ms` what the
 combined loss's products alone take: three of views x views x 128 and one of views x views x 512, in its tiles.
 Peers run up to 8,192 views; above 32,768 ours run once, without a warm-up. `combined_bf16` selects pairs by products
@@ -30,7 +31,7 @@ import pairsift as ps
 
 TEMPERATURE = 0.5
 BAND = ps.RankBand(0.15, 0.22)
-OURS = ("untreated", "combined", "combined_bf16")
+OURS = ("untreated", "combined", "combined_bf16", "mixed")
 PEERS = ("dense", "lightly", "pytorch_metric_learning")
 # Upper bounds by size; over_lightly compares with lightly's untreated loss of the same size.
 TARGETS = {
@@ -51,6 +52,10 @@ def contender(name: str, views: int) -> Callable[[], Any] | None:
     if name == "untreated":
         plain = ps.losses.NTXentLoss(TEMPERATURE)
         return lambda: plain(z0, z1).backward()
+    if name == "mixed":
+        mixed = ps.losses.MixedContrastiveLoss(0.5, TEMPERATURE)
+        labels = torch.arange(views // 2) % 10
+        return lambda: mixed(z0, z1, labels).backward()
     if name in OURS:
         precision = "bf16" if name == "combined_bf16" else "fp32"
         treated = ps.losses.NTXentLoss(TEMPERATURE, BAND, ps.Treatment(0.03, 0.6), precision=precision)
@@ -173,6 +178,7 @@ def main() -> None:
             row[f"{name}_memory_over_lightly"] = ratio(row[f"{name}_peak_mb"], row["lightly_peak_mb"])
             half = next((r[f"{name}_ms"] for r in rows if r["views"] * 2 == views), None)
             row[f"{name}_growth_exponent"] = round(math.log2(ms[name] / half), 2) if half and ms.get(name) else None
+        row["mixed_over_untreated"] = ratio(ms.get("mixed"), ms.get("untreated"))
         floor_ms = in_process(floor, views, threads, runs) if runs > 1 else None
         row |= {"floor_ms": floor_ms and round(floor_ms, 2), "combined_over_floor": ratio(ms.get("combined"), floor_ms)}
         row["bf16_agreement"] = in_process(agreement, views, threads) if peers else None

@@ -427,6 +427,23 @@ def temporal(name: str) -> str:
     return markdown(["positives", "seeds", *titles], cells, source, record["environment"])
 
 
+def demo() -> str:
+    """Plain and combined on digits."""
+    source = "studies/results/demo.json"
+    record = read(source)
+    measures = {
+        "linear": "linear probe", "knn": "20-NN", "auroc": "mixes found by the scan, AUROC",
+        "different": "pairs of different classes in the band",
+    }  # fmt: skip
+    cells: list[Cells] = []
+    for measure, title in measures.items():
+        sides = [[row[measure] for row in record["rows"] if row["treatment"] == name] for name in ("none", "combined")]
+        gain = interval(record["differences"].get(measure), signed=True)
+        cells.append([title, *(number(_mean(side), 1, " %") for side in sides), gain])
+    titles = ["digits, a fifth of them mixed", "plain", "combined", "difference"]
+    return markdown(titles, cells, source, record["environment"])
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -435,7 +452,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
-    "text": text, "drop": drop, "laboratory": laboratory, "selection": selection,
+    "text": text, "drop": drop, "demo": demo, "laboratory": laboratory, "selection": selection,
     "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),

@@ -13,7 +13,7 @@ TREATMENTS = {
     "combined": ps.Treatment(margin=0.05, temperature_scale=0.7),
 }
 NAMES = ("ntxent", "moco", "spectral", "spectral-wide", "two-tower", "two-tower-learned", "two-tower-flagged")
-LABELLED = ("labelled", "labelled-summed")
+LABELLED = ("labelled", "labelled-summed", "mixed", "mixed-inside")
 D, WIDTH, QUEUE = 6, 10, 301
 
 
@@ -33,6 +33,10 @@ def objective(name, treatment, band=(0.1, 0.5), dtype=torch.float64, **settings)
         return Labelled(
             ps.losses.LabelledNTXentLoss(0.3, positives="summed" if "summed" in name else "each", **settings)
         )
+    if name.startswith("mixed"):
+        return Mixed(
+            ps.losses.MixedContrastiveLoss(0.3, 0.3, form="inside" if "inside" in name else "outside", **settings)
+        )
     if name.startswith("spectral"):
         return ps.losses.SpectralLoss(2.0, **settings).to(dtype)
     learned, flagged = name.endswith("learned"), name.endswith("flagged")
@@ -48,6 +52,17 @@ class Labelled(torch.nn.Module):
 
     def forward(self, z0, z1, h0, h1):
         return self.loss(torch.cat([z0, z1]), (1e6 * h0[:, 0]).long().repeat(2), torch.cat([h0, h1]))
+
+
+class Mixed(torch.nn.Module):
+    """Calls the mixed loss; an image's class, or that it is unknown (-1), is made of its features, as above."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, z0, z1, h0, h1):
+        return self.loss(z0, z1, (1e6 * h0[:, 0].abs()).long() % 4 - 1, h0, h1)
 
 
 def rows(name, n, dtype=torch.float64, seed=0):

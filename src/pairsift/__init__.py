@@ -21,7 +21,7 @@ from pairsift.pairs import (
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
-    from pairsift import affinity, curate, evaluate, integrations, text, theory, train
+    from pairsift import affinity, curate, evaluate, integrations, retrieval, text, theory, train
     from pairsift.affinity import Affinity, ConfidentNegatives
     from pairsift.curate import Scan, ScanConfig, scan
     from pairsift.train import TrainConfig, pretrain
@@ -30,14 +30,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Affinity", "ConfidentNegatives", "GivenPairs", "GuideMask", "RandomPairs", "RankBand", "Scan", "ScanConfig",
     "Selector", "TemporalWindow", "TrainConfig", "Treatment", "affinity", "curate", "data", "evaluate", "integrations",
-    "losses", "pair_shares", "pretrain", "random_pairs", "scan", "select_pairs", "text", "text_keys", "theory", "train",
+    "losses", "pair_shares", "pretrain", "random_pairs", "retrieval", "scan", "select_pairs", "text", "text_keys",
+    "theory", "train",
 ]  # fmt: skip
 
 # Someone who wants the loss in a training loop of their own does not wait for Lightning and scikit-learn to import.
 _LAZY = {
     "Affinity": "affinity", "ConfidentNegatives": "affinity", "Scan": "curate", "ScanConfig": "curate",
     "TrainConfig": "train", "affinity": "", "curate": "", "evaluate": "", "integrations": "", "pretrain": "train",
-    "scan": "curate", "text": "", "theory": "", "train": "",
+    "retrieval": "", "scan": "curate", "text": "", "theory": "", "train": "",
 }  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
+from pairsift.files import replacing
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the field, the value and the remedy."""
@@ -55,8 +57,8 @@ class Settings(BaseModel):
         """
         try:
             values = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise cls.error(f"{path} cannot be read as a configuration: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise cls.error(f"{path} cannot be read as a configuration: {_trouble(error)}") from error
         if not isinstance(values, dict):
             raise cls.error(f"{path} must map field names to values, got {type(values).__name__}")
         return cls.build({**values, **overrides})
@@ -64,7 +66,8 @@ class Settings(BaseModel):
     def save(self, path: Path) -> None:
         """Write as YAML, every field resolved, except what to do about an existing result."""
         fields = self.model_dump(mode="json", exclude=set(self.unsaved))
-        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
 
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +85,13 @@ class Settings(BaseModel):
             return None
         near = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.5)
         return f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
+
+
+def _trouble(error: Exception) -> str:
+    """What is wrong with a file, in one line; of YAML, where."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem}, in line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split())
 
 
 def _words(item: Any) -> str:

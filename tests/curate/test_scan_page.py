@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import html
 import re
-import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,6 @@ from PIL import Image
 
 import pairsift as ps
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
 N = 600
 HOSTILE = "<script>document.title = 1</script>"
 
@@ -33,17 +29,6 @@ def page_file(tmp_path_factory, scanned):
     file = tmp_path_factory.mktemp("page") / "report.html"
     scanned.report(file, images)
     return file
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no chromium on the path")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=[1280, 390])

@@ -32,7 +32,7 @@ def run(work, world, folder, *arguments, limit=120):
         process.kill()
     assert not hanging, f"processes {hanging} hung"
     files = [Path(folder, f"{rank}.pt") for rank in range(world)]
-    return [torch.load(file, weights_only=False) if file.exists() else None for file in files]
+    return [torch.load(file, weights_only=True) if file.exists() else None for file in files]
 
 
 def _main(work, rank, world, folder, arguments):

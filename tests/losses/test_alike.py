@@ -2,7 +2,15 @@ import pytest
 import torch
 
 import pairsift as ps
-from pairsift.losses import LabelledNTXentLoss, MoCoLoss, NTXentLoss, SpectralLoss, TwoTowerLoss, baselines
+from pairsift.losses import (
+    LabelledNTXentLoss,
+    MixedContrastiveLoss,
+    MoCoLoss,
+    NTXentLoss,
+    SpectralLoss,
+    TwoTowerLoss,
+    baselines,
+)
 
 SETTINGS = {"band": ps.RankBand(0.1, 0.5), "treatment": ps.Treatment(0.1)}
 
@@ -12,8 +20,12 @@ def labelled(z0, z1, h0, h1):
     return LabelledNTXentLoss(**SETTINGS)(z0, labels, h0, ref_z=z1, ref_labels=labels, ref_h=h1)
 
 
+def mixed(z0, z1, h0, h1):
+    return MixedContrastiveLoss(**SETTINGS)(z0, z1, torch.arange(len(z0)) % 3, h0, h1)
+
+
 QUEUE = MoCoLoss(32, 4, 6, **SETTINGS)
-LOSSES = [NTXentLoss(**SETTINGS), SpectralLoss(**SETTINGS), TwoTowerLoss(**SETTINGS), QUEUE, labelled]
+LOSSES = [NTXentLoss(**SETTINGS), SpectralLoss(**SETTINGS), TwoTowerLoss(**SETTINGS), QUEUE, labelled, mixed]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", type(loss).__name__))

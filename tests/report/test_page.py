@@ -1,11 +1,14 @@
+import html
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jinja2
 import plotly.graph_objects as go
 import pytest
 
+import pairsift
 from pairsift.report.page import Section, page_template, write_figures, write_page
 
 BAD = "</script><script>alert('ours')</script> & \"more\" <!-- 1 < 2"
@@ -66,7 +69,8 @@ def room(tmp_path, monkeypatch):
     (templates / "own.css").write_text("b > i { color: red }")
     (templates / "own.html").write_text(
         '{% extends "page.html" %}{% block style %}{{ file("own.css") }}{% endblock %}'
-        '{% block body %}{{ drawn | plot("drawn") }}<script>const data = {{ data | json }};</script>{% endblock %}'
+        '{% block body %}{{ drawn | plot("drawn") }}'
+        "{% filter script %}const data = {{ data | json }};{% endfilter %}{% endblock %}"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return page_template("own.html", "room_of_a_test")
@@ -87,3 +91,32 @@ def test_what_a_template_lacks_is_an_error_and_no_page(tmp_path, room):
     with pytest.raises(jinja2.UndefinedError, match="'words' is undefined"):
         write_page(tmp_path / "page.html", room, title="title", drawn=figure(), data={})
     assert not (tmp_path / "page.html").exists()
+
+
+def test_no_template_writes_a_bare_script_which_the_policy_would_not_run():
+    templates = [path for path in Path(pairsift.__file__).parent.rglob("templates/*.html")]
+    assert len(templates) >= 4
+    for path in templates:
+        assert "<script" not in path.read_text(), f"{path}: write scripts by the filter `script`"
+        assert not re.search(r"\son\w+=|javascript:", path.read_text()), f"{path}: handlers belong into a script"
+
+
+def test_text_is_not_made_a_script_by_the_filter(tmp_path, monkeypatch):
+    templates = tmp_path / "room_of_scripts" / "templates"
+    templates.mkdir(parents=True)
+    (tmp_path / "room_of_scripts" / "__init__.py").touch()
+    (templates / "own.html").write_text('{% extends "page.html" %}{% block body %}{{ text | script }}{% endblock %}')
+    monkeypatch.syspath_prepend(tmp_path)
+    room = page_template("own.html", "room_of_scripts")
+    write_page(tmp_path / "page.html", room, title="title", words="words", text=BAD)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<script>{html.escape(BAD, quote=False)}".split("'")[0] in text
+    assert not [script for script in Seen(text).scripts if script.startswith("alert")]
+
+
+def test_content_that_names_the_place_of_the_policy_is_left_alone(tmp_path):
+    words = "the-content-security-policy"
+    write_figures(tmp_path / "page.html", words, words, [])
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count(words) == 3
+    assert text.index("script-src 'sha256-") < text.index(words)

@@ -45,8 +45,7 @@ def guide(tmp_path, many):
 @pytest.fixture
 def eager(monkeypatch):
     """Features of a few steps on a few digits are treated, too: they cluster far less clearly than the rule asks."""
-    for name in ("LEAST_AUROC_OF_WEIGHTS", "LEAST_AUROC_OF_FLAGS"):
-        monkeypatch.setattr(f"pairsift.affinity.decision.{name}", 0.5)
+    monkeypatch.setattr("pairsift.affinity.decision.LEAST_AUROC", 0.5)
 
 
 def decisions(run):

@@ -68,7 +68,7 @@ def test_seeds_and_treatments_decide_the_weights(train):
     assert not same(first, weights(train("e", treatment="combined", select="random")))
 
 
-@pytest.mark.parametrize("method", ["simclr", "spectral", "moco"])
+@pytest.mark.parametrize("method", ["simclr", "spectral", "moco", "mixed"])
 def test_warmup_trains_plain_first(train, method):
     plain = numbers(train("plain", epochs=3, method=method))
     delayed = numbers(train("delayed", epochs=3, method=method, treatment="margin", margin=0.5, warmup_epochs=2))
@@ -80,8 +80,13 @@ def test_warmup_trains_plain_first(train, method):
 @pytest.mark.parametrize("action", [interrupt, crash])
 @pytest.mark.parametrize(
     "method",
-    [{"select": "random"}, {"method": "spectral"}, {"method": "moco", "queue_size": 100, "select": "random"}],
-    ids=["simclr", "spectral", "moco"],
+    [
+        {"select": "random"},
+        {"method": "spectral"},
+        {"method": "moco", "queue_size": 100, "select": "random"},
+        {"method": "mixed", "temperature": 0.1},
+    ],
+    ids=["simclr", "spectral", "moco", "mixed"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(train, call, action, method):
     """Step 5 of 9 lies inside the second epoch, step 6 ends it; a crash goes back to the last whole epoch."""
@@ -130,7 +135,7 @@ def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(train):
     with pytest.raises(NonFiniteLossError, match=r"at step 4 \(epoch 1\).*the last good checkpoint is kept"):
         train(views=At(9, lambda views: views * math.nan))
     path = train("whole")
-    checkpoint = torch.load(path.parent / "run" / "checkpoints" / "last.ckpt", weights_only=False)
+    checkpoint = torch.load(path.parent / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3
     tensors = [value for value in checkpoint["state_dict"].values() if isinstance(value, torch.Tensor)]
     assert all(torch.isfinite(value).all() for value in tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 import warnings
@@ -14,6 +15,8 @@ from pairsift.cli.flags import in_flags
 
 # click's UsageError, which newer typer carries inside itself and older typer imports.
 _UsageError: Any = typer.BadParameter.__base__
+# The disk, the user's share of it, or the size that a file may have.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -46,7 +49,10 @@ def guarded(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         known = isinstance(error, (ValueError, OSError, MemoryError)) or type(error).__module__.startswith("pairsift.")
         text = str(error) if known and str(error) else f"{type(error).__name__}: {error}"
-        text = in_flags(text, next((each for each in arguments if not each.startswith("-")), None))
+        command = next((each for each in arguments if not each.startswith("-")), None)
+        text = in_flags(text, command)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            text += "; make room, then give the command again" + (" with --resume" if command == "train" else "")
         notes.print("[red]error:[/] ", end="")
         notes.print(text if debug or known else f"{text} (--debug shows where)", markup=False, soft_wrap=True)
         return 1

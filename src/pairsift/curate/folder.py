@@ -10,7 +10,7 @@ from typing import Any
 
 from pairsift.curate.errors import ScanError
 from pairsift.curate.result import FILES
-from pairsift.files import write_json
+from pairsift.files import remove_unfinished, write_json
 
 _PARTS = "parts"
 
@@ -19,7 +19,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder, or refuse it where it holds something that is not an unfinished scan."""
     if folder.exists() and not folder.is_dir():
         raise ScanError(f"{folder} is a file: name a folder")
-    if (folder / "scan.json").exists() and not overwrite:
+    if (folder / "scan.json").exists() and not (folder / _PARTS).exists() and not overwrite:
         raise ScanError(f"{folder} holds a finished scan: use `overwrite=True`, or another folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / _PARTS).exists() and not overwrite:
         raise ScanError(f"{folder} exists and is not empty: use `overwrite=True`, or another folder")
@@ -30,6 +30,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise ScanError(f"{folder} is not writable")
+    if (folder / _PARTS).exists():
+        remove_unfinished(folder)
 
 
 def parts_folder(folder: Path, identity: dict[str, Any]) -> Path:
@@ -50,8 +52,9 @@ def parts_folder(folder: Path, identity: dict[str, Any]) -> Path:
         return parts
     try:
         earlier = json.loads(begun.read_text())
-    except json.JSONDecodeError:
+    except ValueError:
         earlier = {}
+    earlier = earlier if isinstance(earlier, dict) else {}
     other = [name for name, value in identity.items() if earlier.get(name) != value]
     if other:
         raise ScanError(

@@ -147,7 +147,7 @@ class Scan:
             table = pq.read_table(folder / "scores.parquet")
             pairs = pq.read_table(folder / "pairs.parquet")
             return cls._assemble(facts, table, pairs)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {error}") from error
 
     def report(self, path: Path | str, images: Any = None, labels: Any = None, fraction: float = 0.08) -> None:

@@ -58,7 +58,7 @@ class Task:
 
     def missing(self) -> list[tuple[int, int]]:
         """The ranges that have no part file yet."""
-        return [span for span in self.ranges() if self.parts is None or not self._files(span[0])[0].exists()]
+        return [span for span in self.ranges() if self.parts is None or not all(map(Path.exists, self._files(span[0])))]
 
     def run(self, span: tuple[int, int]) -> Part | None:
         """Score a range; the part goes to its files, or back to the caller where there is no folder."""

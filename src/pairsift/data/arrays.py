@@ -13,6 +13,7 @@ from PIL import Image
 from pairsift.data.columns import ARRAY_LABELS, IMAGE_ARRAYS, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
+from pairsift.data.numpy_files import NpzFile
 
 
 class ArraySource:
@@ -75,11 +76,10 @@ def open_numpy(path: Path, labels: str | None) -> ArraySource:
             if labels not in (None, NO_LABELS):
                 raise DataError(f"{name} is a bare array without labels: put images and labels into one .npz")
             return ArraySource(np.load(path, mmap_mode="r"), name=name, where="memory-mapped")
-        with np.load(path) as arrays:
-            keys = list(arrays)
-            images = array_called(name, IMAGE_ARRAYS, keys)
-            classes = label_column(name, keys, labels, ARRAY_LABELS)
-            return ArraySource(arrays[images], None if classes is None else arrays[classes], name)
+        arrays = NpzFile(path)
+        images = array_called(name, IMAGE_ARRAYS, arrays.names)
+        classes = label_column(name, arrays.names, labels, ARRAY_LABELS)
+        return ArraySource(arrays.read(images), None if classes is None else arrays.read(classes), name)
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail

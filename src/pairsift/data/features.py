@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pairsift.data.columns import FEATURE_LABELS, FEATURE_NAMES, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
+from pairsift.data.numpy_files import NpzFile
 from pairsift.data.parquet_features import ParquetFeatures
 
 FloatArray = NDArray[np.float32]
@@ -140,11 +141,10 @@ def _open_numpy(path: Path, labels: str | None) -> ArrayFeatures:
             if labels not in (None, NO_LABELS):
                 raise DataError(f"{name} is a bare array without labels: put features and labels into one .npz")
             return ArrayFeatures(np.load(path, mmap_mode="r"), name)
-        with np.load(path) as arrays:
-            keys = list(arrays)
-            key = array_called(name, FEATURE_NAMES, keys)
-            wanted = label_column(name, keys, labels, FEATURE_LABELS)
-            return ArrayFeatures(arrays[key], name, None if wanted is None else arrays[wanted])
+        arrays = NpzFile(path)
+        key = array_called(name, FEATURE_NAMES, arrays.names)
+        wanted = label_column(name, arrays.names, labels, FEATURE_LABELS)
+        return ArrayFeatures(arrays.read(key), name, None if wanted is None else arrays.read(wanted))
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail

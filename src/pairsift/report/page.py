@@ -1,27 +1,41 @@
 """Self-contained HTML pages from Jinja templates: whatever a template is given is escaped, and nothing is fetched.
 
+Every page carries a content security policy: browsers run the scripts that the template wrote, known by their hashes,
+and no other, and open no connection.
+
 Templates extend `page.html` and use, beside Jinja's own:
 
 - ``figure | plot(name)``: a plotly figure, which scripts find under `name`;
-- ``data | json``: a value in a script element;
+- ``{% filter script %} ... {% endfilter %}``: a script, which a bare script element would not be allowed to be;
+- ``data | json``: a value in a script;
 - ``file("page.css")``: a style or script that lies beside the templates, as it is.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from pairsift.files import replacing
 
 _OWN = "pairsift.report"
+# Plotly writes styles; pictures are data, and blobs while plotly saves a figure as a picture.
+_POLICY = (
+    "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
+_PLACE = "the-content-security-policy"
 
 
 class Section(NamedTuple):
@@ -38,7 +52,7 @@ def page_template(name: str, package: str = _OWN) -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"plot": _plot, "json": _json}
+    environment.filters |= {"plot": _plot, "json": _json, "script": _script}
     environment.globals |= {
         "file": lambda file: Markup(loader.get_source(environment, file)[0]),
         "plotly": lambda: Markup(get_plotlyjs()),
@@ -58,7 +72,10 @@ def write_page(path: Path, template: Template, **content: Any) -> None:
         jinja2.UndefinedError: the template names something else.
         OSError: the file cannot be written.
     """
-    text = template.render(content)
+    hashes: list[str] = []
+    text = template.render(content, policy=_PLACE, script_hashes=hashes)
+    # The head, and its policy, come before the scripts and before all content: the first place is the policy's.
+    text = text.replace(_PLACE, _POLICY.format(" ".join(dict.fromkeys(hashes))), 1)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -72,9 +89,21 @@ def write_figures(path: Path, title: str, words: str, sections: Sequence[Section
     write_page(path, page_template("figures.html"), title=title, words=words, sections=sections)
 
 
-def _plot(figure: go.Figure, name: str | None = None) -> Markup:
+@pass_context
+def _script(context: Context, text: str) -> Markup:
+    """A script element that the policy knows; text that no template wrote is escaped, so that it is no script."""
+    text = escape(text)
+    digest = hashlib.sha256(text.encode()).digest()
+    context["script_hashes"].append(f"'sha256-{base64.b64encode(digest).decode()}'")
+    return Markup(f"<script>{text}</script>")
+
+
+@pass_context
+def _plot(context: Context, figure: go.Figure, name: str | None = None) -> Markup:
     config = {"responsive": True, "displaylogo": False}
-    return Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name))
+    made: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
+    before, text, after = re.split(r"<script[^>]*>|</script>", made)  # no more: text in a figure is escaped
+    return Markup(before) + _script(context, Markup(text)) + Markup(after)
 
 
 def _json(data: Any) -> Markup:

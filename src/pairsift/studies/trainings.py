@@ -123,8 +123,8 @@ def _kept(file: Path, config: TrainConfig) -> dict[str, Any]:
 
 
 def _measured(arm: Arm, config: TrainConfig, options: argparse.Namespace) -> dict[str, Any]:
-    train = load_images(config.data, per_class=config.per_class)
-    test = load_images(options.test)
+    train = load_images(config.data, per_class=config.per_class, image_size=config.image_size)
+    test = load_images(options.test, image_size=config.image_size)
     # A run that was killed before its first checkpoint starts again.
     resume = Run(config.run_dir).last_checkpoint.exists()
     settings = config.model_copy(update={"resume": resume, "overwrite": not resume})

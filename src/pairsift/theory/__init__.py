@@ -10,6 +10,7 @@ from pairsift.theory.chain import ChainGraph
 from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
 from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 from pairsift.theory.closed_form import SlowMode
+from pairsift.theory.collapse import collapse_threshold
 from pairsift.theory.difficult import difficult_examples
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.levels import Level, Levels, measure_levels
@@ -29,6 +30,7 @@ __all__ = [
     "SlowMode",
     "advise",
     "bounds",
+    "collapse_threshold",
     "difficult_examples",
     "edits",
     "estimation_errors",

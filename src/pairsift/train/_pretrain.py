@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from pairsift.data import FrameSet, ImageSet, ViewPolicy, by_row
+from pairsift.files import replacing
 from pairsift.train._embed import embed, write_features
 from pairsift.train.batches import order_of
+from pairsift.train.checkpoints import check_plain
+from pairsift.train.collapse import check_labels
 from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.devices import accelerator, first_process
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features, with_statistics
@@ -107,6 +110,7 @@ def pretrain(
         encoder = build_encoder(name)  # before data are read: a wrong name is said at once
     images = training_images(config, images)
     _tell(images, say)
+    check_labels(config, images)
     if encoder is None:
         name = f"mlp:{math.prod(images.images.shape[1:])}"
         encoder = build_encoder(name)
@@ -118,10 +122,12 @@ def pretrain(
         evidence = build_evidence(config, images, dimension, say)
     steps = order_of(images)[0] // config.batch_size
     module = ContrastiveModule(config, model, dimension, steps, policy, evidence, objective)
+    check_plain(module.state_dict())
 
     run = Run.start(config) if writes else Run(config.run_dir)
     if writes and images.mixed is not None:
-        np.savetxt(run.path / "mixed.csv", images.rows[images.mixed], fmt="%d", header="row", comments="")
+        with replacing(run.path / "mixed.csv") as temporary:
+            np.savetxt(temporary, images.rows[images.mixed], fmt="%d", header="row", comments="")
     metrics = fit(module, images, run, device_kind, say)
 
     if writes:

@@ -26,8 +26,8 @@ from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run
 
 METRICS = (
-    "epoch", "step", "loss", "lr", "flagged", "different", "different_base", "estimated", "images_per_second",
-    "seconds",
+    "epoch", "step", "loss", "lr", "flagged", "different", "different_base", "estimated", "within_class",
+    "images_per_second", "seconds",
 )  # fmt: skip
 
 
@@ -84,12 +84,13 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        self._save(trainer, self._run.last_checkpoint)
+        # What is kept comes first: a run that is killed in between does the epoch again, and keeps it then.
         if self._every and epoch % self._every == 0:
             try:
                 self._save(trainer, self._run.checkpoints / f"epoch-{epoch:04d}.ckpt")
             except OSError as error:
                 warnings.warn(f"the checkpoint of epoch {epoch} was not kept: {error}", stacklevel=1)
+        self._save(trainer, self._run.last_checkpoint)
         if self._stops(trainer) and epoch < (trainer.max_epochs or 0):
             raise Interrupted(f"stopped after epoch {epoch}")
 
@@ -115,7 +116,8 @@ class Metrics(Callback):
     Pairs are looked at on some steps only, and of several processes' pairs the first one's are.
 
     flagged: share of pairs in the band; different: share of those truly of different classes (Fig. 4c), where labels
-    exist; different_base: the same over all pairs; estimated: `different` as the run itself judges, without labels.
+    exist; different_base: the same over all pairs; estimated: `different` as the run itself judges, without labels;
+    within_class: share of a batch's variance that lies within classes, where labels are learned from.
     """
 
     def __init__(self, run: Run, images_per_step: int) -> None:
@@ -238,4 +240,6 @@ def describe(values: dict[str, Any]) -> str:
         parts.append(f"of different classes {values['different']:.1%} (base {values['different_base']:.1%})")
     if values.get("estimated", "") != "":
         parts.append(f"estimated {values['estimated']:.1%}")
+    if values.get("within_class", "") != "":
+        parts.append(f"within classes {values['within_class']:.1%} of the variance")
     return "  ".join(parts)

@@ -23,6 +23,7 @@ __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
 # Methods whose pairs no affinity judges, and why.
 UNJUDGED = {
+    "mixed": "its labels tell class-mates already",
     "moco": "keys wait in the queue with what an earlier fit said of them",
     "spectral": "its products have no denominator to leave class-mates out of",
 }
@@ -64,7 +65,10 @@ class TrainConfig(TrainFields):
         for name in EXPLAINED.keys() & values.keys():
             raise cls.error(f"unknown field {name!r}, got {values[name]}: {EXPLAINED[name]}")
         # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
-        implied: dict[str, Any] = {"temperature": 0.2} if values.get("method") == "moco" else {}
+        # Supervision wants one, lest classes collapse (arXiv 2503.08203).
+        colder = {"moco": 0.2, "mixed": 0.1}
+        method = values.get("method")
+        implied: dict[str, Any] = {"temperature": colder[method]} if method in colder else {}
         implied |= {"select": "affinity"} if values.get("treatment") == "auto" else {}
         implied |= {"encoder": "mlp"} if values.get("positives") in ("temporal", "both") else {}
         return super().known(implied | values)

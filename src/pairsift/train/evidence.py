@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -183,23 +182,17 @@ class BankEvidence(AffinityEvidence):
     def get_extra_state(self) -> Any:
         """The affinity in use, and what was decided by it: it was fitted on the bank of an earlier step, so the bank
         alone cannot give it back."""
-        if self.selector.affinity is None:
-            return {"affinity": None, "decisions": self.decisions}
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "affinity.safetensors"
-            self.selector.affinity.save(file)
-            return {"affinity": file.read_bytes(), "decisions": self.decisions}
+        affinity = self.selector.affinity
+        return {"affinity": None if affinity is None else affinity.codes, "decisions": self.decisions}
 
     def set_extra_state(self, state: Any) -> None:
         """See `get_extra_state`."""
-        self.selector.affinity = None
         if self._decider is not None:
             self._decider.made = state["decisions"]
-        if state["affinity"] is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "affinity.safetensors"
-                file.write_bytes(state["affinity"])
-                self.selector.affinity = Affinity.load(file)
+        codes = state["affinity"]
+        if isinstance(codes, bytes):  # a safetensors file, as checkpoints once held it
+            codes = safetensors.torch.load(codes)["codes"]
+        self.selector.affinity = None if codes is None else Affinity(codes.cpu())
 
 
 class TimeEvidence(Evidence):

@@ -72,13 +72,19 @@ class TrainFields(Settings):
     projector_hidden: int = setting(512, "Model", "hidden width of the projector", gt=0)
     projector_dim: int = setting(128, "Model", "dimension of the projections z", gt=0)
 
-    method: Literal["simclr", "moco", "spectral"] = setting("simclr", "Loss", "objective and how views are encoded")
+    method: Literal["simclr", "moco", "spectral", "mixed"] = setting(
+        "simclr", "Loss", "objective and how views are encoded; mixed learns from labels too"
+    )
     treatment: TreatmentName = setting(
         "none",
         "Loss",
         "what happens to difficult pairs; auto: whether to treat is decided at every fit (selects by affinity)",
     )
-    temperature: float = setting(0.5, "Loss", "temperature tau (moco, unless set: 0.2)", gt=0)
+    temperature: float = setting(0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", gt=0)
+    alpha: float = setting(
+        0.5, "Loss", "weight of the self-supervised part, the rest is supervised (mixed)", ge=0, le=1,
+        allow_inf_nan=False,
+    )  # fmt: skip
     mu: float = setting(1.0, "Loss", "squared length of the longest row (spectral); worth tuning", gt=0)
     queue_size: int = setting(4096, "Loss", "keys that are kept (moco)", gt=0)
     symmetric: bool = setting(True, "Loss", "views of both kinds are queries (moco)")

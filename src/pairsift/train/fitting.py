@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -16,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from pairsift.data import ImageSet
 from pairsift.train.batches import StepSampler, batch_loader, order_of
 from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
+from pairsift.train.checkpoints import check_fits, read_checkpoint
 from pairsift.train.config import TrainConfig
 from pairsift.train.devices import first_process
 from pairsift.train.module import ContrastiveModule
@@ -40,7 +40,7 @@ def fit(
         Rows of ``metrics.csv``, those before a resumption included.
 
     Raises:
-        RunError: the checkpoint cannot be read, or another process was lost.
+        RunError: the checkpoint cannot be read or is of another encoder, or another process was lost.
         NonFiniteLossError: the loss diverged.
         Interrupted: stopped by Ctrl-C.
     """
@@ -50,7 +50,9 @@ def fit(
     total = len(sampler) * config.epochs
     checkpoint = run.last_checkpoint if config.resume and run.last_checkpoint.exists() else None
     if checkpoint is not None:
-        sampler.next_step = int(_read(checkpoint)["global_step"])
+        earlier = read_checkpoint(checkpoint)
+        check_fits(checkpoint, earlier, module.state_dict())
+        sampler.next_step = earlier["global_step"]
         say(f"resuming after step {sampler.next_step:,} of {total:,}")
     metrics, checkpoints = Metrics(run, config.batch_size), Checkpoints(run, config.checkpoint_every)
     # The progress line reads the epoch's metrics, so it comes after them; checkpoints come last, to hold both.
@@ -63,10 +65,10 @@ def fit(
         trainer = _trainer(config, run, device_kind, callbacks)
         sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
         if sampler.next_step < total:
-            trainer.fit(module, batch_loader(images, sampler), ckpt_path=checkpoint, weights_only=False)
+            trainer.fit(module, batch_loader(images, sampler), ckpt_path=checkpoint, weights_only=True)
         elif checkpoint is not None:
-            module.load_state_dict(_read(checkpoint)["state_dict"])
-            metrics.load_state_dict(_read(checkpoint)["callbacks"]["Metrics"])
+            module.load_state_dict(earlier["state_dict"])
+            metrics.load_state_dict(earlier["callbacks"]["Metrics"])
     if config.processes > 1 and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what comes after is no longer done together
     return metrics.rows
@@ -92,16 +94,6 @@ class _AdvanceSampler(lightning.Callback):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self._sampler.next_step = trainer.global_step
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        return content
-    except Exception as error:
-        raise RunError(
-            f"{checkpoint} cannot be read ({type(error).__name__}): restore it from an epoch-*.ckpt"
-        ) from error
 
 
 @contextmanager

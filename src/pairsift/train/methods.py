@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pairsift.losses import MoCoLoss, NTXentLoss, SpectralLoss
+from pairsift.losses import MixedContrastiveLoss, MoCoLoss, NTXentLoss, SpectralLoss
 from pairsift.losses.engine import Processes
 from pairsift.losses.treated import Selection
 from pairsift.pairs import Selector
+from pairsift.train.collapse import within_class_share
 from pairsift.train.config import TrainConfig
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +30,7 @@ class Outcome(NamedTuple):
         candidates: pairs that could have been flagged.
         labels: (B,) classes of the rows, None without labels.
         key_labels: (K,) classes of the keys; None without labels.
+        within_class: share of the variance of projections that lies within classes; None unless labels are learned.
     """
 
     loss: Tensor
@@ -36,6 +38,7 @@ class Outcome(NamedTuple):
     candidates: int
     labels: Tensor | None
     key_labels: Tensor | None = None
+    within_class: float | None = None
 
 
 class Method(nn.Module):
@@ -75,11 +78,12 @@ class Method(nn.Module):
 
 
 class OneEncoder(Method):
-    """Both views of every image go through one encoder: SimCLR (NT-Xent) and the spectral loss."""
+    """Both views of every image go through one encoder: SimCLR (NT-Xent), the spectral loss, and the mixed one, which
+    learns from labels too."""
 
-    loss: NTXentLoss | SpectralLoss
+    loss: NTXentLoss | SpectralLoss | MixedContrastiveLoss
 
-    def __init__(self, loss: NTXentLoss | SpectralLoss) -> None:
+    def __init__(self, loss: NTXentLoss | SpectralLoss | MixedContrastiveLoss) -> None:
         super().__init__()
         self.loss = loss
 
@@ -88,20 +92,26 @@ class OneEncoder(Method):
         treated: bool = True, attach: Attach | None = None,
     ) -> Outcome:  # fmt: skip
         """Loss of projections and features (2N, .), first views first; see `Method`."""
-        z0, z1 = z.chunk(2)
+        (z0, z1), (h0, h1) = z.chunk(2), h.chunk(2)
+        learned: dict[str, Any] = {}
+        within = None
+        if isinstance(self.loss, MixedContrastiveLoss):
+            learned = {"labels": labels}
+            within = None if labels is None else within_class_share(z, labels.repeat(2))
         if not watch:
-            return Outcome(self.loss(z0, z1, *h.chunk(2), treated=treated), None, 0, None)
-        pairs = self.loss.select(*h.chunk(2))
+            loss = self.loss(z0, z1, h0=h0, h1=h1, treated=treated, **learned)
+            return Outcome(loss, None, 0, None, within_class=within)
+        pairs = self.loss.select(h0, h1)
         treatment = self.loss.treatment
         if treatment is not None and treatment.class_mates > 0:  # a matrix of flagged pairs holds no weights of others
-            loss = self.loss(z0, z1, *h.chunk(2), treated=treated)
+            loss = self.loss(z0, z1, h0=h0, h1=h1, treated=treated, **learned)
         else:
-            loss = self.loss(z0, z1, pairs=pairs, treated=treated)
+            loss = self.loss(z0, z1, pairs=pairs, treated=treated, **learned)
         if isinstance(self.loss, SpectralLoss):
             return Outcome(loss, pairs, pairs.numel(), labels, _gathered(labels))
         if labels is not None:
             labels = torch.cat([labels, labels])
-        return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _gathered(labels))
+        return Outcome(loss, pairs, pairs.numel() - len(pairs), labels, _gathered(labels), within)
 
 
 class GivenLoss(Method):
@@ -220,6 +230,9 @@ def build_method(
         return OneEncoder(SpectralLoss(config.mu, band, treatment, select=select, seed=seed))
     if config.method == "simclr":
         return OneEncoder(NTXentLoss(config.temperature, band, treatment, select=select, seed=seed))
+    if config.method == "mixed":
+        mixed = MixedContrastiveLoss(config.alpha, config.temperature, band, treatment, select=select, seed=seed)
+        return OneEncoder(mixed)
     sizes = config.queue_size, config.projector_dim, n_features + attached
     loss = MoCoLoss(*sizes, config.temperature, band, treatment, select=select, seed=seed)
     return MomentumEncoder(config, loss, encoder, projector)

@@ -155,6 +155,8 @@ class ContrastiveModule(lightning.LightningModule):
 
     def _measure(self, outcome: Outcome, seen: Tensor) -> None:
         self.measured = {"loss": float(outcome.loss.detach())}
+        if outcome.within_class is not None:
+            self.measured["within_class"] = outcome.within_class
         if outcome.pairs is None:
             return
         self.measured["flagged"] = int(outcome.pairs.sum()) / outcome.candidates

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pairsift.files import replacing, write_json
+from pairsift.files import is_unfinished, remove_unfinished, replacing, write_json
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
@@ -111,7 +111,7 @@ class Run:
             run._check_resume(config)
         elif run.path.exists() and not run.path.is_dir():
             raise RunError(f"{run.path} is a file: choose another run directory")
-        elif run.path.is_dir() and any(run.path.iterdir()):
+        elif run.path.is_dir() and not all(map(is_unfinished, run.path.iterdir())):
             if not config.overwrite:
                 raise RunError(
                     f"{run.path} exists: continue it with `resume=True`, replace it with `overwrite=True`, or choose "
@@ -132,14 +132,16 @@ class Run:
             RunError: see `check`; or not writable.
         """
         run = cls.check(config)
-        if config.resume:
-            return run
         try:
-            if config.overwrite and run.path.is_dir():
-                shutil.rmtree(run.path)
-            run.checkpoints.mkdir(parents=True, exist_ok=True)
-            config.save(run.config_file)
-            write_json(run.path / "versions.json", versions(config.seed))
+            # The configuration comes first and goes last: what is killed in between is still known to be a run.
+            if not config.resume:
+                run.path.mkdir(parents=True, exist_ok=True)
+                run._clear()
+                config.save(run.config_file)
+            remove_unfinished(run.path)
+            run.checkpoints.mkdir(exist_ok=True)
+            if not (run.path / "versions.json").exists():
+                write_json(run.path / "versions.json", versions(config.seed))
         except OSError as error:
             raise RunError(f"{run.path} cannot be written: {error.strerror or error}") from error
         return run
@@ -165,10 +167,17 @@ class Run:
         return TrainConfig.load(self.config_file)
 
     def save_encoder(self, encoder: ImageEncoder, metadata: dict[str, str]) -> None:
-        """Write the encoder with its input normalisation as safetensors."""
+        """Write the encoder with its input normalisation as safetensors.
+
+        Raises:
+            RunError: not writable.
+        """
         state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-        with replacing(self.encoder_file) as temporary:
-            save_file(state, temporary, metadata=metadata)
+        try:
+            with replacing(self.encoder_file) as temporary:
+                save_file(state, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise RunError(f"{self.encoder_file} cannot be written: {error}") from error
 
     def load_encoder(self, backbone: nn.Module | None = None) -> ImageEncoder:
         """The trained encoder, frozen, in evaluation mode, on the CPU.
@@ -198,6 +207,14 @@ class Run:
         except (SafetensorError, OSError, RuntimeError) as error:
             raise RunError(f"{self.encoder_file} cannot be loaded: {error}") from error
         return encoder.eval().requires_grad_(False)
+
+    def _clear(self) -> None:
+        """Remove everything but the configuration, whose place another takes."""
+        for file in self.path.iterdir():
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file)
+            elif file != self.config_file:
+                file.unlink()
 
     def _check_resume(self, config: TrainConfig) -> None:
         if not self.config_file.is_file():

@@ -24,7 +24,7 @@ def interpreted(tmp_path_factory):
         [sys.executable, kernels_by_interpreter.__file__, str(file)], check=True, timeout=300,
         env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path},
     )  # fmt: skip
-    return torch.load(file, weights_only=False)
+    return torch.load(file, weights_only=True)
 
 
 def test_selection_equals_sorting(interpreted):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pairsift.data import ArraySource, ImageSet, open_source
 
@@ -85,7 +85,7 @@ def _thumbnail(open_image: Callable[[int], Image.Image], position: int) -> str:
     """A small copy as a data address; empty where the image cannot be read."""
     try:
         image = open_image(position).convert("RGB")
-    except (OSError, SyntaxError, UnidentifiedImageError):  # what PIL raises on damaged bytes
+    except Exception:  # a damaged image, or one that claims to be huge, has many ways to fail
         return ""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

