@@ -40,7 +40,7 @@ def test_libraries_that_are_not_there_are_named(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet50", "timm:", "hub:resnet18", ""])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(ValueError, match="use resnet-small, resnet18, timm:NAME or torchvision:NAME"):
+    with pytest.raises(ValueError, match="use resnet-small, resnet18, mlp, timm:NAME or torchvision:NAME"):
         build_encoder(name)
 
 
