@@ -10,7 +10,7 @@ from pairsift.theory.chain import ChainGraph
 from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
 from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 from pairsift.theory.closed_form import SlowMode
-from pairsift.theory.collapse import collapse_threshold
+from pairsift.theory.collapse import collapse_temperature, collapse_threshold, ssem, within_class_share
 from pairsift.theory.difficult import difficult_examples
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.levels import Level, Levels, measure_levels
@@ -30,6 +30,7 @@ __all__ = [
     "SlowMode",
     "advise",
     "bounds",
+    "collapse_temperature",
     "collapse_threshold",
     "difficult_examples",
     "edits",
@@ -37,6 +38,8 @@ __all__ = [
     "measure_levels",
     "nystroem_features",
     "population",
+    "ssem",
+    "within_class_share",
 ]
 
 # Names that were here, and where they are now.
