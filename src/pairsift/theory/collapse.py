@@ -61,8 +61,8 @@ def collapse_temperature(alpha: float, n_classes: int, per_class: float) -> floa
 
     Example:
         >>> import pairsift as ps
-        >>> round(ps.theory.collapse_temperature(0.5, 10, 26), 3)
-        0.466
+        >>> round(ps.theory.collapse_temperature(0.5, 10, 26), 2)
+        0.46
     """
     _check(n_classes, per_class)
     _check_alpha(alpha)

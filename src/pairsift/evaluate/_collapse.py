@@ -1,0 +1,127 @@
+"""Have classes fallen on points?"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Quantile of the normal distribution for 95 %.
+_NORMAL = 1.959964
+# Directions between class means of less than this part of the greatest variance are none.
+_RELATIVE = 1e-10
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """How far classes have fallen on points.
+
+    Attributes:
+        within_class: share of the variance that lies within classes, in [0, 1]; 0 where every class is a point.
+        low, high: its 95 % interval, by leaving out one example at a time (jackknife).
+        nc1: tr(S_w pinv(S_b)) / m of the m classes' covariances within and between (arXiv 2008.08186); 0 where every
+            class is a point.
+        per_class: mean squared distance to the class mean, in parts of the mean squared distance to the mean of all, by
+            class; their mean over examples is `within_class`.
+        n: examples counted.
+    """
+
+    within_class: float
+    low: float
+    high: float
+    nc1: float
+    per_class: dict[int, float] = field(repr=False)
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.within_class:.1%} of the variance within classes ({self.low:.1%} to {self.high:.1%}), "
+            f"NC1 {self.nc1:.3g}, {self.n:,} examples of {len(self.per_class)} classes"
+        )
+
+
+def collapse(features: ArrayLike, labels: ArrayLike, *, normalise: bool = True) -> Collapse:
+    """Measure whether the examples of a class lie on one point, as supervised contrastive training may have it.
+
+    Compare with what `theory.within_class_share` expects (arXiv 2503.08203).
+
+    Args:
+        features: (N, D), finite.
+        labels: (N,) whole numbers; examples of -1 are left out, as are those that are alone in their class.
+        normalise: whether rows are taken at unit length, as contrastive losses take them.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, zero rows to normalise, fewer than two classes
+            of two examples, or examples that are all one point.
+
+    Warns:
+        UserWarning: classes of one example, which say nothing of collapse.
+
+    Example:
+        >>> import numpy as np
+        >>> import pairsift as ps
+        >>> rng, labels = np.random.default_rng(0), np.arange(600) % 3
+        >>> means = 4 * np.eye(3, 8)[labels]
+        >>> print(ps.evaluate.collapse(means + rng.standard_normal((600, 8)), labels))
+        41.4% of the variance within classes (39.8% to 43.0%), NC1 0.0909, 600 examples of 3 classes
+    """
+    x, y = _checked(features, labels, normalise)
+    classes, place, sizes = np.unique(y, return_inverse=True, return_counts=True)
+    means = np.zeros((len(classes), x.shape[1]))
+    np.add.at(means, place, x)
+    means /= sizes[:, None]
+    deviations = x - means[place]
+    within, total = (deviations**2).sum(axis=1), ((x - x.mean(axis=0)) ** 2).sum(axis=1)
+    if not total.sum() > 0:
+        raise ValueError("all examples are one point: there is no variance to share")
+    share = float(within.sum() / total.sum())
+    # Sums of squares about means that move when an example leaves.
+    own = sizes[place]
+    left = (within.sum() - within * own / (own - 1)) / (total.sum() - total * len(x) / (len(x) - 1))
+    half = _NORMAL * float(np.sqrt((len(x) - 1) / len(x) * ((left - left.mean()) ** 2).sum()))
+    per_class = np.bincount(place, within) / sizes / total.mean()
+    between = means - means.mean(axis=0)
+    return Collapse(
+        share, max(0.0, share - half), min(1.0, share + half), _nc1(deviations, between),
+        dict(zip(classes.tolist(), per_class.tolist(), strict=True)), len(x),
+    )  # fmt: skip
+
+
+def _nc1(deviations: NDArray[np.float64], between: NDArray[np.float64]) -> float:
+    """tr(S_w pinv(S_b)) / m, in the few directions in which class means differ."""
+    _, values, directions = np.linalg.svd(between / np.sqrt(len(between)), full_matrices=False)
+    used = values**2 > _RELATIVE * max(float(values[0] ** 2), np.finfo(float).tiny)
+    if not used.any():
+        return float("inf")
+    spread = ((deviations @ directions[used].T) ** 2).mean(axis=0)
+    return float((spread / values[used] ** 2).sum() / len(between))
+
+
+def _checked(features: ArrayLike, labels: ArrayLike, normalise: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"features must be a non-empty (N, D) matrix, got shape {x.shape}")
+    if y.shape != (len(x),) or y.dtype.kind not in "iub":
+        raise ValueError(f"labels must be {len(x)} whole numbers, got {y.dtype} of shape {y.shape}")
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(bad):
+        raise ValueError(f"features row {bad[0]} is not finite ({len(bad)} of {len(x)} rows)")
+    if normalise:
+        lengths = np.linalg.norm(x, axis=1, keepdims=True)
+        if not lengths.all():
+            raise ValueError(f"features row {int((lengths == 0).argmax())} is zero: give normalise=False to keep it")
+        x = x / lengths
+    known = y >= 0
+    classes, place, sizes = np.unique(y[known], return_inverse=True, return_counts=True)
+    if len(classes) and (sizes == 1).any():
+        alone = classes[sizes == 1]
+        warnings.warn(
+            f"{len(alone)} of {len(classes)} classes have one example and are left out, the first of them {alone[0]}",
+            stacklevel=3,
+        )
+        known[known] = sizes[place] > 1
+    if (sizes > 1).sum() < 2:
+        raise ValueError(f"collapse needs two classes of two examples or more, got {int((sizes > 1).sum())}")
+    return x[known], y[known].astype(np.int64)
