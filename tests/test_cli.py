@@ -361,6 +361,24 @@ def test_theory_of_features(run, fails, tmp_path):
     assert "no features at" in fails("theory", "--features", tmp_path / "none.npz")
 
 
+def test_theory_of_collapse(run, fails):
+    code, out, _ = run("theory", "--collapse", "--classes", "3", "--per-class", "4", "--temperature", "0.5")
+    assert code == 0
+    assert "classes fall on points up to alpha = 0.1469" in out
+    rows = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
+    assert ["0.5", "0.3525", "1.0307"] in rows
+    assert rows[-1] == ["1", "0.8182", "never"]
+    assert rows[1][3:] == ["collapsed"]
+    code, out, _ = run(
+        "theory", "--collapse", "--alpha", "0.3", "--classes", "3", "--per-class", "4", "--temperature", "1"
+    )
+    assert (code, "collapsed" in out) == (0, True)
+    assert "temperature must be finite and > 0, got 0" in fails("theory", "--collapse", "--temperature", "0")
+    assert "alpha must be in [0, 1]" in fails("theory", "--collapse", "--alpha", "2")
+    assert "a class of one image cannot collapse" in fails("theory", "--collapse", "--per-class", "1")
+    assert "one class has no others" in fails("theory", "--collapse", "--classes", "1")
+
+
 def test_theory_in_the_laboratory(run, tmp_path):
     code, out, _ = run(
         "theory",

@@ -11,13 +11,18 @@ import typer
 from pairsift.cli.app import console, notes
 from pairsift.cli.inputs import check_output
 
+# Of the self-supervised part, shown unless one is given.
+_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
 
 def _option(panel: str | None, description: str, *names: str, **limits: Any) -> Any:
     return typer.Option(*names, help=description, rich_help_panel=panel, **limits)
 
 
 def theory(
-    alpha: Annotated[float | None, _option("Graph", "similarity inside a class")] = None,
+    alpha: Annotated[
+        float | None, _option("Graph", "similarity inside a class; with --collapse the weight of NT-Xent")
+    ] = None,
     beta: Annotated[float | None, _option("Graph", "similarity between classes")] = None,
     gamma: Annotated[float | None, _option("Graph", "similarity of difficult pairs")] = None,
     n: Annotated[int | None, _option("Graph", "augmented examples of a class (default: 10000)")] = None,
@@ -39,9 +44,16 @@ def theory(
     epsilon: Annotated[float, _option("Laboratory", "standard deviation of the noise")] = 0.6,
     draws: Annotated[int, _option("Laboratory", "noise draws, some 5 a second", min=1)] = 200,
     seed: Annotated[int, _option("Laboratory", "seed of the draws", min=0)] = 0,
+    collapse: Annotated[
+        bool, _option("Collapse", "whether training with labels lets classes fall on points", "--collapse")
+    ] = False,
+    classes: Annotated[int, _option("Collapse", "classes of a batch")] = 10,
+    per_class: Annotated[float, _option("Collapse", "images of a class in a batch of two views each")] = 26,
+    temperature: Annotated[float, _option("Collapse", "of the loss")] = 0.1,
     output: Annotated[Path | None, _option("Laboratory", "JSON of all arms to write", "--output", "-o")] = None,
 ) -> None:
-    """The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice."""
+    """The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice;
+    what labels in a loss do to classes."""
     check_output(plot)
     check_output(output)
     given = {"alpha": alpha, "beta": beta, "n": n, "r": r, "n_d": n_d, "gamma": gamma, "k": k}
@@ -51,6 +63,11 @@ def theory(
         return
     from pairsift.theory import SimilarityGraph, bounds, tables
     from pairsift.theory.page import theory_page
+
+    if collapse:
+        weights = _WEIGHTS if alpha is None else (alpha,)
+        console.print(tables.collapse_table(classes, per_class, temperature, weights))
+        return
 
     if features is not None:
         graph = _measured_graph(features, label_column, fraction, (pos_high, pos_low), n_classes, pairing)

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from pairsift.theory.bounds import Comparison
+from pairsift.theory.collapse import collapse_temperature, collapse_threshold, within_class_share
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.levels import Levels
 
@@ -61,6 +62,29 @@ def levels_table(levels: Levels) -> Table:
         names["   both difficult"] = levels.gamma_both
     for name, level in names.items():
         table.add_row(name, _number(level.mean), _number(math.sqrt(level.variance)), f"{level.pairs:,}")
+    return table
+
+
+def collapse_table(n_classes: int, per_class: float, temperature: float, alphas: Sequence[float]) -> Table:
+    """At which weights of the self-supervised part classes collapse, and how much variance they keep where not.
+
+    Args:
+        n_classes, per_class, temperature: see `collapse_threshold`.
+        alphas: weights to show, beside the threshold.
+    """
+    threshold = collapse_threshold(n_classes, per_class, temperature)
+    table = Table(
+        title=f"classes fall on points up to alpha = {threshold:.4g}", title_justify="left",
+        caption=f"{n_classes} classes of {per_class:g}, temperature {temperature:g}", caption_justify="left",
+    )  # fmt: skip
+    for title in ("alpha", "share within classes", "collapses from temperature"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for alpha in sorted({*alphas, threshold}):
+        share = within_class_share(alpha, n_classes, per_class, temperature)
+        hottest = collapse_temperature(alpha, n_classes, per_class)
+        said = "collapsed" if alpha <= threshold else ""
+        table.add_row(_number(alpha), f"{share:.4f}", "never" if alpha == 1 else _number(hottest), said)
     return table
 
 
