@@ -330,6 +330,15 @@ def test_a_stopped_scan_says_how_it_continues(embeddings, run, tmp_path, monkeyp
     monkeypatch.undo()
 
 
+def test_patches_are_features_without_a_run(run, fails, tmp_path):
+    code, out, _ = run("embed", "patches", "digits:train", "--per-class", "10", "-o", tmp_path / "f.parquet")
+    assert (code, "100 x 99 features" in out) == (0, True)
+    table = pq.read_table(tmp_path / "f.parquet")
+    assert table.column_names == ["row", "features", "label"]
+    assert "at least 50" in fails("embed", "patches", "digits:train", "--per-class", "2", "-o", tmp_path / "g.parquet")
+    assert not (tmp_path / "g.parquet").exists()
+
+
 def test_theory_of_a_graph(run, fails, tmp_path):
     code, out, _ = run("theory", *GRAPH, "--plot", tmp_path / "page.html")
     assert code == 0

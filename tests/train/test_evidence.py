@@ -5,8 +5,9 @@ import pytest
 import torch
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
-from pairsift.affinity import Affinity, AffinityError
+from pairsift.affinity import Affinity, AffinityError, patch_features
 from pairsift.data import DataError, load_images, subset
+from pairsift.evaluate import knn
 from pairsift.pairs import GivenMasks
 from pairsift.train import Evidence, Interrupted, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
@@ -71,13 +72,21 @@ def test_a_guide_selects_from_the_first_step_on(train, guide):
     assert any(line.startswith("guide: ") and "judged to be of one class" in line for line in said)
 
 
+def test_patches_of_the_images_are_a_guide(train, many):
+    run, said = train(guide="patches", treatment="combined", epochs=1)
+    assert any(line.startswith("guide: ") for line in said)
+    features = patch_features(many.images, seed=0)
+    assert knn(features[:192], many.labels[:192], features[192:], many.labels[192:], k=5) > 0.6  # a tenth by chance
+    assert float(numbers(run)[0]["estimated"]) > 0.6
+
+
 @pytest.mark.parametrize("call", [19, 24], ids=["in the middle of an epoch", "in the last step of an epoch"])
 @pytest.mark.parametrize("action", [interrupt, crash])
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("guided", ["", "file", "patches"])
 def test_a_resumed_run_is_the_uninterrupted_one(train, guide, guided, call, action):
     """The third epoch of four steps is cut; the affinity is of its start, or of that of the second."""
     settings = {"treatment": "combined", "epochs": 4, "affinity_start": 1, "refit_every": 2}
-    settings |= {"guide": guide} if guided else {}
+    settings |= {"guide": guide if guided == "file" else guided} if guided else {}
     whole, _ = train("whole", **settings)
     with pytest.raises(Interrupted if action is interrupt else RuntimeError):
         train("cut", views=At(call, action), **settings)

@@ -4,5 +4,8 @@ from pairsift.affinity.decision import Estimate, estimate
 from pairsift.affinity.errors import AffinityError
 from pairsift.affinity.fitted import Affinity
 from pairsift.affinity.negatives import ConfidentMasks, ConfidentNegatives
+from pairsift.affinity.patches import patch_features
 
-__all__ = ["Affinity", "AffinityError", "ConfidentMasks", "ConfidentNegatives", "Estimate", "estimate"]
+__all__ = [
+    "Affinity", "AffinityError", "ConfidentMasks", "ConfidentNegatives", "Estimate", "estimate", "patch_features",
+]  # fmt: skip

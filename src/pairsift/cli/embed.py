@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,14 +21,29 @@ def embed(
     skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
 ) -> None:
-    """Write the features of DATA as parquet: row, features, label and path where known."""
+    """Write the features of DATA as parquet: row, features, label and path where known.
+
+    RUN is a run directory, or "patches": features that small patches of the images make, without an encoder, to guide
+    a training or a scan by.
+    """
     from pairsift.data import by_row
     from pairsift.train import Run, write_features
     from pairsift.train import embed as embed_images
 
     check_output(output)
-    encoder = Run.open(run).load_encoder().to(device)
-    images = load_for(run, data, label_column, per_class, skip_corrupt)
-    features, images = by_row(embed_images(encoder, images), images)
+    if run == Path("patches"):
+        features, images = _patches(data, label_column, per_class, skip_corrupt)
+    else:
+        encoder = Run.open(run).load_encoder().to(device)
+        images = load_for(run, data, label_column, per_class, skip_corrupt)
+        features, images = by_row(embed_images(encoder, images), images)
     write_features(output, features, images)
     console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)
+
+
+def _patches(data: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> tuple[Any, Any]:
+    from pairsift.affinity import patch_features
+    from pairsift.data import load_images
+
+    images = load_images(data, label_column=label_column, per_class=per_class, image_size=32, skip_corrupt=skip_corrupt)
+    return patch_features(images.images), images

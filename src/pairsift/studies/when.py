@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pairsift.losses import baselines
 from pairsift.studies import trainings
 from pairsift.studies.oracle import OracleEvidence
-from pairsift.studies.selection import COMBINED, RANDOM, SOFT, oracle
+from pairsift.studies.selection import COMBINED, RANDOM, SOFT, oracle, shuffled_patches
 from pairsift.studies.trainings import Arm
 from pairsift.train import TrainConfig
 
@@ -50,6 +50,8 @@ ARMS = {
     "judged-1": Arm({**COMBINED, "affinity_start": 1}, evidence=oracle),
     "mates-1": Arm({**SOFT, "affinity_start": 1}, evidence=oracle),
     "affinity": Arm(COMBINED),
+    "patches": Arm({**COMBINED, "guide": "patches"}),
+    "shuffled": Arm(COMBINED, evidence=shuffled_patches),
     "guide": Arm(COMBINED, guide="given"),
     "hard-negatives": Arm(objective=baselines.HardNegativeLoss),
     "debiased": Arm(objective=baselines.DebiasedLoss),

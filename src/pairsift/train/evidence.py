@@ -263,7 +263,7 @@ def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) 
     if config.method in UNJUDGED:
         return NoEvidence(config, say)
     if config.guide is not None:
-        return AffinityEvidence(config, guide_features(config.guide, images, config.memory), say)
+        return AffinityEvidence(config, guide_features(config.guide, images, config.memory, config.seed), say)
     need = len(images) * width * (2 + 4)  # in half precision, and once more in full while it is fitted
     if need > config.memory * 1e9:
         raise DataError(

@@ -116,7 +116,8 @@ class TrainFields(Settings):
     guide: Path | None = setting(
         None,
         "Loss",
-        "features file of the training images that tells class-mates (affinity); none: the run's own",
+        "what tells class-mates (affinity): 'patches', features that small patches of the images make, without an "
+        "encoder; or a features file of the images; none: the run's own",
     )
     refit_every: int = setting(5, "Loss", "epochs between fits of the affinity to the run's own features", gt=0)
     affinity_start: int = setting(

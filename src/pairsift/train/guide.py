@@ -1,4 +1,4 @@
-"""A guide: features of the training images, by any encoder, that say which of them are of one class."""
+"""A guide: features of the training images, by any encoder or none, that say which of them are of one class."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.affinity import patch_features
 from pairsift.data import DataError, FeatureSource, ImageSet, open_features
 from pairsift.data.columns import NO_LABELS
 
+PATCHES = Path("patches")
+"""The guide that is no file: features of small patches, learned from the training images alone."""
 _BLOCK = 8192
 
 
-def guide_features(file: Path, images: ImageSet, memory: float) -> NDArray[np.float32]:
-    """Features of a file in the order of the training images.
+def guide_features(file: Path, images: ImageSet, memory: float, seed: int = 0) -> NDArray[np.float32]:
+    """Features of the training images, in their order, from a file or made now.
 
     Args:
-        file: any kind that `open_features` reads: a row for every image, in their order, or in any order where a column
-            `row` says which row of the source each is.
+        file: "patches" takes `affinity.patch_features` of the images. Else any kind that `open_features` reads: a row
+            for every image, in their order, or in any order where a column `row` says which row of the source each is.
         images: N training images.
-        memory: GB that the features may take.
+        memory: GB that the features of a file may take.
+        seed: of features that are made.
 
     Returns:
         (N, D) float32, finite.
 
     Raises:
         DataError: not readable, of other images, not finite, or larger than `memory`.
+        AffinityError: images from which no patches can be learned.
     """
+    if file == PATCHES:
+        return patch_features(images.images, seed=seed)
     source = open_features(str(file), NO_LABELS)
     n, width = source.shape
     if n != len(images):
