@@ -3,9 +3,9 @@
     python -m pairsift.studies.selection TRAIN TEST [--seeds 0 1 2] [--arms plain paper affinity] [--temperatures 0.5]
     python -m pairsift.studies.selection --table studies/results/selection
 
-TRAIN and TEST are labelled image sets, of which the runs see the images only (the oracle excepted). *patches* is a guide
-that no encoder made, *shuffled* the same one of other images: what treating the most similar pairs from the first step on
-is worth by itself.
+TRAIN and TEST are labelled image sets, of which the runs see the images only (the oracle excepted). *patches* is a
+guide that no encoder made, *shuffled* the same one of other images: what treating the most similar pairs from the first
+step on is worth by itself.
 """
 
 from __future__ import annotations
