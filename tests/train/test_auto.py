@@ -8,10 +8,10 @@ from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.affinity import Affinity, AffinityError, Estimate
 from pairsift.data import DataError, load_images, subset
-from pairsift.train import ConfigError, Evidence, Interrupted, Run, pretrain
+from pairsift.train import ConfigError, Evidence, Interrupted, Run, TrainConfig, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
 
-AUTO = {"treatment": "auto", "epochs": 4, "affinity_start": 1, "refit_every": 2, "batch_size": 96}
+AUTO = {"treatment": "auto", "guide": None, "epochs": 4, "affinity_start": 1, "refit_every": 2, "batch_size": 96}
 ON = {"margin": 0.03, "temperature_scale": 0.6, "removal": None, "class_mates": 1.0}
 OFF = {"margin": 0.0, "temperature_scale": 1.0, "removal": None, "class_mates": 0.0}
 
@@ -45,7 +45,8 @@ def guide(tmp_path, many):
 @pytest.fixture
 def eager(monkeypatch):
     """Features of a few steps on a few digits are treated, too: they cluster far less clearly than the rule asks."""
-    monkeypatch.setattr("pairsift.affinity.decision.LEAST_AUROC", 0.5)
+    for name in ("LEAST_AUROC", "LEAST_AUROC_OF_GUIDE"):
+        monkeypatch.setattr(f"pairsift.affinity.decision.{name}", 0.5)
 
 
 def decisions(run):
@@ -81,7 +82,7 @@ def test_a_decision_may_change_at_the_next_fit(train, monkeypatch):
     answers = iter([0.0, 0.5])
     monkeypatch.setattr(
         "pairsift.train.deciding.estimate",
-        lambda selector, features, seed: Estimate(384, next(answers), 0.9, 0.9, 0.1),
+        lambda selector, features, seed, guide: Estimate(384, next(answers), 0.9, 0.9, 0.1),
     )
     run, _ = train()
     assert [row["on"] for row in decisions(run)] == [False, True]
@@ -123,6 +124,18 @@ def test_a_guide_is_judged_before_the_first_step(train, eager, guide):
     assert (made["epoch"], made["on"], made["treatment"]) == (1, True, ON)
     named, _ = train("named", treatment="combined", select="affinity", class_mates=1.0, guide=guide)
     assert same(weights(run), weights(named))
+
+
+def test_patches_are_the_guide_unless_another_is_named(train, guide):
+    settings = {name: value for name, value in AUTO.items() if name != "guide"}
+    assert str(TrainConfig.build(settings).guide) == "patches"
+    assert TrainConfig.build(settings | {"guide": guide}).guide == guide
+    run, _ = train("patches", images=load_images("digits:train"), guide="patches", epochs=1)
+    (made,) = decisions(run)
+    assert (made["epoch"], made["on"], made["estimate"]["guide"]) == (1, True, True)
+    run, said = train("few", guide="patches", epochs=1)
+    assert [row["on"] for row in decisions(run)] == [False]
+    assert any("treating pays from about 0.55 on" in line for line in said)
 
 
 def test_a_guide_of_noise_stays_off(train, guide):

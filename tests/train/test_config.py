@@ -89,8 +89,8 @@ def test_a_field_like_no_other_lists_what_there_is():
         ),
         ({"treatment": "auto", "margin": 0.1}, "treatment='auto' chooses margin itself, got 0.1: leave it out"),
         ({"treatment": "auto", "class_mates": 1.0}, "treatment='auto' chooses class_mates itself"),
-        ({"treatment": "auto", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
-        ({"treatment": "auto", "devices": 2}, "over 2 processes needs a `guide`"),
+        ({"treatment": "auto", "guide": None, "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
+        ({"treatment": "auto", "guide": None, "devices": 2}, "over 2 processes needs a `guide`"),
     ],
 )
 def test_bad_values_are_named(values, message):

@@ -69,7 +69,8 @@ class TrainConfig(TrainFields):
         colder = {"moco": 0.2, "mixed": 0.1}
         method = values.get("method")
         implied: dict[str, Any] = {"temperature": colder[method]} if method in colder else {}
-        implied |= {"select": "affinity"} if values.get("treatment") == "auto" else {}
+        if values.get("treatment") == "auto":
+            implied |= {"select": "affinity", "guide": "patches"}
         implied |= {"encoder": "mlp"} if values.get("positives") in ("temporal", "both") else {}
         return super().known(implied | values)
 

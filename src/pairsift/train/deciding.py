@@ -22,11 +22,12 @@ class Decider:
     Args:
         say: told every decision.
         seed: of the rows that are looked at.
+        guide: whether a guide judges pairs, and not the run itself.
     """
 
-    def __init__(self, say: Callable[[str], None], seed: int) -> None:
+    def __init__(self, say: Callable[[str], None], seed: int, guide: bool = False) -> None:
         self.made: list[dict[str, Any]] = []
-        self._say, self._seed = say, seed
+        self._say, self._seed, self._guide = say, seed, guide
 
     @property
     def treatment(self) -> Treatment:
@@ -35,7 +36,7 @@ class Decider:
 
     def judge(self, epoch: int, selector: ConfidentNegatives, features: Tensor) -> None:
         """Decide by the (N, D) features that the selector's affinity was just fitted to."""
-        found = estimate(selector, features, seed=self._seed)
+        found = estimate(selector, features, seed=self._seed, guide=self._guide)
         self._keep(epoch, found.decide(), found)
 
     def stay_off(self, epoch: int, why: str) -> None:

@@ -97,7 +97,8 @@ class AffinityEvidence(Evidence):
     def __init__(self, config: TrainConfig, features: NDArray[np.float32] | None, say: Say) -> None:
         super().__init__()
         self._seed, self._say = config.seed, say
-        self._decider = Decider(say, config.seed) if config.treatment == "auto" else None
+        guided = features is not None
+        self._decider = Decider(say, config.seed, guided) if config.treatment == "auto" else None
         self.selector = ConfidentNegatives(None, config.confidence, config.flagged_share)
         if features is not None:
             self._fit(torch.from_numpy(features), 0, "guide")

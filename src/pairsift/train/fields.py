@@ -78,7 +78,7 @@ class TrainFields(Settings):
     treatment: TreatmentName = setting(
         "none",
         "Loss",
-        "what happens to difficult pairs; auto: whether to treat is decided at every fit (selects by affinity)",
+        "what happens to difficult pairs; auto: decided by a guide (affinity; patches unless named)",
     )
     temperature: float = setting(0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", gt=0)
     alpha: float = setting(
