@@ -63,9 +63,9 @@ def tolerance() -> go.Figure:
     """Gain on plain training against how well class-mates are told from others at equal similarity, by temperature."""
     runs = results("when")
     judged = json.loads((ROOT / "studies/results/classmates.json").read_text())["sets"]["CIFAR-10, tau 0.2, seed 0"]
-    known = {name: judged["auroc_at_equal_cosine"][name] for name in ("affinity", "guide")}
-    ignorant = {"band": "paper's band", "top": "most similar 15 %", "hard-negatives": "HCL", "debiased": "debiased",
-                "cancellation": "cancellation"}  # fmt: skip
+    known = {name: judged["auroc_at_equal_cosine"][name] for name in ("affinity", "patches", "guide")}
+    ignorant = {"band": "paper's band", "shuffled": "patches of other images", "hard-negatives": "HCL",
+                "debiased": "debiased", "cancellation": "cancellation"}  # fmt: skip
     places = {f"judged-{quality:g}": quality for quality in (0.5, 0.6, 0.7, 0.8, 0.9, 1)}
     temperatures = sorted({each["temperature"] for each in runs}, reverse=True)
     titles = [f"{title}, tau {tau:g}" for title in MEASURES.values() for tau in temperatures]
@@ -73,7 +73,7 @@ def tolerance() -> go.Figure:
     groups = {
         "estimate of known quality": ("#1b7f79", "lines+markers", places, dict.fromkeys(places, "")),
         "no estimate": ("#8a8a8a", "markers", dict.fromkeys(ignorant, 0.5), ignorant),
-        "pairsift": ("#c2452d", "markers", known, {"affinity": "affinity", "guide": "guide"}),
+        "pairsift": ("#c2452d", "markers", known, dict(zip(known, known, strict=True))),
     }
     for row, measure in enumerate(MEASURES, 1):
         for column, tau in enumerate(temperatures, 1):

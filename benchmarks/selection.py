@@ -6,7 +6,8 @@ One JSON line per row. "step": median milliseconds of interleaved steps (forward
 autocast, untreated, with the combined treatment of the paper's band, and with that of confident negatives, class-mates
 weighed; features are random, and attaching their codes is part of the step. "refit": median seconds of what a run does
 at a refit, the fit to its bank and the decision of `treatment="auto"`, and its share of every step in between at the
-default interval.
+default interval. "patches": median seconds of the guide `patches`, made once before the first step, and its share of an
+epoch of untreated steps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from _common import emit, environment, median_ms, ratio
 from torch import Tensor, nn
 
 import pairsift as ps
-from pairsift.affinity import estimate
+from pairsift.affinity import estimate, patch_features
 from pairsift.train import ImageEncoder, Projector, TrainConfig, build_encoder
 
 TARGET = 1.03
@@ -86,6 +87,17 @@ def refit_row(columns: int, step_ms: float, batch: int, runs: int) -> dict[str, 
     return row | {"over_untreated_step": round(sum(ms.values()) / steps / step_ms, 4)}
 
 
+def patches_row(step_ms: float, batch: int, runs: int) -> dict[str, Any]:
+    """Features of small patches of 10,000 images, and the affinity fitted to them."""
+    images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8).numpy()
+    features = patch_features(images)
+    parts = {"features": lambda: patch_features(images), "fit": lambda: ps.Affinity.fit(features)}
+    ms = median_ms(parts, runs)
+    row: dict[str, Any] = {"benchmark": "selection", "part": "patches", "images": IMAGES, "runs": runs}
+    row |= {f"{name}_s": round(value / 1e3, 2) for name, value in ms.items()}
+    return row | {"over_untreated_epoch": round(sum(ms.values()) / (IMAGES // batch * step_ms), 4)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=256, help="images; twice as many views")
@@ -100,6 +112,8 @@ def main() -> None:
         rows.append(refit_row(columns, rows[0]["untreated_ms"], options.batch, options.runs))
         rows[-1] |= environment(options.threads)
         emit(rows, options.output)
+    rows.append(patches_row(rows[0]["untreated_ms"], options.batch, options.runs) | environment(options.threads))
+    emit(rows, options.output)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_what_is_known_beyond_a_value_is_measured_at_equal_values():
 
 def test_a_guide_is_judged_beside_the_own_features():
     features, labels = clusters(1.0)
-    found = judge(features, labels, guide=clusters(0.2, seed=1)[0])["auroc_at_equal_cosine"]
+    found = judge(features, labels, guides={"guide": clusters(0.2, seed=1)[0]})["auroc_at_equal_cosine"]
     assert found["guide"] > 0.95 > found["affinity"]
 
 

@@ -5,15 +5,16 @@
 FEATURES are labelled embeddings that `pairsift scan` reads; `digits` stands for scikit-learn's digits as pixels, `fsdd`
 for spoken digits (needs PAIRSIFT_DATA) as mean energies of mel bands in the first, second and third part of each. Of
 2,000 rows (all of a smaller set) the 50 nearest by centred cosine are judged, by an affinity of the same features and,
-in the set that --guide names, by one of a guide's features of the same rows; labels are only compared with. A figure of
-a set whose family the affinity's constants were fitted on is in-sample for the level, not for the order of pairs.
+in the set that --guide names, by one of a guide's features of the same rows (the file's name is the guide's); labels
+are only compared with. A figure of a set whose family the affinity's constants were fitted on is in-sample for the
+level, not for the order of pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ FloatArray = NDArray[np.float32]
 
 
 def judge(
-    features: FloatArray, labels: NDArray[np.int64], seed: int = 0, guide: FloatArray | None = None
+    features: FloatArray, labels: NDArray[np.int64], seed: int = 0, guides: Mapping[str, FloatArray] = {}
 ) -> dict[str, Any]:
     """AUROC of "of different classes" among near pairs, by several signs, and how true the affinity's level is.
 
@@ -43,10 +44,10 @@ def judge(
         features: (N, D).
         labels: (N,).
         seed: of the rows looked at, and the affinity.
-        guide: (N, G) features of the same rows by another encoder; None judges without.
+        guides: (N, G) features of the same rows by other encoders, by name.
 
     Returns:
-        AUROC of every sign; that of the affinity, and of one of the guide's features, at equal cosine; expected
+        AUROC of every sign; that of the affinity, and of one of every guide's features, at equal cosine; expected
         calibration error over ten bins; share of different classes, and what the affinity estimates it to be; seconds
         of the fit.
     """
@@ -68,8 +69,8 @@ def judge(
     estimate = 1 - affinity.probability(anchors, others)
     signs = {name: -np.einsum("pd,pd->p", space[anchors], space[others]) for name, space in spaces.items()}
     added = {"affinity": estimate}
-    if guide is not None:
-        added["guide"] = 1 - Affinity.fit(guide, seed=seed).probability(anchors, others)
+    for name, guide in guides.items():
+        added[name] = 1 - Affinity.fit(guide, seed=seed).probability(anchors, others)
     cosine = -signs["cosine"]
     return {
         "n": len(features), "dimensions": features.shape[1], "classes": len(np.unique(labels)),
@@ -130,7 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "classmates.json")
     parser.add_argument("--guide", action="append", default=[], metavar="NAME=GUIDE")
     options = parser.parse_args(arguments)
-    guides = {name: _all(open_features(file)) for name, _, file in (each.rpartition("=") for each in options.guide)}
+    guides: dict[str, dict[str, FloatArray]] = {}
+    for name, _, file in (each.rpartition("=") for each in options.guide):
+        guides.setdefault(name, {})[Path(file).stem] = _all(open_features(file))
     results: dict[str, Any] = {}
     for each in options.sets:
         name, _, file = each.partition("=")
@@ -141,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 parser.error(f"{file} has no labels to compare with")
             known = _all(source), source.labels
         features, labels = known
-        results[name] = judge(features, labels, guide=guides.get(name))
+        results[name] = judge(features, labels, guides=guides.get(name, {}))
         print(name, results[name], flush=True)
         write_json(options.output, {"sets": results, "environment": environment(0)})
 
