@@ -133,3 +133,60 @@ def test_a_cached_batch_draws_the_same_dropout_twice(model):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
     with pytest.raises(ValueError, match="mini_batch_size must be None or at least 1, got 0"):
         TreatedRankingLoss(model, mini_batch_size=0)
+
+
+def fitted(model, folder, loss, texts, callbacks=(), epochs=2):
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    arguments = SentenceTransformerTrainingArguments(
+        str(folder), num_train_epochs=epochs, per_device_train_batch_size=4, report_to="none", save_strategy="no",
+        disable_tqdm=True, use_cpu=True, learning_rate=1e-9,
+    )  # fmt: skip
+    data = Dataset.from_dict(dict(zip(("anchor", "positive"), texts, strict=True)))
+    trainer = SentenceTransformerTrainer(model, arguments, data, loss=loss)
+    for callback in callbacks:
+        trainer.add_callback(callback(trainer))
+    trainer.train()
+    return trainer.state.log_history
+
+
+def test_the_trainer_logs_what_the_mask_did_in_every_epoch(model, tmp_path, caplog):
+    from pairsift.integrations.guide_log import GuideMaskLog
+
+    texts = [TEXTS[0], [*TEXTS[1][:3], "the card"]]  # the first and the last row have one positive
+    for labels in (None, [0, 1, 2, 0]):
+        mask = ps.GuideMask.from_texts(model, *texts, labels=labels, margin=-2.0)
+        mask.off_because = "" if labels else "the guide is off"
+        loss = TreatedRankingLoss(model, 0.05, mask, ps.Treatment(removal="exclude"))
+        caplog.clear()
+        history = fitted(model, tmp_path, loss, texts, [lambda trainer, mask=mask: GuideMaskLog(mask, trainer.log)])
+        lines = [line for line in history if "guide_mask_per_row" in line]
+        assert [line["guide_mask_per_row"] for line in lines] == [0.5, 0.5]
+        assert [line["guide_mask_rows_off"] for line in lines] == [0, 0]
+        assert ("the guide is off" in caplog.text) == (labels is None)
+        for share in ("precision", "recall"):
+            assert [line.get(f"guide_mask_{share}") for line in lines] == [None if labels is None else 1.0] * 2
+
+
+def test_texts_longer_than_the_model_takes_are_cut_and_those_alike_so_far_are_one(model):
+    length, model.max_seq_length = model.max_seq_length, 8
+    start = "how do I pay by card at the shop"
+    texts = [[f"{start} today", f"{start} tomorrow", "my PIN"], ["by card"] * 2 + ["a code"]]
+    mask = ps.GuideMask.from_texts(model, *texts, **MASK)
+    loss = TreatedRankingLoss(model, 0.05, mask, ps.Treatment(removal="exclude"))
+    try:
+        assert loss.rows.of(columns(model, texts)).tolist() == [0, 0, 2]
+        assert torch.isfinite(loss(columns(model, texts)))
+    finally:
+        model.max_seq_length = length
+
+
+def test_one_row_batches_and_empty_texts_are_handled(model):
+    loss = TreatedRankingLoss(model, 0.05, guide_mask(model, 2), ps.Treatment(removal="exclude"))
+    value = loss(columns(model, [column[:1] for column in TEXTS[:2]]))
+    assert float(value) == 0  # nothing to be told apart from
+    with pytest.raises(ValueError, match="none missing and none empty"):
+        ps.GuideMask.from_texts(model, ["", *TEXTS[0][1:]], TEXTS[1])
+    with pytest.raises(ValueError, match=r"none of|are none that the guide mask was fitted to"):
+        loss(columns(model, [["", "my PIN"], TEXTS[1][:2]]))

