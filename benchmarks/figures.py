@@ -18,7 +18,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from pairsift.studies.collapse import BATCH
 from pairsift.studies.intervals import t_interval
+from pairsift.theory import within_class_share
 
 ROOT = Path(__file__).parents[1]
 MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
@@ -100,7 +102,37 @@ def tolerance() -> go.Figure:
     )  # fmt: skip
 
 
-FIGURES: dict[str, Callable[[], go.Figure]] = {"semantic-negatives": semantic, "tolerance": tolerance}
+def collapse() -> go.Figure:
+    """Share of variance within classes against the weight of the self-supervised part, beside theory's."""
+    names = [name for name in ("pendigits", "trec6") if (ROOT / f"studies/results/collapse-{name}.json").exists()]
+    figure = make_subplots(1, len(names), subplot_titles=names, shared_yaxes=True)
+    for column, name in enumerate(names, 1):
+        record = json.loads((ROOT / f"studies/results/collapse-{name}.json").read_text())
+        alphas = [i / 200 for i in range(201)]
+        for tau, colour in ((0.1, "#1b7f79"), (0.5, "#c2452d")):
+            rows = [row for row in record["summary"] if row["temperature"] == tau]
+            per_class = BATCH / record["classes"]
+            said = [100 * within_class_share(alpha, record["classes"], per_class, tau) for alpha in alphas]
+            shown = {"legendgroup": str(tau), "showlegend": column == 1, "row": 1, "col": column}
+            figure.add_scatter(
+                x=alphas, y=said, mode="lines", line={"color": colour}, name=f"theory, tau {tau}", **shown
+            )
+            figure.add_scatter(
+                x=[row["alpha"] for row in rows], y=[row["within_class"]["mean"] for row in rows], mode="markers",
+                error_y={"array": [row["within_class"]["half_width"] for row in rows]},
+                marker={"color": colour, "size": 8}, name=f"measured, tau {tau}", **shown,
+            )  # fmt: skip
+    figure.update_xaxes(title_text="alpha, weight of the self-supervised part")
+    figure.update_yaxes(title_text="% of variance within classes", col=1)
+    return figure.update_layout(
+        width=420 * len(names) + 60, height=380, template="plotly_white", margin={"l": 60, "r": 10, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": 1.22},
+    )  # fmt: skip
+
+
+FIGURES: dict[str, Callable[[], go.Figure]] = {
+    "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse,
+}  # fmt: skip
 
 
 def svg(figure: go.Figure) -> str:

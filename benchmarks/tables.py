@@ -283,6 +283,31 @@ def semantic_cost() -> str:
     return markdown(titles, cells, source, rows[-1])
 
 
+def pairs() -> str:
+    """Seconds and memory of inspecting a retriever's training pairs."""
+    source = "benchmarks/results/pairs.jsonl"
+    rows = [row for row in read(source) if "pairs" in row]
+    cells = [
+        [f"{row['pairs']:,} x {row['dimensions']}", number(row["seconds"], 1, " s"),
+         number(row["peak_mb"], 1, " GB", 1e-3), f"{row['conflicts']:,}", number(row["recall"], 1, " %", 100)]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["pairs of embeddings", "seconds", "peak memory", "conflicts found", "ten nearest found"]
+    return markdown(titles, cells, source, rows[-1])
+
+
+def samplers() -> str:
+    """An epoch of batches without duplicates, ours and sentence-transformers'."""
+    source = "benchmarks/results/pairs.jsonl"
+    (row,) = (row for row in read(source) if "batch" in row)
+    names = {"ours": "`DistinctBatchSampler`", "no_duplicates": "`NoDuplicatesBatchSampler`",
+             "no_duplicates_hashed": "the same, hashes made before"}  # fmt: skip
+    cells = [[title, *(number(row[f"{name}_{when}_s"], 2, " s") for when in ("first", "later"))]
+             for name, title in names.items()]  # fmt: skip
+    titles = [f"{row['rows']:,} rows, batches of {row['batch']}", "first epoch", "later epochs"]
+    return markdown(titles, cells, source, row)
+
+
 SEMANTIC_ARMS = {
     "frozen": "frozen", "plain": "without antonym versions", "printed": "two versions alone, as printed",
     "in batch": "in the batch", "in batch, margin": "in the batch, margin 0.1", "three parts": "three parts",
@@ -321,6 +346,21 @@ def _semantic_cells(runs: list[Row], frozen: Row | None) -> list[str | None]:
     cells.append(interval(t_interval([each["accuracy_synonym"] - each["accuracy"] for each in known]), signed=True))
     cells.append(" / ".join(f"{_mean([each[f'changed_{of}'] for each in known]):.0f}" for of in ("synonym", "antonym")))
     return cells
+
+
+def collapse(name: str) -> str:
+    """Share of variance within classes beside theory, and what features of coarse labels know of fine classes."""
+    source = f"studies/results/collapse-{name}.json"
+    record = read(source)
+    measures = ("within_class", "within_class_h", "coarse", "fine", "fine_z")
+    cells = [
+        [number(row["temperature"], 1), f"{row['alpha']:g}", str(row["seeds"]), number(row["theory"], 1, scale=100),
+         *(interval(row[each]) for each in measures)]
+        for row in record["summary"]
+    ]  # fmt: skip
+    titles = ["tau", "alpha", "seeds", "share said %", "of projections %", "of features %", "coarse %",
+              "fine, by features %", "fine, by projections %"]  # fmt: skip
+    return markdown(titles, cells, source, record["environment"])
 
 
 def classmates() -> str:
@@ -453,6 +493,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
     "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
     "text": text, "drop": drop, "demo": demo, "laboratory": laboratory, "selection": selection,
+    "selection, imagenette": lambda: selection("selection-imagenette"),
+    "selection, tiny-imagenet": lambda: selection("selection-tiny-imagenet"),
     "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
