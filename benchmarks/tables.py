@@ -498,6 +498,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
+    "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "semantic": semantic, "retrieval": retrieval,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip

@@ -128,8 +128,8 @@ def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.
         images: which these are.
 
     Returns:
-        (R, D) features, and R images of the same rows; of frame sets whose rows are frames, and of image sets, what
-        went in.
+        (R, D) features, and the first frames of the same rows; of frame sets whose rows are frames, and of image sets,
+        what went in.
     """
     if not (isinstance(images, FrameSet) and images.whole):
         return features, images
@@ -138,7 +138,7 @@ def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.
     np.add.at(sums, number, features)
     labels = None if images.labels is None else images.labels[first]
     means: NDArray[np.float32] = (sums / np.bincount(number)[:, None]).astype(np.float32)
-    return means, ImageSet(images.images, labels, images.class_names, rows)
+    return means, ImageSet(images.images[first], labels, images.class_names, rows)
 
 
 def _row_a_sequence(
