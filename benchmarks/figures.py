@@ -23,6 +23,7 @@ from pairsift.studies.intervals import t_interval
 from pairsift.theory import within_class_share
 
 ROOT = Path(__file__).parents[1]
+_FEWEST = 3  # seeds of which an interval is drawn: that of two is wider than the figure
 MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
 
 
@@ -32,11 +33,14 @@ def results(study: str) -> list[dict[str, Any]]:
 
 
 def gains(runs: list[dict[str, Any]], arm: str, temperature: float, measure: str) -> tuple[float, float] | None:
-    """Mean gain on plain training, paired by seed, and half its 95 % interval (nan for one seed); None without runs."""
+    """Mean gain on plain training, paired by seed, and half its 95 % interval (nan for few seeds); None without any."""
     at = [each for each in runs if each["temperature"] == temperature]
     plain = {each["seed"]: each[measure] for each in at if each["arm"] == "plain"}
     gained = [each[measure] - plain[each["seed"]] for each in at if each["arm"] == arm and each["seed"] in plain]
-    return t_interval(gained) if gained else None
+    if not gained:
+        return None
+    mean, half = t_interval(gained)
+    return mean, half if len(gained) >= _FEWEST else math.nan
 
 
 def semantic() -> go.Figure:
@@ -66,7 +70,7 @@ def tolerance() -> go.Figure:
     runs = results("when")
     judged = json.loads((ROOT / "studies/results/classmates.json").read_text())["sets"]["CIFAR-10, tau 0.2, seed 0"]
     known = {name: judged["auroc_at_equal_cosine"][name] for name in ("affinity", "patches", "guide")}
-    ignorant = {"band": "paper's band", "shuffled": "patches of other images", "hard-negatives": "HCL",
+    ignorant = {"band": "paper's band", "shuffled": "shuffled", "hard-negatives": "HCL",
                 "debiased": "debiased", "cancellation": "cancellation"}  # fmt: skip
     places = {f"judged-{quality:g}": quality for quality in (0.5, 0.6, 0.7, 0.8, 0.9, 1)}
     temperatures = sorted({each["temperature"] for each in runs}, reverse=True)
@@ -97,7 +101,7 @@ def tolerance() -> go.Figure:
     figure.update_xaxes(range=[0.47, 1.03]).update_yaxes(title_text="points beyond plain", col=1)
     figure.update_xaxes(title_text="AUROC of same class at equal similarity", row=2)
     return figure.update_layout(
-        width=430 * len(temperatures) + 60, height=640, template="plotly_white",
+        width=430 * len(temperatures) + 60, height=900, template="plotly_white",
         margin={"l": 60, "r": 10, "t": 60, "b": 50}, legend={"orientation": "h", "y": 1.1},
     )  # fmt: skip
 

@@ -72,8 +72,8 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
     if not values[0] > 0:
         raise AffinityError("all images are alike, so nothing tells them apart")
     axes = (vectors * (values + 1e-3 * values[0]) ** -0.25).astype(np.float32)
-    rows = [layer.counts(images[part]) / scale - centre for part in _parts(np.arange(len(images)))]
-    return unit_rows(np.concatenate([each @ axes for each in rows]))
+    parts = _parts(np.arange(len(images)))
+    return unit_rows(np.concatenate([(layer.counts(images[part]) / scale - centre) @ axes for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Layer:
     def counts(self, images: NDArray[np.uint8]) -> FloatArray:
         """(N, 4 K) mean similarity to every filter in each quarter, of either sign."""
         x = _resized(images)
-        n = x[0].numel() // (_SIZE * _SIZE) * _PATCH**2
+        n = 3 * _PATCH**2
         mean = F.avg_pool2d(x.mean(dim=1, keepdim=True), _PATCH, 1)
         square = F.avg_pool2d(x.square().mean(dim=1, keepdim=True), _PATCH, 1)
         spread = ((square - mean.square()).clamp_min_(0) * (n / (n - 1)) + _NOISE).sqrt_()
