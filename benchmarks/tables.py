@@ -283,31 +283,6 @@ def semantic_cost() -> str:
     return markdown(titles, cells, source, rows[-1])
 
 
-def pairs() -> str:
-    """Seconds and memory of inspecting a retriever's training pairs."""
-    source = "benchmarks/results/pairs.jsonl"
-    rows = [row for row in read(source) if "pairs" in row]
-    cells = [
-        [f"{row['pairs']:,} x {row['dimensions']}", number(row["seconds"], 1, " s"),
-         number(row["peak_mb"], 1, " GB", 1e-3), f"{row['conflicts']:,}", number(row["recall"], 1, " %", 100)]
-        for row in rows
-    ]  # fmt: skip
-    titles = ["pairs of embeddings", "seconds", "peak memory", "conflicts found", "ten nearest found"]
-    return markdown(titles, cells, source, rows[-1])
-
-
-def samplers() -> str:
-    """An epoch of batches without duplicates, ours and sentence-transformers'."""
-    source = "benchmarks/results/pairs.jsonl"
-    (row,) = (row for row in read(source) if "batch" in row)
-    names = {"ours": "`DistinctBatchSampler`", "no_duplicates": "`NoDuplicatesBatchSampler`",
-             "no_duplicates_hashed": "the same, hashes made before"}  # fmt: skip
-    cells = [[title, *(number(row[f"{name}_{when}_s"], 2, " s") for when in ("first", "later"))]
-             for name, title in names.items()]  # fmt: skip
-    titles = [f"{row['rows']:,} rows, batches of {row['batch']}", "first epoch", "later epochs"]
-    return markdown(titles, cells, source, row)
-
-
 SEMANTIC_ARMS = {
     "frozen": "frozen", "plain": "without antonym versions", "printed": "two versions alone, as printed",
     "in batch": "in the batch", "in batch, margin": "in the batch, margin 0.1", "three parts": "three parts",
