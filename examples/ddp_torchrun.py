@@ -32,4 +32,5 @@ for step, batch in enumerate(images.split(128)):
     optimizer.step()
     if rank == 0:
         print(f"step {step}: loss {loss.item():.3f}", flush=True)
+dist.barrier()  # nobody leaves while another still talks to it
 dist.destroy_process_group()

@@ -30,6 +30,9 @@ def test_an_example_runs_and_its_loss_is_told(path, tmp_path):
     if "torchrun" in text:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(path)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    if "torchrun" in text and "terminate called without an active exception" in run.stderr:
+        # On an overloaded machine gloo's threads may outlive it when a process ends, after all steps.
+        run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.returncode == 0, run.stderr
     losses = [float(number) for number in re.findall(r"(?:loss'?:?|HookedLoss) '?(\d+\.\d+)", run.stdout + run.stderr)]
     assert len(losses) >= 3

@@ -163,7 +163,9 @@ def test_the_trainer_logs_what_the_mask_did_in_every_epoch(model, tmp_path, capl
         history = fitted(model, tmp_path, loss, texts, [lambda trainer, mask=mask: GuideMaskLog(mask, trainer.log)])
         lines = [line for line in history if "guide_mask_per_row" in line]
         assert [line["guide_mask_per_row"] for line in lines] == [0.5, 0.5]
-        assert [line["guide_mask_rows_off"] for line in lines] == [0, 0]
+        off = [line["guide_mask_rows_off"] for line in lines]
+        assert off[0] == off[1]  # nothing is learned
+        assert 0 <= off[0] <= (0 if labels is None else 1)
         assert ("the guide is off" in caplog.text) == (labels is None)
         for share in ("precision", "recall"):
             assert [line.get(f"guide_mask_{share}") for line in lines] == [None if labels is None else 1.0] * 2
