@@ -17,7 +17,7 @@ IntArray = NDArray[np.int64]
 
 SETS = ("banking77", "newsgroups20", "trec6")
 # Longer posts say little more about their group, and cost what the whole study costs.
-_MOST_TOKENS = {"banking77": 32, "newsgroups20": 64, "trec6": 32}
+MOST_TOKENS = {"banking77": 32, "newsgroups20": 64, "trec6": 32}
 _MOST_POSTS = {"train": 1500, "test": 500}
 # Part of the training rows that settings are tuned on.
 _TUNING = 0.1
@@ -54,7 +54,7 @@ class TextSet:
         """The same set; where an example has no positive of its own, another of its label is drawn."""
         if self.positives is not self.anchors:
             return self
-        mates = _mates(self.labels, np.random.default_rng(seed))
+        mates = mates_of(self.labels, np.random.default_rng(seed))
         return TextSet(
             self.anchors, self.anchors[mates], self.labels, self.anchor_keys, self.anchor_keys[mates],
             self.tuning, self.test,
@@ -71,14 +71,31 @@ def load(name: str, data: Path, cache: Path) -> TextSet:
     """
     parts = {part: _part(name, part, data, cache) for part in ("train", "test")}
     first, second, labels, first_keys, second_keys = parts["train"]
-    tuned = np.random.default_rng(0).random(len(labels)) < _TUNING
+    tuned = tuning_rows(len(labels))
     anchors = first[~tuned]
     test, test_second, test_labels = parts["test"][:3]
     return TextSet(
         anchors, anchors if second is None else second[~tuned], labels[~tuned], first_keys[~tuned], second_keys[~tuned],
-        _held(first[tuned], None if second is None else second[tuned], labels[tuned]),
-        _held(test, test_second, test_labels),
+        held(first[tuned], None if second is None else second[tuned], labels[tuned]),
+        held(test, test_second, test_labels),
     )  # fmt: skip
+
+
+def texts_of(name: str, part: str, data: Path) -> tuple[list[str], list[str], IntArray]:
+    """N texts of a set's part, their second halves (none for a set of whole texts), and (N,) labels."""
+    table = pq.read_table(data / name / f"{part}.parquet")
+    texts, labels = table["text"].to_pylist(), table["label"].to_numpy().astype(np.int64)
+    if name != "newsgroups20":
+        return texts, [], labels
+    rows = [i for i in np.random.default_rng(0).permutation(len(texts)).tolist() if len(texts[i].split()) >= 20]
+    rows = rows[: _MOST_POSTS[part]]
+    first, second = (list(each) for each in zip(*(halves_of(texts[i]) for i in rows), strict=True))
+    return first, second, labels[rows]
+
+
+def tuning_rows(count: int) -> NDArray[np.bool_]:
+    """(N,) which training rows settings are tuned on; none of them trains."""
+    return np.random.default_rng(0).random(count) < _TUNING
 
 
 def halves_of(text: str) -> tuple[str, str]:
@@ -98,7 +115,7 @@ def encoded(texts: list[str], tokens: int) -> FloatArray:
     return np.asarray(model.encode(texts, batch_size=64, normalize_embeddings=True), dtype=np.float32)
 
 
-def _held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Held:
+def held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Held:
     """Second halves as documents of first ones; where there are none, every other row is a query."""
     if second is not None:
         return Held(first, labels, second, labels)
@@ -107,7 +124,7 @@ def _held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Hel
     return Held(first[queries], labels[queries], first[documents], labels[documents])
 
 
-def _mates(labels: IntArray, rng: np.random.Generator) -> IntArray:
+def mates_of(labels: IntArray, rng: np.random.Generator) -> IntArray:
     """(N,) another row of each row's label: its neighbour in a random circle of the label's rows."""
     mates = np.arange(len(labels))
     for label in np.unique(labels):
@@ -120,18 +137,11 @@ def _part(
     name: str, part: str, data: Path, cache: Path
 ) -> tuple[FloatArray, FloatArray | None, IntArray, IntArray, IntArray]:
     """Features, those of second halves if any, labels, and the keys of both texts."""
-    table = pq.read_table(data / name / f"{part}.parquet")
-    texts, labels = table["text"].to_pylist(), table["label"].to_numpy().astype(np.int64)
-    second: list[str] = []
-    if name == "newsgroups20":
-        rows = [i for i in np.random.default_rng(0).permutation(len(texts)).tolist() if len(texts[i].split()) >= 20]
-        rows = rows[: _MOST_POSTS[part]]
-        labels = labels[rows]
-        texts, second = (list(each) for each in zip(*(halves_of(texts[i]) for i in rows), strict=True))
+    texts, second, labels = texts_of(name, part, data)
     file = cache / f"{name}-{part}.npy"
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(file, encoded(texts + second, _MOST_TOKENS[name]))
+        np.save(file, encoded(texts + second, MOST_TOKENS[name]))
     features = np.load(file)
     count = len(texts)
     keys = text_keys(texts)
