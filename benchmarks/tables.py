@@ -239,6 +239,61 @@ def retrieval() -> str:
     return markdown(titles, rows, source, result["environment"])
 
 
+def fine_tuning() -> str:
+    """The same with the whole encoder trained, a file a run; differences are paired by seed."""
+    results = [json.loads(file.read_text()) for file in sorted((ROOT / "studies/results/fine-tuning").glob("*-?.json"))]
+    by_run = {(each["set"], each["arm"], each["seed"]): each for each in results}
+    cells: list[Cells] = []
+    for name in sorted({each["set"] for each in results}):
+        for arm in ("frozen", "plain", "identity", "guide", "gist 0", "oracle"):
+            runs = [each for (of, which, _), each in by_run.items() if (of, which) == (name, arm)]
+            others = [[by_run.get((name, other, each["seed"])) for each in runs] for other in ("plain", "gist 0")]
+            gains = [
+                [run["ndcg10"] - other["ndcg10"] for run, other in zip(runs, found, strict=True) if other and other != run]
+                for found in others
+            ]
+            known = {
+                field: [each[field] for each in runs if field in each] for field in ("masked", "precision", "recall")
+            }
+            if runs:
+                cells.append([
+                    name, arm, str(len(runs)), interval(t_interval([each["ndcg10"] for each in runs])),
+                    *(interval(t_interval(each), signed=True) if each and arm != "frozen" else None for each in gains),
+                    *(interval(t_interval([each[field] for each in runs])) for field in ("mrr10", "recall10", "knn20")),
+                    *(number(_mean(values), 1) if values else None for values in known.values()),
+                ])  # fmt: skip
+    titles = ["set", "arm", "seeds", "nDCG@10 %", "minus plain", "minus GIST 0", "MRR@10 %", "recall@10 %", "20-NN %",
+              "masked %", "precision %", "recall of the mask %"]  # fmt: skip
+    return markdown(titles, cells, "studies/results/fine-tuning/", results[0]["environment"])
+
+
+def pairs() -> str:
+    """Time and memory of inspecting pairs."""
+    source = "benchmarks/results/pairs.jsonl"
+    rows = [row for row in read(source) if "pairs" in row]
+    cells = [
+        [f"{row['pairs']:,}", number(row["seconds"], 0), number(row["peak_mb"], 1, scale=1e-3),
+         f"{row['duplicate_rows']:,}", f"{row['conflicts']:,}", number(row["recall"], 0, " %", 100)]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["pairs", "seconds", "peak memory, GB", "duplicate rows", "rows that must not share a batch",
+              "of the ten nearest found"]  # fmt: skip
+    return markdown(titles, cells, source, rows[-1])
+
+
+def samplers() -> str:
+    """An epoch of batches without duplicates."""
+    source = "benchmarks/results/pairs.jsonl"
+    (row,) = (row for row in read(source) if "batch" in row)
+    names = {
+        "ours": "`DistinctBatchSampler`", "no_duplicates": "`NoDuplicatesBatchSampler`",
+        "no_duplicates_hashed": "the same, hashes made before",
+    }  # fmt: skip
+    cells = [[title, *(number(row[f"{name}_{when}_s"], 2) for when in ("first", "later"))]
+             for name, title in names.items()]  # fmt: skip
+    return markdown(["sampler", "first epoch, seconds", "a later one, seconds"], cells, source, row)
+
+
 def selection(study: str = "selection") -> str:
     """What selections are worth in training; `pairsift.studies.gains` pairs runs by seed."""
     files = sorted((ROOT / "studies/results" / study).glob("*.json"))
@@ -474,7 +529,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
-    "semantic": semantic, "retrieval": retrieval,
+    "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip
 
