@@ -1,10 +1,11 @@
 """A chain estimated from a million transitions over 10,000 states, in sparse form: seconds and memory.
 
-    python benchmarks/chains.py [--transitions 1000000] [--states 10000] [--runs 5] [--output benchmarks/results/chains.jsonl]
+    python benchmarks/chains.py [--transitions 1000000] [--states 10000] [--runs 5]
+                                [--output benchmarks/results/chains.jsonl]
 
 Sequences of 1,000 steps walk between ten classes of states, and leave their class in a tenth of the steps. Timed apart:
-counting the transitions, ten leading eigenvalues with their functions, and the standard errors. Each run is a process of
-its own with one thread; its peak is the largest resident set, imports and the sequences themselves included.
+counting the transitions, ten leading eigenvalues with their functions, and the standard errors. Each run is a process
+of its own with one thread; its peak is the largest resident set, imports and the sequences themselves included.
 """
 
 from __future__ import annotations

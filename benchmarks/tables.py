@@ -249,7 +249,11 @@ def fine_tuning() -> str:
             runs = [each for (of, which, _), each in by_run.items() if (of, which) == (name, arm)]
             others = [[by_run.get((name, other, each["seed"])) for each in runs] for other in ("plain", "gist 0")]
             gains = [
-                [run["ndcg10"] - other["ndcg10"] for run, other in zip(runs, found, strict=True) if other and other != run]
+                [
+                    run["ndcg10"] - other["ndcg10"]
+                    for run, other in zip(runs, found, strict=True)
+                    if other and other != run
+                ]
                 for found in others
             ]
             known = {

@@ -124,6 +124,15 @@ def test_a_ring_loses_its_negative_eigenvalues():
     np.testing.assert_allclose(ring.lazy(0.25).eigenvalues(), 0.25 + 0.75 * ring.eigenvalues(), atol=1e-12)
 
 
+@pytest.mark.parametrize("k", range(1, 65))
+def test_as_many_eigenvalues_as_asked_for_where_they_are_equal(k):
+    family = BridgedChain(classes=4, states=16, bridging=0, eps=0.7)
+    values, vectors = family.chain().eigenfunctions(k)
+    assert values.shape == (k,)
+    assert vectors.shape == (64, k)
+    np.testing.assert_allclose(values, np.repeat(*family.spectrum())[:k], atol=1e-12)
+
+
 def test_lags():
     chain = BridgedChain(3, 5, 2, 0.3).chain()
     values = chain.eigenvalues()

@@ -6,14 +6,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 
 from pairsift.theory.arrays import FloatArray, IntArray
 from pairsift.theory.chain_law import Matrix, dense, scaled_rows
+from pairsift.theory.population import leading_eigenpairs, solved_whole
 
-# Above this many states a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
-_DENSE = 1000
 # Eigenvalues of a dense solver closer than this are one value, and those no larger are 0.
 ROUNDING = 1e-10
 
@@ -50,21 +48,15 @@ def leading(weights: Matrix, floor: float, pi: FloatArray, k: int) -> tuple[Floa
     """
     n = len(pi)
     matrix, root = normalized(weights, pi), np.sqrt(floor / pi)
-    if n <= _DENSE or k > n // 10:
-        values, vectors = eigh(dense(matrix) + np.outer(root, root), subset_by_index=(n - k, n - 1))
-        return values[::-1], vectors[:, ::-1]
+    if solved_whole(n, k):
+        return leading_eigenpairs(dense(matrix) + np.outer(root, root), k)
 
     def times(vector: FloatArray) -> FloatArray:
         flat = vector.ravel()
         product: FloatArray = matrix @ flat + root * (root @ flat)
         return product
 
-    operator = matrix if not floor else LinearOperator((n, n), matvec=times, dtype=np.float64)
-    # A start at random: a constant one is an eigenvector where the stationary distribution is uniform.
-    start = np.random.default_rng(0).standard_normal(n)
-    values, vectors = eigsh(operator, k=k, which="LA", v0=start, ncv=min(n, max(4 * k, 100)))
-    order = np.argsort(values)[::-1]
-    return values[order], vectors[:, order]
+    return leading_eigenpairs(matrix if not floor else LinearOperator((n, n), matvec=times, dtype=np.float64), k)
 
 
 def grouped(values: FloatArray) -> tuple[FloatArray, IntArray]:

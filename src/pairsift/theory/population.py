@@ -7,6 +7,8 @@ entries over its volume the probabilities of positive pairs (HaoChen et al., arX
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
@@ -15,7 +17,7 @@ from scipy.sparse.linalg import eigsh
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 
 # Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
-_DENSE = 400
+_DENSE = 1000
 
 
 def weights(adjacency: FloatArray) -> FloatArray:
@@ -83,19 +85,31 @@ def weighted_factorization_loss(features: FloatArray, adjacency: FloatArray, tem
     return float(((normalize(adjacency) - np.sqrt(w[:, None] * w) * products / temperatures) ** 2).sum())
 
 
-def leading_eigenpairs(matrix: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
+def solved_whole(n: int, k: int) -> bool:
+    """Whether the k leading eigenpairs of n are found by a dense solver of all, not by Lanczos iterations."""
+    return n <= _DENSE or k > n // 10
+
+
+def leading_eigenpairs(matrix: Any, k: int) -> tuple[FloatArray, FloatArray]:
     """The k largest eigenvalues of a symmetric matrix, descending, and their eigenvectors (N, k).
+
+    Args:
+        matrix: (N, N) array; sparse, or a scipy operator, where not `solved_whole`.
+        k: from 1 to N.
 
     Raises:
         ValueError: k outside [1, N].
     """
-    n = len(matrix)
+    n = matrix.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"k must lie in [1, {n}], got {k}")
-    if n <= _DENSE or k > n // 10:
-        values, vectors = eigh(matrix, subset_by_index=(n - k, n - 1))
+    if solved_whole(n, k):
+        # All of them: asked for some, the solver may give fewer where k cuts through equal eigenvalues.
+        values, vectors = (each[..., n - k :] for each in eigh(matrix, driver="evd"))
     else:
-        values, vectors = eigsh(matrix, k=k, which="LA", v0=np.ones(n))
+        # A start at random: a constant one is an eigenvector where all vertices weigh alike.
+        start = np.random.default_rng(0).standard_normal(n)
+        values, vectors = eigsh(matrix, k=k, which="LA", v0=start, ncv=min(n, max(4 * k, 100)))
         order = np.argsort(values)
         values, vectors = values[order], vectors[:, order]
     return values[::-1], vectors[:, ::-1]
