@@ -17,14 +17,21 @@ from mkdocs.structure.pages import Page
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 CODE = {".py": "python", ".sh": "sh", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
-ALWAYS = "[changes](CHANGELOG.md)"  # these come along whether or not a page links to them
+CHANGES = "CHANGELOG.md"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the history of changes, where there is one, at the end of the navigation."""
+    if config.nav and Path(config.docs_dir).parent.joinpath(CHANGES).exists():
+        config.nav.append({"Changes": CHANGES.lower()})
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files that pages link to, and those that these link to."""
+    """Add the files that pages link to, those that these link to, and the history of changes."""
     docs = Path(config.docs_dir)
     waiting = [(docs / file.src_uri, file.content_string) for file in files.documentation_pages()]
-    waiting.append((docs.parent / "mkdocs.yml", ALWAYS))
+    waiting.append((docs.parent / "mkdocs.yml", f"[changes]({CHANGES})"))
     while waiting:
         origin, text = waiting.pop()
         for target in filter(None, (outside(origin, link, docs) for link in LINK.findall(text))):
@@ -32,8 +39,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if files.get_file_from_path(uri):
                 continue
             if uri.endswith(".md"):
-                waiting.append((target, shown(target, docs)))
-                made = File.generated(config, uri, content=waiting[-1][1], inclusion=InclusionLevel.NOT_IN_NAV)
+                waiting.append((target, target.read_text(encoding="utf-8")))
+                made = File.generated(config, uri, content=shown(target, docs), inclusion=InclusionLevel.NOT_IN_NAV)
             else:
                 made = File.generated(config, uri, abs_src_path=str(target))
             files.append(made)
