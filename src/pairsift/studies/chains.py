@@ -37,7 +37,7 @@ CLASSES, STATES, EPS, K = 4, 16, 0.7, 4
 BRIDGING = (0, 4, 8, 12)
 SEQUENCES, LENGTH, TESTED = 100, 100, 4000
 DIMENSIONS, NOISE, AUGMENTATION = 16, 0.2, 0.4
-STEPS, BATCH, MU = 300, 512, 100.0
+STEPS, BATCH, MU = 1000, 512, 100.0
 ARMS = ("temporal", "augmentation", "both", "drop known", "drop estimated", "drop random")
 
 FloatArray = NDArray[np.float32]
