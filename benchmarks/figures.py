@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from pairsift.studies.chains import STATES, exact
 from pairsift.studies.collapse import BATCH
 from pairsift.studies.intervals import t_interval
 from pairsift.theory import SimilarityGraph, within_class_share
@@ -136,6 +137,29 @@ def collapse() -> go.Figure:
     )  # fmt: skip
 
 
+def chains() -> go.Figure:
+    """Squared error of a probe against the number of bridging states, beside the population's."""
+    rows = json.loads((ROOT / "studies/results/chains.json").read_text())["summary"]
+    said = [exact(bridging) for bridging in range(STATES + 1)]
+    figure = go.Figure()
+    for name, title, dash in (("exact_squared", "exact", "solid"), ("half_bound", "half the bound", "dot")):
+        figure.add_scatter(
+            y=[row[name] for row in said], mode="lines", name=title, line={"color": "#5a5a5a", "dash": dash}
+        )
+    for arm, colour in (("temporal", "#1b7f79"), ("both", "#7a5195"), ("augmentation", "#c2452d")):
+        runs = [row for row in rows if row["arm"] == arm]
+        figure.add_scatter(
+            x=[row["bridging"] for row in runs], y=[row["squared"]["mean"] for row in runs], mode="markers", name=arm,
+            error_y={"array": [row["squared"]["half_width"] for row in runs]}, marker={"color": colour, "size": 9},
+        )  # fmt: skip
+    figure.update_xaxes(title_text="bridging states of 16")
+    figure.update_yaxes(title_text="squared error of the probe x 100", range=[0, 100])
+    return figure.update_layout(
+        width=640, height=380, template="plotly_white", margin={"l": 60, "r": 10, "t": 40, "b": 50},
+        legend={"orientation": "h", "y": 1.15},
+    )  # fmt: skip
+
+
 def loss() -> go.Figure:
     """Time and memory of a loss, forward and backward, against views."""
     lines = (ROOT / "benchmarks/results/loss.jsonl").read_text().splitlines()
@@ -173,7 +197,7 @@ def theory_phases() -> go.Figure:
 
 
 FIGURES: dict[str, Callable[[], go.Figure]] = {
-    "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "loss": loss,
+    "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "chains": chains, "loss": loss,
     "theory-phases": theory_phases,
 }  # fmt: skip
 

@@ -397,6 +397,34 @@ def collapse(name: str) -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
+def chains() -> str:
+    """Errors of encoders on simulated chains, beside the population's."""
+    source = "studies/results/chains.json"
+    record = read(source)
+    cells = [
+        [str(row["bridging"]), row["arm"], str(row["seeds"]), number(row.get("second"), 2),
+         number(row.get("half_bound"), 0), number(row.get("exact_squared"), 1), interval(row["squared"]),
+         interval(row["error"]), interval(row.get("difference"), signed=True)]
+        for row in record["summary"]
+    ]  # fmt: skip
+    titles = ["bridging of 16", "positives", "seeds", "lambda_2", "half the bound", "exact squared error",
+              "squared error", "error %", "minus temporal"]  # fmt: skip
+    return markdown(titles, cells, source, record["environment"])
+
+
+def chain_estimate() -> str:
+    """Time and memory of a chain from many transitions."""
+    source = "benchmarks/results/chains.jsonl"
+    rows = read(source)
+    cells = [
+        [f"{row['transitions']:,}", f"{row['states']:,}",
+         *(number(row[name], 1) for name in ("counting", "eigenvalues", "errors", "seconds", "peak_gb"))]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["transitions", "states", "counting, s", "ten eigenvalues, s", "their errors, s", "together, s", "peak, GB"]
+    return markdown(titles, cells, source, rows[-1])
+
+
 def classmates() -> str:
     """AUROC of telling class-mates from others among near pairs."""
     source = "studies/results/classmates.json"
@@ -532,6 +560,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "when": lambda: selection("when"), "classmates": classmates,
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
+    "chains": chains, "chain estimate": chain_estimate,
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,

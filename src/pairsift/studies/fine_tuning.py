@@ -44,7 +44,7 @@ from pairsift.treatments import Treatment
 
 ARMS = ("frozen", "plain", "identity", "guide", "gist 0", "gist 0.05", "random", "oracle")
 SEEDS = (0, 1, 2)
-TEMPERATURES = (0.02, 0.05, 0.1)
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
 TUNING_SEED = 100
 BATCH, RATE = 128, 2e-5
 EPOCHS = {"banking77": 1, "newsgroups20": 3, "trec6": 1}
