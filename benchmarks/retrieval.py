@@ -100,7 +100,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     row = of_memory(options) if options.memory else of_time(options)
     rows = read_jsonl(options.output) if options.output and options.output.exists() else []
-    emit([*(each for each in rows if each["benchmark"] != row["benchmark"]), row], options.output)
+    same = ("benchmark", "batch") if options.memory else ("benchmark",)
+    emit([*(each for each in rows if any(each[name] != row[name] for name in same)), row], options.output)
 
 
 def of_time(options: argparse.Namespace) -> dict[str, Any]:
