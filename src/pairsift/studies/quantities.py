@@ -25,7 +25,7 @@ TITLES = {
     "lidar": "LiDAR",
 }
 # Examples looked at; views of each that LiDAR compares.
-_ROWS, _VIEWS, _GROUPS = 800, 10, 80
+_ROWS, _VIEWS, _GROUPS = 600, 10, 80
 
 FloatArray = NDArray[np.float64]
 

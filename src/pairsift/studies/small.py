@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,25 @@ from pairsift.studies.quantities import label_free
 from pairsift.studies.study import Arm, Measures, Scale
 from pairsift.studies.temporal import noisy
 from pairsift.studies.vectors import Vectors, load_vectors
+from pairsift.theory import advise, measure_levels
 from pairsift.train import Projector
 from pairsift.treatments import Treatment
 
-WIDTH, FEATURES, BATCH = 128, 64, 256
-STEPS = {"smoke": 6, "cpu": 250, "gpu": 250}
+WIDTH, FEATURES, BATCH = 128, 64, 128
+STEPS = {"smoke": 5, "cpu": 200, "gpu": 200}
+# Parts of the training after which the band is looked at.
+PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
 BEST = "plain at its best temperature"
 # Share of a row that the oracle flags.
 ORACLE = 0.15
 MEASURES = {
-    "linear": "linear probe %", "knn20": "20-NN %", "held_out": "linear probe of held-out examples %",
+    "linear": "linear probe %", "knn20": "20-NN %", "held_out": "20-NN of held-out examples %",
     "purity": "pairs of different classes among the flagged %", "base": "among all %",
 }  # fmt: skip
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+Watch = Callable[[int, nn.Module], None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Training:
         feature: what pairs are selected on, "h" or "z".
         margin, temperature_scale, removal: the treatment.
         options: of a baseline.
+        own: whether margin and temperature scale are the theory's own, for the levels by ranks of a plain run of the
+            same seed.
     """
 
     set: str
@@ -63,6 +69,7 @@ class Training:
     temperature_scale: float = 1.0
     removal: str | None = None
     options: dict[str, float] | None = None
+    own: bool = False
 
     @property
     def band(self) -> RankBand:
@@ -103,7 +110,7 @@ def mlp(width: int, features: int = FEATURES, hidden: int = WIDTH) -> nn.Module:
 
 def fit(
     encoder: nn.Module, data: tuple[NDArray[np.float32], NDArray[np.int64]], noise: float, loss: Loss, seed: int,
-    steps: int, batch: int = BATCH, watch: Callable[[int, nn.Module], None] | None = None,
+    steps: int, batch: int = BATCH, watch: Watch | None = None,
 ) -> nn.Module:  # fmt: skip
     """Train an encoder (in place) with a projector on noisy views; returns it in evaluation mode.
 
@@ -121,7 +128,7 @@ def fit(
     with torch.no_grad():
         k = encoder.eval()(x[:2]).shape[1]
     projector = Projector(k, WIDTH, 64)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *projector.parameters()], lr=2e-3)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *projector.parameters()], lr=2e-3, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     rng = np.random.default_rng(seed)
     for step in range(steps):
@@ -146,28 +153,53 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     """Train and measure one encoder; the `Study.run` of the studies of sensitivity."""
     training = Training(**setting)
     data = load_vectors(training.set, scale)
-    return measured(trained(training, data, seed, scale), training, data)
+    if training.own:
+        training = _advised(training, data, seed, scale)
+    at = {round(part * STEPS[scale]): part for part in PARTS}
+    seen: dict[str, float | None] = {}
+
+    @torch.no_grad()
+    def watch(step: int, encoder: nn.Module) -> None:
+        if step in at:
+            purity, base = purity_of(training.band, encoder(torch.from_numpy(data.x)).numpy(), data.y)
+            seen[excess_at(at[step])] = None if purity is None else purity - base
+
+    return {**measured(_trained(training, data, seed, scale, watch), training, data), **seen}
 
 
-def trained(training: Training, data: Vectors, seed: int, scale: Scale, watch: Any = None) -> nn.Module:
-    """The encoder that a setting and a seed make."""
+def excess_at(part: float) -> str:
+    """Name of the measure: by how much the band is purer than all pairs, after a part of the training."""
+    return f"excess at {part:.0%}"
+
+
+def _trained(training: Training, data: Vectors, seed: int, scale: Scale, watch: Watch | None = None) -> nn.Module:
     torch.manual_seed(seed)
     encoder = mlp(data.x.shape[1])
     return fit(encoder, (data.x, data.y), data.noise, training.objective(seed), seed, STEPS[scale], watch=watch)
+
+
+def _advised(training: Training, data: Vectors, seed: int, scale: Scale) -> Training:
+    """With sigma = gamma - beta and rho = beta / gamma of a plain run, its levels measured by ranks."""
+    encoder = _trained(replace(training, select="none"), data, seed, scale)
+    with torch.no_grad():
+        features = encoder(torch.from_numpy(data.x)).numpy()
+    band = RankBand(1 / data.classes, min(0.9, 3 / data.classes))
+    advice = advise(measure_levels(features, band=band, n_classes=data.classes))
+    return replace(training, margin=advice.margin, temperature_scale=advice.temperature_scale or 1.0)
 
 
 def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str, float | None]:
     """Measures of `MEASURES`, and what can be said without labels."""
     with torch.no_grad():
         x, held, test = (encoder(torch.from_numpy(part)).numpy() for part in (data.x, data.held_x, data.test_x))
-    linear, held_out = (
-        100 * linear_probe(x, data.y, part, labels).accuracy
-        for part, labels in ((test, data.test_y), (held, data.held_y))
-    )
     purity, base = purity_of(training.band, x, data.y)
+    levels = measure_levels(x, data.y)
     return {
-        "linear": linear, "knn20": 100 * knn(x, data.y, test, data.test_y, k=20), "held_out": held_out,
+        "linear": 100 * linear_probe(x, data.y, test, data.test_y).accuracy,
+        "knn20": 100 * knn(x, data.y, test, data.test_y, k=20), "held_out": 100 * knn(x, data.y, held, data.held_y, k=20),
         "purity": purity if training.select == "band" else None, "base": base,
+        "alpha": 100 * levels.alpha.mean, "beta": 100 * levels.beta.mean, "gamma": 100 * levels.gamma.mean,
+        "gap": 100 * levels.gap, "sigma": training.margin, "rho": training.temperature_scale,
         **label_free(encoder, data.x, data.noise, data.classes),
     }  # fmt: skip
 
@@ -197,6 +229,11 @@ def controls(name: str, treated: Training) -> list[Arm]:
         for title, select in (("all pairs", "all"), ("random pairs, as many", "random"), ("oracle", "oracle"))
     ]
     return arms
+
+
+def sets_of(scale: Scale, *names: str) -> tuple[str, ...]:
+    """The sets of a study; at smoke scale the one that needs no data."""
+    return ("digits",) if scale == "smoke" else names
 
 
 def arms_of(names: Iterable[str], treated: Training, vary: Iterable[Arm]) -> list[Arm]:

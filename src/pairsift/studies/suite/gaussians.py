@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from pairsift.evaluate import linear_probe
+from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss
 from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
 from pairsift.studies.intervals import t_interval
@@ -24,10 +24,10 @@ from pairsift.theory import SimilarityGraph, bounds
 from pairsift.treatments import Treatment
 
 CLASSES, PER_CLASS, NOISE, BATCH = 5, 200, 1.0, 128
-STEPS = {"smoke": 4, "cpu": 150, "gpu": 150}
+STEPS = {"smoke": 4, "cpu": 100, "gpu": 100}
 TAU, BAND = 0.5, {"high": 1 / CLASSES, "low": 0.5}
 # Overlap of difficult examples, and their share.
-MIXTURES = ((0.0, 0.2), (0.2, 0.2), (0.35, 0.2), (0.5, 0.2), (0.35, 0.1), (0.35, 0.4))
+MIXTURES = ((0.0, 0.2), (0.35, 0.2), (0.5, 0.2), (0.35, 0.1), (0.35, 0.4))
 _COMBINED = {"margin": 0.1, "temperature_scale": 0.7}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {}, "tau 0.2": {"temperature": 0.2}, "tau 1": {"temperature": 1.0},
@@ -58,7 +58,7 @@ def arms(scale: Scale) -> list[Arm]:
             name, {"overlap": overlap, "share": share, "arm": name, **setting},
             f"overlap {overlap:g}, n_d/n {share:g}", BEST if name == "plain" or name.startswith("tau") else "",
         )
-        for overlap, share in (MIXTURES[2:3] if scale == "smoke" else MIXTURES)
+        for overlap, share in (MIXTURES[1:2] if scale == "smoke" else MIXTURES)
         for name, setting in ARMS.items()
     ]  # fmt: skip
 
@@ -80,18 +80,13 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     fit(encoder, (train.x[kept], codes[kept]), NOISE, _objective(given, seed), seed, STEPS[scale], BATCH)
     with torch.no_grad():
         x, held_x, test_x = (encoder(torch.from_numpy(part.x)).numpy() for part in (train, held, test))
-    errors = {
-        title: 100 * (1 - linear_probe(x, train.y, part, part_y).accuracy)
-        for title, part, part_y in (
-            ("error", test_x, test.y), ("held_out", held_x, held.y),
-            ("easy_error", test_x[~test.difficult], test.y[~test.difficult]),
-        )
-    }  # fmt: skip
+    error = 100 * (1 - linear_probe(x, train.y, test_x, test.y).accuracy)
+    held_out = 100 * (1 - knn(x, train.y, held_x, held.y, k=20))
     known = _known(mixture)
     statement = _STATEMENTS.get(name)
     bound = None if statement is None else statement(known.graph, known.delta, CLASSES)
     return {
-        **errors, "bound": bound, "gap": known.graph.gamma - known.graph.beta, "delta": 100 * known.delta,
+        "error": error, "held_out": held_out, "bound": bound, "gap": known.graph.gamma - known.graph.beta, "delta": 100 * known.delta,
         "removal_pays": float(bounds.removal_pays(known.graph).holds),
         "temperature_pays": float(bounds.temperature_pays(known.graph).holds),
     }  # fmt: skip
@@ -164,12 +159,12 @@ STUDY = Study(
     arms=arms,
     run=run,
     measures={
-        "error": "error %", "easy_error": "of easy examples %", "held_out": "error of held-out examples %",
+        "error": "error %", "held_out": "20-NN error of held-out examples %",
         "bound": "bound of the theory", "gap": "gamma - beta", "delta": "delta %",
     },
     tuned_on="held_out",
     lower_is_better=True,
-    seconds=0.6,
+    seconds=0.4,
     seeds=20,
     table="Sections 3 and 4",
     figures=figures,
