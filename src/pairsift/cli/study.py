@@ -67,6 +67,8 @@ def _work(made: Plan, jobs: int) -> None:
 def _cost(made: Plan) -> str:
     there, todo, each = len(made.ledger.rows), len(made.todo), made.seconds
     words = f"{made.study.name} at scale {made.scale}: {todo} runs to do, {there} there already"
+    if made.taken:
+        words += f", {len(made.taken)} the same as in other studies"
     if not todo:
         return words
     if each is None:

@@ -25,7 +25,7 @@ def write_outcome(folder: Path, study: Study, arms: Sequence[Arm], rows: list[Ro
     """
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(page(study, arms, rows, scale))
-    lines = compared(study, arms, rows)
+    lines = [] if study.tables is not None else compared(study, arms, rows)
     sections = [
         Section(heading or study.question, f"{study.measures[study.main]}, with 95 % intervals over seeds.", figure)
         for heading, figure in _figures(study, lines).items()
@@ -61,6 +61,8 @@ def markdown(study: Study, arms: Sequence[Arm], rows: list[Row], only: Mapping[s
         rows: finished runs.
         only: measures to show, with their titles; None shows all.
     """
+    if study.tables is not None:
+        return study.tables(rows)
     lines = compared(study, arms, rows)
     shown = dict(study.measures if only is None else only)
     differ = [name for name in list(study.measures)[: study.differences] if name in shown]

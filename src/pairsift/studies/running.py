@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from pairsift.studies.catalogue import find_study
+from pairsift.studies.catalogue import find_study, names
 from pairsift.studies.claims import claimed
 from pairsift.studies.ledger import Ledger
 from pairsift.studies.records import environment
@@ -35,6 +36,7 @@ class Plan:
         folder: of the results.
         ledger: runs that are there.
         todo: arms and seeds that are not.
+        taken: the same runs of other studies, which need not be made again.
     """
 
     spec: str
@@ -44,6 +46,7 @@ class Plan:
     folder: Path
     ledger: Ledger
     todo: list[Task]
+    taken: list[Row]
 
     @property
     def seconds(self) -> float | None:
@@ -78,7 +81,37 @@ def plan(spec: str, scale: Scale, seeds: int | None, output: Path) -> Plan:
     todo = [(arm, seed) for seed in range(count) for arm in arms if (arm.group, arm.name, seed) not in done]
     if study.ready is not None and todo:
         study.ready(arms)
-    return Plan(spec, study, scale, arms, folder, ledger, todo)
+    shared = same_runs(study, scale, output)
+    taken = [
+        {**row, "group": arm.group, "arm": arm.name}
+        for arm, seed in todo
+        if (row := shared.get(_key(arm.setting, seed))) is not None
+    ]
+    made = {(row["group"], row["arm"], row["seed"]) for row in taken}
+    todo = [(arm, seed) for arm, seed in todo if (arm.group, arm.name, seed) not in made]
+    return Plan(spec, study, scale, arms, folder, ledger, todo, taken)
+
+
+def same_runs(study: Study, scale: Scale, output: Path) -> dict[str, Row]:
+    """Runs in the folder of studies that share this study's `run`, by setting and seed."""
+    found: dict[str, Row] = {}
+    for name in names():
+        file = output / name / "runs.jsonl"
+        if name == study.name or not file.is_file():
+            continue
+        other = find_study(name)
+        if other.run is not study.run or other.version != study.version:
+            continue
+        with suppress(StudyError):  # of another scale or version, say
+            rows = Ledger(file, other, scale).rows
+            found |= {
+                _key(row["setting"], row["seed"]): row for row in rows if row["measures"].keys() >= {*study.measures}
+            }
+    return found
+
+
+def _key(setting: Mapping[str, Any], seed: int) -> str:
+    return json.dumps([setting, seed], sort_keys=True)
 
 
 def carry_out(made: Plan, jobs: int, progress: Callable[[int], None]) -> None:
@@ -102,6 +135,8 @@ def carry_out(made: Plan, jobs: int, progress: Callable[[int], None]) -> None:
             raise StudyError(f"another process works in {made.folder}: wait for it, or choose another `output`")
         made.ledger.open()
         commit = (environment(1)["git_commit"] or "")[:10] or None
+        for row in made.taken:
+            made.ledger.add(row)
         progress(0)
         with closing(_finished(made, jobs)) as finished:
             for number, row in enumerate(finished, 1):

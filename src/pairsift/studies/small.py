@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from pairsift.train import Projector
 from pairsift.treatments import Treatment
 
 WIDTH, FEATURES, BATCH = 128, 64, 128
-STEPS = {"smoke": 5, "cpu": 200, "gpu": 200}
+STEPS = {"smoke": 10, "cpu": 200, "gpu": 200}
 # Parts of the training after which the band is looked at.
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
@@ -196,7 +196,8 @@ def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str,
     levels = measure_levels(x, data.y)
     return {
         "linear": 100 * linear_probe(x, data.y, test, data.test_y).accuracy,
-        "knn20": 100 * knn(x, data.y, test, data.test_y, k=20), "held_out": 100 * knn(x, data.y, held, data.held_y, k=20),
+        "knn20": 100 * knn(x, data.y, test, data.test_y, k=20),
+        "held_out": 100 * knn(x, data.y, held, data.held_y, k=20),
         "purity": purity if training.select == "band" else None, "base": base,
         "alpha": 100 * levels.alpha.mean, "beta": 100 * levels.beta.mean, "gamma": 100 * levels.gamma.mean,
         "gap": 100 * levels.gap, "sigma": training.margin, "rho": training.temperature_scale,
@@ -211,24 +212,30 @@ def purity_of(band: RankBand, x: NDArray[np.float32], y: NDArray[np.int64]) -> t
     return None if np.isnan(share) else 100 * share, 100 * base
 
 
-def controls(name: str, treated: Training) -> list[Arm]:
+def controls(treated: Training) -> list[Arm]:
     """What every table holds beside a treated arm: plain, plain at its best temperature, all pairs, random pairs of the
     same number, the oracle.
 
     Args:
-        name: of the set.
         treated: the arm's setting, on a band.
     """
-    shown = {key: value for key, value in asdict(treated).items() if value != getattr(Training(name), key)}
+    given = asdict(treated)
     arms = [
-        Arm("plain" if each == treated.temperature else f"tau {each:g}", {"set": name, "temperature": each}, name, BEST)
+        Arm("plain" if each == treated.temperature else f"tau {each:g}", {"temperature": each}, of=BEST)
         for each in sorted(TEMPERATURES, key=lambda each: each != treated.temperature)
     ]
-    arms += [
-        Arm(title, {**shown, "set": name, "select": select}, name)
+    return arms + [
+        Arm(title, {**given, "select": select})
         for title, select in (("all pairs", "all"), ("random pairs, as many", "random"), ("oracle", "oracle"))
     ]
-    return arms
+
+
+def arms_of(names: Iterable[str], arms: Iterable[Arm]) -> list[Arm]:
+    """The arms once for every set, settings as short as can be: the same run is known again in other studies."""
+    given, usual = list(arms), Training("")
+    return [
+        replace(arm, group=name, setting={**_short(arm.setting, usual), "set": name}) for name in names for arm in given
+    ]
 
 
 def sets_of(scale: Scale, *names: str) -> tuple[str, ...]:
@@ -236,17 +243,8 @@ def sets_of(scale: Scale, *names: str) -> tuple[str, ...]:
     return ("digits",) if scale == "smoke" else names
 
 
-def arms_of(names: Iterable[str], treated: Training, vary: Iterable[Arm]) -> list[Arm]:
-    """The controls and some treated arms, once for every set; arms name settings without their set."""
-    given = list(vary)
-    return [
-        each
-        for name in names
-        for each in (
-            *controls(name, treated),
-            *(Arm(arm.name, {**arm.setting, "set": name}, name, arm.of, arm.baseline, arm.paper) for arm in given),
-        )
-    ]
+def _short(setting: Mapping[str, Any], usual: Training) -> dict[str, Any]:
+    return {name: value for name, value in setting.items() if value != getattr(usual, name)}
 
 
 def _told(h: Tensor, y: Tensor, rows: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class Study:
         ready: refuses arms that cannot be run, for lack of data say, with a `StudyError`.
         figures: rows of the results -> further figures under their headings.
         notes: rows of the results -> what they say beyond the table, a line each.
+        tables: rows of the results -> markdown in place of the table of arms.
 
     Raises:
         StudyError: no measures, or a measure that `tuned_on` names and `measures` does not.
@@ -89,6 +90,7 @@ class Study:
     ready: Callable[[Sequence[Arm]], None] | None = None
     figures: Callable[[list[Row]], Mapping[str, go.Figure]] | None = None
     notes: Callable[[list[Row]], list[str]] | None = None
+    tables: Callable[[list[Row]], str] | None = None
 
     def __post_init__(self) -> None:
         if not self.measures:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pairsift.studies.small import MEASURES, Training, arms_of, run, sets_of
+from typing import Any
+
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.vectors import check_data
 
-_COMBINED = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
+_COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 HIGHS, LOWS = (0.05, 0.1, 0.15, 0.2), (0.3, 0.5, 1.0)
 
 
@@ -17,7 +19,7 @@ def arms(scale: Scale) -> list[Arm]:
         Arm(f"band {high:g} to {low:g}", {**_COMBINED, "high": high, "low": low}, paper=_paper(high, low))
         for high, low in edges
     ]
-    return arms_of(sets_of(scale, "pendigits", "digits"), Training("", **_COMBINED), banded)
+    return arms_of(sets_of(scale, "pendigits"), [*controls(Training("", **_COMBINED)), *banded])
 
 
 def _paper(high: float, low: float) -> str:

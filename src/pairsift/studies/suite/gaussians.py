@@ -86,7 +86,8 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     statement = _STATEMENTS.get(name)
     bound = None if statement is None else statement(known.graph, known.delta, CLASSES)
     return {
-        "error": error, "held_out": held_out, "bound": bound, "gap": known.graph.gamma - known.graph.beta, "delta": 100 * known.delta,
+        "error": error, "held_out": held_out, "bound": bound,
+        "gap": known.graph.gamma - known.graph.beta, "delta": 100 * known.delta,
         "removal_pays": float(bounds.removal_pays(known.graph).holds),
         "temperature_pays": float(bounds.temperature_pays(known.graph).holds),
     }  # fmt: skip

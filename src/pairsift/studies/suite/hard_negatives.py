@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pairsift.studies.small import MEASURES, run, sets_of
+from pairsift.studies.small import MEASURES, arms_of, run, sets_of
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.vectors import check_data
 
@@ -22,9 +22,9 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     "combined, oracle": ({"select": "oracle", **_COMBINED},),
     "hard negatives (HCL)": tuple(
         {"loss": "HardNegativeLoss", "options": {"hardness": hardness, "class_prior": prior}}
-        for hardness in (0.5, 1.0) for prior in (0.0, 0.1)
+        for hardness, prior in ((0.5, 0.0), (1.0, 0.1))
     ),
-    "debiased": tuple({"loss": "DebiasedLoss", "options": {"class_prior": prior}} for prior in (0.05, 0.1)),
+    "debiased": ({"loss": "DebiasedLoss", "options": {"class_prior": 0.1}},),
     "decoupled": ({"loss": "DecoupledLoss"}, {"loss": "DecoupledLoss", "options": {"sigma": 0.5}}),
     "false-negative cancellation": tuple(
         {"loss": "FalseNegativeCancellationLoss", "options": {"top_k": count}} for count in (5, 25)
@@ -37,13 +37,12 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
 
 def arms(scale: Scale) -> list[Arm]:
     """Every candidate of every method."""
-    return [
-        Arm(title, {"set": name, **setting}, name, method, baseline=PLAIN)
-        for name in sets_of(scale, "pendigits")
+    candidates = [
+        Arm(f"{method}, {title}", setting, of=method, baseline=PLAIN)
         for method, grid in GRIDS.items()
         for title, setting in _candidates(grid[:1] if scale == "smoke" else grid, scale)
-        for title in [f"{method}, {title}"]
     ]
+    return arms_of(sets_of(scale, "pendigits"), candidates)
 
 
 def _candidates(grid: tuple[dict[str, Any], ...], scale: Scale) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pairsift.studies.small import MEASURES, Training, arms_of, run, sets_of
+from typing import Any
+
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.vectors import check_data
 
-_COMBINED = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
+_COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 _PAPER = "beta / gamma x 100: CIFAR-10 19.1 / 20.9, CIFAR-100 35.6 / 37.4, ImageNet-1k 39.8 / 42.9"
 
 
@@ -16,7 +18,7 @@ def arms(scale: Scale) -> list[Arm]:
         Arm("selected on h", _COMBINED, paper=_PAPER),
         Arm("the theory's own sigma and rho", {"select": "band", "own": True}),
     ]
-    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), Training("", **_COMBINED), treated)
+    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 
 
 STUDY = Study(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 
 from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
 from pairsift.studies.intervals import t_interval
-from pairsift.studies.small import MEASURES, PARTS, Training, arms_of, excess_at, run, sets_of
+from pairsift.studies.small import MEASURES, PARTS, Training, arms_of, controls, excess_at, run, sets_of
 from pairsift.studies.study import Arm, Row, Scale, Study
 from pairsift.studies.vectors import check_data
 
-_COMBINED = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
+_COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 
 
 def arms(scale: Scale) -> list[Arm]:
     """Plain training and what is treated."""
     treated = [Arm("selected on h", _COMBINED, paper="near 100 % late in training, ResNet-18")]
-    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), Training("", **_COMBINED), treated)
+    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 
 
 def figures(rows: list[Row]) -> dict[str, go.Figure]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pairsift.studies.small import MEASURES, Training, arms_of, run, sets_of
+from typing import Any
+
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.vectors import check_data
 
@@ -12,7 +14,7 @@ PAPER = {0.7: 61.67, 1.0: 59.95, 10.0: 59.63, 100.0: 59.82, 1000.0: 60.05, 1e9: 
 
 def arms(scale: Scale) -> list[Arm]:
     """A band from the share of a class to a half, as the paper's for CIFAR-100."""
-    band = {"select": "band", "high": 0.1, "low": 0.5}
+    band: dict[str, Any] = {"select": "band", "high": 0.1, "low": 0.5}
     treated = [
         Arm(
             f"rho {rho:g}", {**band, "temperature_scale": rho},
@@ -21,7 +23,7 @@ def arms(scale: Scale) -> list[Arm]:
         for rho, accuracy in PAPER.items()
         if rho != 1
     ]  # fmt: skip
-    return arms_of(sets_of(scale, "pendigits"), Training("", **band, temperature_scale=0.7), treated)
+    return arms_of(sets_of(scale, "pendigits"), [*controls(Training("", **band, temperature_scale=0.7)), *treated])
 
 
 STUDY = Study(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pairsift.studies.small import MEASURES, Training, arms_of, run, sets_of
+from typing import Any
+
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.vectors import check_data
 
-_COMBINED = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
+_COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 
 
 def arms(scale: Scale) -> list[Arm]:
@@ -15,7 +17,7 @@ def arms(scale: Scale) -> list[Arm]:
         Arm("selected on h", _COMBINED, paper="CIFAR-10 89.68 (+1.42), CIFAR-100 62.86 (+2.91)"),
         Arm("selected on z", {**_COMBINED, "feature": "z"}, paper="CIFAR-10 87.86 (-0.40), CIFAR-100 60.63 (+0.68)"),
     ]
-    return arms_of(sets_of(scale, "pendigits", "digits", "fsdd"), Training("", **_COMBINED), selected)
+    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), [*controls(Training("", **_COMBINED)), *selected])
 
 
 STUDY = Study(

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pairsift.report.figures import styled
-from pairsift.studies.small import MEASURES, Training, arms_of, run, sets_of
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
 from pairsift.studies.study import Arm, Row, Scale, Study
 from pairsift.studies.vectors import check_data
 
@@ -29,7 +29,7 @@ def arms(scale: Scale) -> list[Arm]:
         for sigma, rho in (grid[:2] if scale == "smoke" else grid)
     ]  # fmt: skip
     control = Training("", select="band", margin=0.03, temperature_scale=0.6)
-    return arms_of(sets_of(scale, "pendigits"), control, treated)
+    return arms_of(sets_of(scale, "pendigits"), [*controls(control), *treated])
 
 
 def figures(rows: list[Row]) -> dict[str, go.Figure]:
