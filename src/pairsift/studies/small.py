@@ -24,7 +24,7 @@ from pairsift.train import Projector
 from pairsift.treatments import Treatment
 
 WIDTH, FEATURES, BATCH = 128, 64, 128
-STEPS = {"smoke": 10, "cpu": 200, "gpu": 200}
+STEPS = {"smoke": 10, "cpu": 150, "gpu": 150}
 # Parts of the training after which the band is looked at.
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
 TEMPERATURES = (0.1, 0.2, 0.5, 1.0)

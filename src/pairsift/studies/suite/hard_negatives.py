@@ -20,18 +20,11 @@ GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "combined, random pairs": ({"select": "random", **_COMBINED},),
     "combined, oracle": ({"select": "oracle", **_COMBINED},),
-    "hard negatives (HCL)": tuple(
-        {"loss": "HardNegativeLoss", "options": {"hardness": hardness, "class_prior": prior}}
-        for hardness, prior in ((0.5, 0.0), (1.0, 0.1))
-    ),
+    "hard negatives (HCL)": ({"loss": "HardNegativeLoss", "options": {"hardness": 0.5, "class_prior": 0.1}},),
     "debiased": ({"loss": "DebiasedLoss", "options": {"class_prior": 0.1}},),
-    "decoupled": ({"loss": "DecoupledLoss"}, {"loss": "DecoupledLoss", "options": {"sigma": 0.5}}),
-    "false-negative cancellation": tuple(
-        {"loss": "FalseNegativeCancellationLoss", "options": {"top_k": count}} for count in (5, 25)
-    ),
-    "similarity-dependent temperature": tuple(
-        {"loss": "SimilarityTemperatureLoss", "options": {"coldest": coldest}} for coldest in (0.05, 0.1)
-    ),
+    "decoupled": ({"loss": "DecoupledLoss"},),
+    "false-negative cancellation": ({"loss": "FalseNegativeCancellationLoss", "options": {"top_k": 5}},),
+    "similarity-dependent temperature": ({"loss": "SimilarityTemperatureLoss", "options": {"coldest": 0.05}},),
 }  # fmt: skip
 
 

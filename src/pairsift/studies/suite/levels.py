@@ -18,7 +18,7 @@ def arms(scale: Scale) -> list[Arm]:
         Arm("selected on h", _COMBINED, paper=_PAPER),
         Arm("the theory's own sigma and rho", {"select": "band", "own": True}),
     ]
-    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
+    return arms_of(sets_of(scale, "pendigits", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 
 
 STUDY = Study(

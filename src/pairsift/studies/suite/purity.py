@@ -18,7 +18,7 @@ _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scal
 def arms(scale: Scale) -> list[Arm]:
     """Plain training and what is treated."""
     treated = [Arm("selected on h", _COMBINED, paper="near 100 % late in training, ResNet-18")]
-    return arms_of(sets_of(scale, "pendigits", "fsdd", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
+    return arms_of(sets_of(scale, "pendigits", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 
 
 def figures(rows: list[Row]) -> dict[str, go.Figure]:
