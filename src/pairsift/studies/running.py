@@ -80,7 +80,7 @@ def plan(spec: str, scale: Scale, seeds: int | None, output: Path) -> Plan:
     done = {(row["group"], row["arm"], row["seed"]) for row in ledger.rows}
     todo = [(arm, seed) for seed in range(count) for arm in arms if (arm.group, arm.name, seed) not in done]
     if study.ready is not None and todo:
-        study.ready(arms)
+        study.ready(arms, scale)
     shared = same_runs(study, scale, output)
     taken = [
         {**row, "group": arm.group, "arm": arm.name}

@@ -58,7 +58,7 @@ class Study:
         seeds: number of them at cpu and gpu scale, unless asked otherwise.
         table: of the paper, or its figure.
         version: raised when the same setting comes to give other measures, so that results do not mix.
-        ready: refuses arms that cannot be run, for lack of data say, with a `StudyError`.
+        ready: refuses arms that cannot be run at a scale, for lack of data say, with a `StudyError`.
         figures: rows of the results -> further figures under their headings.
         notes: rows of the results -> what they say beyond the table, a line each.
         tables: rows of the results -> markdown in place of the table of arms.
@@ -87,7 +87,7 @@ class Study:
     seeds: int = 3
     table: str = ""
     version: int = 1
-    ready: Callable[[Sequence[Arm]], None] | None = None
+    ready: Callable[[Sequence[Arm], Scale], None] | None = None
     figures: Callable[[list[Row]], Mapping[str, go.Figure]] | None = None
     notes: Callable[[list[Row]], list[str]] | None = None
     tables: Callable[[list[Row]], str] | None = None

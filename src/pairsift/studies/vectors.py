@@ -31,6 +31,7 @@ _NOISE = {"pendigits": 0.25, "digits": 0.5, "fsdd": 0.5, "banking77": 0.5, "gaus
 _FROM = {
     "pendigits": "strokes of digits: `values` of 16 coordinates, `label`; UCI's pen-based recognition of digits",
     "fsdd": "spoken digits: `values` of 8 kHz samples, `label`; the Free Spoken Digit Dataset",
+    "cifar10": "CIFAR-10 in the Hugging Face layout: `image`, `label`",
     "banking77": "questions to a bank: `text`, `label`; BANKING77",
 }
 _SEGMENTS = 8
@@ -74,8 +75,8 @@ def load_vectors(name: str, scale: Scale) -> Vectors:
     return Vectors(parts[0], y[seen], parts[1], y[kept], parts[2], test_y, _NOISE[name])
 
 
-def check_data(arms: Iterable[Arm]) -> None:
-    """Refuse arms whose set is not at hand.
+def check_data(arms: Iterable[Arm], scale: Scale) -> None:
+    """Refuse arms whose set is not at hand; smoke scale is given sets that need no data.
 
     Raises:
         StudyError: it says where the set is looked for, and what it is.
