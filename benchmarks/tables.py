@@ -18,8 +18,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pairsift.studies.catalogue import find_study
+from pairsift.studies.compared import Line, compared, paired
 from pairsift.studies.gains import markdown as gains
 from pairsift.studies.intervals import t_interval
+from pairsift.studies.ledger import read_runs
+from pairsift.studies.outcome import difference
+from pairsift.studies.small import BEST, PARTS, excess_at
+from pairsift.studies.study import Study
+from pairsift.studies.suite import label_free_choice
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -463,6 +470,136 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+STUDIES = "studies/results"
+
+
+def study_runs(name: str) -> tuple[Study, list[Line], list[Row]]:
+    """A study, its arms beside their baselines, and its committed runs."""
+    study, rows = find_study(name), read_runs(ROOT / STUDIES / name / "runs.jsonl")
+    return study, compared(study, study.of_scale("cpu"), rows), rows
+
+
+def study_origin(names: Sequence[str]) -> str:
+    """Where runs come from: their files, seeds and commits."""
+    files = {name: ROOT / STUDIES / name / "runs.jsonl" for name in names}
+    rows = [row for file in files.values() for row in read_runs(file)]
+    header = json.loads(next(iter(files.values())).read_text().split("\n", 1)[0])
+    said = ", ".join(f"`{STUDIES}/{name}/`" for name in names)
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    return f"From {said} (torch {header['environment']['torch']}, 1 thread, commits {commits})."
+
+
+def study_gains(names: Sequence[str], group: str) -> str:
+    """What arms gain on plain training at their temperature, and on plain training at its best one."""
+    cells: list[Cells] = []
+    told = set()
+    for name in names:
+        _, lines, _ = study_runs(name)
+        of_group = [line for line in lines if line.group == group]
+        best = next((line for line in of_group if line.title.startswith(f"{BEST}:")), None)
+        for line in of_group:
+            if (line.title, line.arm) in told or line.title == "plain":
+                continue
+            told.add((line.title, line.arm))
+            over = [] if best is None or best is line else paired(line.values["linear"], best.values["linear"])
+            cells.append([line.title, str(line.seeds), difference(line.differences["linear"]),
+                          difference(line.differences["knn20"]), difference(over), line.paper])  # fmt: skip
+    titles = [
+        "arm",
+        "seeds",
+        "linear probe, minus plain",
+        "20-NN, minus plain",
+        "linear, minus plain at its best",
+        "paper",
+    ]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(names)}\n"
+
+
+def hard_negatives() -> str:
+    """Methods of hard and false negatives, each at its best, beside plain training at its best."""
+    _, lines, _ = study_runs("hard-negatives")
+    cells = [
+        [
+            line.title.split(": ")[0], line.arm.split(", ", 1)[-1].removeprefix("random pairs, ").removeprefix("oracle, "),
+            str(line.seeds), *(interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")),
+            *(difference(line.differences[name]) for name in ("linear", "knn20")),
+        ]
+        for line in lines
+        if ": " in line.title
+    ]  # fmt: skip
+    titles = [
+        "method",
+        "its best setting",
+        "seeds",
+        "linear probe %",
+        "20-NN %",
+        "linear, minus plain",
+        "20-NN, minus plain",
+    ]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
+
+
+def gaussians() -> str:
+    """Errors of plain training by mixture, and differences from it in points."""
+    _, lines, _ = study_runs("gaussians")
+    groups = list(dict.fromkeys(line.group for line in lines))
+    rows: dict[str, list[str | None]] = {}
+    for line in lines:
+        title = BEST if line.title.startswith(BEST) else line.title
+        plain = line.title == "plain"
+        value = (
+            interval(t_interval([*line.values["error"].values()])) if plain else difference(line.differences["error"])
+        )
+        rows.setdefault(title, [None] * len(groups))[groups.index(line.group)] = value
+    cells: list[Cells] = [[title, *found] for title, found in rows.items()]
+    return f"{markdown_rows(['error, minus plain', *groups], cells)}\n\n{study_origin(['gaussians'])}\n"
+
+
+def gaussians_order() -> str:
+    """Whether order and crossings are those of the theory."""
+    study, _, rows = study_runs("gaussians")
+    assert study.notes is not None
+    lines = "\n".join(f"- {line}" for line in study.notes(rows))
+    return f"{lines}\n\n{study_origin(['gaussians'])}\n"
+
+
+def label_free() -> str:
+    """Rank correlations of label-free quantities with accuracies."""
+    _, _, rows = study_runs("label-free-choice")
+    return f"{label_free_choice.tables(rows)}\n\n{study_origin(['label-free-choice'])}\n"
+
+
+def levels_of_sets() -> str:
+    """Measured levels of plain and treated encoders, and the theory's own settings."""
+    _, lines, _ = study_runs("levels")
+    names = ("alpha", "beta", "gamma", "gap", "sigma", "rho")
+    cells = [
+        [line.group, line.title, str(line.seeds), *(interval(t_interval([*line.values[name].values()])) for name in names[:4]),
+         *(number(_mean([*line.values[name].values()]), 2) for name in names[4:]), difference(line.differences["linear"])]
+        for line in lines
+        if line.arm in ("plain", "selected on h", "the theory's own sigma and rho") and line.title == line.arm
+    ]  # fmt: skip
+    titles = ["set", "arm", "seeds", *(f"{name} x 100" for name in ("alpha", "beta", "gamma", "gamma - beta")), "sigma", "rho",
+              "linear, minus plain"]  # fmt: skip
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['levels'])}\n"
+
+
+def purity_over_training() -> str:
+    """How much purer than all pairs the band is, over training."""
+    _, lines, _ = study_runs("purity")
+    cells = [
+        [
+            line.group,
+            line.title,
+            *(interval(t_interval([*line.values[excess_at(part)].values()]), signed=True) for part in PARTS),
+        ]
+        for line in lines
+        if not line.title.startswith(BEST)
+    ]
+    titles = ["set", "trained", *(f"at {part:.0%}" for part in PARTS)]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['purity'])}\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
@@ -476,6 +613,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "semantic": semantic, "retrieval": retrieval,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
+    "study, strokes": lambda: study_gains(["selection-feature", "band", "sigma-rho", "rho-extremes"], "pendigits"),
+    "study, hard-negatives": hard_negatives, "study, gaussians": gaussians, "study, order": gaussians_order,
+    "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip
 
 

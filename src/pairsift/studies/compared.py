@@ -27,7 +27,7 @@ class Line:
     title: str
     arm: str
     seeds: int
-    values: dict[str, list[float]]
+    values: dict[str, Values]
     differences: dict[str, list[float]]
     paper: str
 
@@ -60,6 +60,11 @@ def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Lin
     return lines
 
 
+def paired(values: Values, others: Values) -> list[float]:
+    """Differences of values from others with the same seed."""
+    return [value - others[seed] for seed, value in values.items() if seed in others]
+
+
 def _by_seed(rows: Sequence[Row], arm: Arm) -> dict[int, Row]:
     return {row["seed"]: row for row in rows if (row["group"], row["arm"]) == (arm.group, arm.name)}
 
@@ -84,9 +89,6 @@ def _line(
     base = best.get((arm.group, arm.baseline))
     against = found.get((arm.group, arm.baseline if base is None else base.name), {})
     values = {name: _values(rows, name) for name in study.measures}
-    differences = {}
-    for name in study.measures:
-        other = {} if against is rows else _values(against, name)
-        differences[name] = [value - other[seed] for seed, value in values[name].items() if seed in other]
-    lists = {name: list(each.values()) for name, each in values.items()}
-    return Line(arm.group, title, arm.name, len(rows), lists, differences, arm.paper)
+    others = {name: {} if against is rows else _values(against, name) for name in study.measures}
+    differences = {name: paired(values[name], others[name]) for name in study.measures}
+    return Line(arm.group, title, arm.name, len(rows), values, differences, arm.paper)

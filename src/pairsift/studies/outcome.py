@@ -71,10 +71,10 @@ def markdown(study: Study, arms: Sequence[Arm], rows: list[Row], only: Mapping[s
         "seeds": [str(line.seeds) for line in lines],
     }  # fmt: skip
     for name, title in shown.items():
-        columns[title] = [_cell(line.values[name]) for line in lines]
+        columns[title] = [_cell([*line.values[name].values()]) for line in lines]
         if name in differ:
             columns[f"{'difference' if name == study.main else f'difference, {title}'}"] = [
-                _difference(line, name) for line in lines
+                difference(line.differences[name]) for line in lines
             ]
     columns["paper"] = [line.paper for line in lines]
     used = {title: cells for title, cells in columns.items() if any(cells)}
@@ -86,11 +86,6 @@ def markdown(study: Study, arms: Sequence[Arm], rows: list[Row], only: Mapping[s
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
-def verdict(mean: float, half: float) -> bool:
-    """Whether an interval tells a difference; one of a single seed tells none."""
-    return abs(mean) > half
-
-
 def _cell(values: Sequence[float]) -> str:
     if not values:
         return ""
@@ -99,13 +94,15 @@ def _cell(values: Sequence[float]) -> str:
     return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half > 0 else "")  # nan of one seed; 0 of what is known
 
 
-def _difference(line: Line, name: str) -> str:
-    if not line.differences[name]:
+def difference(values: Sequence[float]) -> str:
+    """Mean of paired differences with its interval, called none where the interval holds 0."""
+    if not values:
         return ""
-    mean, half = t_interval(line.differences[name])
+    mean, half = t_interval(values)
     if half != half:
         return f"{mean:+.2f} (one seed)"
-    return f"{mean:+.2f} ± {half:.2f}" if verdict(mean, half) else f"{NONE} ({mean:+.2f} ± {half:.2f})"
+    told = f"{mean:+.2f} ± {half:.2f}"
+    return told if abs(mean) > half else f"{NONE} ({told})"
 
 
 def _figures(study: Study, lines: list[Line]) -> dict[str, go.Figure]:
