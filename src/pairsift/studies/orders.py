@@ -3,80 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from scipy import stats
 
+from pairsift.studies.compared import Values, paired
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.study import Row
 
 # Statement, arm and the measure that says whether it pays.
-_CROSSINGS = (("Cor 4.1", "difficult examples dropped", "removal_pays"), ("Thm 4.5", "temperature", "temperature_pays"))
+CROSSINGS = (("Cor 4.1", "difficult examples dropped", "removal_pays"), ("Thm 4.5", "temperature", "temperature_pays"))
 
 
-def orders(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """Lines on each group's order and crossings, and on the plain arm's errors over groups.
+@dataclass(frozen=True)
+class Order:
+    """What theory and runs say of the arms of a group.
+
+    Attributes:
+        group: of the arms.
+        theory: arms from the lowest bound to the highest.
+        measured: arms whose errors differ from the plain arm's beyond the interval, lower ones first.
+        crossings: statement -> whether it says that its treatment pays, and what was measured.
+    """
+
+    group: str
+    theory: str
+    measured: str
+    crossings: dict[str, tuple[bool, str]]
+
+
+def orders(rows: Sequence[Row], names: Sequence[str]) -> list[Order]:
+    """One `Order` a group.
 
     Args:
-        rows: with the measures `error` and `bound`, and those of crossings.
+        rows: with the measures `error` and `bound`, and those of `CROSSINGS`.
         names: arms that the theory has a statement on; `plain` is among them.
     """
-    lines = []
+    found = []
     for group in dict.fromkeys(row["group"] for row in rows):
         of_group = [row for row in rows if row["group"] == group]
-        errors = {name: _by_seed(of_group, name, "error") for name in names}
         said = {name: _by_seed(of_group, name, "bound") for name in names}
-        there = [name for name in names if errors[name] and said[name]]
-        by_theory = _ordered(there, {name: next(iter(said[name].values())) for name in there})
-        by_error = _ordered(there, {name: float(np.mean(list(errors[name].values()))) for name in there})
-        words = "as measured" if by_theory == by_error else f"measured {by_error}"
-        lines.append(f"{group}: the theory orders {by_theory}; {words}.")
-        lines += _crossings(group, of_group, errors)
-    return [*lines, *_over_groups(rows)]
+        bounds = {name: next(iter(values.values())) for name, values in said.items() if values}
+        gains = {name: _gains(of_group, name) for name in names if name != "plain"}
+        lower = [name for name, values in gains.items() if _sign(values) < 0]
+        higher = [name for name, values in gains.items() if _sign(values) > 0]
+        measured = " < ".join([*lower, "plain", *higher]) if lower or higher else "no difference"
+        crossings = {}
+        for source, name, measure in CROSSINGS:
+            pays = _by_seed(of_group, name, measure)
+            if pays and len(gains.get(name, [])) > 1:
+                word = {-1: "pays", 0: "no difference", 1: "costs"}[_sign(gains[name])]
+                mean, half = t_interval(gains[name])
+                crossings[source] = (bool(next(iter(pays.values()))), f"{word} ({mean:+.2f} ± {half:.2f})")
+        found.append(Order(group, _ordered(bounds), measured, crossings))
+    return found
 
 
-def _crossings(group: str, rows: Sequence[Row], errors: dict[str, dict[int, float]]) -> list[str]:
-    lines = []
-    for source, name, measure in _CROSSINGS:
-        pays = _by_seed(rows, name, measure)
-        gains = [
-            value - errors["plain"][seed] for seed, value in errors.get(name, {}).items() if seed in errors["plain"]
-        ]
-        if len(gains) < 2 or not pays:
-            continue
-        mean, half = t_interval(gains)
-        found = "no difference" if abs(mean) <= half else "it pays" if mean < 0 else "it costs"
-        said = "pays" if next(iter(pays.values())) else "does not pay"
-        lines.append(
-            f"{group}: by {source} {name!r} {said}; measured: {found} ({mean:+.2f} ± {half:.2f} points of error)."
-        )
-    return lines
-
-
-def _over_groups(rows: Sequence[Row]) -> list[str]:
-    """Rank correlation of bound and error of the plain arm over groups, seed by seed."""
+def over_groups(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Spearman's rank correlation of bound and error of the plain arm over groups: mean over seeds, half-width."""
     plain = [row for row in rows if row["arm"] == "plain"]
     values = []
     for seed in sorted({row["seed"] for row in plain}):
         pairs = [(row["measures"]["bound"], row["measures"]["error"]) for row in plain if row["seed"] == seed]
         if len({bound for bound, _ in pairs}) > 2:
             values.append(float(stats.spearmanr(*zip(*pairs, strict=True)).statistic))
-    if len(values) < 2:
-        return []
-    mean, half = t_interval(values)
-    return [f"Untreated, over mixtures: Spearman of exact bound and error {mean:.2f} ± {half:.2f} (seed by seed)."]
+    return t_interval(values) if len(values) > 1 else None
 
 
-def _by_seed(rows: Sequence[Row], name: str, measure: str) -> dict[int, float]:
+def in_words(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """The orders, a line each, and the rank correlation over groups."""
+    lines = []
+    for order in orders(rows, names):
+        crossed = "; ".join(
+            f"{source}: {'pays' if pays else 'does not pay'}, measured: {measured}"
+            for source, (pays, measured) in order.crossings.items()
+        )
+        lines.append(f"{order.group}: theory {order.theory}; measured {order.measured}. {crossed}.")
+    found = over_groups(rows)
+    if found is not None:
+        mean, half = found
+        lines.append(f"Untreated, over mixtures: Spearman of exact bound and error {mean:.2f} ± {half:.2f}.")
+    return lines
+
+
+def _gains(rows: Sequence[Row], name: str) -> list[float]:
+    return paired(_by_seed(rows, name, "error"), _by_seed(rows, "plain", "error"))
+
+
+def _sign(gains: Sequence[float]) -> int:
+    """Of the mean, 0 where the interval holds 0 or there is none."""
+    if len(gains) < 2:
+        return 0
+    mean, half = t_interval(gains)
+    return 0 if abs(mean) <= half else 1 if mean > 0 else -1
+
+
+def _by_seed(rows: Sequence[Row], name: str, measure: str) -> Values:
     found = ((row["seed"], row["measures"].get(measure)) for row in rows if row["arm"] == name)
     return {seed: value for seed, value in found if value is not None}
 
 
-def _ordered(names: Sequence[str], values: dict[str, float]) -> str:
+def _ordered(bounds: dict[str, float]) -> str:
     """Names from the lowest value to the highest, equal ones together."""
-    words = ""
-    ordered = sorted(names, key=lambda name: (round(values[name], 6), names.index(name)))
-    for i, name in enumerate(ordered):
-        equal = i and round(values[name], 6) == round(values[ordered[i - 1]], 6)
-        words += name if not i else f"{' = ' if equal else ' < '}{name}"
-    return words
+    ordered = sorted(bounds, key=lambda name: round(bounds[name], 6))
+    words = ordered[:1]
+    for before, name in zip(ordered, ordered[1:], strict=False):
+        words += ["=" if round(bounds[name], 6) == round(bounds[before], 6) else "<", name]
+    return " ".join(words)

@@ -17,7 +17,7 @@ from pairsift.losses import NTXentLoss
 from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.mixtures import Mixture
-from pairsift.studies.orders import orders
+from pairsift.studies.orders import in_words
 from pairsift.studies.small import BEST, Loss, Training, fit, mlp
 from pairsift.studies.study import Arm, Measures, Row, Scale, Study
 from pairsift.theory import SimilarityGraph, bounds
@@ -49,6 +49,10 @@ _STATEMENTS: dict[str, Callable[[SimilarityGraph, float, int], float]] = {
     "margin": lambda graph, delta, k: float(bounds.margin(graph, delta, k)),
     "temperature": lambda graph, delta, k: float(bounds.temperature(graph, delta, k)),
 }  # fmt: skip
+
+
+# Those of them that are treatments.
+STATED = tuple(name for name in _STATEMENTS if name != "combined, random pairs")
 
 
 def arms(scale: Scale) -> list[Arm]:
@@ -151,7 +155,7 @@ def _against(rows: list[Row], what: str, chosen: Callable[[dict[str, Any]], bool
 
 def notes(rows: list[Row]) -> list[str]:
     """Whether order and crossings are those of the theory."""
-    return orders(rows, [name for name in _STATEMENTS if name != "combined, random pairs"])
+    return in_words(rows, STATED)
 
 
 STUDY = Study(
