@@ -520,23 +520,15 @@ def study_gains(names: Sequence[str], group: str) -> str:
 def hard_negatives() -> str:
     """Methods of hard and false negatives, each at its best, beside plain training at its best."""
     _, lines, _ = study_runs("hard-negatives")
-    cells = [
-        [
-            line.title.split(": ")[0], line.arm[len(line.title.split(": ")[0]) + 2 :], str(line.seeds), *(interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")),
-            *(difference(line.differences[name]) for name in ("linear", "knn20")),
-        ]
-        for line in lines
-        if ": " in line.title
-    ]  # fmt: skip
-    titles = [
-        "method",
-        "its best setting",
-        "seeds",
-        "linear probe %",
-        "20-NN %",
-        "linear, minus plain",
-        "20-NN, minus plain",
-    ]
+    cells: list[Cells] = []
+    for line in lines:
+        method, _, setting = line.title.partition(": ")
+        values = [interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")]
+        gains = [difference(line.differences[name]) for name in ("linear", "knn20")]
+        if setting:
+            cells.append([method, setting.removeprefix(f"{method}, "), str(line.seeds), *values, *gains])
+    titles = ["method", "its best setting", "seeds", *(f"{name} %" for name in MEASURES.values()),
+              *(f"{name}, minus plain" for name in MEASURES.values())]  # fmt: skip
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
 
@@ -559,12 +551,10 @@ def gaussians() -> str:
 def gaussians_order() -> str:
     """Whether order and crossings are those of the theory."""
     _, _, rows = study_runs("gaussians")
-    cells: list[Cells] = [
-        [order.group, order.theory, order.measured, *(
-            cell for pays, measured in order.crossings.values() for cell in ("pays" if pays else "does not pay", measured)
-        )]
-        for order in orders(rows, STATED)
-    ]  # fmt: skip
+    cells: list[Cells] = []
+    for order in orders(rows, STATED):
+        crossed = [("pays" if pays else "does not pay", found) for pays, found in order.crossings.values()]
+        cells.append([order.group, order.theory, order.measured, *(cell for pair in crossed for cell in pair)])
     titles = ["mixture", "order of the bounds", "errors", "dropping examples, by Cor 4.1", "measured",
               "temperature, by Thm 4.5", "measured"]  # fmt: skip
     found = over_groups(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,6 +108,6 @@ def _ordered(bounds: dict[str, float]) -> str:
     """Names from the lowest value to the highest, equal ones together."""
     ordered = sorted(bounds, key=lambda name: round(bounds[name], 6))
     words = ordered[:1]
-    for before, name in zip(ordered, ordered[1:], strict=False):
+    for before, name in itertools.pairwise(ordered):
         words += ["=" if round(bounds[name], 6) == round(bounds[before], 6) else "<", name]
     return " ".join(words)

@@ -27,7 +27,7 @@ WIDTH, FEATURES, BATCH = 128, 64, 128
 STEPS = {"smoke": 10, "cpu": 150, "gpu": 150}
 # Parts of the training after which the band is looked at.
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
-TEMPERATURES = (0.1, 0.2, 0.5, 1.0)
+TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0)
 BEST = "plain at its best temperature"
 # Share of a row that the oracle flags.
 ORACLE = 0.15

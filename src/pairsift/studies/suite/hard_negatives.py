@@ -11,7 +11,7 @@ from pairsift.studies.vectors import check_data
 
 PLAIN = "plain"
 _COMBINED = {"margin": 0.03, "temperature_scale": 0.6}
-_TAUS = (0.1, 0.2, 0.5)
+_TAUS = (0.05, 0.1, 0.2, 0.5)
 # Method -> settings over which it is tuned, beside the temperature.
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     PLAIN: ({},),
@@ -39,7 +39,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def _candidates(grid: tuple[dict[str, Any], ...], scale: Scale) -> Iterator[tuple[str, dict[str, Any]]]:
-    for tau in _TAUS[1:2] if scale == "smoke" else _TAUS:
+    for tau in _TAUS[:1] if scale == "smoke" else _TAUS:
         for setting in grid:
             words = [f"tau {tau:g}", *(f"{name} {value:g}" for name, value in setting.get("options", {}).items())]
             if "high" in setting:
