@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench campaign tables clean
+.PHONY: setup demo test lint bench campaign tables results studies-smoke clean
 
 setup: $(READY)
 
@@ -34,6 +34,15 @@ campaign: setup
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write
+
+# Of committed runs: nothing is trained where all of them are there.
+results: setup
+	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard studies/results/*/runs.jsonl))); do \
+	  $(BIN)/pairsift study $$name -o studies/results || exit 1; done
+	$(BIN)/python benchmarks/tables.py --write
+
+studies-smoke: setup
+	$(BIN)/python -m pytest tests/studies/test_study_command.py -k smoke
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -494,26 +494,28 @@ def study_origin(names: Sequence[str]) -> str:
 def study_gains(names: Sequence[str], group: str) -> str:
     """What arms gain on plain training at their temperature, and on plain training at its best one."""
     cells: list[Cells] = []
-    told = set()
+    told: set[str] = set()
     for name in names:
-        _, lines, _ = study_runs(name)
+        study, lines, _ = study_runs(name)
+        settings = {(arm.group, arm.name): json.dumps(dict(arm.setting)) for arm in study.of_scale("cpu")}
         of_group = [line for line in lines if line.group == group]
-        best = next((line for line in of_group if line.title.startswith(f"{BEST}:")), None)
+        best = next(line for line in of_group if line.title.startswith(f"{BEST}:"))
         for line in of_group:
-            if (line.title, line.arm) in told or line.title == "plain":
+            key = settings[line.group, line.arm]
+            if key in told or line.title == "plain":
                 continue
-            told.add((line.title, line.arm))
-            over = [] if best is None or best is line else paired(line.values["linear"], best.values["linear"])
-            cells.append([line.title, str(line.seeds), difference(line.differences["linear"]),
-                          difference(line.differences["knn20"]), difference(over), line.paper])  # fmt: skip
-    titles = [
-        "arm",
-        "seeds",
-        "linear probe, minus plain",
-        "20-NN, minus plain",
-        "linear, minus plain at its best",
-        "paper",
-    ]
+            title = f"{line.title}, of {name}" if any(cell[0] == line.title for cell in cells) else line.title
+            gains = [
+                values
+                for name in MEASURES
+                for values in (
+                    line.differences[name], [] if best is line else paired(line.values[name], best.values[name])
+                )
+            ]  # fmt: skip
+            cells.append([title, str(line.seeds), *map(difference, gains), line.paper])
+            told.add(key)
+    over = [f"{name}, minus {other}" for name in MEASURES.values() for other in ("plain", "plain at its best")]
+    titles = ["arm", "seeds", *over, "paper"]
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(names)}\n"
 
 
@@ -597,7 +599,7 @@ def purity_over_training() -> str:
             *(interval(t_interval([*line.values[excess_at(part)].values()]), signed=True) for part in PARTS),
         ]
         for line in lines
-        if not line.title.startswith(BEST)
+        if line.title in ("plain", "selected on h", "oracle")
     ]
     titles = ["set", "trained", *(f"at {part:.0%}" for part in PARTS)]
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['purity'])}\n"
