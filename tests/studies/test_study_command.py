@@ -174,7 +174,7 @@ def test_bad_input_is_a_line(own, tmp_path, command, monkeypatch):
     assert "--jobs must be at least 1, got 0" in refused(own, "--jobs", 0, "-o", tmp_path)
     assert "name a study" in refused(code=2)
     (tmp_path / "file").write_text("")
-    assert str(tmp_path / "file") in refused(own, "-o", tmp_path / "file")
+    assert "cannot be written (Not a directory): choose another --output" in refused(own, "-o", tmp_path / "file")
     monkeypatch.delenv("PAIRSIFT_DATA", raising=False)
     said = refused("band", "-o", tmp_path / "no")
     for word in ("PAIRSIFT_DATA is not set", "a folder pendigits", "--scale smoke needs no data"):
@@ -277,6 +277,20 @@ def test_lines_of_something_else_are_refused(tmp_path):
     (tmp_path / "runs.jsonl").write_text('{"a": 1}\n{"b": 2}\n')
     with pytest.raises(StudyError, match=r"line 2 of .*runs\.jsonl is no run of a study"):
         Ledger(tmp_path / "runs.jsonl", study, "cpu")
+
+
+COMMITTED = sorted(Path(__file__).parents[2].glob("studies/results/*/runs.jsonl"))
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.parent.name)
+def test_committed_tables_follow_from_committed_runs(file):
+    study, rows = catalogue.find_study(file.parent.name), read_runs(file)
+    arms = study.of_scale("cpu")
+    assert page(study, arms, rows, "cpu") == file.with_name("table.md").read_text()
+    ledger = Ledger(file, study, "cpu")
+    ledger.check(arms)
+    assert len(rows) >= len(arms)
+    assert "/work" not in file.read_text()
 
 
 def test_the_study_of_the_example_runs(tmp_path, command):

@@ -40,7 +40,7 @@ def study(
     if name is None:
         raise typer.BadParameter("name a study; --list tells which there are", param_hint="'NAME'")
     made = plan(name, scale, seeds, output)
-    notes.print(_cost(made), soft_wrap=True)
+    notes.print(_cost(made, jobs), soft_wrap=True)
     _work(made, jobs)
     write_outcome(made.folder, made.study, made.arms, made.ledger.rows, made.scale)
     console.print(markdown(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
@@ -64,7 +64,7 @@ def _work(made: Plan, jobs: int) -> None:
         ) from None
 
 
-def _cost(made: Plan) -> str:
+def _cost(made: Plan, jobs: int) -> str:
     there, todo, each = len(made.ledger.rows), len(made.todo), made.seconds
     words = f"{made.study.name} at scale {made.scale}: {todo} runs to do, {there} there already"
     if made.taken:
@@ -73,7 +73,7 @@ def _cost(made: Plan) -> str:
         return words
     if each is None:
         return f"{words}; what they take is known after the first"
-    return f"{words}; about {_time(todo * each)} ({each:.1f} s a run, one at a time)"
+    return f"{words}; about {_time(todo * each / max(1, jobs))} ({each:.1f} s a run, {max(1, jobs)} at a time)"
 
 
 def _time(seconds: float) -> str:

@@ -9,7 +9,8 @@ import multiprocessing
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,17 +124,21 @@ def carry_out(made: Plan, jobs: int, progress: Callable[[int], None]) -> None:
         progress: is told how many runs are finished, from 0 on.
 
     Raises:
-        StudyError: jobs < 1, another process works in the folder, or a run fails or gives what are no measures; the
-            finished ones are kept.
-        OSError: the folder cannot be written.
+        StudyError: jobs < 1, the folder cannot be written, another process works in it, or a run fails or gives what
+            are no measures; the finished ones are kept.
     """
     if jobs < 1:
         raise StudyError(f"`jobs` must be at least 1, got {jobs}")
-    made.folder.mkdir(parents=True, exist_ok=True)
-    with claimed(made.folder) as free:
+    with ExitStack() as stack:
+        try:
+            made.folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(claimed(made.folder))
+            if free:
+                made.ledger.open()
+        except OSError as error:
+            raise StudyError(f"{made.folder} cannot be written ({error.strerror}): choose another `output`") from error
         if not free:
             raise StudyError(f"another process works in {made.folder}: wait for it, or choose another `output`")
-        made.ledger.open()
         commit = (environment(1)["git_commit"] or "")[:10] or None
         for row in made.taken:
             made.ledger.add(row)
@@ -148,6 +153,7 @@ def _finished(made: Plan, jobs: int) -> Generator[Row, None, None]:
     if jobs == 1 or len(made.todo) < 2:
         yield from (_run(made.study, made.scale, arm, seed) for arm, seed in made.todo)
         return
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
     try:
         waiting, tasks = set(), iter(made.todo)
@@ -160,10 +166,12 @@ def _finished(made: Plan, jobs: int) -> Generator[Row, None, None]:
                 for arm, seed in itertools.islice(tasks, 1):
                     waiting.add(pool.submit(_run_found, made.spec, made.scale, arm, seed))
         pool.shutdown()
+    except BrokenProcessPool as error:
+        raise StudyError("a process ended abruptly, for lack of memory perhaps: lower `jobs`") from error
     finally:
         # After an error or Ctrl-C nobody waits for what the processes are at.
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
 
 
