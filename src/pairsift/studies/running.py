@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -51,10 +52,10 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """A run takes: the mean of those that are there, or what the study states at cpu scale."""
+        """A run takes: the median of those that are there, or what the study states at cpu scale."""
         known: list[float] = [row["seconds"] for row in self.ledger.rows]
         if known:
-            return sum(known) / len(known)
+            return statistics.median(known)
         return self.study.seconds if self.scale == "cpu" else None
 
 
