@@ -246,6 +246,8 @@ def test_candidates_are_chosen_by_what_the_test_does_not_see():
     assert chosen["x: x2"].differences["a"] == [3, 2]
     lower = {line.title for line in compared(study_of(arms, lower_is_better=True), arms, rows)}
     assert lower == {"plain", "x: x1"}
+    partial = {line.title for line in compared(study_of(arms), arms, rows[:-1])}  # x2 has one of two runs
+    assert partial == {"plain", "x: x1"}
     # 3 and 2 points: 2.5 with a t interval of 12.71 standard errors of 0.5, which holds 0.
     assert "| no difference (+2.50 ± 6.35) |" in markdown(study_of(arms), arms, rows)
     assert "no difference" in page(study_of(arms), arms, rows, "cpu")

@@ -42,9 +42,13 @@ def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Lin
     """
     found = {(arm.group, arm.name): _by_seed(rows, arm) for arm in arms}
     ran = [arm for arm in arms if found[arm.group, arm.name]]
+    most = {(arm.group, arm.of): 0 for arm in ran}
+    for arm in ran:
+        most[arm.group, arm.of] = max(most[arm.group, arm.of], len(found[arm.group, arm.name]))
     best: dict[tuple[str, str], Arm] = {}
     for arm in ran:
-        if arm.of:
+        # One whose runs are not all there yet is not compared with those whose are.
+        if arm.of and len(found[arm.group, arm.name]) == most[arm.group, arm.of]:
             other = best.get((arm.group, arm.of))
             if other is None or _better(study, found, arm, other):
                 best[arm.group, arm.of] = arm
