@@ -492,31 +492,28 @@ def study_origin(names: Sequence[str]) -> str:
 
 
 def study_gains(names: Sequence[str], group: str) -> str:
-    """What arms gain on plain training at their temperature, and on plain training at its best one."""
+    """What arms gain on plain training at their temperature, and on plain training at its best one.
+
+    Controls are those of the first study.
+    """
     cells: list[Cells] = []
-    told: set[str] = set()
+    told: set[str] = {"plain"}
     for name in names:
-        study, lines, _ = study_runs(name)
-        settings = {(arm.group, arm.name): json.dumps(dict(arm.setting)) for arm in study.of_scale("cpu")}
+        _, lines, _ = study_runs(name)
         of_group = [line for line in lines if line.group == group]
         best = next(line for line in of_group if line.title.startswith(f"{BEST}:"))
         for line in of_group:
-            key = settings[line.group, line.arm]
-            if key in told or line.title == "plain":
+            title = BEST if line is best else line.title
+            if title in told:
                 continue
-            title = f"{line.title}, of {name}" if any(cell[0] == line.title for cell in cells) else line.title
-            gains = [
-                values
-                for name in MEASURES
-                for values in (
-                    line.differences[name], [] if best is line else paired(line.values[name], best.values[name])
-                )
-            ]  # fmt: skip
-            cells.append([title, str(line.seeds), *map(difference, gains), line.paper])
-            told.add(key)
+            told.add(title)
+            gains = []
+            for measure in MEASURES:
+                others = {} if line is best else best.values[measure]
+                gains += [line.differences[measure], paired(line.values[measure], others)]
+            cells.append([line.title, str(line.seeds), *map(difference, gains), line.paper])
     over = [f"{name}, minus {other}" for name in MEASURES.values() for other in ("plain", "plain at its best")]
-    titles = ["arm", "seeds", *over, "paper"]
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(names)}\n"
+    return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
 
 
 def hard_negatives() -> str:
@@ -618,7 +615,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "semantic": semantic, "retrieval": retrieval,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
-    "study, strokes": lambda: study_gains(["selection-feature", "band", "sigma-rho", "rho-extremes"], "pendigits"),
+    "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),
     "study, hard-negatives": hard_negatives, "study, gaussians": gaussians, "study, order": gaussians_order,
     "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip

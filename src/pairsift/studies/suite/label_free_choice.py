@@ -18,6 +18,7 @@ from pairsift.studies.vectors import check_data
 _STUDIES = (selection_feature, band, hard_negatives, sigma_rho, levels, rho_extremes)
 # From which on a quantity is worth printing after training.
 GOOD = 0.8
+_WITH = {"linear": "with linear probe", "knn20": "with 20-NN"}
 # Runs of a seed below which a rank correlation says nothing.
 _FEWEST = 5
 
@@ -47,28 +48,29 @@ def correlations(rows: Sequence[Row], group: str, quantity: str, measure: str = 
 
 
 def tables(rows: list[Row]) -> str:
-    """A line a set and quantity: its rank correlations with probe and neighbours, with intervals over seeds."""
-    lines = [
-        "| set | quantity | runs of a seed | Spearman with linear probe | with 20-NN |",
-        "| :--- | :--- | ---: | ---: | ---: |",
-    ]
-    for group in dict.fromkeys(row["group"] for row in rows):
-        count = len({row["arm"] for row in rows if row["group"] == group})
-        for quantity, title in TITLES.items():
-            cells = [_cell(correlations(rows, group, quantity, measure)) for measure in ("linear", "knn20")]
-            lines.append(f"| {group} | {title} | {count} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """A line a quantity: its rank correlations with probe and neighbours on every set, with intervals over seeds."""
+    groups = {group: len({row["arm"] for row in rows if row["group"] == group}) for group in _groups(rows)}
+    titles = [f"{group}, {count} runs a seed: {name}" for group, count in groups.items() for name in _WITH.values()]
+    lines = [["quantity", *titles], [":---", *("---:" for _ in titles)]]
+    for quantity, title in TITLES.items():
+        cells = [_cell(correlations(rows, group, quantity, measure)) for group in groups for measure in _WITH]
+        lines.append([title, *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def notes(rows: list[Row]) -> list[str]:
     """Which quantities are good enough to choose by."""
-    groups = list(dict.fromkeys(row["group"] for row in rows))
+    groups = _groups(rows)
     good = [
         title
         for quantity, title in TITLES.items()
         if groups and all(abs(np.mean(correlations(rows, group, quantity) or [0])) >= GOOD for group in groups)
     ]
     return [f"Reaches {GOOD} on every set: {', '.join(good) or 'none'}."]
+
+
+def _groups(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["group"] for row in rows))
 
 
 def _cell(values: list[float]) -> str:
