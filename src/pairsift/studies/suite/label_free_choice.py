@@ -51,7 +51,7 @@ def tables(rows: list[Row]) -> str:
     """A line a quantity: its rank correlations with probe and neighbours on every set, with intervals over seeds."""
     groups = {group: len({row["arm"] for row in rows if row["group"] == group}) for group in _groups(rows)}
     titles = [f"{group}, {count} runs a seed: {name}" for group, count in groups.items() for name in _WITH.values()]
-    lines = [["quantity", *titles], [":---", *("---:" for _ in titles)]]
+    lines = [["Spearman of", *titles], [":---", *("---:" for _ in titles)]]
     for quantity, title in TITLES.items():
         cells = [_cell(correlations(rows, group, quantity, measure)) for group in groups for measure in _WITH]
         lines.append([title, *cells])
