@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench campaign tables docs clean
+.PHONY: setup demo test lint bench campaign tables results studies-smoke docs clean
 
 setup: $(READY)
 
@@ -34,6 +34,15 @@ campaign: setup
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write
+
+# Tables and figures of all runs that are there; with one seed asked for nothing is trained.
+results: setup
+	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard studies/results/*/runs.jsonl))); do \
+	  $(BIN)/pairsift study $$name --seeds 1 -o studies/results || exit 1; done
+	$(BIN)/python benchmarks/tables.py --write
+
+studies-smoke: setup
+	$(BIN)/python -m pytest tests/studies/test_study_command.py -k smoke
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -18,8 +18,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pairsift.studies.catalogue import find_study
+from pairsift.studies.compared import Line, compared, paired
 from pairsift.studies.gains import markdown as gains
 from pairsift.studies.intervals import t_interval
+from pairsift.studies.ledger import read_runs
+from pairsift.studies.orders import orders, over_groups
+from pairsift.studies.outcome import difference
+from pairsift.studies.small import BEST, PARTS, excess_at
+from pairsift.studies.study import Study
+from pairsift.studies.suite import label_free_choice
+from pairsift.studies.suite.gaussians import STATED
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -550,6 +559,136 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+STUDIES = "studies/results"
+
+
+def study_runs(name: str) -> tuple[Study, list[Line], list[Row]]:
+    """A study, its arms beside their baselines, and its committed runs."""
+    study, rows = find_study(name), read_runs(ROOT / STUDIES / name / "runs.jsonl")
+    return study, compared(study, study.of_scale("cpu"), rows), rows
+
+
+def study_origin(names: Sequence[str]) -> str:
+    """Where runs come from: their files, seeds and commits."""
+    files = {name: ROOT / STUDIES / name / "runs.jsonl" for name in names}
+    rows = [row for file in files.values() for row in read_runs(file)]
+    header = json.loads(next(iter(files.values())).read_text().split("\n", 1)[0])
+    said = ", ".join(f"`{STUDIES}/{name}/`" for name in names)
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    return f"From {said} (torch {header['environment']['torch']}, 1 thread, commits {commits})."
+
+
+def study_gains(names: Sequence[str], group: str) -> str:
+    """What arms gain on plain training at their temperature, and on plain training at its best one.
+
+    Controls are those of the first study.
+    """
+    cells: list[Cells] = []
+    told: set[str] = {"plain"}
+    for name in names:
+        _, lines, _ = study_runs(name)
+        of_group = [line for line in lines if line.group == group]
+        best = next(line for line in of_group if line.title.startswith(f"{BEST}:"))
+        for line in of_group:
+            title = BEST if line is best else line.title
+            if title in told:
+                continue
+            told.add(title)
+            gains = []
+            for measure in MEASURES:
+                others = {} if line is best else best.values[measure]
+                gains += [line.differences[measure], paired(line.values[measure], others)]
+            cells.append([line.title, str(line.seeds), *map(difference, gains), line.paper])
+    over = [f"{name}, minus {other}" for name in MEASURES.values() for other in ("plain", "plain at its best")]
+    return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
+
+
+def hard_negatives() -> str:
+    """Methods of hard and false negatives, each at its best, beside plain training at its best."""
+    _, lines, _ = study_runs("hard-negatives")
+    cells: list[Cells] = []
+    for line in lines:
+        method, _, setting = line.title.partition(": ")
+        values = [interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")]
+        gains = [difference(line.differences[name]) for name in ("linear", "knn20")]
+        if setting:
+            cells.append([method, setting.removeprefix(f"{method}, "), str(line.seeds), *values, *gains])
+    titles = ["method", "its best setting", "seeds", *(f"{name} %" for name in MEASURES.values()),
+              *(f"{name}, minus plain" for name in MEASURES.values())]  # fmt: skip
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
+
+
+def gaussians() -> str:
+    """Errors of plain training by mixture, and differences from it in points."""
+    _, lines, _ = study_runs("gaussians")
+    groups = list(dict.fromkeys(line.group for line in lines))
+    rows: dict[str, list[str | None]] = {}
+    for line in lines:
+        title = BEST if line.title.startswith(BEST) else line.title
+        plain = line.title == "plain"
+        value = (
+            interval(t_interval([*line.values["error"].values()])) if plain else difference(line.differences["error"])
+        )
+        rows.setdefault(title, [None] * len(groups))[groups.index(line.group)] = value
+    cells: list[Cells] = [[title, *found] for title, found in rows.items()]
+    return f"{markdown_rows(['error, minus plain', *groups], cells)}\n\n{study_origin(['gaussians'])}\n"
+
+
+def gaussians_order() -> str:
+    """Whether order and crossings are those of the theory."""
+    _, _, rows = study_runs("gaussians")
+    cells: list[Cells] = []
+    for order in orders(rows, STATED):
+        crossed = [("pays" if pays else "does not pay", found) for pays, found in order.crossings.values()]
+        cells.append([order.group, order.theory, order.measured, *(cell for pair in crossed for cell in pair)])
+    titles = ["mixture", "order of the bounds", "errors", "dropping examples, by Cor 4.1", "measured",
+              "temperature, by Thm 4.5", "measured"]  # fmt: skip
+    found = over_groups(rows)
+    assert found is not None
+    said = f"Untreated, over mixtures: Spearman of exact bound and error {found[0]:.2f} ± {found[1]:.2f}."
+    return f"{markdown_rows(titles, cells)}\n\n{said} {study_origin(['gaussians'])}\n"
+
+
+def label_free() -> str:
+    """Rank correlations of label-free quantities with accuracies."""
+    _, _, rows = study_runs("label-free-choice")
+    return f"{label_free_choice.tables(rows)}\n\n{study_origin(['label-free-choice'])}\n"
+
+
+def levels_of_sets() -> str:
+    """Measured levels of plain and treated encoders, and the theory's own settings."""
+    _, lines, _ = study_runs("levels")
+    measured = {"alpha": "alpha x 100", "beta": "beta x 100", "gamma": "gamma x 100", "gap": "gamma - beta x 100"}
+    cells = [
+        [
+            line.group, line.title, str(line.seeds),
+            *(interval(t_interval([*line.values[name].values()])) for name in measured),
+            *(number(_mean([*line.values[name].values()]), 2) for name in ("sigma", "rho")),
+            difference(line.differences["linear"]),
+        ]
+        for line in lines
+        if line.title in ("plain", "selected on h", "the theory's own sigma and rho")
+    ]  # fmt: skip
+    titles = ["set", "arm", "seeds", *measured.values(), "sigma", "rho", "linear, minus plain"]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['levels'])}\n"
+
+
+def purity_over_training() -> str:
+    """How much purer than all pairs the band is, over training."""
+    _, lines, _ = study_runs("purity")
+    cells = [
+        [
+            line.group,
+            line.title,
+            *(interval(t_interval([*line.values[excess_at(part)].values()]), signed=True) for part in PARTS),
+        ]
+        for line in lines
+        if line.title in ("plain", "selected on h", "oracle")
+    ]
+    titles = ["set", "trained", *(f"at {part:.0%}" for part in PARTS)]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['purity'])}\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
@@ -564,6 +703,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
+    "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),
+    "study, hard-negatives": hard_negatives, "study, gaussians": gaussians, "study, order": gaussians_order,
+    "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip
 
 

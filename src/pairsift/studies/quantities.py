@@ -1,0 +1,106 @@
+"""What can be said of a trained encoder without labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives, estimate
+from pairsift.pairs import RankBand
+from pairsift.studies.temporal import noisy
+from pairsift.theory import measure_levels, population
+
+TITLES = {
+    "spectral_gap": "spectral gap of the measured graph",
+    "level_gap": "gamma - beta by ranks",
+    "estimated_purity": "estimated purity of confident negatives, over base",
+    "clearness": "clearness",
+    "alignment": "alignment",
+    "uniformity": "uniformity",
+    "rankme": "RankMe",
+    "lidar": "LiDAR",
+}
+# Examples looked at; views of each that LiDAR compares.
+_ROWS, _VIEWS, _GROUPS = 600, 10, 80
+
+FloatArray = NDArray[np.float64]
+
+
+@torch.no_grad()
+def label_free(encoder: nn.Module, x: NDArray[np.float32], noise: float, classes: int) -> dict[str, float | None]:
+    """Quantities of `TITLES`, of an encoder in evaluation mode.
+
+    Args:
+        encoder: (B, D) examples -> (B, k) features.
+        x: (N, D) training examples, of which 800 are looked at.
+        noise: of views.
+        classes: a rough number of classes, all that is known of them.
+    """
+    rows = torch.from_numpy(x[np.random.default_rng(0).permutation(len(x))[:_ROWS]])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        features = encoder(rows).numpy()
+        first, second = (_unit(encoder(noisy(rows, noise)).numpy()) for _ in range(2))
+        views = np.stack([encoder(noisy(rows[:_GROUPS], noise)).numpy() for _ in range(_VIEWS)], axis=1)
+    levels = measure_levels(features, band=RankBand(1 / classes, min(0.9, 3 / classes)), n_classes=classes)
+    clearness, purity = _judged(features)
+    return {
+        "spectral_gap": spectral_gap(features, classes), "level_gap": levels.gap, "estimated_purity": purity,
+        "clearness": clearness, "alignment": float(((first - second) ** 2).sum(axis=1).mean()),
+        "uniformity": uniformity(features), "rankme": rankme(features), "lidar": lidar(views),
+    }  # fmt: skip
+
+
+def spectral_gap(features: NDArray[np.float32], classes: int) -> float:
+    """lambda_c - lambda_{c+1} of the normalised graph of cosines, negative ones left out, for c classes."""
+    unit = _unit(features)
+    values, _ = population.leading_eigenpairs(population.normalize(np.maximum(unit @ unit.T, 0)), classes + 1)
+    return float(values[-2] - values[-1])
+
+
+def uniformity(features: NDArray[np.float32]) -> float:
+    """log mean exp(-2 |f - f'|^2) over pairs of unit features (arXiv 2005.10242)."""
+    unit = _unit(features)
+    products = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    return float(np.log(np.exp(-4 * (1 - products)).mean()))
+
+
+def rankme(features: NDArray[np.float32]) -> float:
+    """exp of the entropy of the singular values' shares (arXiv 2210.02885)."""
+    return _effective_rank(np.linalg.svd(features.astype(np.float64), compute_uv=False))
+
+
+def lidar(views: NDArray[np.float32]) -> float:
+    """Effective rank of the discriminant of views, (examples, views, k) features (arXiv 2312.04000)."""
+    wide = views.astype(np.float64)
+    means = wide.mean(axis=1)
+    within = (wide - means[:, None]).reshape(-1, wide.shape[2])
+    between = means - means.mean(axis=0)
+    inside = within.T @ within / len(within) + 1e-4 * np.eye(wide.shape[2])
+    values, vectors = np.linalg.eigh(inside)
+    roots = vectors / np.sqrt(values)
+    return _effective_rank(np.linalg.eigvalsh(roots.T @ (between.T @ between / len(between)) @ roots).clip(0))
+
+
+def _judged(features: NDArray[np.float32]) -> tuple[float | None, float | None]:
+    """Clearness, and the purity of confident negatives over the base rate, as the affinity estimates them."""
+    try:
+        found = estimate(ConfidentNegatives(Affinity.fit(features)), features)
+    except AffinityError:
+        return None, None
+    return found.clearness, None if found.purity is None else found.purity - found.base
+
+
+def _effective_rank(values: FloatArray) -> float:
+    shares = values / values.sum() + 1e-12
+    return math.exp(-float((shares * np.log(shares)).sum()))
+
+
+def _unit(features: NDArray[np.float32]) -> FloatArray:
+    wide = features.astype(np.float64)
+    unit: FloatArray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return unit

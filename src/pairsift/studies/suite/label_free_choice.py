@@ -1,0 +1,103 @@
+"""Which label-free quantity of a trained encoder ranks runs as their linear probe does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from pairsift.studies.intervals import t_interval
+from pairsift.studies.quantities import TITLES
+from pairsift.studies.small import run
+from pairsift.studies.study import Arm, Row, Scale, Study
+from pairsift.studies.suite import band, hard_negatives, levels, rho_extremes, selection_feature, sigma_rho
+from pairsift.studies.vectors import check_data
+
+_STUDIES = (selection_feature, band, hard_negatives, sigma_rho, levels, rho_extremes)
+# From which on a quantity is worth printing after training.
+GOOD = 0.8
+_WITH = {"linear": "with linear probe", "knn20": "with 20-NN"}
+# Runs of a seed below which a rank correlation says nothing.
+_FEWEST = 5
+
+
+def arms(scale: Scale) -> list[Arm]:
+    """Every setting of the studies that train small encoders, those apart that labels select for."""
+    settings: dict[str, dict[str, Any]] = {}
+    for module in _STUDIES:
+        for arm in module.arms(scale):
+            if arm.setting.get("select") != "oracle":
+                settings[_words(arm.setting)] = dict(arm.setting)
+    return [Arm(name, setting, setting["set"], baseline="") for name, setting in settings.items()]
+
+
+def correlations(rows: Sequence[Row], group: str, quantity: str, measure: str = "linear") -> list[float]:
+    """Spearman's rank correlation of a quantity with a measure over the runs of a set, seed by seed."""
+    found = []
+    for seed in sorted({row["seed"] for row in rows}):
+        pairs = [
+            (row["measures"][quantity], row["measures"][measure])
+            for row in rows
+            if (row["seed"], row["group"]) == (seed, group) and row["measures"].get(quantity) is not None
+        ]
+        if len(pairs) >= _FEWEST and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            found.append(float(stats.spearmanr(*zip(*pairs, strict=True)).statistic))
+    return found
+
+
+def tables(rows: list[Row]) -> str:
+    """A line a quantity: its rank correlations with probe and neighbours on every set, with intervals over seeds."""
+    groups = {group: len({row["arm"] for row in rows if row["group"] == group}) for group in _groups(rows)}
+    titles = [f"{group}, {count} runs a seed: {name}" for group, count in groups.items() for name in _WITH.values()]
+    lines = [["Spearman of", *titles], [":---", *("---:" for _ in titles)]]
+    for quantity, title in TITLES.items():
+        cells = [_cell(correlations(rows, group, quantity, measure)) for group in groups for measure in _WITH]
+        lines.append([title, *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def notes(rows: list[Row]) -> list[str]:
+    """Which quantities are good enough to choose by."""
+    groups = _groups(rows)
+    good = [
+        title
+        for quantity, title in TITLES.items()
+        if groups and all(abs(np.mean(correlations(rows, group, quantity) or [0])) >= GOOD for group in groups)
+    ]
+    return [f"Reaches {GOOD} on every set: {', '.join(good) or 'none'}."]
+
+
+def _groups(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["group"] for row in rows))
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean, half = t_interval(values)
+    return f"{mean:+.2f}" + (f" ± {half:.2f}" if half == half else "")
+
+
+def _words(setting: Any) -> str:
+    return (
+        ", ".join(f"{name} {value}" for name, value in sorted(setting.items()) if name != "set")
+        + f" ({setting['set']})"
+    )
+
+
+STUDY = Study(
+    name="label-free-choice",
+    question="Which label-free quantity of a trained encoder ranks runs as their linear probe does?",
+    arms=arms,
+    run=run,
+    measures={"linear": "linear probe %", **TITLES},
+    differences=0,
+    seconds=1.5,
+    seeds=10,
+    table="asked for by reviewers",
+    ready=check_data,
+    tables=tables,
+    notes=notes,
+)
