@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Processes, Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
@@ -182,6 +183,7 @@ class MoCoLoss(TreatedLoss):
             )
 
     def _check(self, q: Tensor, k: Tensor, h_q: Tensor | None, h_k: Tensor | None) -> None:
+        check_tensors({"q": q, "k": k}, h_q=h_q, h_k=h_k)
         width = self.queue_z.shape[1]
         if q.dim() != 2 or q.shape != k.shape or q.shape[1] != width or len(q) == 0:
             raise ValueError(

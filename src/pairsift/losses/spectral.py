@@ -14,6 +14,8 @@ from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
+_MU = (1e-6, 1e6)
+
 
 class SpectralLoss(TreatedLoss):
     """`(1 / mu) (-2 mean_i <z_i, z'_i> + mean_{i != j} <z_i, z'_j>^2)`, rows scaled to sqrt(mu) where longer.
@@ -56,8 +58,10 @@ class SpectralLoss(TreatedLoss):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(band, treatment, **options)
-        if not (math.isfinite(mu) and mu > 0):
-            raise ValueError(f"mu must be finite and > 0, got {mu}")
+        if isinstance(mu, bool) or not isinstance(mu, (int, float)):
+            raise TypeError(f"mu must be a number, got {mu!r}")
+        if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
+            raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")
         if treatment is not None and treatment.class_mates:
             raise ValueError(
                 f"class_mates={treatment.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"

@@ -1,0 +1,116 @@
+"""Seeded inputs through the public functions and the command line, by hypothesis.
+
+    python tests/campaigns/fuzz.py --inputs 10000 --seed 0
+
+Every input has to end in a result that holds (against a slow oracle, or in shape and range) or in a refusal that the
+library meant: a ValueError, TypeError or OSError raised by its own words; on the command line one or two lines and an
+exit code that is not 0. No input may take a minute, or 3 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fuzz_api as api
+import fuzz_sets as sets
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase
+from judge import Judge, limit_memory
+from results import OUTPUT, merge
+
+from pairsift import cli
+from pairsift.train.run import versions
+
+Target = Callable[[Judge, Any], None]
+# What is tried, how inputs are drawn, and what share of them.
+TARGETS: dict[str, tuple[Target, Any, int]] = {
+    "select_pairs": (api.select, api.selections(), 10),
+    "losses": (api.losses, api.loss_cases(), 20),
+    "random_pairs, pair_shares": (sets.shares, sets.flagged(), 3),
+    "scan": (sets.scan, sets.scans(), 8),
+    "Affinity": (sets.affinity, sets.big_sets, 4),
+    "patch_features": (sets.patches, sets.pictures(), 1),
+    "knn": (sets.knn, sets.splits(), 5),
+    "linear_probe": (sets.probe, sets.splits(), 3),
+    "detection": (sets.detection, sets.scored(), 4),
+    "semantic_hits": (sets.hits, sets.triples(), 4),
+    "collapse": (sets.collapse, sets.splits(), 4),
+    "measure_levels": (sets.levels, sets.levelled(), 4),
+    "SimilarityGraph, bounds": (sets.graph, sets.graphs(), 4),
+    "settings": (sets.configs, sets.settings_(), 6),
+    "mix": (sets.mix, sets.mixtures(), 3),
+}
+
+
+def tried(name: str, inputs: int, seed: int) -> tuple[dict[str, Any], str | None]:
+    """What became of so many inputs of a target, and the first defect, made small."""
+    target, strategy, _ = TARGETS[name]
+    judge, start, round_ = Judge(name), time.perf_counter(), 0
+    settings = hypothesis.settings(
+        max_examples=max(1, inputs), deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False,
+    )  # fmt: skip
+    defect = None
+    while judge.inputs < inputs and defect is None:  # a round may end before its time where draws repeat
+        wanted = inputs - judge.inputs
+
+        @hypothesis.seed(seed + round_)
+        @hypothesis.settings(settings, max_examples=wanted)
+        @hypothesis.given(strategy)
+        def run(case: Any) -> None:
+            target(judge, case)
+
+        try:
+            run()
+        except Exception as error:
+            defect = f"{error}\n" + "\n".join(getattr(error, "__notes__", []))
+        round_ += 1
+    seconds = round(time.perf_counter() - start, 1)
+    return {"target": name, "inputs": judge.inputs, **dict(sorted(judge.outcomes.items())), "seconds": seconds}, defect
+
+
+def main() -> None:
+    """Try all targets and write what came of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=10_000, help="of all targets together")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="targets whose names hold this")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cli.guarded(["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], False)  # loads what commands load
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    limit_memory()
+    names = [name for name in TARGETS if options.only is None or options.only in name]
+    whole = sum(TARGETS[name][2] for name in names)
+    rows, defects = [], []
+    for name in names:
+        row, defect = tried(name, round(options.inputs * TARGETS[name][2] / whole), options.seed)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if defect is not None:
+            defects.append(name)
+            print(f"--- {name}: {defect}\n---", flush=True)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    total = {
+        "inputs": sum(row["inputs"] for row in rows), "results": sum(row.get("result", 0) for row in rows),
+        "refused": sum(row.get("refused", 0) for row in rows), "defects": defects, "growth_of_peak_mb": round(grown),
+        "seconds": round(sum(row["seconds"] for row in rows)),
+    }  # fmt: skip
+    print(json.dumps(total), flush=True)
+    environment = versions(options.seed) | {"hypothesis": importlib.metadata.version("hypothesis")}
+    merge(options.output, "fuzz", {"environment": environment, "targets": rows, **total})
+    raise SystemExit(bool(defects))
+
+
+if __name__ == "__main__":
+    main()
