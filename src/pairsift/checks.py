@@ -39,7 +39,7 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiub":
-        values = values.astype(np.float64).filled(np.nan) if np.ma.is_masked(values) else values.data
+        values = np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else values.data
     try:
         array = np.asarray(values)
         array = array.astype(np.float64) if array.dtype.kind == "O" else array

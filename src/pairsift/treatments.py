@@ -13,8 +13,8 @@ Removal = Literal["neutral", "exclude"]
 # Takes a logit out of a log-sum-exp and, unlike -inf, can be multiplied by 0 and leaves a usable gradient where a whole
 # row is taken out.
 NOTHING = -1e30
-# With margins up to the one and scales from the other on, similarities divided by any temperature that a loss takes stay
-# far from NOTHING, and their squares in float32.
+# With margins up to the one and scales from the other on, similarities divided by any temperature that a loss takes
+# stay far from NOTHING, and their squares in float32.
 LEAST_TEMPERATURE, LEAST_SCALE, MOST_MARGIN = 1e-8, 1e-6, 1e6
 
 

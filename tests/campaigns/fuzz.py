@@ -15,24 +15,28 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fuzz_api as api
+import fuzz_commands
 import fuzz_sets as sets
+import fuzz_states
 import hypothesis
 import torch
+from fuzz_files import Files
 from hypothesis import HealthCheck, Phase
+from hypothesis.stateful import run_state_machine_as_test
 from judge import Judge, limit_memory
 from results import OUTPUT, merge
 
 from pairsift import cli
 from pairsift.train.run import versions
 
-Target = Callable[[Judge, Any], None]
+# Steps that a state machine takes before it begins anew.
+STEPS = 12
 # What is tried, how inputs are drawn, and what share of them.
-TARGETS: dict[str, tuple[Target, Any, int]] = {
+TARGETS: dict[str, tuple[Any, Any, float]] = {
     "select_pairs": (api.select, api.selections(), 10),
     "losses": (api.losses, api.loss_cases(), 20),
     "random_pairs, pair_shares": (sets.shares, sets.flagged(), 3),
@@ -51,9 +55,22 @@ TARGETS: dict[str, tuple[Target, Any, int]] = {
 }
 
 
-def tried(name: str, inputs: int, seed: int) -> tuple[dict[str, Any], str | None]:
+def with_files(folder: Path) -> dict[str, tuple[Any, Any, float]]:
+    """The targets, those that read files in a folder among them."""
+    files = Files(folder)
+    commands = fuzz_commands.Commands(files.shelf)
+    return TARGETS | {
+        "odd tables": (files.odd_tables, Files.table_cases, 12),
+        "broken files": (files.broken_files, Files.file_cases, 15),
+        "broken folders": (files.broken_folders, Files.folder_cases, 6),
+        "commands": (commands.inside, fuzz_commands.cases, 12),
+        "commands as processes": (commands.outside, fuzz_commands.cases, 0.2),
+        "states of a folder": (fuzz_states.Folder, None, 4),
+    }
+
+
+def tried(name: str, target: Target, strategy: Any, inputs: int, seed: int) -> tuple[dict[str, Any], str | None]:
     """What became of so many inputs of a target, and the first defect, made small."""
-    target, strategy, _ = TARGETS[name]
     judge, start, round_ = Judge(name), time.perf_counter(), 0
     settings = hypothesis.settings(
         max_examples=max(1, inputs), deadline=None, database=None, suppress_health_check=list(HealthCheck),
@@ -62,20 +79,34 @@ def tried(name: str, inputs: int, seed: int) -> tuple[dict[str, Any], str | None
     defect = None
     while judge.inputs < inputs and defect is None:  # a round may end before its time where draws repeat
         wanted = inputs - judge.inputs
-
-        @hypothesis.seed(seed + round_)
-        @hypothesis.settings(settings, max_examples=wanted)
-        @hypothesis.given(strategy)
-        def run(case: Any) -> None:
-            target(judge, case)
-
         try:
-            run()
+            if strategy is None:
+                play(target, judge, hypothesis.settings(settings, max_examples=-(-wanted // STEPS)), seed + round_)
+            else:
+                draw(target, judge, strategy, hypothesis.settings(settings, max_examples=wanted), seed + round_)
         except Exception as error:
             defect = f"{error}\n" + "\n".join(getattr(error, "__notes__", []))
         round_ += 1
     seconds = round(time.perf_counter() - start, 1)
     return {"target": name, "inputs": judge.inputs, **dict(sorted(judge.outcomes.items())), "seconds": seconds}, defect
+
+
+def draw(target: Any, judge: Judge, strategy: Any, settings: hypothesis.settings, seed: int) -> None:
+    """Give a target inputs that a strategy draws."""
+
+    @hypothesis.seed(seed)
+    @settings
+    @hypothesis.given(strategy)
+    def run(case: Any) -> None:
+        target(judge, case)
+
+    run()
+
+
+def play(machine: Any, judge: Judge, settings: hypothesis.settings, seed: int) -> None:
+    """Let a state machine take its steps."""
+    judged = hypothesis.seed(seed)(type(machine.__name__, (machine,), {"judge": judge}))
+    run_state_machine_as_test(judged, settings=hypothesis.settings(settings, stateful_step_count=STEPS))
 
 
 def main() -> None:
@@ -90,16 +121,17 @@ def main() -> None:
     cli.guarded(["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], False)  # loads what commands load
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     limit_memory()
-    names = [name for name in TARGETS if options.only is None or options.only in name]
-    whole = sum(TARGETS[name][2] for name in names)
     rows, defects = [], []
-    for name in names:
-        row, defect = tried(name, round(options.inputs * TARGETS[name][2] / whole), options.seed)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        if defect is not None:
-            defects.append(name)
-            print(f"--- {name}: {defect}\n---", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        targets = {name: each for name, each in with_files(Path(folder)).items() if (options.only or "") in name}
+        whole = sum(share for _, _, share in targets.values())
+        for name, (target, strategy, share) in targets.items():
+            row, defect = tried(name, target, strategy, round(options.inputs * share / whole), options.seed)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            if defect is not None:
+                defects.append(name)
+                print(f"--- {name}: {defect}\n---", flush=True)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     total = {
         "inputs": sum(row["inputs"] for row in rows), "results": sum(row.get("result", 0) for row in rows),

@@ -19,7 +19,6 @@ from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import TrainConfig
 
 
-
 def mostly(usual: Any, *others: Any) -> Any:
     """A strategy three times in four, else one of others."""
     return given_.rarely.flatmap(lambda strange: st.one_of(*others) if strange else usual)
@@ -101,10 +100,13 @@ def splits(draw: Any) -> Any:
     width, n, m = draw(st.integers(1, 6)), draw(st.integers(1, 40)), draw(st.integers(1, 12))
     parts = []
     for rows in (n, m):
-        x = draw(mostly(given_.arrays(shape=(rows, width), dtypes=given_.FLOATS), given_.arrays(shape=(rows, width)), sets))
+        calm = given_.arrays(shape=(rows, width), dtypes=given_.FLOATS)
+        x = draw(mostly(calm, given_.arrays(shape=(rows, width)), sets))
         parts += [x, draw(any_labels(rows))]
-    return parts, draw(mostly(st.integers(1, n), st.integers(-1, 50), given_.numbers)), draw(
-        mostly(st.floats(0.02, 2), given_.numbers)
+    return (
+        parts,
+        draw(mostly(st.integers(1, n), st.integers(-1, 50), given_.numbers)),
+        draw(mostly(st.floats(0.02, 2), given_.numbers)),
     )
 
 
@@ -210,7 +212,8 @@ def levelled(draw: Any) -> Any:
     features = draw(sets)
     n = len(features) if isinstance(features, np.ndarray) and features.ndim else 3
     labels = draw(any_labels(n))
-    return features, labels, draw(mostly(st.floats(0.01, 0.5), given_.numbers)), draw(bands()), draw(st.one_of(st.none(), st.integers(-1, 9)))
+    fraction = draw(mostly(st.floats(0.01, 0.5), given_.numbers))
+    return features, labels, fraction, draw(bands()), draw(st.one_of(st.none(), st.integers(-1, 9)))
 
 
 def levels(judge: Judge, case: Any) -> None:
@@ -273,8 +276,12 @@ def settings_(draw: Any) -> Any:
     """A kind of settings with values, right and wrong."""
     model = draw(st.sampled_from((TrainConfig, ScanConfig, PairsConfig)))
     names = st.sampled_from((*model.model_fields, "epoch", "nonsense", ""))
-    value = st.one_of(given_.numbers, given_.junk, st.sampled_from(("1,2", "none", "auto", "combined", "affinity", "moco")))
-    return model, draw(st.dictionaries(names, value, max_size=3))
+    words = st.sampled_from(("1,2", "none", "auto", "combined", "affinity", "moco"))
+    values = {}
+    for name in draw(st.sets(names, max_size=4)):
+        default = model.model_fields[name].default if name in model.model_fields else None
+        values[name] = draw(mostly(st.just(default), given_.numbers, given_.junk, words))
+    return model, values
 
 
 @st.composite

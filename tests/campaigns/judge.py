@@ -25,7 +25,7 @@ PACKAGE = str(Path(pairsift.__file__).parent)
 SECONDS, BYTES = 60, 3 * 10**9
 
 
-class Defect(AssertionError):
+class Defect(AssertionError):  # noqa: N818 (what is found, not what fails)
     """An input that was neither refused in words nor given a result that holds."""
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pairsift.affinity.codes import signs
@@ -18,7 +17,7 @@ from pairsift.affinity.errors import AffinityError
 from pairsift.affinity.logit import fold
 from pairsift.affinity.spaces import FloatArray, unit_rows
 from pairsift.checks import real_array
-from pairsift.files import replacing
+from pairsift.files import read_tensors, write_tensors
 
 # Rows below which a graph of neighbours says nothing.
 _LEAST_ROWS = 50
@@ -170,8 +169,7 @@ class Affinity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        with replacing(Path(path)) as temporary:
-            save_file({"codes": self.codes.contiguous()}, temporary)
+        write_tensors(Path(path), {"codes": self.codes}, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Affinity:
@@ -182,9 +180,14 @@ class Affinity:
             OSError: no such file.
         """
         try:
-            return cls(load_file(path)["codes"])
-        except (KeyError, SafetensorError) as error:
+            codes = read_tensors(Path(path))[0]["codes"]
+        except (KeyError, ValueError, SafetensorError) as error:
             raise AffinityError(f"{path} holds no affinity ({error}): save one with Affinity.save") from error
+        if codes.dim() != 2 or codes.dtype != torch.float32 or not bool(codes.isfinite().all()):
+            raise AffinityError(
+                f"{path} holds no affinity: its codes are {codes.dtype} {tuple(codes.shape)}, or not finite"
+            )
+        return cls(codes)
 
     def _positions(self, positions: Any, name: str) -> Tensor:
         array = real_array(positions, name, AffinityError)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairsift.checks import real_array
 from pairsift.curate.config import ScanConfig
 from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS
@@ -63,7 +64,7 @@ def open_any(features: Any, labels: Any, label_column: str | None) -> FeatureSou
         source = features
     else:
         raise TypeError(
-            f"features must be an (N, D) array or tensor, a path or a source of features, got {type(features).__name__}: "
+            f"features must be an (N, D) array or tensor, a path or a source, got {type(features).__name__}: "
             "np.asarray makes an array of lists"
         )
     if labels is not None:

@@ -51,7 +51,8 @@ def mix(
         kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half beside the partner's right half.
 
     Raises:
-        DataError: other images, fraction out of range, an unknown kind, labels of another length, fewer than two images, one class.
+        DataError: other images, fraction out of range, an unknown kind, labels of another length, fewer than two
+            images, one class.
     """
     if not hasattr(images, "shape") or len(images.shape) != 4:
         raise DataError(f"images must be (N, C, H, W) uint8, got {getattr(images, 'shape', type(images).__name__)}")

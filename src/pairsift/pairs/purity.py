@@ -44,7 +44,9 @@ def pair_shares(
         raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
     shapes = [tuple(each.shape) for each in (labels, labels if key_labels is None else key_labels)]
     if shapes != [(n,) for n in pairs.shape]:
-        raise ValueError(f"pairs {tuple(pairs.shape)} need a label for every row and key, got {shapes[0]} and {shapes[1]}")
+        raise ValueError(
+            f"pairs {tuple(pairs.shape)} need a label for every row and key, got {shapes[0]} and {shapes[1]}"
+        )
     different = labels[:, None] != (labels if key_labels is None else key_labels)
     flagged = int(pairs.sum())
     share = int((pairs & different).sum()) / flagged if flagged else math.nan
