@@ -69,7 +69,7 @@ def with_files(folder: Path) -> dict[str, tuple[Any, Any, float]]:
     }
 
 
-def tried(name: str, target: Target, strategy: Any, inputs: int, seed: int) -> tuple[dict[str, Any], str | None]:
+def tried(name: str, target: Any, strategy: Any, inputs: int, seed: int) -> tuple[dict[str, Any], str | None]:
     """What became of so many inputs of a target, and the first defect, made small."""
     judge, start, round_ = Judge(name), time.perf_counter(), 0
     settings = hypothesis.settings(

@@ -171,36 +171,33 @@ def losses(judge: Judge, case: Any) -> None:
             return
         expect(bool(value.isfinite()), f"loss {value} of finite input")
         expect(gradient is not None and bool(gradient.isfinite().all()), "gradient of finite input not finite")
-        check_value(case, loss, float(value))
+        check_value(case, loss)
 
     judge.call(lambda: value_of(case), check)
 
 
-def check_value(case: Any, loss: Any, value: float) -> None:
-    """Against nested loops in float64, where numbers are of a size that exponentials take."""
-    z0, z1 = (x.double().tolist() for x in case["batch"][:2])
+def check_value(case: Any, loss: Any) -> None:
+    """Against nested loops in float64, with pairs as they were selected, where exponentials take the numbers."""
     name, scale, treatment = case["name"], float(case["scale"]), loss.treatment
-    plain = [abs(x) for rows in (z0, z1) for row in rows for x in row]
-    calm = all(sum(x * x for x in row) > 1e-6 for rows in (z0, z1) for row in rows) and max(plain) < 1e3
-    if name not in ("ntxent", "spectral", "two-tower") or not calm or not 0.02 < scale < 1e3:
+    if name not in ("ntxent", "spectral", "two-tower") or not 0.02 < scale < 1e3:
         return
-    if not (abs(treatment.margin) < 5 and 0.05 < treatment.temperature_scale < 20):
+    if (1 + treatment.margin) / (treatment.temperature_scale * min(scale, 1)) > 300:
         return
-    n = len(z0)
-    if name == "spectral" and n < 2:
+    z0, z1 = (x.double().tolist() for x in case["batch"][:2])
+    lengths = [max(map(abs, row)) for rows in (z0, z1) for row in rows]
+    if min(lengths) < 1e-10 or (name == "spectral" and (max(lengths) > 1e3 or len(z0) < 2)):
         return
     first, second = case["batch"][2:] if case["features"] else case["batch"][:2]
-    pairs = loss.select(first, second).numpy()
+    selected = loss.select(first, second)
+    value, pairs = float(loss(*case["batch"][:2], pairs=selected).detach()), selected.numpy()
     how = {"sigma": treatment.margin, "rho": treatment.temperature_scale, "removal": treatment.removal}
     if name == "ntxent":
         expected = float(np.mean(oracle.nt_xent(z0, z1, scale, pairs, **how)))
     elif name == "spectral":
-        kept = sum(not (treatment.removal == "exclude" and pairs[i, k]) for i in range(n) for k in range(n) if i != k)
-        if not kept:
+        if treatment.removal == "exclude" and (pairs | np.eye(len(z0), dtype=bool)).all():
             return
         expected = oracle.spectral(z0, z1, scale, pairs, **how)
     else:
-        back = loss.select(second, first).numpy()
-        expected = (oracle.two_tower(z0, z1, scale, pairs, **how) + oracle.two_tower(z1, z0, scale, back, **how)) / 2
-    half = any(x.dtype in (torch.float16, torch.bfloat16) for x in case["batch"][:2])
-    expect(math.isclose(value, expected, rel_tol=1e-2 if half else 2e-3, abs_tol=2e-3), f"{value}, oracle {expected}")
+        forth = oracle.two_tower(z0, z1, scale, pairs, **how)
+        expected = (forth + oracle.two_tower(z1, z0, scale, pairs.T, **how)) / 2
+    expect(math.isclose(value, expected, rel_tol=2e-3, abs_tol=2e-3), f"{value}, oracle {expected}")

@@ -24,7 +24,9 @@ def mostly(usual: Any, *others: Any) -> Any:
     return given_.rarely.flatmap(lambda strange: st.one_of(*others) if strange else usual)
 
 
-sets = mostly(given_.arrays(st.integers(10, 90), st.integers(1, 12)), given_.arrays(), given_.arrays(), given_.junk)
+sets = mostly(
+    given_.arrays(st.integers(10, 90), st.integers(1, 12), given_.FLOATS), given_.arrays(), given_.arrays(), given_.junk
+)
 
 
 def any_labels(n: int) -> Any:
@@ -89,7 +91,7 @@ def affinity(judge: Judge, features: Any) -> None:
     judge.call(lambda: ps.Affinity.fit(features), check)
 
 
-big_sets = mostly(given_.arrays(st.integers(50, 90), st.integers(1, 12)), given_.arrays(), given_.junk)
+big_sets = mostly(given_.arrays(st.integers(50, 90), st.integers(2, 12), given_.FLOATS), given_.arrays(), given_.junk)
 
 # Evaluation
 

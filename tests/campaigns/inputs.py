@@ -49,7 +49,7 @@ def content(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
 def arrays(draw: Any, rows: Any = sizes, columns: Any = widths, dtypes: Any = DTYPES, shape: Any = None) -> Any:
     """An array, mostly a matrix, of any dtype, layout and content."""
     if shape is None:
-        dims = draw(st.sampled_from((*[2] * 12, 0, 1, 3)))
+        dims = draw(st.sampled_from((*[2] * 24, 0, 1, 3)))
         shape = (draw(rows), draw(columns), draw(st.integers(0, 3)))[:dims]
     rng = np.random.default_rng(draw(seeds))
     values = content(rng, shape, draw(st.sampled_from(CONTENTS)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -169,7 +168,7 @@ class MoCoLoss(TreatedLoss):
         n, size = processes.total("k"), len(self.queue_z)
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
-        self.queue_z[slots] = processes.gather("k", F.normalize(k.to(self.queue_z.dtype), dim=1))
+        self.queue_z[slots] = processes.gather("k", unit(k).to(self.queue_z.dtype))
         if wide and h_k is not None:
             self.queue_h[slots] = processes.gather("h_k", h_k.to(self.queue_h.dtype))
         self._next.copy_((self._next + n) % size)

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
+from pairsift.losses.treated import Options, TreatedLoss, check_views, power_of_two, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -167,8 +167,9 @@ class SpectralLoss(TreatedLoss):
 
     def _bounded(self, z: Tensor) -> Tensor:
         z = wide(z)
-        lengths = z.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        bounded: Tensor = z * (math.sqrt(self.mu) / lengths).clamp_max(1)
+        scale = power_of_two(z)
+        lengths = (z * scale).norm(dim=1, keepdim=True).clamp_min(1e-30)
+        bounded: Tensor = z * (math.sqrt(self.mu) * scale / lengths).clamp_max(1)
         return bounded
 
     def _own_settings(self) -> str:

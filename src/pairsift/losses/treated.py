@@ -134,8 +134,19 @@ def wide(z: Tensor) -> Tensor:
 
 
 def unit(z: Tensor) -> Tensor:
-    """Rows of unit length, in float32 or float64."""
-    return F.normalize(wide(z), dim=1)
+    """Rows of unit length, in float32 or float64; a length below 1e-12 counts as none."""
+    z = wide(z)
+    return F.normalize(z * power_of_two(z), dim=1)
+
+
+@torch.no_grad()
+def power_of_two(z: Tensor) -> Tensor:
+    """(N, 1) factors that bring the largest entry of every row to 1 or below and round nothing.
+
+    Squares of entries beyond 1e19 overflow in float32: such rows would have no direction.
+    """
+    exponent = torch.frexp(z.abs().amax(dim=1, keepdim=True)).exponent.clamp(0, 120)
+    return torch.ldexp(torch.ones_like(exponent, dtype=z.dtype), -exponent)
 
 
 def check_temperature(temperature: float, coldest: float = 0) -> float:
