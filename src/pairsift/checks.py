@@ -42,7 +42,8 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
         values = np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else values.data
     try:
         array = np.asarray(values)
-        array = array.astype(np.float64) if array.dtype.kind == "O" else array
+        if values is not None and array.dtype.kind == "O":
+            array = array.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as trouble:
         raise error(f"{name} must be an array of numbers, got {type(values).__name__}: {trouble}") from trouble
     if array.dtype.kind not in "fiub":

@@ -42,7 +42,7 @@ TARGETS: dict[str, tuple[Any, Any, float]] = {
     "random_pairs, pair_shares": (sets.shares, sets.flagged(), 3),
     "scan": (sets.scan, sets.scans(), 8),
     "Affinity": (sets.affinity, sets.big_sets, 4),
-    "patch_features": (sets.patches, sets.pictures(), 1),
+    "patch_features": (sets.patches, sets.pictures(), 0.5),
     "knn": (sets.knn, sets.splits(), 5),
     "linear_probe": (sets.probe, sets.splits(), 3),
     "detection": (sets.detection, sets.scored(), 4),
@@ -63,8 +63,8 @@ def with_files(folder: Path) -> dict[str, tuple[Any, Any, float]]:
         "odd tables": (files.odd_tables, Files.table_cases, 12),
         "broken files": (files.broken_files, Files.file_cases, 15),
         "broken folders": (files.broken_folders, Files.folder_cases, 6),
-        "commands": (commands.inside, fuzz_commands.cases, 12),
-        "commands as processes": (commands.outside, fuzz_commands.cases, 0.2),
+        "commands": (commands.inside, fuzz_commands.cases, 8),
+        "commands as processes": (commands.outside, fuzz_commands.cases, 0.15),
         "states of a folder": (fuzz_states.Folder, None, 4),
     }
 

@@ -168,7 +168,7 @@ class SpectralLoss(TreatedLoss):
     def _bounded(self, z: Tensor) -> Tensor:
         z = wide(z)
         scale = power_of_two(z)
-        lengths = (z * scale).norm(dim=1, keepdim=True).clamp_min(1e-30)
+        lengths = (z * scale).norm(dim=1, keepdim=True).clamp_min(1e-12)
         bounded: Tensor = z * (math.sqrt(self.mu) * scale / lengths).clamp_max(1)
         return bounded
 

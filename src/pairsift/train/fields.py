@@ -80,7 +80,9 @@ class TrainFields(Settings):
         "Loss",
         "what happens to difficult pairs; auto: decided by a guide (affinity; patches unless named)",
     )
-    temperature: float = setting(0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", ge=1e-8)
+    temperature: float = setting(
+        0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", ge=1e-8, allow_inf_nan=False
+    )
     alpha: float = setting(
         0.5, "Loss", "weight of the self-supervised part, the rest is supervised (mixed)", ge=0, le=1,
         allow_inf_nan=False,
