@@ -121,6 +121,7 @@ def main() -> None:
     cli.guarded(["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], False)  # loads what commands load
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     limit_memory()
+    environment = versions(options.seed) | {"hypothesis": importlib.metadata.version("hypothesis")}
     rows, defects = [], []
     with tempfile.TemporaryDirectory() as folder:
         targets = {name: each for name, each in with_files(Path(folder)).items() if (options.only or "") in name}
@@ -132,15 +133,15 @@ def main() -> None:
             if defect is not None:
                 defects.append(name)
                 print(f"--- {name}: {defect}\n---", flush=True)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    total = {
-        "inputs": sum(row["inputs"] for row in rows), "results": sum(row.get("result", 0) for row in rows),
-        "refused": sum(row.get("refused", 0) for row in rows), "defects": defects, "growth_of_peak_mb": round(grown),
-        "seconds": round(sum(row["seconds"] for row in rows)),
-    }  # fmt: skip
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+            total = {
+                "inputs": sum(row["inputs"] for row in rows),
+                "defects": defects,
+                "growth_of_peak_mb": round(grown),
+            }
+            # After every target: a campaign that is stopped has what it found.
+            merge(options.output, "fuzz", {"environment": environment, "targets": rows, **total})
     print(json.dumps(total), flush=True)
-    environment = versions(options.seed) | {"hypothesis": importlib.metadata.version("hypothesis")}
-    merge(options.output, "fuzz", {"environment": environment, "targets": rows, **total})
     raise SystemExit(bool(defects))
 
 
