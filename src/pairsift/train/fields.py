@@ -147,6 +147,10 @@ class TrainFields(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Run", "where to train")
     devices: int = setting(1, "Run", "devices of this machine, a process each, that share every batch", gt=0)
     nodes: int = setting(1, "Run", "machines, with so many devices each", gt=0)
+    timeout: float = setting(
+        1800, "Run", "seconds after which all processes stop where one of them does not answer", gt=0,
+        allow_inf_nan=False,
+    )  # fmt: skip
     threads: int | None = setting(None, "Run", "CPU threads of each process (None: all)", gt=0)
     progress: bool = setting(True, "Run", "show progress")
     resume: bool = setting(False, "Run", "continue the run in run_dir")

@@ -26,6 +26,7 @@ _FREE_ON_RESUME = {
     "overwrite",
     "progress",
     "threads",
+    "timeout",
     "memory",
     "save_features",
     "checkpoint_every",
