@@ -470,15 +470,21 @@ def campaigns() -> str:
     kept = sum(row["again"] == 0 for row in again)
     threads = sum(row["threads"] == 0 for row in again)
     wrong = len(record["fuzz"]["defects"])
+    soaks = (
+        f"{row['calls']:,} {row['soak']}: {row['grown_mb']:+.1f} MB, {row['grown_files']:+,} files" for row in soaked
+    )
+    kills = sum(row["kills"] for row in killed)
+    targets = len(record["fuzz"]["targets"])
+    held = f"in {targets - wrong} of {targets} kinds of them a result that holds, or a refusal in words"
     cells = [
-        ["kill", f"{sum(row['kills'] for row in killed):,} times `kill -9` at random moments of train and scan: {same:,} "
-         f"of {runs:,} runs ended as an uninterrupted one, byte for byte"],
-        ["fuzz", f"{record['fuzz']['inputs']:,} seeded inputs: each a result that holds or a refusal in words, in "
-         f"{len(record['fuzz']['targets']) - wrong} of {len(record['fuzz']['targets'])} targets"],
-        ["soak", "; ".join(f"{row['calls']:,} {row['soak']}: {row['grown_mb']:+.1f} MB, {row['grown_files']:+,} open files"
-                           for row in soaked)],
-        ["repeat", f"{kept} of {len(again)} commands and losses give the same bits again, {threads} also with two threads"],
-    ]  # fmt: skip
+        ["kill", f"{kills:,} times `kill -9`: {same:,} of {runs:,} runs ended as an uninterrupted one, byte for byte"],
+        ["fuzz", f"{record['fuzz']['inputs']:,} seeded inputs: {held}"],
+        ["soak", "; ".join(soaks)],
+        [
+            "repeat",
+            f"of {len(again)} commands and losses {kept} give the same bits again, {threads} with two threads, too",
+        ],
+    ]
     return f"{markdown_rows(['campaign', 'what came of it'], cells)}\n"
 
 
