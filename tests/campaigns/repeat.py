@@ -12,6 +12,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -39,20 +40,20 @@ TRAIN = "train digits:train --per-class 60 --image-size 16 --batch-size 128 --ep
 # What is run; THREADS is the flag that sets their number, where there is one beside the environment's.
 COMMANDS = {
     "train, SimCLR": f"{TRAIN} combined --no-progress THREADS -o OUT",
-    "train, MoCo": f"{TRAIN} combined --no-progress --method moco --queue-size 512 THREADS -o OUT",
-    "train, spectral": f"{TRAIN} combined --no-progress --method spectral THREADS -o OUT",
-    "train, mixed": f"{TRAIN} combined --no-progress --method mixed THREADS -o OUT",
-    "train, auto": f"{TRAIN} auto --no-progress --affinity-start 1 THREADS -o OUT",
     "embed": "embed RUN digits:test -o OUT/features.parquet",
     "probe": "probe RUN digits:train digits:test --per-class 40",
     "scan": "scan FEATURES --n-classes 10 THREADS -o OUT",
-    "pairs": "pairs PAIRS THREADS -o OUT",
-    "text-views": "text-views TEXTS -o OUT/views.parquet",
     "theory --features": "theory --features FEATURES --label-column none --n-classes 10",
+    "text-views": "text-views TEXTS -o OUT/views.parquet",
+    "pairs": "pairs PAIRS THREADS -o OUT",
+    "train, auto": f"{TRAIN} auto --no-progress --affinity-start 1 THREADS -o OUT",
+    "train, MoCo": f"{TRAIN} combined --no-progress --method moco --queue-size 512 THREADS -o OUT",
+    "train, spectral": f"{TRAIN} combined --no-progress --method spectral THREADS -o OUT",
+    "train, mixed": f"{TRAIN} combined --no-progress --method mixed THREADS -o OUT",
 }
-# Another way to the same: chunks or processes in training, Ray for a scan.
+# Another way to the same: chunks in training, Ray for a scan.
 ENGINES = {
-    "train, SimCLR": ("two processes", "--devices 2"),
+    "train, SimCLR": ("chunks of 64 views", "--chunk 64"),
     "train, MoCo": ("chunks of 64 views", "--chunk 64"),
     "scan": ("Ray", "--engine ray"),
 }
@@ -188,7 +189,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands whose names hold this")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    record = {"environment": versions(0), "rows": []}
+    with multiprocessing.get_context("fork").Pool(
+        1
+    ) as child:  # where two threads have worked, nothing is forked any more
+        record["rows"] += [row for row in child.apply(losses) if options.only in row["what"]]
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name))
         for what, command in COMMANDS.items():
@@ -200,11 +205,9 @@ def main() -> None:
             if what in ENGINES and (what != "scan" or importlib.util.find_spec("ray")):
                 row["engine_name"], more = ENGINES[what]
                 row["engine"] = difference(first, place.run(command, 1, more))
-            rows.append(row | {"seconds": round(time.perf_counter() - start)})
-            print(json.dumps(rows[-1]), flush=True)
-    # Last: a process that has had two threads at work is not forked any more.
-    rows = [*(row for row in losses() if options.only in row["what"]), *rows]
-    merge(options.output, "repeat", {"environment": versions(0), "rows": rows})
+            record["rows"].append(row | {"seconds": round(time.perf_counter() - start)})
+            print(json.dumps(record["rows"][-1]), flush=True)
+            merge(options.output, "repeat", record)  # after every command: a campaign that is stopped has what it found
 
 
 if __name__ == "__main__":
