@@ -105,12 +105,15 @@ def _telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if config.processes == 1 or not any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+        known = isinstance(error, torch.distributed.DistError)
+        known = known or any(name in str(error) for name in ("gloo", "NCCL", "TCPStore"))
+        if config.processes == 1 or not known:
             raise
         raise RunError(
             f"one of {config.processes} processes ended or lost its connection, or did not answer in "
             f"{config.timeout:g} s, so all stopped: look for its message; "
-            f"`resume=True` continues {config.run_dir} from its last checkpoint ({error.__cause__ or error})"
+            f"`resume=True` continues {config.run_dir} from its last checkpoint "
+            f"({str(error.__cause__ or error).splitlines()[0]})"
         ) from error
 
 
