@@ -114,11 +114,11 @@ class Treatment:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
         if not 0 <= self.margin <= MOST_MARGIN:
-            raise ValueError(f"margin must be finite, >= 0 and <= {MOST_MARGIN:g}, got {self.margin}")
+            low = f"<= {MOST_MARGIN:g}" if self.margin > 0 else ">= 0"
+            raise ValueError(f"margin must be finite and {low}, got {self.margin}")
         if not (math.isfinite(self.temperature_scale) and self.temperature_scale >= LEAST_SCALE):
-            raise ValueError(
-                f"temperature_scale must be finite, > 0 and >= {LEAST_SCALE:g}, got {self.temperature_scale}"
-            )
+            low = f">= {LEAST_SCALE:g}" if self.temperature_scale > 0 else "> 0"
+            raise ValueError(f"temperature_scale must be finite and {low}, got {self.temperature_scale}")
         if not (math.isfinite(self.class_mates) and self.class_mates >= 0):
             raise ValueError(f"class_mates must be finite and >= 0, got {self.class_mates}")
         if self.removal not in (None, *get_args(Removal)):

@@ -155,7 +155,8 @@ def check_temperature(temperature: float, coldest: float = 0) -> float:
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     if not (math.isfinite(temperature) and temperature >= least):
-        raise ValueError(f"temperature must be finite, > 0 and >= {least:g}, got {temperature}")
+        low = f">= {least:g}" if temperature > 0 or coldest else "> 0"
+        raise ValueError(f"temperature must be finite and {low}, got {temperature}")
     return temperature
 
 
