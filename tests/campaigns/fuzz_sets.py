@@ -164,7 +164,7 @@ def detection(judge: Judge, case: Any) -> None:
     scores, planted = case
 
     def check(found: Any) -> None:
-        s, p = np.asarray(scores), np.asarray(planted, bool)
+        s, p = np.asarray(scores, np.float64), np.asarray(planted, bool)
         s, p = s[~np.isnan(s)], p[~np.isnan(s)]
         pairs = [float(a > b) + 0.5 * float(a == b) for a in s[p] for b in s[~p]]
         expect(abs(found.auroc - np.mean(pairs)) < 1e-9, f"AUROC {found.auroc}, oracle {np.mean(pairs)}")

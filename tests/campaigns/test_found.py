@@ -202,6 +202,18 @@ def test_neighbours_of_rows_of_any_size(size):
     assert knn((size * x).astype(np.float32), [0, 0, 1, 1], x, [0, 0, 1, 1], k=2) == 1
 
 
+@pytest.mark.parametrize("size", [1e-41, 1e30])
+def test_a_probe_on_rows_of_any_size(size):
+    y = np.arange(60) % 2
+    x = (size * (6 * np.eye(4)[y] + np.random.default_rng(0).standard_normal((60, 4)))).astype(np.float32)
+    assert linear_probe(x[::3], y[::3], x[1::3], y[1::3]).accuracy > 0.9
+
+
+def test_a_kind_of_mixture_that_is_none():
+    with pytest.raises(DataError, match="kind must be 'pixel' or 'composite'"):
+        mix(np.zeros((2, 3, 2, 2), np.uint8), kind=np.zeros((2, 2)))
+
+
 def test_levels_of_any_layout_and_size():
     x, labels, _ = midpoints(200)
     for given in (None, labels):

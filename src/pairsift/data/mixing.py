@@ -65,7 +65,7 @@ def mix(
         labels = class_labels(labels, "labels", DataError)
         if labels.shape != (n,):
             raise DataError(f"{n} images but labels of shape {labels.shape}")
-    if kind not in get_args(MixKind):
+    if not isinstance(kind, str) or kind not in get_args(MixKind):
         raise DataError(f"kind must be 'pixel' or 'composite', got {kind!r}")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(n, size=round(fraction * n), replace=False))
