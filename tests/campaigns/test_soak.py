@@ -30,7 +30,7 @@ def test_what_grows_is_seen(monkeypatch, tmp_path):
     spec.loader.exec_module(soak)
     kept = []
     grows = {
-        "mb": lambda i: kept.append(bytearray(b"x" * 10**6)), "objects": lambda i: kept.extend({} for _ in range(50)),
+        "mb": lambda i: kept.append(bytearray(b"x" * 10**6)), "objects": lambda i: kept.extend([] for _ in range(50)),
         "files": lambda i: kept.append((tmp_path / "x").open("w")),
     }  # fmt: skip
     for name, work in grows.items():
