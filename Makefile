@@ -30,7 +30,7 @@ bench: setup
 	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 campaign: setup
-	$(BIN)/python tests/campaigns/kill.py
+	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write

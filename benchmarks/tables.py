@@ -555,6 +555,89 @@ def demo() -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
+CAMPAIGN = "benchmarks/results/campaign.json"
+
+
+def campaigns() -> str:
+    """A line for each campaign."""
+    record = read(CAMPAIGN)
+    killed, soaked, again = record["kill"]["campaigns"], record["soak"]["rows"], record["repeat"]["rows"]
+    runs, same = sum(row["runs"] for row in killed), sum(row["outcomes"].get("same", 0) for row in killed)
+    kept = sum(row["again"] == 0 for row in again)
+    threads = sum(row["threads"] == 0 for row in again)
+    wrong = len(record["fuzz"]["defects"])
+    soaks = (
+        f"{row['calls']:,} {row['soak']}: {row['grown_mb']:+.1f} MB, {row['grown_files']:+,} files" for row in soaked
+    )
+    kills = sum(row["kills"] for row in killed)
+    targets = len(record["fuzz"]["targets"])
+    held = f"in {targets - wrong} of {targets} kinds of them a result that holds, or a refusal in words"
+    cells = [
+        ["kill", f"{kills:,} times `kill -9`: {same:,} of {runs:,} runs ended as an uninterrupted one, byte for byte"],
+        ["fuzz", f"{record['fuzz']['inputs']:,} seeded inputs: {held}"],
+        ["soak", "; ".join(soaks)],
+        [
+            "repeat",
+            f"of {len(again)} commands and losses {kept} give the same bits again, {threads} with two threads, too",
+        ],
+    ]
+    return f"{markdown_rows(['campaign', 'what came of it'], cells)}\n"
+
+
+def kills() -> str:
+    """Runs that were killed and resumed."""
+    record = read(CAMPAIGN)["kill"]
+    cells = [
+        [f"`{row['task']}`", f"{row['runs']:,}", f"{row['kills']:,}", f"{row['outcomes'].get('same', 0):,}"]
+        for row in record["campaigns"]
+    ]
+    titles = ["command", "runs", "kills", "ended as an uninterrupted run, byte for byte"]
+    return markdown(titles, cells, CAMPAIGN, record["environment"])
+
+
+def fuzz() -> str:
+    """Inputs, and what became of them."""
+    record = read(CAMPAIGN)["fuzz"]
+    rows = record["targets"]
+    columns = ("inputs", "result", "refused", "stopped")
+    cells = [[row["target"], *(_count(row.get(name, 0)) for name in columns)] for row in rows]
+    cells.append(["all", *(_count(sum(row.get(name, 0) for row in rows)) for name in columns)])
+    titles = ["tried", "inputs", "results that hold", "refused in words", "stopped as by a kill"]
+    return markdown(titles, cells, CAMPAIGN, record["environment"])
+
+
+def _count(value: int) -> str | None:
+    return f"{value:,}" if value else None
+
+
+def soak() -> str:
+    """What many calls leave behind in one process."""
+    record = read(CAMPAIGN)["soak"]
+    cells = [
+        [row["soak"], f"{row['calls']:,}", f"{row['slope_bytes_a_call']:+,.1f}", f"{row['grown_mb']:+.1f}",
+         f"{row['grown_objects']:+,}", f"{row['grown_files']:+,}"]
+        for row in record["rows"]
+    ]  # fmt: skip
+    titles = ["soak", "calls", "memory, bytes a call", "memory, MB in all", "objects", "open files"]
+    return markdown(titles, cells, CAMPAIGN, record["environment"])
+
+
+def repeat() -> str:
+    """What is the same bit by bit when it is made again."""
+    record = read(CAMPAIGN)["repeat"]
+    cells = [
+        [row["what"], _apart(row["again"]), _apart(row["threads"]),
+         f"{row['engine_name']}: {_apart(row['engine'])}" if "engine" in row else None]
+        for row in record["rows"]
+    ]  # fmt: skip
+    titles = ["what", "again, one thread", "two threads for one", "another engine"]
+    return markdown(titles, cells, CAMPAIGN, record["environment"])
+
+
+def _apart(value: float) -> str:
+    return "same" if value == 0 else f"{value:.0e}"
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
@@ -701,6 +784,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "temporal, pendigits": lambda: temporal("pendigits"),
     "chains": chains, "chain estimate": chain_estimate,
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
+    "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
     "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_CHECKSUM = "crc32"
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
@@ -54,6 +56,53 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Write safetensors whole or not at all, with a checksum of names, tensors and metadata among these.
+
+    Args:
+        path: file to write.
+        tensors: by name, on the CPU.
+        metadata: by name.
+
+    Raises:
+        safetensors.SafetensorError, OSError: not writable.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: each.contiguous() for name, each in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata | {_CHECKSUM: _checksum(tensors, metadata)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors and metadata, held against their checksum where there is one.
+
+    Raises:
+        ValueError: another checksum.
+        safetensors.SafetensorError, OSError: no such file, or a damaged one.
+    """
+    from safetensors import safe_open
+
+    path.open("rb").close()  # what is not there, or no file, is said by the system's own error
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    written = metadata.pop(_CHECKSUM, None)
+    if written is not None and written != _checksum(tensors, metadata):
+        raise ValueError(f"{path.name} is damaged: what it holds has another checksum than what was written")
+    return tensors, metadata
+
+
+def _checksum(tensors: dict[str, Any], metadata: dict[str, str]) -> str:
+    import torch
+
+    crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name, each in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name} {each.dtype} {tuple(each.shape)}".encode(), crc)
+        crc = zlib.crc32(each.flatten().view(torch.uint8).numpy().data, crc) if each.numel() else crc
+    return f"{crc:08x}"
 
 
 def _to_disk(path: Path, mode: int) -> None:

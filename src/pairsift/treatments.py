@@ -13,6 +13,9 @@ Removal = Literal["neutral", "exclude"]
 # Takes a logit out of a log-sum-exp and, unlike -inf, can be multiplied by 0 and leaves a usable gradient where a whole
 # row is taken out.
 NOTHING = -1e30
+# With margins up to the one and scales from the other on, similarities divided by any temperature that a loss takes
+# stay far from NOTHING, and their squares in float32.
+LEAST_TEMPERATURE, LEAST_SCALE, MOST_MARGIN = 1e-8, 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,12 @@ class Treatment:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
-        if not (math.isfinite(self.margin) and self.margin >= 0):
-            raise ValueError(f"margin must be finite and >= 0, got {self.margin}")
-        if not (math.isfinite(self.temperature_scale) and self.temperature_scale > 0):
-            raise ValueError(f"temperature_scale must be finite and > 0, got {self.temperature_scale}")
+        if not 0 <= self.margin <= MOST_MARGIN:
+            low = f"<= {MOST_MARGIN:g}" if self.margin > 0 else ">= 0"
+            raise ValueError(f"margin must be finite and {low}, got {self.margin}")
+        if not (math.isfinite(self.temperature_scale) and self.temperature_scale >= LEAST_SCALE):
+            low = f">= {LEAST_SCALE:g}" if self.temperature_scale > 0 else "> 0"
+            raise ValueError(f"temperature_scale must be finite and {low}, got {self.temperature_scale}")
         if not (math.isfinite(self.class_mates) and self.class_mates >= 0):
             raise ValueError(f"class_mates must be finite and >= 0, got {self.class_mates}")
         if self.removal not in (None, *get_args(Removal)):

@@ -6,8 +6,7 @@ Each run must end with what an uninterrupted one leaves, byte for byte, and with
 
 metrics.csv is compared without the columns of seconds, checkpoints by name only, TensorBoard files not. Every
 kill comes at a moment drawn from a seed, uniformly over the time that an uninterrupted run takes; a command that was
-resumed is killed again, up to twice. Train goes on with --resume, and a scan that had ended but for its page with
---overwrite.
+resumed is killed again, up to twice. Train goes on with --resume, a scan with the same command until it has ended.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from results import OUTPUT, merge
 
 from pairsift import cli
-from pairsift.files import write_json
 from pairsift.train.run import versions
 
-ROOT = Path(__file__).parents[2]
 MOST_KILLS_OF_A_RUN = 3
 # With the run's own evidence: a bank, an affinity and decisions are in its checkpoints.
 TRAIN = (
@@ -51,6 +49,10 @@ class Train:
     def command(self, out: Path, again: bool) -> list[str]:
         """The command; --resume where a run has begun."""
         return [*TRAIN.split(), str(out), *(["--resume"] if again and (out / "config.yaml").exists() else [])]
+
+    def ended(self, out: Path) -> bool:
+        """Never known: a run that has ended resumes to its end."""
+        return False
 
     def left(self, out: Path) -> dict[str, bytes]:
         """What the run left, by file, without times and paths."""
@@ -81,10 +83,12 @@ class Scan:
         pq.write_table(pa.table({"features": list(features.astype(np.float32))}), self._file)
 
     def command(self, out: Path, again: bool) -> list[str]:
-        """The command; --overwrite where only the page may be missing."""
-        finished = again and (out / "scan.json").exists() and not (out / "parts").exists()
-        base = ["scan", str(self._file), "--n-classes", "5", "--threads", "1", "-o", str(out)]
-        return [*base, *(["--overwrite"] if finished else [])]
+        """The command, the same every time."""
+        return ["scan", str(self._file), "--n-classes", "5", "--threads", "1", "-o", str(out)]
+
+    def ended(self, out: Path) -> bool:
+        """Whether the scan has ended, which its folder then refuses to do again."""
+        return (out / "scan.json").exists() and not (out / "parts").exists()
 
     def left(self, out: Path) -> dict[str, bytes]:
         """What the scan left, by file."""
@@ -124,6 +128,8 @@ def killed_and_resumed(task: Train | Scan, out: Path, seconds: float, rng: rando
         if code is not None:
             return kills, code
         kills += 1
+        if task.ended(out):  # killed between its last word and its end
+            return kills, 0
 
 
 def campaign(task: Train | Scan, folder: Path, minutes: float, seed: int) -> dict[str, object]:
@@ -169,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8, help="for both tasks together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/campaign.json")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as name:
@@ -178,7 +184,7 @@ def main() -> None:
             (folder / task.name).mkdir()
             results.append(campaign(task, folder / task.name, share * options.minutes, options.seed))
             print(json.dumps(results[-1]), flush=True)
-    write_json(options.output, {"environment": versions(options.seed), "campaigns": results})
+    merge(options.output, "kill", {"environment": versions(options.seed), "campaigns": results})
     if any(set(result["outcomes"]) != {"same"} for result in results):
         raise SystemExit(1)
 

@@ -18,7 +18,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(tmp_path):
         command = [sys.executable, Path(__file__).with_name("kill.py"), "--minutes", minutes, "--output", file]
         found = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert found.returncode == 0, found.stdout + found.stderr
-        campaigns = json.loads(file.read_text())["campaigns"]
+        campaigns = json.loads(file.read_text())["kill"]["campaigns"]
         assert [each["task"] for each in campaigns] == ["train", "scan"]
         for each in campaigns:
             assert each["outcomes"] == {"same": each["runs"]}

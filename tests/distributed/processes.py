@@ -18,16 +18,20 @@ SPLITS = {2: (5, 4), 3: (4, 2, 3)}
 TOTAL = 9
 
 
-def run(work, world, folder, *arguments, limit=120):
-    """What `work(rank, world, *arguments)` returned on each of so many processes; None for one that ended without."""
+def run(work, world, folder, *arguments, limit=120, stalled=()):
+    """What `work(rank, world, *arguments)` returned on each of so many processes; None for one that ended without.
+
+    Ranks that are `stalled` are killed when the others have ended.
+    """
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_main, args=(work, rank, world, folder, arguments)) for rank in range(world)]
     for process in processes:
         process.start()
     end = time.monotonic() + limit
-    for process in processes:
-        process.join(max(0, end - time.monotonic()))
-    hanging = [rank for rank, process in enumerate(processes) if process.is_alive()]
+    for rank, process in enumerate(processes):
+        if rank not in stalled:
+            process.join(max(0, end - time.monotonic()))
+    hanging = [rank for rank, process in enumerate(processes) if process.is_alive() and rank not in stalled]
     for process in processes:
         process.kill()
     assert not hanging, f"processes {hanging} hung"
@@ -188,6 +192,10 @@ def bereaved(rank, world, how):
         os.kill(os.getpid(), signal.SIGKILL)
     if rank == 1 and how == "raises":
         raise SystemExit("failed on purpose")
+    if rank == 1 and how == "stalls":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if rank == 1 and how == "is late":
+        time.sleep(3)
     start = time.monotonic()
     batch[0].requires_grad_()
 

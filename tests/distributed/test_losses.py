@@ -137,3 +137,16 @@ def test_a_process_that_ends_stops_the_others(how, tmp_path):
     assert nothing is None
     assert said.startswith("RuntimeError: another process did not answer while the batch was exchanged: it ended")
     assert seconds < 25
+
+
+def test_a_process_that_stalls_stops_the_others_within_the_timeout(tmp_path):
+    (said, seconds), nothing = run(processes.bereaved, 2, tmp_path, "stalls", stalled=[1])
+    assert nothing is None
+    assert said.startswith("RuntimeError: another process did not answer while the batch was exchanged")
+    assert 15 < seconds < 60
+
+
+def test_a_process_that_is_late_is_waited_for(tmp_path):
+    (said, seconds), (other, _) = run(processes.bereaved, 2, tmp_path, "is late")
+    assert (said, other) == ("", "")
+    assert seconds > 2

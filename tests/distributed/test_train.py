@@ -94,6 +94,24 @@ def test_a_killed_process_stops_the_other_with_a_message(whom, tmp_path):
     assert (run / "checkpoints" / "last.ckpt").exists()
 
 
+@pytest.mark.parametrize("whom", ["first", "second"])
+def test_a_stalled_process_stops_the_other_within_the_timeout(whom, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "--epochs", "4000", "--devices", "2", "--treatment", "combined", "--timeout", "40")
+    wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists(), 600)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+    stalled, other = family[whom == "second"], family[whom == "first"]
+    stalled.suspend()
+    try:
+        other.wait(timeout=300)
+    finally:
+        stalled.kill()
+    output = process.communicate(timeout=60)[0]
+    assert "or did not answer in 40 s, so all stopped" in output
+    assert "--resume continues" in output
+    assert (run / "checkpoints" / "last.ckpt").exists()
+
+
 @pytest.mark.parametrize("method", ["moco", "spectral"])
 def test_other_methods_and_chunks(method, tmp_path):
     process = start(

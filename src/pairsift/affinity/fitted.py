@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pairsift.affinity.codes import signs
 from pairsift.affinity.errors import AffinityError
 from pairsift.affinity.logit import fold
 from pairsift.affinity.spaces import FloatArray, unit_rows
-from pairsift.files import replacing
+from pairsift.checks import real_array
+from pairsift.files import read_tensors, write_tensors
 
 # Rows below which a graph of neighbours says nothing.
 _LEAST_ROWS = 50
@@ -169,8 +169,7 @@ class Affinity:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        with replacing(Path(path)) as temporary:
-            save_file({"codes": self.codes.contiguous()}, temporary)
+        write_tensors(Path(path), {"codes": self.codes}, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Affinity:
@@ -181,19 +180,25 @@ class Affinity:
             OSError: no such file.
         """
         try:
-            return cls(load_file(path)["codes"])
-        except (KeyError, SafetensorError) as error:
+            codes = read_tensors(Path(path))[0]["codes"]
+        except (KeyError, ValueError, SafetensorError) as error:
             raise AffinityError(f"{path} holds no affinity ({error}): save one with Affinity.save") from error
+        if codes.dim() != 2 or codes.dtype != torch.float32 or not bool(codes.isfinite().all()):
+            raise AffinityError(
+                f"{path} holds no affinity: its codes are {codes.dtype} {tuple(codes.shape)}, or not finite"
+            )
+        return cls(codes)
 
     def _positions(self, positions: Any, name: str) -> Tensor:
-        given = torch.as_tensor(np.asarray(positions))
-        if given.dim() != 1 or given.is_floating_point() or given.dtype == torch.bool:
-            raise AffinityError(f"{name} must be (P,) integer positions, got {given.dtype} {tuple(given.shape)}")
+        array = real_array(positions, name, AffinityError)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise AffinityError(f"{name} must be (P,) integer positions, got {array.dtype} {array.shape}")
+        given = torch.from_numpy(array.astype(np.int64))
         if len(given) and (int(given.min()) < 0 or int(given.max()) >= self.n):
             raise AffinityError(
                 f"{name} hold positions from {int(given.min())} to {int(given.max())}, and the set has {self.n} rows"
             )
-        return given.long()
+        return given
 
     def __repr__(self) -> str:
         return f"Affinity(n={self.n}, width={self.width})"
@@ -207,9 +212,10 @@ def _self_bound(codes: Tensor) -> Tensor:
 
 def _checked(features: ArrayLike | Tensor) -> FloatArray:
     """Features as a finite float32 matrix."""
-    given = features.detach().cpu().float().numpy() if isinstance(features, Tensor) else np.asarray(features)
-    if given.ndim != 2 or not (np.issubdtype(given.dtype, np.floating) or np.issubdtype(given.dtype, np.integer)):
+    given = real_array(features, "features", AffinityError)
+    if given.ndim != 2 or given.dtype.kind == "b":
         raise AffinityError(f"features must be a (rows, columns) matrix of numbers, got {given.dtype} {given.shape}")
+    given = given.astype(np.float64) if given.dtype.kind in "iu" else given
     if len(given) < _LEAST_ROWS or given.shape[1] < 2:
         raise AffinityError(
             f"features are {given.shape[0]} x {given.shape[1]}: an affinity needs at least {_LEAST_ROWS} rows, whose "

@@ -51,15 +51,17 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
         >>> ps.affinity.patch_features(digits.images, filters=50, dimensions=16).shape
         (200, 16)
     """
+    if not hasattr(images, "shape") or not hasattr(images, "__getitem__"):
+        raise AffinityError(f"images must be (N, 3, H, W) uint8, got {type(images).__name__}")
     shape = tuple(images.shape)
     kind = getattr(images, "dtype", np.dtype(np.uint8))
-    if len(shape) != 4 or shape[1] != 3 or kind != np.uint8:
+    if len(shape) != 4 or shape[1] != 3 or 0 in shape[2:] or kind != np.uint8:
         raise AffinityError(f"images must be (N, 3, H, W) uint8, got {kind} of shape {shape}")
     if len(images) < 50:
         raise AffinityError(f"patches of {len(images)} images say nothing about a set: at least 50 are needed")
     for name, value in (("filters", filters), ("dimensions", dimensions)):
-        if value < 1:
-            raise AffinityError(f"{name} must be >= 1, got {value}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise AffinityError(f"{name} must be a whole number >= 1, got {value!r}")
     rng = generator(seed)
     layer = _learned(images, filters, rng, seed)
     sample = np.sort(rng.choice(len(images), min(len(images), _IMAGES), replace=False))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pairsift.cli.app import console
-from pairsift.cli.inputs import check_output, load_for
+from pairsift.cli.inputs import check_output, known_device, load_for
 from pairsift.cli.options import DataArgument, Device, LabelColumn, PerClass, RunArgument, SkipCorrupt
 
 
@@ -34,7 +34,7 @@ def embed(
     if run == Path("patches"):
         features, images = _patches(data, label_column, per_class, skip_corrupt)
     else:
-        encoder = Run.open(run).load_encoder().to(device)
+        encoder = Run.open(run).load_encoder().to(known_device(device))
         images = load_for(run, data, label_column, per_class, skip_corrupt)
         features, images = by_row(embed_images(encoder, images), images)
     write_features(output, features, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pairsift.cli.app import notes
 
@@ -15,6 +15,18 @@ def check_output(path: Path | None) -> None:
     """Refuse a file whose folder is not there."""
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"the folder of {path} does not exist")
+
+
+def known_device(name: str) -> Any:
+    """A device of this machine, refused where it is none."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind has its own
+        raise ValueError(f"`device={name!r}` is not there: use cpu, cuda or mps, as this machine has") from error
+    return device
 
 
 def load_for(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> ImageSet:

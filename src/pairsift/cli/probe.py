@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from pairsift.cli.app import console
-from pairsift.cli.inputs import load_labelled
+from pairsift.cli.inputs import known_device, load_labelled
 from pairsift.cli.options import Device, LabelColumn, RunArgument, SkipCorrupt
 
 
@@ -38,7 +38,7 @@ def probe(
 
     results: dict[str, float] = {}
     start = time.perf_counter()
-    encoder = Run.open(run).load_encoder().to(device)
+    encoder = Run.open(run).load_encoder().to(known_device(device))
     parts = ((train, per_class), (test, None))
     if protocol == "sgd":
         splits = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,8 @@ def scan(features: Path, config: Path | None, images: str | None, **flags: Any) 
     if images is not None:
         open_source(images)  # a wrong name is said before the scan, not after it
     start = time.perf_counter()
-    result = _run(source, settings)
     page = settings.out / "report.html"
-    result.report(page, images, fraction=settings.fraction)
+    result = _run(source, settings, lambda scan: scan.report(page, images, fraction=settings.fraction))
     _tell(result, source, settings)
     console.print(
         f"{len(result):,} examples in {time.perf_counter() - start:,.1f} s; {len(result.drop(settings.fraction)):,} to "
@@ -47,7 +47,7 @@ def scan(features: Path, config: Path | None, images: str | None, **flags: Any) 
     )  # fmt: skip
 
 
-def _run(source: FeatureSource, settings: ScanConfig) -> Scan:
+def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:
     """The scan, with a bar; stopped, it says how it continues."""
     from pairsift.train import Interrupted
 
@@ -59,6 +59,7 @@ def _run(source: FeatureSource, settings: ScanConfig) -> Scan:
                 settings,
                 say=lambda line: notes.print(in_flags(line, "scan"), soft_wrap=True),
                 progress=lambda done, _: bar.update(task, completed=done),
+                then=then,
             )
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; the same command continues the scan in {settings.out}") from None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairsift.checks import real_array
 from pairsift.curate.config import ScanConfig
 from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS
@@ -43,19 +44,29 @@ class Checked:
     checksum: int
 
 
-def open_any(features: Any, labels: NDArray[Any] | None, label_column: str | None) -> FeatureSource:
+def open_any(features: Any, labels: Any, label_column: str | None) -> FeatureSource:
     """An array, a tensor, a path, or a source as it is.
 
     Raises:
+        TypeError: none of these.
         ScanError: labels in two places, or a column of what has no columns.
     """
     if isinstance(features, torch.Tensor):
-        features = features.detach().float().cpu().numpy()
+        features = real_array(features, "features", DataError)
+        features = features.astype(np.float32) if features.dtype == np.float16 else features
     if isinstance(features, np.ndarray):
         if label_column not in (None, "none"):
             raise ScanError(f"`label_column={label_column!r}` names a column of a file: give an array's labels as one")
-        return ArrayFeatures(features, "features", labels)
-    source: FeatureSource = open_features(features, label_column) if isinstance(features, (str, Path)) else features
+        return ArrayFeatures(features, "features", None if labels is None else np.asarray(labels))
+    if isinstance(features, (str, Path)):
+        source = open_features(features, label_column)
+    elif all(hasattr(features, name) for name in ("shape", "blocks", "take")):
+        source = features
+    else:
+        raise TypeError(
+            f"features must be an (N, D) array or tensor, a path or a source, got {type(features).__name__}: "
+            "np.asarray makes an array of lists"
+        )
     if labels is not None:
         raise ScanError(f"labels beside {source.name}: name their `label_column`, or give features as an array")
     return source

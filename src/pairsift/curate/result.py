@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairsift.curate.classes import ClassEstimate
 from pairsift.curate.reference import INDICATORS
 from pairsift.data import DataError
+from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.files import replacing, write_json
 from pairsift.theory import Advice, Level, Levels
 
@@ -119,13 +119,11 @@ class Scan:
         dropped = self.drop(fraction)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "scores.parquet") as temporary:
-            pq.write_table(self._score_table(), temporary)
+        write_table(folder / "scores.parquet", self._score_table())
         pairs = self.pairs
         for i, name in enumerate(("anchor", "other")):
             pairs = pairs.set_column(i, name, pa.array(self.rows[pairs.column(name).to_numpy()]))
-        with replacing(folder / "pairs.parquet") as temporary:
-            pq.write_table(pairs, temporary)
+        write_table(folder / "pairs.parquet", pairs)
         with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", "path", "score"])
@@ -144,11 +142,12 @@ class Scan:
         folder = Path(folder)
         try:
             facts = json.loads((folder / "scan.json").read_text())
-            table = pq.read_table(folder / "scores.parquet")
-            pairs = pq.read_table(folder / "pairs.parquet")
+            table = read_table(folder / "scores.parquet")
+            pairs = read_table(folder / "pairs.parquet")
             return cls._assemble(facts, table, pairs)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {error}") from error
+        except (*DAMAGE, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            words = " ".join(str(error).split())
+            raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {words}") from error
 
     def report(self, path: Path | str, images: Any = None, labels: Any = None, fraction: float = 0.08) -> None:
         """Write one self-contained HTML page.
@@ -197,7 +196,7 @@ class Scan:
         names, rows = table.column_names, table.column("row").to_numpy()
         order = np.argsort(rows, kind="stable")
         for i, name in enumerate(("anchor", "other")):
-            positions = order[np.searchsorted(rows[order], pairs.column(name).to_numpy())]
+            positions = _positions(rows, order, pairs.column(name).to_numpy())
             pairs = pairs.set_column(i, name, pa.array(positions))
         if "probability" not in pairs.column_names:  # saved before there was one
             pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
@@ -221,6 +220,15 @@ class Scan:
             rows=rows, labels=table.column("label").to_numpy() if "label" in names else None,
             paths=table.column("path").to_pylist() if "path" in names else None, settings=facts["settings"],
         )  # fmt: skip
+
+
+def _positions(rows: IntArray, order: IntArray, wanted: IntArray) -> IntArray:
+    """Where rows stand, whose order is `order`."""
+    positions: IntArray = order[np.searchsorted(rows[order], wanted).clip(max=len(rows) - 1)]
+    strange = wanted[rows[positions] != wanted]
+    if len(strange):
+        raise ValueError(f"pairs.parquet names row {strange[0]}, which scores.parquet lacks")
+    return positions
 
 
 def _plain_levels(levels: Levels) -> dict[str, Any]:

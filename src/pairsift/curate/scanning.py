@@ -33,6 +33,7 @@ def scan(
     graph: tuple[NDArray[Any], NDArray[Any]] | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    then: Callable[[Scan], None] | None = None,
     **settings: Any,
 ) -> Scan:
     """Score, without labels, how difficult every example of an embedding set is, and find pairs that bridge clusters.
@@ -50,6 +51,8 @@ def scan(
             use instead of a search. Needs all rows in the reference.
         say: told in words what is done.
         progress: told how many rows of how many are scored.
+        then: given the scan when it is saved, to write what goes with it (its page, say) before the folder counts as
+            finished: a scan that is killed meanwhile does it anew.
         **settings: fields of `ScanConfig`, which win over `config`: `n_classes`, `out`, `memory` and so on.
 
     Returns:
@@ -83,6 +86,8 @@ def scan(
     result = _assemble(plan, fitted, scores, pairs)
     if settled.out is not None:
         result.save(settled.out, settled.fraction)
+    if then is not None:
+        then(result)
     if plan.parts is not None:
         shutil.rmtree(plan.parts)
     return result

@@ -11,14 +11,14 @@ from typing import Any
 import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pairsift.curate.bridges import Judge
+from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 from pairsift.data import FeatureSource
-from pairsift.files import replacing
+from pairsift.data.tables import DAMAGE, read_table, write_table
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
 PART_ROWS = 8 * BLOCK_ROWS
@@ -68,14 +68,26 @@ class Task:
         score_file, pair_file = self._files(span[0])
         # Scores come last: a part is there when they are.
         for file, table in ((pair_file, pairs), (score_file, scores)):
-            with replacing(file) as temporary:
-                pq.write_table(table, temporary)
+            write_table(file, table)
         return None
 
     def read(self, span: tuple[int, int]) -> Part:
-        """A part from its files."""
-        score_file, pair_file = self._files(span[0])
-        return pq.read_table(score_file), pq.read_table(pair_file)
+        """A part from its files.
+
+        Raises:
+            ScanError: a damaged file.
+        """
+        tables = []
+        for file in self._files(span[0]):
+            try:
+                tables.append(read_table(file))
+            except DAMAGE as error:
+                raise ScanError(
+                    f"{file} is damaged ({_first_line(error)}): remove it, and the same command scores its rows anew"
+                ) from error
+        if len(tables[0]) != span[1] - span[0]:
+            raise ScanError(f"{self._files(span[0])[0]} holds {len(tables[0])} rows of {span[1] - span[0]}: remove it")
+        return tables[0], tables[1]
 
     def _files(self, start: int) -> tuple[Path, Path]:
         assert self.parts is not None
@@ -187,6 +199,10 @@ def run_ray(task: Task, address: str | None, progress: Callable[[int], None]) ->
             ray.shutdown()
     for span in task.ranges():
         yield task.read(span)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _Workers(ThreadPoolExecutor):

@@ -79,7 +79,7 @@ def feature_columns(name: str, schema: pa.Schema, label: str | None) -> list[str
     Raises:
         DataError: there is neither.
     """
-    listed = [each for each in FEATURE_NAMES if each in schema.names and is_list(schema.field(each).type)]
+    listed = [each for each in FEATURE_NAMES if each in schema.names and is_list(only_field(name, schema, each).type)]
     if listed:
         return listed[:1]
     other = {label, *FEATURE_LABELS, *OTHER_NAMES}
@@ -87,6 +87,17 @@ def feature_columns(name: str, schema: pa.Schema, label: str | None) -> list[str
     if not columns:
         raise DataError(f"{name} has no feature columns; its columns: {', '.join(schema.names)}")
     return columns
+
+
+def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:
+    """The one field of a column that is there.
+
+    Raises:
+        DataError: there are two.
+    """
+    if schema.names.count(column) > 1:
+        raise DataError(f"{name} has two columns called {column!r}: which one is meant cannot be told, rename one")
+    return schema.field(column)
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column
+from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column, only_field
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers, labels_of
+from pairsift.data.tables import DAMAGE
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
@@ -109,14 +110,16 @@ class FolderSource(_EncodedSource):
 def _read_parquet(file: Path, name: str, labels: str | None) -> pa.Table:
     """The image column and, where wanted and there, the label column, in this order."""
     try:
-        reader = pq.ParquetFile(file)
+        reader = pq.ParquetFile(file, page_checksum_verification=True)
         available = reader.schema_arrow.names
         columns = [image_column(name, available)]
         classes = label_column(name, available, labels, IMAGE_LABELS)
         if classes is not None:
             columns.append(classes)
+        for each in columns:
+            only_field(name, reader.schema_arrow, each)
         table = reader.read(columns=columns).select(columns)
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGE as error:
         raise DataError(f"{file} cannot be read as parquet: {error}") from error
     kind = table.schema.field(0).type
     if pa.types.is_struct(kind) and "bytes" in [kind.field(i).name for i in range(kind.num_fields)]:

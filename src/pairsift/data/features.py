@@ -107,8 +107,8 @@ class ArrayFeatures:
             raise DataError(f"{name}: features must be a non-empty (N, D) matrix, got shape {features.shape}")
         if features.dtype.kind != "f":
             raise DataError(f"{name}: features must be floating point, got {features.dtype}")
-        if labels is not None and len(labels) != len(features):
-            raise DataError(f"{name}: {len(features)} features but {len(labels)} labels")
+        if labels is not None and labels.shape[:1] != features.shape[:1]:
+            raise DataError(f"{name}: {len(features)} features but labels of shape {labels.shape}")
         self._features, self.name = features, name
         self.shape: tuple[int, int] = (features.shape[0], features.shape[1])
         self.labels: NDArray[np.int64] | None = None

@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from pairsift.data.errors import DataError
+from pairsift.data.tables import DAMAGE
 
 UInt8Array = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
@@ -95,7 +96,7 @@ def without_rows(images: ImageSet, file: Path) -> ImageSet:
     try:
         column = pa_csv.read_csv(file).column("row")
         rows = column.cast(pa.int64()).to_numpy()
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
+    except (KeyError, *DAMAGE) as error:
         raise DataError(f"{file} is not a drop list, a CSV with whole numbers in a column 'row': {error}") from error
     unknown = np.setdiff1d(rows, images.rows)
     if len(unknown):

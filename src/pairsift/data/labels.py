@@ -37,4 +37,19 @@ def labels_of(table: pa.Table, column: str, name: str) -> tuple[NDArray[np.int64
     values = table.column(column)
     if values.null_count:
         raise DataError(f"{name}: column {column!r} has {values.null_count} missing labels")
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return class_numbers(np.array(texts_of(table, column, name), dtype=object), f"{name}, column {column!r}")
     return class_numbers(values.to_numpy(), f"{name}, column {column!r}")
+
+
+def texts_of(table: pa.Table, column: str, name: str) -> list[Any]:
+    """The texts of a column, None where one is missing.
+
+    Raises:
+        DataError: they are no UTF-8.
+    """
+    try:
+        texts: list[Any] = table.column(column).to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: column {column!r} holds text that is no UTF-8: {error}") from error
+    return texts

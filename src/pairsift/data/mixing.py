@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.checks import class_labels
 from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
 
@@ -50,14 +51,21 @@ def mix(
         kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half beside the partner's right half.
 
     Raises:
-        DataError: fraction out of range, an unknown kind, labels of another length, fewer than two images, one class.
+        DataError: other images, fraction out of range, an unknown kind, labels of another length, fewer than two
+            images, one class.
     """
+    if not hasattr(images, "shape") or len(images.shape) != 4:
+        raise DataError(f"images must be (N, C, H, W) uint8, got {getattr(images, 'shape', type(images).__name__)}")
+    if getattr(images, "dtype", np.dtype(np.uint8)) != np.uint8:
+        raise DataError(f"images must be uint8 (0 to 255), got {getattr(images, 'dtype', None)}")
     n = len(images)
-    if not 0 <= fraction <= 1:
+    if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
         raise DataError(f"the mixed fraction must lie in [0, 1], got {fraction}")
-    if labels is not None and len(labels) != n:
-        raise DataError(f"{n} images but {len(labels)} labels")
-    if kind not in get_args(MixKind):
+    if labels is not None:
+        labels = class_labels(labels, "labels", DataError)
+        if labels.shape != (n,):
+            raise DataError(f"{n} images but labels of shape {labels.shape}")
+    if not isinstance(kind, str) or kind not in get_args(MixKind):
         raise DataError(f"kind must be 'pixel' or 'composite', got {kind!r}")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(n, size=round(fraction * n), replace=False))

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairsift.data.columns import FEATURE_LABELS, feature_columns, is_list, label_column
+from pairsift.data.columns import FEATURE_LABELS, feature_columns, is_list, label_column, only_field
 from pairsift.data.errors import DataError
-from pairsift.data.labels import labels_of
+from pairsift.data.labels import labels_of, texts_of
+from pairsift.data.tables import DAMAGE, read_table
 
 FloatArray = NDArray[np.float32]
 
@@ -37,7 +38,7 @@ class ParquetFeatures:
         self.name = name
         try:
             self._metadata = [pq.read_metadata(file) for file in files]
-        except (pa.ArrowInvalid, OSError) as error:
+        except DAMAGE as error:
             raise DataError(f"{name} cannot be read as parquet: {error}") from error
         self._files = list(files)
         schema = self._metadata[0].schema.to_arrow_schema()
@@ -46,7 +47,8 @@ class ParquetFeatures:
                 raise DataError(f"{file} has other columns or types than {files[0]}")
         self._label = label_column(name, schema.names, labels, FEATURE_LABELS)
         self._columns = feature_columns(name, schema, self._label)
-        self._listed = is_list(schema.field(self._columns[0]).type)
+        fields = [only_field(name, schema, each) for each in self._columns]
+        self._listed = is_list(fields[0].type)
         self.groups = [(f, g) for f, metadata in enumerate(self._metadata) for g in range(metadata.num_row_groups)]
         counts = [self._metadata[f].row_group(g).num_rows for f, g in self.groups]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -60,7 +62,7 @@ class ParquetFeatures:
         if self._label is not None:
             self.labels, self.class_names = labels_of(extra, self._label, name)
         known = extra.column_names
-        self.paths: Sequence[str] | None = extra.column("path").to_pylist() if "path" in known else None
+        self.paths: Sequence[str] | None = texts_of(extra, "path", name) if "path" in known else None
         self.rows = np.arange(self.shape[0], dtype=np.int64)
         # Shards that each count their rows from 0 name no row: then positions do.
         if "row" in known and pc.count_distinct(extra.column("row")).as_py() == self.shape[0]:
@@ -105,10 +107,10 @@ class ParquetFeatures:
         file, number = self.groups[group]
         try:
             # A reader of its own: features may be read from several threads, and shards be more than open files may.
-            reader = pq.ParquetFile(self._files[file], metadata=self._metadata[file])
+            reader = pq.ParquetFile(self._files[file], metadata=self._metadata[file], page_checksum_verification=True)
             for batch in reader.iter_batches(rows, row_groups=[number], columns=self._columns):
                 yield self._matrix(batch, int(self.starts[group]))
-        except (pa.ArrowInvalid, OSError) as error:
+        except DAMAGE as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
 
     def _matrix(self, batch: pa.RecordBatch, start: int) -> FloatArray:
@@ -126,12 +128,12 @@ class ParquetFeatures:
     def _read_extra(self) -> pa.Table:
         schema = self._metadata[0].schema.to_arrow_schema()
         kinds = {"row": pa.types.is_integer, "mixed": pa.types.is_boolean, "path": pa.types.is_string}
-        wanted = [name for name, is_kind in kinds.items() if name in schema.names and is_kind(schema.field(name).type)]
+        wanted = [name for name in kinds if schema.names.count(name) == 1 and kinds[name](schema.field(name).type)]
         if self._label is not None:
             wanted.append(self._label)
         try:
-            return pa.concat_tables([pq.read_table(file, columns=wanted) for file in self._files])
-        except (pa.ArrowInvalid, OSError) as error:
+            return pa.concat_tables([read_table(file, wanted) for file in self._files])
+        except DAMAGE as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
 
 

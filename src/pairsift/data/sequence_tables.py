@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pairsift.data import columns
 from pairsift.data.errors import DataError
 from pairsift.data.labels import labels_of
+from pairsift.data.tables import DAMAGE, read_table
 
 # Names that are looked for, the first one that is there wins.
 FRAME_NAMES = ("frames", "values", *columns.FEATURE_NAMES)
@@ -37,15 +38,15 @@ def open_files(spec: str) -> tuple[list[Path], pa.Schema]:
         )
     try:
         return files, pq.read_schema(files[0])
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGE as error:
         raise DataError(f"{spec} cannot be read as parquet: {error}") from error
 
 
 def read_columns(spec: str, files: list[Path], names: list[str]) -> pa.Table:
     """Some columns of all files."""
     try:
-        return pa.concat_tables([pq.read_table(file, columns=names) for file in files])
-    except (pa.ArrowInvalid, OSError) as error:
+        return pa.concat_tables([read_table(file, names) for file in files])
+    except DAMAGE as error:
         raise DataError(f"{spec} cannot be read as parquet: {error}") from error
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pairsift.checks import class_labels, real_array
+
 # Quantile of the normal distribution for 95 %.
 _NORMAL = 1.959964
 # Directions between class means of less than this part of the greatest variance are none.
@@ -100,7 +102,7 @@ def _nc1(deviations: NDArray[np.float64], between: NDArray[np.float64]) -> float
 
 
 def _checked(features: ArrayLike, labels: ArrayLike, normalise: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    x, y = real_array(features, "features").astype(np.float64), class_labels(labels, "labels")
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"features must be a non-empty (N, D) matrix, got shape {x.shape}")
     if y.shape != (len(x),) or y.dtype.kind not in "iub":

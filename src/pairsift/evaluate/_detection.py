@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pairsift.checks import real_array
 
 
 class Detection(NamedTuple):
@@ -29,7 +32,7 @@ def detection(scores: NDArray[Any], planted: NDArray[Any]) -> Detection:
         planted: (N,) bool.
 
     Raises:
-        ValueError: other shapes, or all or none of the scored examples are planted.
+        ValueError: other shapes, no numbers, or all or none of the scored examples are planted.
 
     Example:
         >>> import numpy as np
@@ -38,11 +41,14 @@ def detection(scores: NDArray[Any], planted: NDArray[Any]) -> Detection:
         >>> detection(np.array([0.1, 0.9, 0.4, 0.3]), planted).auroc  # of four pairs three are in order
         0.75
     """
-    scores, planted = np.asarray(scores), np.asarray(planted, dtype=bool)
+    scores, planted = real_array(scores, "scores"), real_array(planted, "planted")
+    if planted.size and not np.isin(planted, (0, 1)).all():
+        raise ValueError(f"planted must be bool, got other values than 0 and 1 in {planted.dtype}")
     if scores.shape != planted.shape or scores.ndim != 1:
         raise ValueError(f"scores and planted must be (N,) alike, got {scores.shape} and {planted.shape}")
-    good = np.isfinite(scores)
-    scores, planted = scores[good], planted[good]
+    good = ~np.isnan(scores)
+    # Only the order counts: ranks hold it where scores are infinite, too.
+    scores, planted = rankdata(scores[good]), planted[good].astype(bool)
     if not 0 < planted.sum() < len(planted):
         raise ValueError(f"{planted.sum()} of {len(planted)} scored examples are planted: detection needs both kinds")
     return Detection(float(roc_auc_score(planted, scores)), float(average_precision_score(planted, scores)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pairsift.checks import real_array
+
 
 def semantic_hits(original: ArrayLike, synonym: ArrayLike, antonym: ArrayLike) -> float:
     """Share of texts that are nearer their synonym version than their antonym version, ties half (arXiv 2107.00440).
@@ -27,7 +29,7 @@ def semantic_hits(original: ArrayLike, synonym: ArrayLike, antonym: ArrayLike) -
     """
     units: list[NDArray[np.float64]] = []
     for name, features in (("original", original), ("synonym", synonym), ("antonym", antonym)):
-        x = np.asarray(features, dtype=np.float64)
+        x = real_array(features, name).astype(np.float64)
         if x.ndim != 2 or 0 in x.shape or (units and x.shape != units[0].shape):
             raise ValueError(f"{name} must be a non-empty (N, D) matrix of the shape of the others, got {x.shape}")
         lengths = np.linalg.norm(x, axis=1, keepdims=True)

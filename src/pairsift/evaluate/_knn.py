@@ -6,9 +6,11 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pairsift.evaluate._checks import check_split
+from pairsift.pairs.rows import unit_rows
 
 
 def knn(
@@ -43,13 +45,13 @@ def knn(
         1.0
     """
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"k must be a whole number, got {k!r}")
     if not 1 <= k <= len(train_x):
         raise ValueError(f"k must lie in [1, {len(train_x)}] (the training examples), got {k}")
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    train_x, test_x = train_x.copy(), test_x.copy()
-    faiss.normalize_L2(train_x)
-    faiss.normalize_L2(test_x)
+    train_x, test_x = (unit_rows(torch.tensor(x), "features").numpy() for x in (train_x, test_x))
     index = faiss.IndexFlatIP(train_x.shape[1])
     index.add(train_x)
     similarities, neighbours = index.search(test_x, k)

@@ -68,6 +68,9 @@ def linear_probe(
     held_out = max(len(train_x) // 10, len(counts))
     if len(train_x) - held_out < len(counts):
         raise ValueError(f"{len(train_x)} training examples are too few to hold some out for {len(counts)} classes")
+    peak = float(np.abs(train_x).max())
+    if peak and not 1e-15 < peak < 1e15:  # whose squares, or their inverses, are beyond float32
+        train_x, test_x = (x.astype(np.float64) / peak for x in (train_x, test_x))
     scaler = StandardScaler().fit(train_x)
     train_x, test_x = scaler.transform(train_x), scaler.transform(test_x)
     stratify = train_y if counts.min() >= 2 else None

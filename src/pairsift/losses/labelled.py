@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
@@ -152,10 +153,13 @@ class _Groups:
 
 
 def _check_rows(z: Tensor, labels: Tensor | None, h: Tensor | None, prefix: str) -> None:
+    check_tensors({f"{prefix}z": z}, **{f"{prefix}labels": labels, f"{prefix}h": h})
     if z.dim() != 2 or 0 in z.shape:
         raise ValueError(f"{prefix}z must be a non-empty (rows, d) matrix, got {tuple(z.shape)}")
     if labels is None or labels.shape != (len(z),):
         seen = None if labels is None else tuple(labels.shape)
         raise ValueError(f"{prefix}labels must be ({len(z)},), one for each row, got {seen}")
+    if labels.is_complex() or (labels.is_floating_point() and not bool((labels == labels.round()).all())):
+        raise ValueError(f"{prefix}labels must be whole numbers, got {labels.dtype} that are not: cast with .long()")
     if h is not None and (h.dim() != 2 or len(h) != len(z)):
         raise ValueError(f"{prefix}h must be ({len(z)}, D), a row for each of {prefix}z, got {tuple(h.shape)}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
 from pairsift.pairs import PairMasks, Selector
@@ -214,6 +215,7 @@ def _classes(labels: Tensor | None, z: Tensor) -> Tensor:
     """Checked labels (N,) as int64 beside the projections; all -1 where there are none."""
     if labels is None:
         return torch.full((len(z),), -1, device=z.device)
+    check_tensors({"labels": labels})
     if labels.shape != (len(z),):
         raise ValueError(f"labels must be ({len(z)},), one for each image, got {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:

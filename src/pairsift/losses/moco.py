@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Processes, Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
@@ -168,7 +168,7 @@ class MoCoLoss(TreatedLoss):
         n, size = processes.total("k"), len(self.queue_z)
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
-        self.queue_z[slots] = processes.gather("k", F.normalize(k.to(self.queue_z.dtype), dim=1))
+        self.queue_z[slots] = processes.gather("k", unit(k).to(self.queue_z.dtype))
         if wide and h_k is not None:
             self.queue_h[slots] = processes.gather("h_k", h_k.to(self.queue_h.dtype))
         self._next.copy_((self._next + n) % size)
@@ -182,6 +182,7 @@ class MoCoLoss(TreatedLoss):
             )
 
     def _check(self, q: Tensor, k: Tensor, h_q: Tensor | None, h_k: Tensor | None) -> None:
+        check_tensors({"q": q, "k": k}, h_q=h_q, h_k=h_k)
         width = self.queue_z.shape[1]
         if q.dim() != 2 or q.shape != k.shape or q.shape[1] != width or len(q) == 0:
             raise ValueError(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Comparison, Rows, compare, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_temperature, unit, wide
 from pairsift.pairs import OwnMasks
@@ -140,6 +141,7 @@ def _mean(losses: Tensor, weights: Tensor, comparison: Comparison) -> Tensor:
 
 
 def _check(z: Tensor, synonym: Tensor, antonym: Tensor, present: Tensor | None, weights: Tensor | None) -> None:
+    check_tensors({"z": z, "z_synonym": synonym, "z_antonym": antonym}, present=present, weights=weights)
     if z.dim() != 2 or 0 in z.shape or not z.shape == synonym.shape == antonym.shape:
         raise ValueError(
             "z, z_synonym and z_antonym must be non-empty (N, d) matrices of one shape, got "

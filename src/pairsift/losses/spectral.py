@@ -10,9 +10,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_views, wide
+from pairsift.losses.treated import Options, TreatedLoss, check_views, power_of_two, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
+
+_MU = (1e-6, 1e6)
 
 
 class SpectralLoss(TreatedLoss):
@@ -56,8 +58,10 @@ class SpectralLoss(TreatedLoss):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(band, treatment, **options)
-        if not (math.isfinite(mu) and mu > 0):
-            raise ValueError(f"mu must be finite and > 0, got {mu}")
+        if isinstance(mu, bool) or not isinstance(mu, (int, float)):
+            raise TypeError(f"mu must be a number, got {mu!r}")
+        if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
+            raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")
         if treatment is not None and treatment.class_mates:
             raise ValueError(
                 f"class_mates={treatment.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"
@@ -163,8 +167,9 @@ class SpectralLoss(TreatedLoss):
 
     def _bounded(self, z: Tensor) -> Tensor:
         z = wide(z)
-        lengths = z.norm(dim=1, keepdim=True).clamp_min(1e-30)
-        bounded: Tensor = z * (math.sqrt(self.mu) / lengths).clamp_max(1)
+        scale = power_of_two(z)
+        lengths = (z * scale).norm(dim=1, keepdim=True).clamp_min(1e-12)
+        bounded: Tensor = z * (math.sqrt(self.mu) * scale / lengths).clamp_max(1)
         return bounded
 
     def _own_settings(self) -> str:

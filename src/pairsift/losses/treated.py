@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
 from pairsift.pairs import GuideMask, Precision, RandomPairs, Selector
-from pairsift.treatments import Treatment
+from pairsift.treatments import LEAST_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
 
@@ -133,20 +134,34 @@ def wide(z: Tensor) -> Tensor:
 
 
 def unit(z: Tensor) -> Tensor:
-    """Rows of unit length, in float32 or float64."""
-    return F.normalize(wide(z), dim=1)
+    """Rows of unit length, in float32 or float64; a length below 1e-12 counts as none."""
+    z = wide(z)
+    return F.normalize(z * power_of_two(z), dim=1)
+
+
+@torch.no_grad()
+def power_of_two(z: Tensor) -> Tensor:
+    """(N, 1) factors that bring the largest entry of every row to 1 or below and round nothing.
+
+    Squares of entries beyond 1e19 overflow in float32: such rows would have no direction.
+    """
+    exponent = torch.frexp(z.abs().amax(dim=1, keepdim=True)).exponent.clamp(0, 120)
+    return torch.ldexp(torch.ones_like(exponent, dtype=z.dtype), -exponent)
 
 
 def check_temperature(temperature: float, coldest: float = 0) -> float:
-    """Refuse a temperature that is not finite and positive."""
-    if not (math.isfinite(temperature) and temperature > 0 and temperature >= coldest):
-        least = f", > 0 and >= {coldest}" if coldest else " and > 0"
-        raise ValueError(f"temperature must be finite{least}, got {temperature}")
+    """Refuse a temperature that is not finite and positive, or so cold that logits leave the range of float32."""
+    least = max(coldest, LEAST_TEMPERATURE)
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    if not (math.isfinite(temperature) and temperature >= least):
+        low = f">= {least:g}" if temperature > 0 or coldest else "> 0"
+        raise ValueError(f"temperature must be finite and {low}, got {temperature}")
     return temperature
 
 
 def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    """Refuse projections, or features, of two dtypes, whole numbers, and tensors on several devices.
+    """Refuse what is no tensor, projections, or features, of two dtypes, whole numbers, and several devices.
 
     Features may be of another dtype than projections: under autocast they often are.
     """
@@ -165,6 +180,7 @@ def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) ->
 
 def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
     """Refuse shapes that do not fit: (N, d) twice, and (N, D) twice or not at all; see also `check_alike`."""
+    check_tensors({"z0": z0, "z1": z1}, h0=h0, h1=h1)
     if z0.dim() != 2 or z0.shape != z1.shape or 0 in z0.shape:
         raise ValueError(
             f"z0 and z1 must be non-empty (N, d) matrices of one shape, got {tuple(z0.shape)} and {tuple(z1.shape)}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from pairsift.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector
@@ -145,6 +146,7 @@ class TwoTowerLoss(TreatedLoss):
 
 
 def _check_towers(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
+    check_tensors({"z0": z0, "z1": z1}, h0=h0, h1=h1)
     fits = z0.dim() == z1.dim() == 2 and z0.shape[1] == z1.shape[1] and 0 < len(z0) <= len(z1)
     if not fits or 0 in z0.shape:
         raise ValueError(

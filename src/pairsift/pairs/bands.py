@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pairsift.checks import check_tensors
 from pairsift.pairs.band_kernel import mask_band
 from pairsift.pairs.edges import band_edges
 from pairsift.pairs.products import Products
@@ -149,6 +150,7 @@ class BandMasks:
         precision: Precision = "fp32",
     ) -> None:  # fmt: skip
         check_precision(precision)
+        check_tensors({"features": features}, keys=keys)
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
             self._anchors = unit_rows(features, "features")
             self._keys = self._anchors if keys is None else unit_rows(keys, "keys")

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pairsift.checks import check_tensors
 from pairsift.pairs.rows import Precision
 from pairsift.pairs.selectors import GivenMasks, Selector
 
@@ -59,9 +60,18 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own
 
     Returns:
         (B, K) bool with the row sums of `pairs`.
+
+    Raises:
+        TypeError: pairs that are no bool matrix.
+        ValueError: a row that flags every column, and itself is one of them.
     """
+    check_tensors({"pairs": pairs})
+    if pairs.dtype != torch.bool or pairs.dim() != 2:
+        raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
     counts = pairs.sum(dim=1, keepdim=True)
     most = int(counts.max()) if pairs.numel() else 0
+    if own is not None and most == pairs.shape[1] > 0:
+        raise ValueError(f"a row flags all {most} columns, its own among them: give own=None where rows are no columns")
     order = torch.rand(pairs.shape, generator=generator, device=pairs.device)
     if own is not None:
         order.diagonal(own).fill_(-1)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pairsift.checks import check_tensors
+
 
 @torch.no_grad()
 def pair_shares(
@@ -26,6 +28,10 @@ def pair_shares(
     Returns:
         Share among flagged pairs (nan if none is flagged) and base rate over all pairs, in [0, 1].
 
+    Raises:
+        TypeError: pairs that are no bool matrix, or labels that are no tensors.
+        ValueError: another number of labels than of rows and of keys.
+
     Example:
         >>> import torch
         >>> import pairsift as ps
@@ -33,6 +39,14 @@ def pair_shares(
         >>> ps.pair_shares(pairs, torch.tensor([0, 0, 1]))
         (0.6666666666666666, 0.6666666666666666)
     """
+    check_tensors({"pairs": pairs, "labels": labels}, key_labels=key_labels)
+    if pairs.dtype != torch.bool or pairs.dim() != 2:
+        raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
+    shapes = [tuple(each.shape) for each in (labels, labels if key_labels is None else key_labels)]
+    if shapes != [(n,) for n in pairs.shape]:
+        raise ValueError(
+            f"pairs {tuple(pairs.shape)} need a label for every row and key, got {shapes[0]} and {shapes[1]}"
+        )
     different = labels[:, None] != (labels if key_labels is None else key_labels)
     flagged = int(pairs.sum())
     share = int((pairs & different).sum()) / flagged if flagged else math.nan

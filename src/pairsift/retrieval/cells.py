@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pairsift.pairs import text_keys
 from pairsift.retrieval.columns import Column
+from pairsift.retrieval.errors import PairsError
 from pairsift.retrieval.source import PairsSource, decoded, matrix
 
 IntArray = NDArray[np.int64]
@@ -52,7 +53,7 @@ def read_cells(source: PairsSource, column: Column) -> Cells:
 
     Raises:
         DataError: the file is damaged.
-        PairsError: embeddings of several lengths.
+        PairsError: embeddings of several lengths, or texts that are no UTF-8.
     """
     read = _text_cells if source.columns.kind == "texts" else _vector_cells
     parts, width = [], 0
@@ -73,9 +74,17 @@ def contents(source: PairsSource, column: Column) -> Iterator[Any]:
 def elements(values: Any, column: Column) -> tuple[IntArray, Any]:
     """Place in the batch and text of each cell: one a row, or for lists one an element."""
     if not column.listed:
-        return np.arange(len(values)), values.to_pylist()
+        return np.arange(len(values)), _texts(values, column)
     places = np.repeat(np.arange(len(values)), np.asarray(values.value_lengths().fill_null(0)))
-    return places, decoded(values.filter(values.is_valid()).flatten()).to_pylist()
+    return places, _texts(decoded(values.filter(values.is_valid()).flatten()), column)
+
+
+def _texts(values: Any, column: Column) -> list[Any]:
+    try:
+        texts: list[Any] = values.to_pylist()
+    except UnicodeDecodeError as error:
+        raise PairsError(f"column {column.name!r} holds text that is no UTF-8: {error}") from error
+    return texts
 
 
 def _text_cells(values: Any, column: Column, name: str, start: int, width: int) -> tuple[Any, Any, Any, int]:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from pairsift.data import DataError
-from pairsift.data.columns import NO_LABELS, is_list
+from pairsift.data.columns import NO_LABELS, is_list, only_field
 
 Kind = Literal["texts", "embeddings"]
 
@@ -96,7 +96,7 @@ def _missing(name: str, role: str, wanted: str, schema: pa.Schema) -> DataError:
 
 
 def _kind(name: str, schema: pa.Schema, column: str) -> Kind:
-    kind = schema.field(column).type
+    kind = only_field(name, schema, column).type
     inner = kind.value_type if is_list(kind) else kind
     if is_text(inner):
         return "texts"

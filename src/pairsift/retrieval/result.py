@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pairsift.files import replacing, write_json
+from pairsift.data.tables import write_table
+from pairsift.files import write_json
 from pairsift.retrieval.clean import Cleaning
 from pairsift.retrieval.examples import Gallery
 from pairsift.retrieval.page import Distributions, pairs_page
@@ -61,8 +61,7 @@ class InspectedPairs:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pairs.json").unlink(missing_ok=True)
         for name, table in (("rows", self.rows), ("conflicts", self.conflicts)):
-            with replacing(folder / f"{name}.parquet") as temporary:
-                pq.write_table(table, temporary)
+            write_table(folder / f"{name}.parquet", table)
         self.clean(folder / "clean.parquet")
         self.report(folder / "report.html")
         write_json(folder / "pairs.json", self.facts)

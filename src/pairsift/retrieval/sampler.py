@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import BatchSampler
 
 from pairsift.data import DataError
+from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.placing import Rivals, arrange
 
@@ -185,8 +185,8 @@ def _tables(found: InspectedPairs | Path | str) -> tuple[pa.Table, pa.Table]:
     if not isinstance(found, (str, Path)):
         return found.rows, found.conflicts
     try:
-        rows, conflicts = (pq.read_table(Path(found, f"{name}.parquet")) for name in ("rows", "conflicts"))
-    except (pa.ArrowException, OSError) as error:
+        rows, conflicts = (read_table(Path(found, f"{name}.parquet")) for name in ("rows", "conflicts"))
+    except DAMAGE as error:
         raise DataError(f"{found} holds no inspection of pairs, as `pairsift pairs` writes it: {error}") from error
     return rows, conflicts
 

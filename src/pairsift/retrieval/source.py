@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pairsift.data import DataError
+from pairsift.data.tables import DAMAGE
 from pairsift.retrieval.columns import Columns, find_columns
 from pairsift.retrieval.errors import PairsError
 
@@ -57,13 +58,13 @@ class PairsSource:
             return
         try:
             for file in self._files:
-                with pq.ParquetFile(file) as reader:
+                with pq.ParquetFile(file, page_checksum_verification=True) as reader:
                     # Group by group: read in one go, groups that were read stay in memory until the last.
                     for group in range(reader.num_row_groups):
                         for batch in reader.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
                             yield start, batch
                             start += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
 
     def cells(self, column: str) -> Iterator[tuple[int, Any]]:
@@ -89,7 +90,7 @@ class PairsSource:
             return self._table.schema, len(self._table)
         try:
             metadata = [pq.read_metadata(file) for file in self._files]
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
         schemas = [each.schema.to_arrow_schema() for each in metadata]
         for file, schema in zip(self._files, schemas, strict=True):

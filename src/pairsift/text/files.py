@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairsift.data import DataError
+from pairsift.data.columns import only_field
+from pairsift.data.tables import DAMAGE
 from pairsift.files import replacing
 from pairsift.text.semantic import SemanticViews, View, ViewMaker
 
@@ -84,8 +86,8 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
     if path.suffix != ".parquet":
         raise DataError(f"{path} is no kind of file known here: use .parquet, or .txt with one text a line")
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
     names = file.schema_arrow.names
     found = (
@@ -94,7 +96,7 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
     if found is None:
         what = f"column {column!r}" if column else f"column called {' or '.join(TEXT_COLUMNS)}"
         raise DataError(f"{path} has no {what}; its columns: {', '.join(names)} (name one with `column`)")
-    kind = file.schema_arrow.field(found).type
+    kind = only_field(str(path), file.schema_arrow, found).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise DataError(f"column {found!r} of {path} holds {kind}, not texts; its columns: {', '.join(names)}")
     return _cells(file, found, path)
@@ -158,7 +160,7 @@ def _cells(file: pq.ParquetFile, column: str, path: Path) -> Iterator[str]:
                     raise DataError(f"row {row} of {path} has no text in {column!r}: remove such rows")
                 yield text
                 row += 1
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read beyond row {row}: {error}") from error
 
 

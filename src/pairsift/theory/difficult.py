@@ -27,11 +27,13 @@ def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float
     Raises:
         ValueError: fraction out of range.
     """
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the order of gaps settles long before the loss does
-        scaled = StandardScaler().fit_transform(features.astype(np.float32, copy=False))
+        # By a power of two, which rounds nothing: entries of any size have squares in float32 then.
+        scale = np.exp2(-np.round(np.log2(np.abs(features).max().astype(np.float64))))
+        scaled = StandardScaler().fit_transform((features * scale).astype(np.float32))
         probabilities = LogisticRegression(max_iter=100).fit(scaled, labels).predict_proba(scaled)
     top = np.partition(probabilities, -2, axis=1)[:, -2:]
     gap = top[:, 1] - top[:, 0]

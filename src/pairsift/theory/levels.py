@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from pairsift.checks import class_labels, real_array
 from pairsift.pairs import RankBand
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 from pairsift.theory.difficult import difficult_examples
@@ -118,7 +119,7 @@ def measure_levels(
         if band is None:
             raise ValueError("levels need labels, or a band=RankBand(high, low) that stands in for them")
         return _levels_by_band(features, band, n_classes)
-    labels = np.asarray(labels)
+    labels = class_labels(labels, "labels")
     if labels.shape != (len(features),):
         raise ValueError(f"{len(features)} features need labels of shape ({len(features)},), got {labels.shape}")
     classes, numbers = np.unique(labels, return_inverse=True)
@@ -166,9 +167,9 @@ def _levels_by_band(features: NDArray[Any], band: RankBand, n_classes: int | Non
     if band.low >= 1:
         raise ValueError(f"a band with low={band.low} leaves no pairs below it to measure beta on: choose low < 1")
     classes = round(1 / band.high) if n_classes is None else n_classes
-    if classes < 2:
+    if not isinstance(classes, int) or classes < 2:
         raise ValueError(f"levels need at least two classes, got n_classes={classes} (from high={band.high})")
-    sums = band_sums(torch.tensor(features), band)
+    sums = band_sums(torch.from_numpy(np.array(features)), band)
     if 0 in sums[:, 0]:
         raise ValueError(f"{len(features)} examples are too few for {band}: above, in or below it is no pair")
     alpha, gamma, beta = (_level(row) for row in sums)
@@ -200,11 +201,13 @@ def _unit(rows: NDArray[Any]) -> FloatArray:
 
 
 def _check_features(features: NDArray[Any]) -> NDArray[Any]:
-    features = np.asarray(features)
+    features = real_array(features, "features")
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"features must be a non-empty (N, D) matrix, got shape {features.shape}")
     if features.dtype.kind != "f":
         raise ValueError(f"features must be floating point, got {features.dtype}")
+    if features.dtype not in (np.float16, np.float32, np.float64) or not features.dtype.isnative:
+        features = features.astype(np.float64)
     constant = True
     for start in range(0, len(features), _TILE_ROWS):
         tile = features[start : start + _TILE_ROWS]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from pairsift.data import ImageSet, to_float
-from pairsift.files import replacing
+from pairsift.data.tables import write_table
 
 
 @torch.no_grad()
@@ -70,5 +69,4 @@ def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) 
         columns["path"] = pa.array(list(images.paths))
     if images.mixed is not None:
         columns["mixed"] = pa.array(images.mixed)
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    write_table(path, pa.table(columns))

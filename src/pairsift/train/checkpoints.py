@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,15 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         RunError: damaged, holding something else than tensors and plain values, or no checkpoint of a run.
     """
     try:
+        with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums that it writes
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise RunError(f"{file} is damaged ({damaged}): restore it from an epoch-*.ckpt")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of pickles by others: they are refused anyway
             content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except RunError:
+        raise
     except pickle.UnpicklingError as error:
         raise RunError(
             f"{file} cannot be read safely, because it holds more than tensors and plain values or is damaged: restore "

@@ -80,7 +80,9 @@ class TrainFields(Settings):
         "Loss",
         "what happens to difficult pairs; auto: decided by a guide (affinity; patches unless named)",
     )
-    temperature: float = setting(0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", gt=0)
+    temperature: float = setting(
+        0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", ge=1e-8, allow_inf_nan=False
+    )
     alpha: float = setting(
         0.5, "Loss", "weight of the self-supervised part, the rest is supervised (mixed)", ge=0, le=1,
         allow_inf_nan=False,
@@ -145,6 +147,10 @@ class TrainFields(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Run", "where to train")
     devices: int = setting(1, "Run", "devices of this machine, a process each, that share every batch", gt=0)
     nodes: int = setting(1, "Run", "machines, with so many devices each", gt=0)
+    timeout: float = setting(
+        1800, "Run", "seconds after which all processes stop where one of them does not answer", gt=0,
+        allow_inf_nan=False,
+    )  # fmt: skip
     threads: int | None = setting(None, "Run", "CPU threads of each process (None: all)", gt=0)
     progress: bool = setting(True, "Run", "show progress")
     resume: bool = setting(False, "Run", "continue the run in run_dir")

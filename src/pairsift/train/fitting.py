@@ -6,11 +6,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from pairsift.data import ImageSet
 from pairsift.train.batches import StepSampler, batch_loader, order_of
@@ -76,9 +78,10 @@ def fit(
 
 def _trainer(config: TrainConfig, run: Run, device_kind: str, callbacks: list[lightning.Callback]) -> lightning.Trainer:
     together = config.processes > 1
+    strategy = DDPStrategy(timeout=timedelta(seconds=config.timeout)) if together else "auto"
     return lightning.Trainer(
         accelerator=device_kind, devices=config.devices, num_nodes=config.nodes, use_distributed_sampler=False,
-        strategy="ddp" if together else "auto", sync_batchnorm=device_kind == "gpu" and together,
+        strategy=strategy, sync_batchnorm=device_kind == "gpu" and together,
         max_epochs=config.epochs, precision=_PRECISION[config.precision],  # type: ignore[arg-type]
         logger=TensorBoardLogger(str(run.path), name="", version="tensorboard"), callbacks=callbacks,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -102,11 +105,15 @@ def _telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if config.processes == 1 or not any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+        known = isinstance(error, torch.distributed.DistError)
+        known = known or any(name in str(error) for name in ("gloo", "NCCL", "TCPStore"))
+        if config.processes == 1 or not known:
             raise
         raise RunError(
-            f"one of {config.processes} processes ended or lost its connection, so all stopped: look for its message; "
-            f"`resume=True` continues {config.run_dir} from its last checkpoint ({error.__cause__ or error})"
+            f"one of {config.processes} processes ended or lost its connection, or did not answer in "
+            f"{config.timeout:g} s, so all stopped: look for its message; "
+            f"`resume=True` continues {config.run_dir} from its last checkpoint "
+            f"({str(error.__cause__ or error).splitlines()[0]})"
         ) from error
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import nn
 
-from pairsift.files import is_unfinished, remove_unfinished, replacing, write_json
+from pairsift.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
@@ -27,6 +26,7 @@ _FREE_ON_RESUME = {
     "overwrite",
     "progress",
     "threads",
+    "timeout",
     "memory",
     "save_features",
     "checkpoint_every",
@@ -172,10 +172,9 @@ class Run:
         Raises:
             RunError: not writable.
         """
-        state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+        state = {name: value.detach().cpu() for name, value in encoder.state_dict().items()}
         try:
-            with replacing(self.encoder_file) as temporary:
-                save_file(state, temporary, metadata=metadata)
+            write_tensors(self.encoder_file, state, metadata)
         except SafetensorError as error:
             raise RunError(f"{self.encoder_file} cannot be written: {error}") from error
 
@@ -193,19 +192,21 @@ class Run:
                 f"{self.path} has no encoder yet: finish the run with `resume=True` and `run_dir={str(self.path)!r}`"
             )
         try:
-            with safe_open(self.encoder_file, framework="pt") as file:
-                name = (file.metadata() or {}).get("encoder", "")
+            state, metadata = read_tensors(self.encoder_file)
+            name = metadata.get("encoder", "")
             if backbone is None and not name:
                 raise RunError(
                     f"{self.path} was trained with an encoder of your own: pass it to load_encoder(backbone)"
                 )
-            state = load_file(self.encoder_file)
             mean, std = state["mean"], state["std"]
             backbone = build_encoder(name) if backbone is None else backbone
             encoder = with_statistics(backbone, mean.flatten().tolist(), std.flatten().tolist(), mean.dim() == 1)
             encoder.load_state_dict(state)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise RunError(f"{self.encoder_file} cannot be loaded: {error}") from error
+        except RunError:
+            raise
+        except (SafetensorError, KeyError, OSError, RuntimeError, ValueError) as error:
+            words = " ".join(str(error).split())
+            raise RunError(f"{self.encoder_file} cannot be loaded ({type(error).__name__}): {words}") from error
         return encoder.eval().requires_grad_(False)
 
     def _clear(self) -> None:

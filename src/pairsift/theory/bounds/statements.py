@@ -98,7 +98,8 @@ def temperature_factor(graph: SimilarityGraph) -> float:
     if graph.beta <= 0:
         raise ValueError(f"Thm 4.5 divides by beta, which must be > 0, got {graph.beta}; use a margin instead")
     share = (graph.n_d / graph.n) ** 2
-    return 1 - share + (graph.gamma / graph.beta) ** 2 * share
+    ratio = graph.gamma / graph.beta
+    return 1 - share + (ratio * share) * ratio if share else 1.0  # inf where the ratio's square is
 
 
 def potential_lower_bound(graph: SimilarityGraph, phi: float, c: float) -> float:

@@ -1,0 +1,79 @@
+"""What functions take: tensors, and arrays of real numbers and of classes; anything else is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def check_tensors(needed: dict[str, Any], **optional: Any) -> None:
+    """Refuse what is no tensor.
+
+    Args:
+        needed: tensors by name.
+        **optional: tensors or None.
+
+    Raises:
+        TypeError: something else; it is named.
+    """
+    for name, value in (needed | {name: value for name, value in optional.items() if value is not None}).items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}: torch.as_tensor makes one")
+
+
+def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
+    """An array of real numbers: what is masked becomes nan, and objects that are numbers become float64.
+
+    Args:
+        values: an array, a tensor, or lists of numbers.
+        name: of it, for the error.
+        error: its type.
+
+    Raises:
+        ValueError: no array, or one of something else than whole or floating-point numbers.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiub":
+        values = np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else values.data
+    try:
+        array = np.asarray(values)
+        if values is not None and array.dtype.kind == "O":
+            array = array.astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as trouble:
+        raise error(f"{name} must be an array of numbers, got {type(values).__name__}: {trouble}") from trouble
+    if array.dtype.kind not in "fiub":
+        raise error(f"{name} must be an array of real numbers, got {array.dtype}")
+    return array
+
+
+def class_labels(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
+    """Labels as whole numbers or strings, which can be sorted and compared.
+
+    Raises:
+        ValueError: values of another type, or numbers that are not whole.
+    """
+    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as trouble:
+        raise error(f"{name} must be one whole number or name a row: {trouble}") from trouble
+    if array.dtype.kind == "O" and array.size:
+        array = _plain(array)
+    whole = array.dtype.kind != "f" or (np.isfinite(array).all() and (array == np.round(array)).all())
+    if not whole or (array.dtype.kind not in "iubfUST"):
+        what = "numbers that are not whole" if array.dtype.kind == "f" else str(array.dtype)
+        raise error(f"{name} must be whole numbers or names of classes, got {what}")
+    return array
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Objects that are all texts, or all whole numbers, as an array of these."""
+    for kind, dtype in ((str, np.str_), ((bool, int, np.integer, np.bool_), np.int64)):
+        if all(isinstance(each, kind) for each in array.flat):
+            return array.astype(dtype)
+    return array

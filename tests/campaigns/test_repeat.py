@@ -1,0 +1,36 @@
+"""The table of determinism of `make campaign`, a part of it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("repeat.py")
+pytest.importorskip("resource", reason="runs are forked, which this system cannot do")
+
+
+def test_a_command_is_measured(tmp_path):
+    file = tmp_path / "campaign.json"
+    command = [sys.executable, PROGRAM, "--only", "text-views", "--output", file]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    (row,) = json.loads(file.read_text())["repeat"]["rows"]
+    assert (row["what"], row["again"], row["threads"]) == ("text-views", 0, 0)
+
+
+def test_differences_are_seen(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    spec = importlib.util.spec_from_file_location("repeat", PROGRAM)
+    repeat = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(repeat)
+    x = np.array([3.0, 4.0])
+    assert repeat.difference({"x": x, "name": np.array(["a"])}, {"x": x.copy(), "name": np.array(["a"])}) == 0
+    assert repeat.difference({"x": x}, {"x": x + np.array([0, 5e-6])}) == pytest.approx(1e-6)
+    assert repeat.difference({"x": x}, {"x": np.array([[3.0, 4.0]])}) == np.inf
+    assert repeat.difference({"name": np.array(["a"])}, {"name": np.array(["b"])}) == np.inf
+    with pytest.raises(RuntimeError, match="different files"):
+        repeat.difference({"x": x}, {})
