@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.sparse.linalg import eigsh
 
+from pairsift.extras import needs
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 
 # Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
@@ -92,6 +91,9 @@ def leading_eigenpairs(matrix: FloatArray, k: int) -> tuple[FloatArray, FloatArr
     n = len(matrix)
     if not 1 <= k <= n:
         raise ValueError(f"k must lie in [1, {n}], got {k}")
+    with needs("theory", "an eigensolver"):
+        from scipy.linalg import eigh
+        from scipy.sparse.linalg import eigsh
     if n <= _DENSE or k > n // 10:
         values, vectors = eigh(matrix, subset_by_index=(n - k, n - 1))
     else:
