@@ -27,7 +27,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loss step input theory scan startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 campaign: setup
 	$(BIN)/python tests/campaigns/kill.py

@@ -150,6 +150,14 @@ def theory() -> str:
     return markdown(titles, cells, source, rows[-1])
 
 
+def startup() -> str:
+    """Milliseconds from a fresh process to its end."""
+    source = "benchmarks/results/startup.jsonl"
+    rows = read(source)
+    cells = [[f"`{row['start']}`", number(row["ms"], 0, " ms")] for row in rows]
+    return markdown(["start", "median"], cells, source, rows[-1])
+
+
 def scan() -> str:
     """Scans of growing sets."""
     source = "benchmarks/results/scan.jsonl"
@@ -466,7 +474,7 @@ def _mean(values: Sequence[float]) -> float:
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
-    "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
+    "step": step, "views": views, "theory": theory, "startup": startup, "scan": scan, "detection": detection, "objectives": objectives,
     "text": text, "drop": drop, "demo": demo, "laboratory": laboratory, "selection": selection,
     "selection, imagenette": lambda: selection("selection-imagenette"),
     "selection, tiny-imagenet": lambda: selection("selection-tiny-imagenet"),
