@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench campaign tables clean
+.PHONY: setup demo test lint bench campaign matrix release-check tables clean
 
 setup: $(READY)
 
@@ -31,6 +31,12 @@ bench: setup
 
 campaign: setup
 	$(BIN)/python tests/campaigns/kill.py
+
+matrix: setup
+	$(BIN)/python tests/release/matrix.py
+
+release-check: setup
+	$(BIN)/python tests/release/check.py
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write

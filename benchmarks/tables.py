@@ -158,6 +158,18 @@ def startup() -> str:
     return markdown(["start", "median"], cells, source, rows[-1])
 
 
+def matrix() -> str:
+    """Tests passed by interpreter and versions of dependencies."""
+    source = "benchmarks/results/matrix.json"
+    record = read(source)
+    cells = []
+    for row in record["rows"]:
+        counts = [f"{row[what]:,}" if what in row else None for what in ("passed", "failed", "skipped")]
+        said = row.get("reason") or row.get("torch")
+        cells.append([f"{row['python']}, {row['versions']}", *counts, said])
+    return markdown(["Python, versions", "passed", "failed", "skipped", "torch, or why not run"], cells, source, record)
+
+
 def scan() -> str:
     """Scans of growing sets."""
     source = "benchmarks/results/scan.jsonl"
@@ -474,7 +486,7 @@ def _mean(values: Sequence[float]) -> float:
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
-    "step": step, "views": views, "theory": theory, "startup": startup, "scan": scan, "detection": detection, "objectives": objectives,
+    "step": step, "views": views, "theory": theory, "scan": scan, "detection": detection, "objectives": objectives,
     "text": text, "drop": drop, "demo": demo, "laboratory": laboratory, "selection": selection,
     "selection, imagenette": lambda: selection("selection-imagenette"),
     "selection, tiny-imagenet": lambda: selection("selection-tiny-imagenet"),
@@ -482,7 +494,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
-    "semantic": semantic, "retrieval": retrieval,
+    "semantic": semantic, "retrieval": retrieval, "startup": startup, "matrix": matrix,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip
 

@@ -60,13 +60,13 @@ def check_bare(environment: Environment, wheel: Path) -> None:
 
 def check_commands(environment: Environment, name: str, demo: tuple[str, ...]) -> None:
     """The installed script: its version, the demo's help, a scan, the demo."""
-    script = ("-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", environment.python.parent / "pairsift")
-    print(f"{name}: {environment.run(*script, '--version').strip()}")
-    environment.run(*script, "demo", "--help")
-    environment.run(*script, "scan", "features.npy", "-o", f"found-{name}")
+    print(f"{name}: {environment.script('pairsift', '--version').strip()}")
+    environment.script("pairsift", "demo", "--help")
+    environment.script("pairsift", "scan", "features.npy", "-o", f"found-{name}")
     page = environment.path.parent / f"found-{name}" / "report.html"
     print(f"{name}: a scan wrote a page of {page.stat().st_size / 1e6:.2f} MB")
-    print(f"{name}: {environment.run(*script, 'demo', *demo, '-o', f'demo-{name}').strip().splitlines()[-2]}")
+    said = environment.script("pairsift", "demo", *demo, "-o", f"demo-{name}").splitlines()
+    print(f"{name}: {next(line for line in said if ' s; runs' in line)}")
 
 
 def main() -> None:

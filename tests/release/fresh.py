@@ -21,22 +21,26 @@ class Environment:
 
     def __init__(self, path: Path) -> None:
         venv.create(path, with_pip=True, symlinks=True)
-        self.path, self.python = path, path / "bin" / "python"
+        self.path = path
 
     def install(self, *what: str | Path) -> None:
         """Install with the versions of constraints.txt."""
         self.run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS, *what)
 
     def run(self, *arguments: str | Path, succeeds: bool = True) -> str:
-        """What a command of this Python prints, run beside the environment; its errors too, where it is to fail.
+        """What a command of this Python prints; see `script`."""
+        return self.script("python", *arguments, succeeds=succeeds)
+
+    def script(self, name: str, *arguments: str | Path, succeeds: bool = True) -> str:
+        """What a script that is installed here prints, run beside the environment; its errors, where it is to fail.
 
         Raises:
             SystemExit: it failed, or did not; what it said is printed.
         """
-        command = [self.python, *map(str, arguments)]
+        command = [str(each) for each in (self.path / "bin" / name, *arguments)]
         done = subprocess.run(command, cwd=self.path.parent, env=clean(), capture_output=True, text=True, check=False)
         if (done.returncode == 0) is not succeeds:
-            sys.exit(f"{' '.join(map(str, arguments))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+            sys.exit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout if succeeds else done.stderr
 
 
