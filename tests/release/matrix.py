@@ -30,11 +30,12 @@ from environments import requirements
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TESTS = (
-    "losses/test_ntxent.py", "losses/test_moco.py", "losses/test_spectral.py", "losses/test_two_tower.py",
-    "losses/test_labelled.py", "pairs/test_window.py", "pairs/test_identity.py", "pairs/test_guide.py",
-    "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "theory/test_chain.py",
-    "curate/test_scan.py", "curate/test_config.py", "test_cli.py", "test_treatments.py", "test_files.py",
+    "losses/test_ntxent.py", "losses/test_moco.py", "pairs/test_window.py", "pairs/test_guide.py",
+    "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "curate/test_scan.py",
+    "curate/test_config.py", "test_cli.py", "test_treatments.py",
 )  # fmt: skip
+# Tests that kill processes, or measure what no version of a dependency changes, take most of the time.
+LEFT_OUT = "killed or ctrl_c or ray or large or first_pairs or clear_classes or laboratory or cifar"
 TOOLS = ("pytest", "hypothesis", "packaging", "tomli")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
 
@@ -75,7 +76,7 @@ class Column:
         if done.returncode:
             return {"failed": 1, "reason": f"not installed: {' '.join(done.stderr.split())}"}
         tests = (f"tests/{each}" for each in TESTS)
-        done = self._call(self._python, "-m", "pytest", "-p", "no:cacheprovider", *tests)
+        done = self._call(self._python, "-m", "pytest", "-p", "no:cacheprovider", "-k", f"not ({LEFT_OUT})", *tests)
         counts = {what: int(number) for number, what in COUNT.findall((done.stdout.splitlines() or [""])[-1])}
         if done.returncode:
             print(done.stdout[-10_000:], done.stderr[-2000:], file=sys.stderr)
