@@ -160,14 +160,14 @@ def startup() -> str:
 
 def matrix() -> str:
     """Tests passed by interpreter and versions of dependencies."""
-    source = "benchmarks/results/matrix.json"
-    record = read(source)
+    source = "benchmarks/results/matrix.jsonl"
+    rows = read(source)
     cells = []
-    for row in record["rows"]:
+    for row in rows:
         counts = [f"{row[what]:,}" if what in row else None for what in ("passed", "failed", "skipped")]
-        said = row.get("reason") or row.get("torch")
-        cells.append([f"{row['python']}, {row['versions']}", *counts, said])
-    return markdown(["Python, versions", "passed", "failed", "skipped", "torch, or why not run"], cells, source, record)
+        cells.append([row["python"], row["versions"], *counts, row.get("torch"), row.get("reason")])
+    titles = ["Python", "versions", "passed", "failed", "skipped", "PyTorch", "not run"]
+    return markdown(titles, cells, source, {"git_commit": rows[-1]["git_commit"]})
 
 
 def scan() -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -104,26 +103,38 @@ def columns(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
             yield {"python": version, "versions": "pinned", "reason": "skipped: no such Python on PATH or in pyenv"}
             continue
         column = Column(tools.path / "bin" / "uv", python, folder / version)
-        kinds = {"pinned": CONSTRAINTS} | ({"lowest": folder / "lowest.txt"} if version == options.pythons[0] else {})
+        kinds = {"pinned": CONSTRAINTS} | ({"lowest": folder / "lowest.txt"} if version == SUPPORTED[0] else {})
         for kind, constraints in kinds.items():
             yield {"python": version, "versions": kind} | column.test(wheel, constraints)
 
 
+def write(output: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows in the place of earlier ones of the same Pythons."""
+    earlier = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    new = {minor(row) for row in rows}
+    every = sorted([*(row for row in earlier if minor(row) not in new), *rows], key=minor)
+    output.write_text("".join(json.dumps(row) + "\n" for row in every))
+
+
+def minor(row: dict[str, Any]) -> tuple[int, ...]:
+    """The Python of a row without its patch, (3, 12)."""
+    return tuple(map(int, row["python"].split(".")[:2]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pythons", nargs="+", default=SUPPORTED, metavar="3.x", help="the first gets lowest versions")
+    parser.add_argument("--pythons", nargs="+", default=SUPPORTED, metavar="3.x")
     parser.add_argument("--lowest-torch", action="store_true", help="the lowest PyTorch too")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="lines of results; those of other Pythons stay in it")
     options = parser.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="pairsift-matrix-") as folder:
         for row in columns(options, Path(folder)):
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-    if options.output is not None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        record = {"machine": platform.machine(), "tests": TESTS, "git_commit": commit.stdout.strip(), "rows": rows}
-        options.output.write_text(json.dumps(record, indent=1) + "\n")
+            rows.append(row | {"git_commit": commit.stdout.strip()})
+            print(json.dumps(rows[-1]), flush=True)
+            if options.output is not None:
+                write(options.output, rows)
     sys.exit(any(row.get("failed") for row in rows))
 
 
