@@ -1,6 +1,7 @@
-"""Figures of the pages, from the result files: `python benchmarks/figures.py [NAME ...]` writes docs/figures/NAME.svg.
+"""Figures of the pages, from the result files and the theory.
 
-Drawn by plotly in headless Chromium (playwright, and a chromium on the path).
+`python benchmarks/figures.py [NAME ...]` writes docs/figures/NAME.svg, drawn by plotly in headless
+Chromium (playwright, and a chromium on the path).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from plotly.subplots import make_subplots
 
 from pairsift.studies.collapse import BATCH
 from pairsift.studies.intervals import t_interval
-from pairsift.theory import within_class_share
+from pairsift.theory import SimilarityGraph, within_class_share
+from pairsift.theory.page import phases
 
 ROOT = Path(__file__).parents[1]
 _FEWEST = 3  # seeds of which an interval is drawn: that of two is wider than the figure
@@ -134,8 +136,45 @@ def collapse() -> go.Figure:
     )  # fmt: skip
 
 
+def loss() -> go.Figure:
+    """Time and memory of a loss, forward and backward, against views."""
+    lines = (ROOT / "benchmarks/results/loss.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "views" in row]
+    contenders = {
+        "untreated": ("ours untreated", "#1b7f79", "dot"), "combined": ("ours combined", "#1b7f79", "solid"),
+        "lightly": ("lightly", "#c2452d", "dash"), "dense": ("dense cross_entropy", "#8a8a8a", "dashdot"),
+        "pytorch_metric_learning": ("pytorch-metric-learning", "#5b4b8a", "solid"),
+    }  # fmt: skip
+    figure = make_subplots(1, 2, horizontal_spacing=0.12)
+    for column, unit in enumerate(("ms", "peak_mb"), 1):
+        for name, (title, colour, dash) in contenders.items():
+            told = {row["views"]: row[f"{name}_{unit}"] for row in rows if row.get(f"{name}_{unit}") is not None}
+            figure.add_scatter(
+                x=list(told), y=list(told.values()), mode="lines+markers", name=title, legendgroup=name,
+                showlegend=column == 1, line={"color": colour, "dash": dash}, row=1, col=column,
+            )  # fmt: skip
+    sizes = [row["views"] for row in rows]
+    figure.update_xaxes(type="log", title_text="views", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])
+    figure.update_yaxes(type="log", dtick=1, title_text="ms", col=1).update_yaxes(
+        title_text="MB beyond the inputs", col=2
+    )
+    return figure.update_layout(
+        width=900, height=400, template="plotly_white", margin={"l": 60, "r": 10, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": 1.18},
+    )  # fmt: skip
+
+
+def theory_phases() -> go.Figure:
+    """Which treatments lower the bound, for the levels of Table 10: the figure of `pairsift theory --plot`."""
+    graph = SimilarityGraph(n=10_000, r=9, n_d=800, alpha=0.472, beta=0.191, gamma=0.209)
+    return phases(graph, delta=0.05, k=graph.n_classes).update_layout(
+        width=860, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50}
+    )
+
+
 FIGURES: dict[str, Callable[[], go.Figure]] = {
-    "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse,
+    "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "loss": loss,
+    "theory-phases": theory_phases,
 }  # fmt: skip
 
 

@@ -501,7 +501,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def pages(root: Path = ROOT) -> list[Path]:
     """The README and the documentation."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def filled(page: str) -> str:

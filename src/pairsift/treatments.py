@@ -70,15 +70,13 @@ class Edit:
 class Treatment:
     """How the logit of a difficult pair (p = 1) is edited; other pairs keep `s / temperature`.
 
-    =================  ===================================================  =====
-    treatment          logit of a difficult pair                            Eq.
-    =================  ===================================================  =====
-    removal neutral    0: the pair stays in the denominator as exp(0)       13
-    removal exclude    -inf: the pair leaves the denominator                --
-    margin             ``(s + margin) / temperature``                       14
-    temperature        ``s / (temperature_scale * temperature)``            15
-    both (combined)    ``(s + margin) / (temperature_scale * temperature)``  16
-    =================  ===================================================  =====
+    | treatment       | logit of a difficult pair                           | Eq. |
+    |-----------------|-----------------------------------------------------|-----|
+    | removal neutral | 0: the pair stays in the denominator as exp(0)      | 13  |
+    | removal exclude | -inf: the pair leaves the denominator               |     |
+    | margin          | `(s + margin) / temperature`                        | 14  |
+    | temperature     | `s / (temperature_scale * temperature)`             | 15  |
+    | both (combined) | `(s + margin) / (temperature_scale * temperature)`  | 16  |
 
     Attributes:
         margin: sigma, added to the similarity of a difficult pair; >= 0, in units of cosine similarity.

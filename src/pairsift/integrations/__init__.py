@@ -1,7 +1,7 @@
 """The treated losses in the training loops of other libraries; each is imported only where it is used.
 
 `HookedLoss` and `FeatureHook` (any PyTorch loop, lightly), `lightning.TreatPairs`, `metric_learning.NTXentLoss`,
-`sentence_transformers.TreatedRankingLoss`, `solo_learn.simclr_loss_func`.
+`sentence_transformers.TreatedRankingLoss`, `sentence_transformers.SemanticRankingLoss`, `solo_learn.simclr_loss_func`.
 """
 
 from pairsift.integrations.hooks import FeatureHook, HookedLoss

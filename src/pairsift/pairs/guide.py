@@ -34,14 +34,10 @@ class GuideMask:
     would lose more than `cap` of its candidates, and for the whole run, with a sentence why, where it ranks known
     positives too low. Identical texts are masked anyway, unless nothing would be left of a row.
 
-    ====================================  =============  ==============================================================
-    treatment of the loss                 `difficult`    effect
-    ====================================  =============  ==============================================================
-    ``Treatment(removal="exclude")``      None           masked pairs leave the denominator
-    ``Treatment(class_mates=1)``          None, a share  the same
-    ``Treatment(margin=m,                 a share        masked pairs leave, and the share of the keys that is most
-    temperature_scale=r, class_mates=1)``                similar to an anchor among the others is treated
-    ====================================  =============  ==============================================================
+    - With `Treatment(removal="exclude")` (`difficult` None) or `Treatment(class_mates=1)` masked pairs leave the
+      denominator.
+    - With `difficult`, a share, and `Treatment(margin=m, temperature_scale=r, class_mates=1)` they leave, and the share
+      of the keys that is most similar to an anchor among the others is treated.
 
     Features must carry what the guide knows: pass `attach(h, rows)` for anchors and `attach_keys(h, rows)` for
     candidates where a loss takes `h`. Make masks by `fit`, or by hand from a table.

@@ -11,6 +11,7 @@ from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.probe_bound import check
 
 Scale = Literal["printed", "corrected"]
+"""Size of the noise term: as in the paper, or with the factor of the graph's size that it lacks."""
 
 
 def noise_without_difficult(graph: SimilarityGraph, delta: float, epsilon: float, scale: Scale = "printed") -> Bound:
