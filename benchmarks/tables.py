@@ -158,18 +158,6 @@ def startup() -> str:
     return markdown(["start", "median"], cells, source, rows[-1])
 
 
-def matrix() -> str:
-    """Tests passed by interpreter and versions of dependencies."""
-    source = "benchmarks/results/matrix.jsonl"
-    rows = read(source)
-    cells = []
-    for row in rows:
-        counts = [f"{row[what]:,}" if what in row else None for what in ("passed", "failed", "skipped")]
-        cells.append([row["python"], row["versions"], *counts, row.get("torch"), row.get("reason")])
-    titles = ["Python", "versions", "passed", "failed", "skipped", "PyTorch", "not run"]
-    return markdown(titles, cells, source, {"git_commit": rows[-1]["git_commit"]})
-
-
 def scan() -> str:
     """Scans of growing sets."""
     source = "benchmarks/results/scan.jsonl"
@@ -494,7 +482,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bridges": bridges, "temporal, fsdd": lambda: temporal("fsdd"),
     "temporal, pendigits": lambda: temporal("pendigits"),
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
-    "semantic": semantic, "retrieval": retrieval, "startup": startup, "matrix": matrix,
+    "semantic": semantic, "retrieval": retrieval, "startup": startup,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
 }  # fmt: skip
 

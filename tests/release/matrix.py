@@ -35,7 +35,7 @@ TESTS = (
 )  # fmt: skip
 # Tests that kill processes, or measure what no version of a dependency changes, take most of the time.
 LEFT_OUT = "killed or ctrl_c or ray or large or first_pairs or clear_classes or laboratory or cifar"
-TOOLS = ("pytest", "hypothesis", "packaging", "tomli")
+TOOLS = ("pytest", "hypothesis", "packaging", "pandas", "tomli")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
 
 
