@@ -1,6 +1,6 @@
 """How long a fresh Python takes to import pairsift and to answer on the command line, beside the imports it saves.
 
-    python benchmarks/startup.py [--runs 9] [--output benchmarks/results/startup.jsonl]
+    python benchmarks/startup.py [--runs 9] [--starts "import pairsift"] [--output benchmarks/results/startup.jsonl]
 
 One JSON line per start: median milliseconds of as many fresh processes, run in turn, after one of each that fills the
 file cache; those of an empty start are part of every figure. The command line is started as the installed script does.
@@ -45,9 +45,10 @@ def starter(code: str) -> Callable[[], Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    times = median_ms({name: starter(code) for name, code in STARTS.items()}, options.runs)
+    times = median_ms({name: starter(code) for name, code in STARTS.items() if name in options.starts}, options.runs)
     rows: list[dict[str, Any]] = []
     for name, ms in times.items():
         row = {"benchmark": "startup", "start": name, "ms": round(ms, 1), "runs": options.runs}
