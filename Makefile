@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench campaign tables results studies-smoke docs clean
+.PHONY: setup demo test lint bench campaign matrix release-check tables results studies-smoke docs clean
 
 setup: $(READY)
 
@@ -27,10 +27,16 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	for name in loss step input theory scan; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loss step input theory scan startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 campaign: setup
 	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
+
+matrix: setup
+	$(BIN)/python tests/release/matrix.py
+
+release-check: setup
+	$(BIN)/python tests/release/check.py
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write

@@ -159,6 +159,14 @@ def theory() -> str:
     return markdown(titles, cells, source, rows[-1])
 
 
+def startup() -> str:
+    """Milliseconds from a fresh process to its end."""
+    source = "benchmarks/results/startup.jsonl"
+    rows = read(source)
+    cells = [[f"`{row['start']}`", number(row["ms"], 0, " ms")] for row in rows]
+    return markdown(["start", "median"], cells, source, rows[-1])
+
+
 def scan() -> str:
     """Scans of growing sets."""
     source = "benchmarks/results/scan.jsonl"
@@ -430,7 +438,15 @@ def chain_estimate() -> str:
          *(number(row[name], 1) for name in ("counting", "eigenvalues", "errors", "seconds", "peak_gb"))]
         for row in rows
     ]  # fmt: skip
-    titles = ["transitions", "states", "counting, s", "ten eigenvalues, s", "their errors, s", "together, s", "peak, GB"]
+    titles = [
+        "transitions",
+        "states",
+        "counting, s",
+        "ten eigenvalues, s",
+        "their errors, s",
+        "together, s",
+        "peak, GB",
+    ]
     return markdown(titles, cells, source, rows[-1])
 
 
@@ -784,7 +800,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "temporal, pendigits": lambda: temporal("pendigits"),
     "chains": chains, "chain estimate": chain_estimate,
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
-    "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat,
+    "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat, "startup": startup,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
     "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),

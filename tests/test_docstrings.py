@@ -6,13 +6,16 @@ import inspect
 import pkgutil
 
 import pytest
-import typer
 from torch import nn
 
 import pairsift
+from pairsift.cli import app
+from pairsift.cli.commands import COMMANDS
 
 FOUND = sorted(module.name for module in pkgutil.walk_packages(pairsift.__path__, "pairsift."))
 MODULES = ["pairsift", *(name for name in FOUND if not name.endswith(".__main__"))]  # that runs the command line
+
+COMMAND_OF = {f"pairsift.cli.{command.replace('-', '_')}": command for command in COMMANDS}
 
 
 def load(name):
@@ -34,10 +37,8 @@ def public(module):
             yield from methods(thing)
         elif inspect.isroutine(thing):
             yield name, thing.__doc__
-    app = getattr(module, "app", None)
-    if isinstance(app, typer.Typer):
-        for command in app.registered_commands:
-            yield f"command {command.name or command.callback.__name__}", command.callback.__doc__
+    if command := COMMAND_OF.get(module.__name__):
+        yield f"command {command}", app.load(command).callback.__doc__
 
 
 def own_words(cls):

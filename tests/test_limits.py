@@ -96,7 +96,9 @@ TAKERS = {
 def words_of(cls, function):
     """The docstring of a function, and of the same method of the classes it inherits from or sends the reader to."""
     own = function.__doc__ or ""
-    known = vars(importlib.import_module(function.__module__)) | vars(pairsift)
+    known = {each: getattr(pairsift, each) for each in pairsift.__all__} | vars(
+        importlib.import_module(function.__module__)
+    )
     named = [known.get(name) for name in re.findall(r"[Ss]ee `(\w+)", own)]
     bases = [*filter(inspect.isclass, named), *(cls.__mro__[1:] if cls else ())]
     return "\n".join([own, *(getattr(base, function.__name__, None).__doc__ or "" for base in bases)])

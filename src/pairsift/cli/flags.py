@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from functools import cache
-from typing import Any
 
-import typer
-
-from pairsift.cli.app import app
+from pairsift.cli.app import load
+from pairsift.cli.commands import COMMANDS
+from pairsift.extras import MissingExtraError
 
 _SETTING = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _QUOTES = "'\""
@@ -27,10 +26,8 @@ def in_flags(text: str, command: str | None = None) -> str:
 
 def _flag(found: re.Match[str], command: str | None) -> str:
     name, value = found.group(1), found.group(2)
-    options = _options()
-    flag = options.get(command or "", {}).get(name) or next(
-        (each[name] for each in options.values() if name in each), None
-    )
+    first = [command] if command in COMMANDS else []
+    flag = next((flags[name] for each in (*first, *COMMANDS) if name in (flags := _options(each))), None)
     if flag is None:
         return found.group(0)
     if value is None or value == "True":
@@ -41,10 +38,9 @@ def _flag(found: re.Match[str], command: str | None) -> str:
 
 
 @cache
-def _options() -> dict[str, dict[str, str]]:
-    """The first flag of every option of every command."""
-    group: Any = typer.main.get_command(app)
-    return {
-        command: {each.name: each.opts[0] for each in group.commands[command].params if each.opts[0].startswith("--")}
-        for command in group.commands
-    }
+def _options(command: str) -> dict[str, str]:
+    """The first flag of every option of a command; none of one whose packages are not installed."""
+    try:
+        return {each.name: each.opts[0] for each in load(command).params if each.opts[0].startswith("--")}
+    except MissingExtraError:
+        return {}

@@ -11,7 +11,10 @@ from typing import Any
 import typer
 
 from pairsift.cli.app import app, notes
+from pairsift.cli.commands import called, command_of
 from pairsift.cli.flags import in_flags
+from pairsift.extras import needs
+from pairsift.process import Interrupted, first_process
 
 # click's UsageError, which newer typer carries inside itself and older typer imports.
 _UsageError: Any = typer.BadParameter.__base__
@@ -29,10 +32,9 @@ def main() -> None:
 
 def guarded(arguments: list[str], debug: bool) -> int:
     """Run one command; its exit code."""
-    from pairsift.train import Interrupted, first_process
-
     try:
-        code = app(arguments, standalone_mode=False)
+        with needs(*called(arguments)):
+            code = app(arguments, standalone_mode=False)
         return int(code or 0)
     except _UsageError as error:
         error.show()
@@ -49,7 +51,7 @@ def guarded(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         known = isinstance(error, (ValueError, OSError, MemoryError)) or type(error).__module__.startswith("pairsift.")
         text = str(error) if known and str(error) else f"{type(error).__name__}: {error}"
-        command = next((each for each in arguments if not each.startswith("-")), None)
+        command = command_of(arguments)
         text = in_flags(text, command)
         if isinstance(error, OSError) and error.errno in _FULL:
             text += "; make room, then give the command again" + (" with --resume" if command == "train" else "")

@@ -16,6 +16,7 @@ from pairsift.cli.app import console, notes
 from pairsift.cli.flags import in_flags
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.curate import ScanConfig
+from pairsift.process import Interrupted
 
 if TYPE_CHECKING:
     from pairsift.curate import Scan
@@ -49,8 +50,6 @@ def scan(features: Path, config: Path | None, images: str | None, **flags: Any) 
 
 def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:
     """The scan, with a bar; stopped, it says how it continues."""
-    from pairsift.train import Interrupted
-
     try:
         with Progress(console=notes, transient=True) as bar:
             task = bar.add_task("scanning", total=source.shape[0])

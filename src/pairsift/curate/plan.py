@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import pairsift
 from pairsift.curate.arguments import Checked, Guide, check_arguments, check_features, check_guide, open_guide
 from pairsift.curate.config import ScanConfig
 from pairsift.curate.folder import check_folder, parts_folder
@@ -90,6 +91,6 @@ def _identity(
         "n_classes": config.n_classes, "band": None if band is None else asdict(band),
         "graph": None if graph is None else [zlib.crc32(each.tobytes()) for each in graph],
         "reference": min(size, n - len(checked.bad)), "max_pairs": config.max_pairs, "seed": config.seed,
-        "skip_bad": config.skip_bad, "pairsift": importlib.metadata.version("pairsift"),
+        "skip_bad": config.skip_bad, "pairsift": pairsift.__version__,
         "faiss": importlib.metadata.version("faiss-cpu"), "numpy": np.__version__,
     }  # fmt: skip

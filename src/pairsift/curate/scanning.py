@@ -62,7 +62,7 @@ def scan(
         DataError: features that cannot be read, or are not finite (the first row is named).
         ScanError: too few rows, constant features, settings out of range, too little memory, an `out` in use.
         TypeError: a keyword that is no setting.
-        ImportError: `engine="ray"` without Ray.
+        MissingExtraError: `engine="ray"` without Ray.
 
     Example:
         >>> import numpy as np

@@ -19,6 +19,7 @@ from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 from pairsift.data import FeatureSource
 from pairsift.data.tables import DAMAGE, read_table, write_table
+from pairsift.extras import needs
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
 PART_ROWS = 8 * BLOCK_ROWS
@@ -169,13 +170,11 @@ def run_ray(task: Task, address: str | None, progress: Callable[[int], None]) ->
         address: of a cluster ("auto" finds the one this machine belongs to); None starts Ray on this machine.
 
     Raises:
-        ImportError: Ray is not installed.
+        MissingExtraError: Ray is not installed.
     """
-    try:
+    with needs("distributed", "the engine 'ray'"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise ImportError("the engine 'ray' needs Ray: pip install 'pairsift[distributed]'") from error
     started = not ray.is_initialized()
     if started:
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)

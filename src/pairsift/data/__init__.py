@@ -1,15 +1,18 @@
 """Where examples come from: sources, image sets, mixing, views."""
 
-from pairsift.data.arrays import ArraySource
-from pairsift.data.errors import DataError
-from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
-from pairsift.data.images import ImageSet, subset, without_rows
-from pairsift.data.loading import load_images
-from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
-from pairsift.data.sequences import FrameSet, by_row, load_sequences
-from pairsift.data.sources import Source, open_source
-from pairsift.data.temporal import TemporalPairs, temporal_pairs
-from pairsift.data.views import NoisyFrames, SimCLRViews, ViewPolicy, make_views, to_float
+from pairsift.extras import needs
+
+with needs("data", "pairsift.data"):
+    from pairsift.data.arrays import ArraySource
+    from pairsift.data.errors import DataError
+    from pairsift.data.features import ArrayFeatures, FeatureSource, open_features
+    from pairsift.data.images import ImageSet, subset, without_rows
+    from pairsift.data.loading import load_images
+    from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
+    from pairsift.data.sequences import FrameSet, by_row, load_sequences
+    from pairsift.data.sources import Source, open_source
+    from pairsift.data.temporal import TemporalPairs, temporal_pairs
+    from pairsift.data.views import NoisyFrames, SimCLRViews, ViewPolicy, make_views, to_float
 
 __all__ = [
     "ArrayFeatures",

@@ -13,6 +13,7 @@ from PIL import Image
 from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
+from pairsift.extras import needs
 
 
 class LibrarySource:
@@ -45,10 +46,8 @@ class LibrarySource:
 
 def open_hf(name: str, labels: str | None) -> LibrarySource:
     """A data set of the Hugging Face hub or disk cache, `NAME` or `NAME:SPLIT` (default train)."""
-    try:
+    with needs("vision", f"hf:{name}", DataError):
         import datasets
-    except ImportError as error:
-        raise DataError("hf:NAME needs the package `datasets`: pip install 'pairsift[vision]'") from error
     name, _, split = name.partition(":")
     try:
         data = datasets.load_dataset(name, split=split or "train")

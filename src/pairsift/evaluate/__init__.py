@@ -4,11 +4,14 @@ whether classes have collapsed.
 Its modules are private: `pairsift.evaluate.knn` is always the function.
 """
 
-from pairsift.evaluate._collapse import Collapse, collapse
-from pairsift.evaluate._detection import Detection, detection
-from pairsift.evaluate._hits import semantic_hits
-from pairsift.evaluate._knn import knn
-from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
+from pairsift.extras import needs
+
+with needs("train", "pairsift.evaluate"):
+    from pairsift.evaluate._collapse import Collapse, collapse
+    from pairsift.evaluate._detection import Detection, detection
+    from pairsift.evaluate._hits import semantic_hits
+    from pairsift.evaluate._knn import knn
+    from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
 
 __all__ = [
     "Collapse", "Detection", "ProbeResult", "collapse", "detection", "knn", "linear_probe", "linear_probe_sgd",

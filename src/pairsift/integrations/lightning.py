@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import lightning
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from pairsift.extras import needs
 from pairsift.integrations.hooks import HookedLoss
 from pairsift.losses.treated import TreatedLoss
+
+with needs("train", "pairsift.integrations.lightning"):
+    import lightning
+    from lightning.pytorch.callbacks import Callback
 
 
 class TreatPairs(Callback):

@@ -108,4 +108,4 @@ def _plot(context: Context, figure: go.Figure, name: str | None = None) -> Marku
 
 def _json(data: Any) -> Markup:
     # Text may hold anything, also what would end the script element or open a comment in it.
-    return Markup(json.dumps(data).replace("<", "\\u003c"))
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from typing import Any
 
 import numpy as np
 
+from pairsift import extras
 from pairsift.retrieval.cells import IntArray
 from pairsift.retrieval.judging import Judged
 from pairsift.retrieval.near import Near
@@ -38,14 +38,8 @@ def collect(evidence: Evidence, verdict: Verdict, rates: Rates | None, conflicts
 
 def versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
-    names = ("pairsift", "faiss-cpu", "numpy", "pyarrow", "torch", "sentence-transformers")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # an extra, or a package of another build
-            continue
-    return found
+    found = extras.versions("faiss-cpu", "numpy", "pyarrow", "torch", "sentence-transformers")
+    return {"python": platform.python_version(), **found}
 
 
 def _repeats(values: IntArray) -> dict[str, int]:

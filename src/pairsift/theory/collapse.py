@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+
+from pairsift.extras import needs
 
 
 def collapse_threshold(
@@ -112,7 +113,11 @@ def within_class_share(
 
     if slope(0.0) >= 0:
         return 0.0
-    return 1.0 if slope(1.0) <= 0 else float(brentq(slope, 0.0, 1.0, xtol=1e-14))
+    if slope(1.0) <= 0:
+        return 1.0
+    with needs("theory", "the share of variance inside classes"):
+        from scipy.optimize import brentq
+    return float(brentq(slope, 0.0, 1.0, xtol=1e-14))
 
 
 def ssem(n_classes: int, per_class: int, q: float, dimensions: int | None = None) -> NDArray[np.float64]:

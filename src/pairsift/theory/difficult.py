@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
+from pairsift.extras import needs
 from pairsift.theory.arrays import BoolArray, IntArray
 
 
@@ -29,6 +27,10 @@ def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float
     """
     if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
+    with needs("theory", "finding difficult examples by labels"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the order of gaps settles long before the loss does
         # By a power of two, which rounds nothing: entries of any size have squares in float32 then.

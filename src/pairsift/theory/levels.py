@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from pairsift.checks import class_labels, real_array
+from pairsift.extras import needs
 from pairsift.pairs import RankBand
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 from pairsift.theory.difficult import difficult_examples
@@ -187,6 +187,8 @@ def _level(sums: NDArray[np.float64]) -> Level:
 def _welch(gamma: Level, beta: Level) -> tuple[float, float]:
     if min(gamma.pairs, beta.pairs) < 2 or gamma.variance + beta.variance == 0:
         return math.nan, math.nan
+    with needs("theory", "Welch's test of the levels"):
+        from scipy import stats
     result = stats.ttest_ind_from_stats(
         gamma.mean, math.sqrt(gamma.variance), gamma.pairs, beta.mean, math.sqrt(beta.variance), beta.pairs,
         equal_var=False,

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.sparse.linalg import eigsh
 
+from pairsift.extras import needs
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 
 # Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
@@ -103,6 +102,9 @@ def leading_eigenpairs(matrix: Any, k: int) -> tuple[FloatArray, FloatArray]:
     n = matrix.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"k must lie in [1, {n}], got {k}")
+    with needs("theory", "an eigensolver"):
+        from scipy.linalg import eigh
+        from scipy.sparse.linalg import eigsh
     if solved_whole(n, k):
         # All of them: asked for some, the solver may give fewer where k cuts through equal eigenvalues.
         values, vectors = (each[..., n - k :] for each in eigh(matrix, driver="evd"))

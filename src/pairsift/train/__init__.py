@@ -3,18 +3,20 @@
 Modules whose function has their name are private, so that `pairsift.train.embed` is always the function.
 """
 
-from pairsift.train._embed import embed, write_features
-from pairsift.train._pretrain import TrainResult, pretrain
-from pairsift.train.callbacks import Interrupted
-from pairsift.train.chunks import encode_in_chunks
-from pairsift.train.config import ConfigError, TrainConfig
-from pairsift.train.devices import first_process
-from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
-from pairsift.train.evidence import Evidence
-from pairsift.train.images import load_as_configured, training_images
-from pairsift.train.methods import Objective
-from pairsift.train.module import ContrastiveModule, NonFiniteLossError
-from pairsift.train.run import Run, RunError
+from pairsift.extras import needs
+
+with needs("train", "pairsift.train"):
+    from pairsift.process import Interrupted, first_process
+    from pairsift.train._embed import embed, write_features
+    from pairsift.train._pretrain import TrainResult, pretrain
+    from pairsift.train.chunks import encode_in_chunks
+    from pairsift.train.config import ConfigError, TrainConfig
+    from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
+    from pairsift.train.evidence import Evidence
+    from pairsift.train.images import load_as_configured, training_images
+    from pairsift.train.methods import Objective
+    from pairsift.train.module import ContrastiveModule, NonFiniteLossError
+    from pairsift.train.run import Run, RunError
 
 __all__ = [
     "ConfigError", "ContrastiveModule", "Evidence", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Objective",

@@ -13,12 +13,13 @@ from torch import nn
 
 from pairsift.data import FrameSet, ImageSet, ViewPolicy, by_row
 from pairsift.files import replacing
+from pairsift.process import first_process
 from pairsift.train._embed import embed, write_features
 from pairsift.train.batches import order_of
 from pairsift.train.checkpoints import check_plain
 from pairsift.train.collapse import check_labels
 from pairsift.train.config import ConfigError, TrainConfig
-from pairsift.train.devices import accelerator, first_process
+from pairsift.train.devices import accelerator
 from pairsift.train.encoders import ImageEncoder, build_encoder, n_features, with_statistics
 from pairsift.train.evidence import Evidence, build_evidence
 from pairsift.train.fitting import fit

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pairsift.files import replacing
+from pairsift.process import Interrupted
 from pairsift.train.batches import Batch
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run
@@ -29,10 +30,6 @@ METRICS = (
     "epoch", "step", "loss", "lr", "flagged", "different", "different_base", "estimated", "within_class",
     "images_per_second", "seconds",
 )  # fmt: skip
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the run can be resumed
-    """The user asked to stop; a checkpoint of the last whole step was written."""
 
 
 class Checkpoints(Callback):

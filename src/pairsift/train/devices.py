@@ -1,20 +1,10 @@
-"""Which devices train, and which of several processes this one is."""
+"""Which devices train."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 
 from pairsift.train.config import ConfigError, TrainConfig
-
-
-def first_process() -> bool:
-    """Whether this process writes the run and talks: the only one, or the first of all nodes'."""
-    if "RANK" in os.environ:
-        return os.environ["RANK"] == "0"
-    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))
-    return local == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def accelerator(config: TrainConfig) -> str:

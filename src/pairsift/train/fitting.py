@@ -15,11 +15,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from pairsift.data import ImageSet
+from pairsift.process import first_process
 from pairsift.train.batches import StepSampler, batch_loader, order_of
 from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
 from pairsift.train.checkpoints import check_fits, read_checkpoint
 from pairsift.train.config import TrainConfig
-from pairsift.train.devices import first_process
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run, RunError
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from pairsift import extras
 from pairsift.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
@@ -231,13 +232,14 @@ class Run:
 
 def versions(seed: int) -> dict[str, Any]:
     """What a result was made with: versions, seed, machine and the git commit of the working directory."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    commit = None
+    with suppress(OSError):  # git itself may not be there
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
     return {
-        "pairsift": importlib.metadata.version("pairsift"),
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        **extras.versions(*_PACKAGES),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "seed": seed,
-        "git_commit": commit.stdout.strip() or None,
+        "git_commit": (commit or "").strip() or None,
     }

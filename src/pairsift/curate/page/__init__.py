@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from pairsift.curate.page import figures
 from pairsift.curate.page.examples import Examples
 from pairsift.curate.reference import INDICATORS
-from pairsift.report.figures import INK
 from pairsift.report.page import page_template, write_page
 
 if TYPE_CHECKING:
     from pairsift.curate.result import Scan
 
-# How much of each is shown, and steps of the threshold.
+# How much of each is shown; steps of the threshold, fewer where there are so many clusters that each has a row of them.
 _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
-_SCORE_BINS = 500
+_SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
 def scan_page(path: Path, scan: Scan, images: Any, labels: NDArray[Any] | None, fraction: float) -> None:
@@ -35,22 +34,24 @@ def scan_page(path: Path, scan: Scan, images: Any, labels: NDArray[Any] | None, 
     good = np.flatnonzero(np.isfinite(scan.scores))
     order = good[np.argsort(-scan.scores[good], kind="stable")]
     cutoff = float(scan.scores[order[max(0, round(fraction * len(scan)) - 1)]]) if fraction else 1.0
-    examples = Examples(scan, images, labels)
+    n_bins = _FEWER_BINS if scan.n_classes > _MANY_CLUSTERS else _SCORE_BINS
+    examples, plane = Examples(scan, images, labels), figures.plane(scan, good)
     write_page(
         path, page_template("scan.html", __name__), title="Difficult examples",
         words=f"{scan.settings['features']}: {len(scan):,} embeddings of {scan.settings['dimensions']} dimensions, "
         "scanned without labels.",
         numbers=_numbers(scan), advice=_advice(scan), band=_band_words(scan), histogram=figures.histogram(scan),
-        scores=figures.scores(scan, good, cutoff), bins=_SCORE_BINS, start=round(cutoff * _SCORE_BINS),
+        scores=figures.scores(scan, good, cutoff), bins=n_bins, start=round(cutoff * n_bins),
         pairs=examples.pairs(_PAIRS),
         galleries=[
             ("Most difficult examples", "Highest scores first.", examples.at(order[:_EXAMPLES])),
             ("Least difficult examples", "Lowest scores first.", examples.at(order[::-1][:_EXAMPLES])),
         ],
-        plane=figures.plane(scan, good), explained=[f"{share:.0%}" for share in scan.settings["explained"]],
+        plane=plane, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
         n_points=f"{min(figures.POINTS, len(good)):,}", bridges=figures.bridges(scan),
         n_clusters_shown=figures.CLUSTERS if scan.n_classes > figures.CLUSTERS else None,
-        n_rows=f"{min(_TABLE_ROWS, len(order)):,}", data=_script_data(scan, good, order, labels, cutoff),
+        n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
+        data=_script_data(scan, good, order, labels, n_bins) | {"points": plane.facts},
     )  # fmt: skip
 
 
@@ -97,12 +98,12 @@ def _band_words(scan: Scan) -> str:
 
 
 def _script_data(
-    scan: Scan, good: NDArray[np.int64], order: NDArray[np.int64], labels: NDArray[Any] | None, cutoff: float
+    scan: Scan, good: NDArray[np.int64], order: NDArray[np.int64], labels: NDArray[Any] | None, n_bins: int
 ) -> dict[str, Any]:
     """What the page's script works on: numbers of examples by cluster and score, and the rows of the table."""
-    edges = np.linspace(0, 1, _SCORE_BINS + 1)
-    cells = np.clip(np.searchsorted(edges, scan.scores[good], side="right") - 1, 0, _SCORE_BINS - 1)
-    flat = np.bincount(scan.clusters[good] * _SCORE_BINS + cells, minlength=scan.n_classes * _SCORE_BINS)
+    edges = np.linspace(0, 1, n_bins + 1)
+    cells = np.clip(np.searchsorted(edges, scan.scores[good], side="right") - 1, 0, n_bins - 1)
+    flat = np.bincount(scan.clusters[good] * n_bins + cells, minlength=scan.n_classes * n_bins)
     top = order[:_TABLE_ROWS]
     columns: dict[str, Sequence[Any]] = {
         "row": scan.rows[top].tolist(), "score": np.round(scan.scores[top], 4).tolist(),
@@ -114,7 +115,6 @@ def _script_data(
         columns["path"] = [scan.paths[each] for each in top.tolist()]
     columns |= {name: np.round(scan.signs[top, i].astype(float), 2).tolist() for i, name in enumerate(INDICATORS)}
     return {
-        "bins": flat.reshape(scan.n_classes, _SCORE_BINS).tolist(), "nBins": _SCORE_BINS, "columns": list(columns),
-        "rows": [list(row) for row in zip(*columns.values(), strict=True)], "cutoff": cutoff,
-        "dropped": INK[1],
+        "bins": flat.reshape(scan.n_classes, n_bins).tolist(), "nBins": n_bins, "columns": list(columns),
+        "rows": [list(row) for row in zip(*columns.values(), strict=True)],
     }  # fmt: skip

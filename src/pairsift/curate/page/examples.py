@@ -18,7 +18,9 @@ from pairsift.data import ArraySource, ImageSet, open_source
 if TYPE_CHECKING:
     from pairsift.curate.result import Scan
 
-_THUMBNAIL = 96
+# Sides of thumbnails, how many pixels are kept as they are, and bytes from which on one is made coarser: with four of
+# them for each line of the page it stays below a megabyte and a half.
+_THUMBNAIL, _EXACT, _LARGEST = 96, 32 * 32, 6000
 
 
 class Example(NamedTuple):
@@ -89,8 +91,11 @@ def _thumbnail(open_image: Callable[[int], Image.Image], position: int) -> str:
         return ""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
-    small = image.width * image.height <= 64 * 64
-    image.save(buffer, "PNG") if small else image.save(buffer, "JPEG", quality=85)
+    small = image.width * image.height <= _EXACT
+    image.save(buffer, "PNG") if small else image.save(buffer, "JPEG", quality=80)
+    if buffer.tell() > _LARGEST:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=40)
     return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -2,92 +2,118 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
+from pairsift.report.drawing import COLOURS, Axis, Drawing, Line, Mark, bars, points
 
 if TYPE_CHECKING:
     from pairsift.curate.result import Scan
 
-# How many examples and clusters are shown.
-POINTS, CLUSTERS = 3000, 40
+# How many examples and clusters are shown, and steps of the scores' colours.
+POINTS, CLUSTERS, SHADES = 3000, 40, 5
 
 
-def histogram(scan: Scan) -> go.Figure:
+def histogram(scan: Scan) -> Drawing:
     """Shares of similarities above, in and below the band, and the three levels."""
-    edges, figure = scan.histogram.edges, go.Figure()
-    used = np.flatnonzero(scan.histogram.counts.sum(axis=0))
+    edges, counts = scan.histogram.edges, scan.histogram.counts
+    used = np.flatnonzero(counts.sum(axis=0))
     low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, len(edges) - 1)
-    middles = (edges[1:] + edges[:-1])[low:high] / 2
-    names = (("above the band", INK[2], ""), ("in the band", INK[1], "/"), ("below the band", INK[3], "."))
-    total = max(1, int(scan.histogram.counts.sum()))
-    for counts, (name, colour, pattern) in zip(scan.histogram.counts, names, strict=True):
-        marker = {"color": colour, "pattern": {"shape": pattern, "fgcolor": "#fff", "size": 5}}
-        figure.add_bar(x=middles, y=counts[low:high] / total, name=name, marker=marker)
-    levels = (("alpha", scan.levels.alpha), ("gamma", scan.levels.gamma), ("beta", scan.levels.beta))
-    for i, (name, level) in enumerate(levels):
-        if np.isfinite(level.mean):
-            figure.add_vline(
-                x=level.mean, line={"dash": DASHES[i], "color": INK[0]}, annotation_text=name,
-                annotation_position="top", annotation_yshift=14 * (i % 2),
-            )  # fmt: skip
-    figure.update_layout(barmode="stack", bargap=0)
-    return styled(figure, "cosine similarity", "share of pairs").update_layout(margin={"t": 50})
+    shares = counts[:, low:high] / max(1, int(counts.sum()))
+    x = Axis(float(edges[low]), float(edges[high]), "cosine similarity")
+    y = Axis(0.0, float(shares.sum(axis=0).max(initial=0)) * 1.05 or 1.0, "share of pairs")
+    kinds = (("above the band", "c"), ("in the band", "b"), ("below the band", "d"))
+    base, marks = np.zeros(high - low), []
+    for heights, (name, colour) in zip(shares, kinds, strict=True):
+        marks.append(Mark(bars(x, y, edges[low : high + 1], base, heights), f"bars {colour}", name))
+        base = base + heights
+    levels = {"alpha": scan.levels.alpha.mean, "gamma": scan.levels.gamma.mean, "beta": scan.levels.beta.mean}
+    dashes = ("a", "a dash", "a dot")
+    lines = [
+        Line(float(x.along(mean)), dash, name, i % 2)
+        for i, ((name, mean), dash) in enumerate(zip(levels.items(), dashes, strict=True))
+        if np.isfinite(mean)
+    ]
+    words = ", ".join(f"{name} {mean:.3f}" for name, mean in levels.items())
+    return Drawing("histogram", f"Histogram of the similarities of pairs; {words}", x, y, marks, lines)
 
 
-def scores(scan: Scan, good: NDArray[np.int64], cutoff: float) -> go.Figure:
-    """How many of the examples at positions `good` score how much; the first shape is the threshold's line."""
+def scores(scan: Scan, good: NDArray[np.int64], cutoff: float) -> Drawing:
+    """How many of the examples at positions `good` score how much; the line is the threshold."""
     counts, edges = np.histogram(scan.scores[good], 100, (0, 1))
-    figure = go.Figure(
-        go.Bar(x=(edges[1:] + edges[:-1]) / 2, y=counts, marker={"color": INK[2]}, name="examples", showlegend=False)
-    )
-    figure.add_vline(x=cutoff, line={"color": INK[1], "width": 3})
-    figure.update_layout(bargap=0)
-    return styled(figure, "score", "examples").update_layout(height=320)
+    x, y = Axis(0.0, 1.0, "score"), Axis(0.0, float(counts.max(initial=1)) * 1.05, "examples")
+    marks = [Mark(bars(x, y, edges, np.zeros(100), counts), "bars c")]
+    median = f"{np.median(scan.scores[good]):.2f}" if len(good) else "unknown"
+    words = f"Histogram of the scores, whose median is {median}; a line marks the threshold"
+    return Drawing("scores", words, x, y, marks, [Line(float(x.along(cutoff)), "b strong")])
 
 
-def plane(scan: Scan, good: NDArray[np.int64]) -> go.Figure:
-    """At most `POINTS` examples of the positions `good` in two principal components, with both their colourings."""
-    chosen = np.sort(np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False))
-    clusters = scan.clusters[chosen]
-    scale = {"title": "score", "orientation": "h", "y": -0.35, "thickness": 14}
-    scatter = go.Scatter(
-        x=scan.plane[chosen, 0], y=scan.plane[chosen, 1], mode="markers", name="examples", showlegend=False,
-        marker={
-            "color": scan.scores[chosen].tolist(), "colorscale": "Cividis", "colorbar": scale, "size": 6,
-            "opacity": 0.8,
-            "symbol": [SYMBOLS[cluster // len(INK) % len(SYMBOLS)] for cluster in clusters],
-        },
-        text=[
-            f"row {row}<br>score {score:.3f}<br>cluster {cluster}"
-            for row, score, cluster in zip(scan.rows[chosen], scan.scores[chosen], clusters, strict=True)
-        ],
-        hoverinfo="text", customdata=[INK[cluster % len(INK)] for cluster in clusters],
+class Plane(NamedTuple):
+    """Examples in two principal components: coloured by score, by cluster, and what scripts say of each.
+
+    Attributes:
+        by_score: drawing.
+        by_cluster: drawing of the same points.
+        facts: place from left and from top, row, score and cluster of each point.
+    """
+
+    by_score: Drawing
+    by_cluster: Drawing
+    facts: list[tuple[int, int, int, float, int]]
+
+
+def plane(scan: Scan, good: NDArray[np.int64]) -> Plane:
+    """At most `POINTS` examples of the positions `good`, the most difficult on top."""
+    chosen = np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False)
+    chosen = chosen[np.argsort(scan.scores[chosen], kind="stable")]
+    place, value, cluster = scan.plane[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
+    x, y = (_around(place[:, i], f"{name} component") for i, name in enumerate(("first", "second")))
+    shade = np.minimum((value * SHADES).astype(int), SHADES - 1)
+    by_score = [
+        Mark(points(x, y, *place[shade == i].T), f"points s{i}", f"score from {i / SHADES:g}") for i in range(SHADES)
+    ]
+    named = scan.n_classes <= 2 * len(COLOURS)
+    by_cluster = [
+        Mark(points(x, y, *place[cluster == each].T), _look(each), f"cluster {each}" if named else None)
+        for each in np.unique(cluster).tolist()
+    ]
+    words = f"{len(chosen):,} examples in the plane of their first two principal components, coloured by"
+    across, down = x.along(place[:, 0]).round().astype(int), (1000 - y.along(place[:, 1])).round().astype(int)
+    facts = zip(across.tolist(), down.tolist(), scan.rows[chosen].tolist(), np.round(value, 3).tolist(),
+                cluster.tolist(), strict=True)  # fmt: skip
+    return Plane(
+        Drawing("by-score", f"{words} score", x, y, by_score),
+        Drawing("by-cluster", f"{words} cluster", x, y, by_cluster), list(facts),
     )  # fmt: skip
-    figure = styled(go.Figure(scatter), "first component", "second component")
-    return figure.update_layout(height=560, margin={"b": 110})
 
 
-def bridges(scan: Scan) -> go.Figure:
+class Bridges(NamedTuple):
+    """Shares of links from cluster to cluster: names of both, and a row of shares for each, None inside a cluster."""
+
+    names: list[int]
+    rows: list[list[float | None]]
+    largest: float
+
+
+def bridges(scan: Scan) -> Bridges:
     """Share of links that lead from each cluster to each other one, for the `CLUSTERS` with the most links."""
     totals = scan.bridges.sum(axis=1)
     chosen = np.sort(np.argsort(-totals, kind="stable")[:CLUSTERS])
-    shares = scan.bridges / np.maximum(totals[:, None], 1)
-    inside = np.eye(len(shares), dtype=bool)
-    values = np.where(inside, np.nan, shares)[np.ix_(chosen, chosen)]
-    names = [str(each) for each in chosen]
-    text = [["" if np.isnan(v) else f"{100 * v:.0f}" for v in row] for row in values] if len(chosen) <= 15 else None
-    figure = go.Figure(
-        go.Heatmap(
-            z=[[None if np.isnan(v) else v for v in row] for row in values], x=names, y=names, colorscale="Cividis",
-            text=text, texttemplate=None if text is None else "%{text}", xgap=1, ygap=1,
-            colorbar={"tickformat": ".0%", "thickness": 14},
-            hovertemplate="from %{y} to %{x}: %{z:.1%}<extra></extra>",
-        )
-    )  # fmt: skip
-    figure.update_yaxes(autorange="reversed", type="category").update_xaxes(type="category")
-    return styled(figure, "to cluster", "from cluster").update_layout(height=520)
+    shares = (scan.bridges / np.maximum(totals[:, None], 1))[np.ix_(chosen, chosen)]
+    np.fill_diagonal(shares, np.nan)
+    rows = [[None if np.isnan(share) else float(share) for share in row] for row in shares]
+    return Bridges(chosen.tolist(), rows, float(np.nan_to_num(shares).max(initial=0)) or 1.0)
+
+
+def _around(values: NDArray[np.float64], title: str) -> Axis:
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 0.03 * (high - low) or 1.0
+    return Axis(low - margin, high + margin, title)
+
+
+def _look(cluster: int) -> str:
+    """Colours, then the same with square ends."""
+    square = " square" if cluster // len(COLOURS) % 2 else ""
+    return f"points {COLOURS[cluster % len(COLOURS)]}{square}"

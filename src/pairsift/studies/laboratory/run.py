@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from pairsift.extras import versions
 from pairsift.files import write_json
 from pairsift.pairs import pair_shares
 from pairsift.studies.intervals import t_interval
@@ -69,8 +69,7 @@ class Report:
         """Write setting, draws, seed, versions and rows as JSON."""
         content = {name: value for name, value in asdict(self).items() if name != "accuracies"}
         content["setting"] |= {"band": asdict(self.setting.ranks), "k": self.setting.dimension}
-        versions = {name: importlib.metadata.version(name) for name in ("pairsift", "numpy", "scipy", "torch")}
-        write_json(Path(path), content | {"versions": versions})
+        write_json(Path(path), content | {"versions": versions("numpy", "scipy", "torch")})
 
 
 def run_laboratory(

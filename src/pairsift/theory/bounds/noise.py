@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from scipy.optimize import brentq
-
+from pairsift.extras import needs
 from pairsift.theory.bounds.statements import Bound, make_bound, printed_eigenvalue
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.probe_bound import check
@@ -62,6 +61,8 @@ def semicircle_quantile(share: float) -> float:
     def excess(angle: float) -> float:
         return math.sin(angle) + angle - (1 - 2 * share) * math.pi
 
+    with needs("theory", "the semicircle's quantile"):
+        from scipy.optimize import brentq
     return 2 * math.sin(brentq(excess, -math.pi, math.pi, xtol=1e-15, rtol=1e-14) / 2)
 
 

@@ -1,6 +1,6 @@
 const text = (value) => document.createTextNode(String(value));
 const cell = (row, value, tag = 'td') => row.appendChild(document.createElement(tag)).appendChild(text(value));
-const slider = document.getElementById('threshold');
+const slider = document.getElementById('threshold'), line = document.querySelector('#scores line');
 const sizes = scan.bins.map((counts) => counts.reduce((a, b) => a + b, 0));
 const total = sizes.reduce((a, b) => a + b, 0);
 function move() {
@@ -22,16 +22,29 @@ function move() {
       last.appendChild(text(`${(100 * share).toFixed(1)} %`));
       return row;
     }));
-  Plotly.relayout('scores', { 'shapes[0].x0': at, 'shapes[0].x1': at });
+  for (const end of ['x1', 'x2']) line.setAttribute(end, 1000 * at);
 }
 slider.addEventListener('input', move);
 move();
 
-const marker = document.getElementById('plane').data[0].marker, byScore = marker.color;
-document.getElementById('colour').addEventListener('change', (event) => {
-  const score = event.target.value === 'score';
-  const colours = score ? byScore : document.getElementById('plane').data[0].customdata;
-  Plotly.restyle('plane', { 'marker.color': [colours], 'marker.showscale': score });
+const colour = document.getElementById('colour');
+function paint() {
+  for (const by of ['score', 'cluster']) document.getElementById(`by-${by}`).hidden = colour.value !== by;
+}
+colour.addEventListener('change', paint);
+paint();
+document.getElementById('plane').addEventListener('pointermove', (event) => {
+  const plot = event.target.closest('.plot');
+  if (!plot) return;
+  const box = plot.getBoundingClientRect();
+  const far = ([x, y]) => Math.hypot(x * box.width / 1000 + box.left - event.clientX,
+    y * box.height / 1000 + box.top - event.clientY);
+  const [nearest] = scan.points.reduce(([best, least], point) => {
+    const here = far(point);
+    return here <= least ? [point, here] : [best, least];
+  }, [null, 20]);
+  if (nearest) document.getElementById('point').value =
+    `row ${nearest[2]}, score ${nearest[3].toFixed(3)}, cluster ${nearest[4]}`;
 });
 
 let rows = scan.rows, sorted = [1, false];

@@ -1,0 +1,39 @@
+"""What a release says of itself is one thing everywhere: its version, the Pythons it is for, its extras."""
+
+import re
+
+import yaml
+from environments import PROJECT, ROOT
+
+import pairsift
+
+
+def words(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_version_is_said_alike():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pairsift.__version__)
+    assert "version" in PROJECT["dynamic"]  # read from the package when it is built
+    assert re.findall(r"^## (\S+)$", words("CHANGELOG.md"), re.MULTILINE)[0] == pairsift.__version__
+    citation = yaml.safe_load(words("CITATION.cff"))
+    assert citation["version"] == pairsift.__version__
+    assert citation["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+def test_the_pythons_of_the_matrix_are_the_declared_ones():
+    declared = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line]
+    tested = re.search(r"SUPPORTED = \((.*?)\)", words("tests/release/matrix.py")).group(1)
+    assert re.findall(r"[\d.]+", tested) == declared
+    assert PROJECT["requires-python"] == f">={declared[0]}"
+
+
+def test_every_extra_is_on_the_page():
+    page = words("docs/installing.md")
+    assert all(f"`{extra}`" in page for extra in PROJECT["optional-dependencies"])
+
+
+def test_each_of_the_three_files_is_half_a_page():
+    for name in ("CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"):
+        assert 10 < len(words(name).splitlines()) < 45
