@@ -152,7 +152,7 @@ def spoiled():
         (np.random.default_rng(0).standard_normal((49, 4)), "at least 50 rows"),
         (np.random.default_rng(0).standard_normal((100, 1)), "2 columns"),
         (np.zeros(100), "matrix of numbers"),
-        (np.full((100, 3), "a"), "matrix of numbers"),
+        (np.full((100, 3), "a"), "array of real numbers"),
         (spoiled(), "row 7 is not finite"),
     ],
 )

@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_features_of_arrays_and_lazy_images(tmp_pat
         (np.zeros((60, 3, 32, 32), np.float32), {}, "got float32"),
         (np.zeros((49, 3, 32, 32), np.uint8), {}, "at least 50"),
         (np.zeros((60, 3, 32, 32), np.uint8), {}, "no patch of the images has any contrast"),
-        (stripes(60)[0], {"filters": 0}, "filters must be >= 1, got 0"),
+        (stripes(60)[0], {"filters": 0}, "filters must be a whole number >= 1, got 0"),
         (np.repeat(stripes(1)[0], 60, axis=0), {"filters": 5}, "all images are alike"),
     ],
 )

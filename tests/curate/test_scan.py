@@ -421,7 +421,7 @@ def test_memory_that_the_process_holds_already_is_not_the_scans(mixture):
         (np.ones((50, 4), int), {}, "floating point, got int64"),
         (None, {"n_classes": 1}, "n_classes must lie in 2 ... 150"),
         (None, {"n_classes": 151}, "n_classes must lie in 2 ... 150"),
-        (None, {"labels": np.zeros(5)}, "600 features but 5 labels"),
+        (None, {"labels": np.zeros(5)}, r"600 features but labels of shape \(5,\)"),
         (None, {"memory": 0.01}, "needs at least .* GB, memory allows 0.01"),
         (None, {"memory": -1}, "memory must be positive"),
         (None, {"reference": 10}, "reference must be at least 1,000"),

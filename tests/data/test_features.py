@@ -101,7 +101,7 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", weights=FEATURES)
     refused(tmp_path / "other.npz", "it holds: weights")
     np.savez(tmp_path / "short.npz", features=FEATURES, labels=LABELS[:2])
-    refused(tmp_path / "short.npz", "6 features but 2 labels")
+    refused(tmp_path / "short.npz", "6 features but labels of shape")
     (tmp_path / "shards").mkdir()
     refused(tmp_path / "shards", "holds no parquet files")
     write(tmp_path / "shards" / "a.parquet", features=lists())

@@ -56,7 +56,7 @@ def test_lazy_images_are_mixed_when_asked_for(parquet):
     ("labels", "fraction", "message"),
     [
         (np.zeros(100, int), 0.2, "mixing needs a second class"),
-        (np.zeros(3, int), 0.2, "100 images but 3 labels"),
+        (np.zeros(3, int), 0.2, r"100 images but labels of shape \(3,\)"),
         (LABELS, 1.2, r"must lie in \[0, 1\], got 1.2"),
     ],
 )

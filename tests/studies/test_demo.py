@@ -65,7 +65,7 @@ def test_one_run_of_everything(tmp_path):
         mixed = np.isin(rows, np.loadtxt(run / "mixed.csv", skiprows=1))
         assert mixed.sum() == 60
         assert row["auroc"] == pytest.approx(100 * detection(found.scores, mixed).auroc)
-        assert (run / "scan" / "report.html").stat().st_size > 1e6
+        assert (run / "scan" / "report.html").stat().st_size > 5e4
     assert all(math.isnan(half) for _, half in result["differences"].values())
     assert json.loads((tmp_path / "demo.json").read_text())["rows"] == result["rows"]
     assert said == [f"seed 0, treatment {name} -> {tmp_path}/{name}-seed0" for name in ("none", "combined")]

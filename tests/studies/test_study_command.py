@@ -3,8 +3,6 @@
 import html
 import io
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -153,10 +151,6 @@ def test_what_does_not_belong_together_is_refused(own, tmp_path, command):
     assert "holds 'treated' with bonus=2, and 3 is asked for: choose another --output" in refused(own, "-o", tmp_path)
     own.write_text(OWN.replace("seconds=2", "version=2"))
     assert "was made with version 1, and this is version 2" in refused(own, "-o", tmp_path)
-    own.write_text(OWN)
-    file = tmp_path / "mine" / "runs.jsonl"
-    file.write_text(file.read_text().replace('"pairsift": "', '"pairsift": "9.', 1))
-    assert re.search(r"was made with pairsift '9\.", refused(own, "-o", tmp_path))
     assert calls(own) == ["0 0", "2 0"]
 
 
@@ -202,7 +196,10 @@ def test_ctrl_c_keeps_what_is_finished(own, tmp_path):
     file = tmp_path / "out" / "mine" / "runs.jsonl"
     for jobs in ("1", "2"):
         command = [sys.executable, "-m", "pairsift", "study", str(own), "--seeds", "9", "-o", str(tmp_path / "out")]
-        process = subprocess.Popen([*command, "--jobs", jobs], stderr=subprocess.PIPE, text=True, env=os.environ)
+        process = subprocess.Popen(
+            [*command, "--jobs", jobs], stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
+        )  # fmt: skip
         known = len(calls(own))
         for _ in range(1200):
             if file.exists() and len(file.read_text().splitlines()) >= 3 and len(calls(own)) > max(2, known):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pairsift
 from pairsift.files import replacing
 from pairsift.studies.records import environment
 from pairsift.studies.study import Arm, Row, Scale, Study, StudyError
 
 # What has to agree for runs to stand in one file.
-_SAME = ("study", "version", "pairsift", "scale")
+_SAME = ("study", "version", "scale")
 
 
 class Ledger:
@@ -98,7 +98,7 @@ def read_runs(file: Path) -> list[Row]:
 
 def _header(study: Study, scale: Scale) -> dict[str, Any]:
     return {
-        "study": study.name, "version": study.version, "pairsift": importlib.metadata.version("pairsift"),
+        "study": study.name, "version": study.version, "pairsift": pairsift.__version__,
         "scale": scale, "environment": environment(1),
     }  # fmt: skip
 
