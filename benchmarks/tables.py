@@ -406,7 +406,7 @@ def collapse(name: str) -> str:
     measures = ("within_class", "within_class_h", "coarse", "fine", "fine_z")
     cells = [
         [number(row["temperature"], 1), f"{row['alpha']:g}", str(row["seeds"]), number(row["theory"], 1, scale=100),
-         *(interval(row[each]) for each in measures)]
+         *(interval(row.get(each)) for each in measures)]
         for row in record["summary"]
     ]  # fmt: skip
     titles = ["tau", "alpha", "seeds", "share said %", "of projections %", "of features %", "coarse %",
@@ -800,6 +800,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "temporal, pendigits": lambda: temporal("pendigits"),
     "chains": chains, "chain estimate": chain_estimate,
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
+    "collapse, cifar10": lambda: collapse("cifar10"),
     "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat, "startup": startup,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
