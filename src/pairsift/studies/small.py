@@ -16,9 +16,9 @@ from pairsift.losses import NTXentLoss, baselines
 from pairsift.pairs import GivenPairs, RankBand, pair_shares
 from pairsift.studies.oracle import OracleSelector
 from pairsift.studies.quantities import label_free
-from pairsift.studies.study import Arm, Measures, Scale
+from pairsift.studies.study import Arm, Measures, Scale, Study
 from pairsift.studies.temporal import noisy
-from pairsift.studies.vectors import Vectors, load_vectors
+from pairsift.studies.vectors import Vectors, check_data, load_vectors
 from pairsift.theory import advise, measure_levels
 from pairsift.train import Projector
 from pairsift.treatments import Treatment
@@ -255,3 +255,14 @@ def _told(h: Tensor, y: Tensor, rows: Tensor) -> Tensor:
 def _all(count: int) -> Tensor:
     """Every pair of different views."""
     return ~torch.eye(count, dtype=torch.bool)
+
+
+def study_of(
+    name: str, question: str, arms: Callable[[Scale], list[Arm]], table: str, measures: Mapping[str, str] = MEASURES,
+    **more: Any,
+) -> Study:  # fmt: skip
+    """A study of small encoders: what such studies have in common, and what is its own; see `Study`."""
+    return Study(
+        name, question, arms, run, measures, differences=2, tuned_on="held_out", seconds=1.5, seeds=10, table=table,
+        ready=check_data, **more,
+    )  # fmt: skip

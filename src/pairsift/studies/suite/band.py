@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
-from pairsift.studies.study import Arm, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.study import Arm, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 HIGHS, LOWS = (0.05, 0.1, 0.15, 0.2), (0.3, 0.5, 1.0)
@@ -26,16 +25,9 @@ def _paper(high: float, low: float) -> str:
     return "CIFAR-10 89.68 (+1.42)" if (high, low) == (0.15, 0.22) else ""
 
 
-STUDY = Study(
+STUDY = study_of(
     name="band",
     question="How much do the edges of the band matter, and does any band gain more than random pairs?",
     arms=arms,
-    run=run,
-    measures=MEASURES,
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Figure 4a and b",
-    ready=check_data,
 )

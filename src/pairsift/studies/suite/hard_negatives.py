@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pairsift.studies.small import MEASURES, arms_of, run, sets_of
-from pairsift.studies.study import Arm, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import arms_of, sets_of, study_of
+from pairsift.studies.study import Arm, Scale
 
 PLAIN = "plain"
 _COMBINED = {"margin": 0.03, "temperature_scale": 0.6}
@@ -47,16 +46,9 @@ def _candidates(grid: tuple[dict[str, Any], ...], scale: Scale) -> Iterator[tupl
             yield ", ".join(words), {**setting, "temperature": tau}
 
 
-STUDY = Study(
+STUDY = study_of(
     name="hard-negatives",
     question="Does the paper's treatment gain more than methods of hard and false negatives, each at its best?",
     arms=arms,
-    run=run,
-    measures=MEASURES,
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="asked for by reviewers",
-    ready=check_data,
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
-from pairsift.studies.study import Arm, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import MEASURES, Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.study import Arm, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 _PAPER = "beta / gamma x 100: CIFAR-10 19.1 / 20.9, CIFAR-100 35.6 / 37.4, ImageNet-1k 39.8 / 42.9"
@@ -21,19 +20,13 @@ def arms(scale: Scale) -> list[Arm]:
     return arms_of(sets_of(scale, "pendigits", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 
 
-STUDY = Study(
+STUDY = study_of(
     name="levels",
     question="How far is gamma above beta, and do the theory's own sigma = gamma - beta and rho = beta / gamma gain?",
     arms=arms,
-    run=run,
     measures={
         **MEASURES, "alpha": "alpha x 100", "beta": "beta x 100", "gamma": "gamma x 100", "gap": "gamma - beta x 100",
         "sigma": "sigma", "rho": "rho",
     },
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Table 11",
-    ready=check_data,
 )  # fmt: skip

@@ -8,9 +8,8 @@ import plotly.graph_objects as go
 
 from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
 from pairsift.studies.intervals import t_interval
-from pairsift.studies.small import MEASURES, PARTS, Training, arms_of, controls, excess_at, run, sets_of
-from pairsift.studies.study import Arm, Row, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import MEASURES, PARTS, Training, arms_of, controls, excess_at, sets_of, study_of
+from pairsift.studies.study import Arm, Row, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 
@@ -40,17 +39,11 @@ def figures(rows: list[Row]) -> dict[str, go.Figure]:
     return figures
 
 
-STUDY = Study(
+STUDY = study_of(
     name="purity",
     question="When in training does the band hold more pairs of different classes than random pairs do?",
     arms=arms,
-    run=run,
     measures={**MEASURES, **{excess_at(part): f"band over base at {part:.0%}" for part in PARTS}},
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Figure 4c",
-    ready=check_data,
     figures=figures,
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
-from pairsift.studies.study import Arm, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.study import Arm, Scale
 
 # Accuracy on CIFAR-100; 1 is plain training.
 PAPER = {0.7: 61.67, 1.0: 59.95, 10.0: 59.63, 100.0: 59.82, 1000.0: 60.05, 1e9: 60.31}
@@ -26,16 +25,9 @@ def arms(scale: Scale) -> list[Arm]:
     return arms_of(sets_of(scale, "pendigits"), [*controls(Training("", **band, temperature_scale=0.7)), *treated])
 
 
-STUDY = Study(
+STUDY = study_of(
     name="rho-extremes",
     question="What does a large temperature of difficult pairs do, up to leaving them out?",
     arms=arms,
-    run=run,
-    measures=MEASURES,
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Table 9",
-    ready=check_data,
 )

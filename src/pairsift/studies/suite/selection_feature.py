@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
-from pairsift.studies.study import Arm, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.study import Arm, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
 
@@ -20,16 +19,9 @@ def arms(scale: Scale) -> list[Arm]:
     return arms_of(sets_of(scale, "pendigits", "gaussians"), [*controls(Training("", **_COMBINED)), *selected])
 
 
-STUDY = Study(
+STUDY = study_of(
     name="selection-feature",
     question="Does it matter whether pairs are selected on features h or on projections z?",
     arms=arms,
-    run=run,
-    measures=MEASURES,
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Table 7",
-    ready=check_data,
 )

@@ -6,9 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pairsift.report.figures import styled
-from pairsift.studies.small import MEASURES, Training, arms_of, controls, run, sets_of
-from pairsift.studies.study import Arm, Row, Scale, Study
-from pairsift.studies.vectors import check_data
+from pairsift.studies.small import Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.study import Arm, Row, Scale
 
 SIGMAS, RHOS = (0.0, 0.03, 0.1), (0.6, 0.8, 1.0)
 _PAPER = {
@@ -58,17 +57,10 @@ def figures(rows: list[Row]) -> dict[str, go.Figure]:
     return figures
 
 
-STUDY = Study(
+STUDY = study_of(
     name="sigma-rho",
     question="Which margin and which temperature scale gain, and does their choice matter?",
     arms=arms,
-    run=run,
-    measures=MEASURES,
-    differences=2,
-    tuned_on="held_out",
-    seconds=1.5,
-    seeds=10,
     table="Figure 5",
-    ready=check_data,
     figures=figures,
 )
