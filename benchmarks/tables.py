@@ -297,8 +297,8 @@ def pairs() -> str:
          f"{row['duplicate_rows']:,}", f"{row['conflicts']:,}", number(row["recall"], 0, " %", 100)]
         for row in rows
     ]  # fmt: skip
-    titles = ["pairs", "seconds", "peak memory, GB", "duplicate rows", "rows that must not share a batch",
-              "of the ten nearest found"]  # fmt: skip
+    titles = ["pairs", "seconds", "peak memory, GB", "duplicate rows",
+              "pairs of rows that must not share a batch", "of the ten nearest found"]  # fmt: skip
     return markdown(titles, cells, source, rows[-1])
 
 

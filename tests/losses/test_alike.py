@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -51,3 +52,10 @@ def test_a_queue_elsewhere_is_told():
 def test_baselines_refuse_them_too():
     with pytest.raises(ValueError, match="of one dtype"):
         baselines.DecoupledLoss()(torch.randn(8, 4), torch.randn(8, 4).double())
+
+
+def test_settings_may_be_numbers_of_numpy():
+    z0, z1 = torch.randn(2, 8, 4)
+    half = np.float32(0.5)
+    assert ps.losses.NTXentLoss(half)(z0, z1) == ps.losses.NTXentLoss(0.5)(z0, z1)
+    assert ps.losses.SpectralLoss(half)(z0, z1) == ps.losses.SpectralLoss(0.5)(z0, z1)

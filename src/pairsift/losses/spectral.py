@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
@@ -58,7 +59,7 @@ class SpectralLoss(TreatedLoss):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(band, treatment, **options)
-        if isinstance(mu, bool) or not isinstance(mu, (int, float)):
+        if isinstance(mu, bool) or not isinstance(mu, (int, float, np.floating)):
             raise TypeError(f"mu must be a number, got {mu!r}")
         if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
             raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")

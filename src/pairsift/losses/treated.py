@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ def power_of_two(z: Tensor) -> Tensor:
 def check_temperature(temperature: float, coldest: float = 0) -> float:
     """Refuse a temperature that is not finite and positive, or so cold that logits leave the range of float32."""
     least = max(coldest, LEAST_TEMPERATURE)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     if not (math.isfinite(temperature) and temperature >= least):
         low = f">= {least:g}" if temperature > 0 or coldest else "> 0"
