@@ -585,11 +585,15 @@ def campaigns() -> str:
     soaks = (
         f"{row['calls']:,} {row['soak']}: {row['grown_mb']:+.1f} MB, {row['grown_files']:+,} files" for row in soaked
     )
-    kills = sum(row["kills"] for row in killed)
+    kills, twice, parts = (sum(row[name] for row in killed) for name in ("kills", "made_twice", "parts"))
     targets = len(record["fuzz"]["targets"])
     held = f"in {targets - wrong} of {targets} kinds of them a result that holds, or a refusal in words"
     cells = [
-        ["kill", f"{kills:,} times `kill -9`: {same:,} of {runs:,} runs ended as an uninterrupted one, byte for byte"],
+        [
+            "kill",
+            f"{kills:,} times `kill -9`: {same:,} of {runs:,} runs ended as an uninterrupted one, byte for byte; "
+            f"{twice:,} of {parts:,} finished parts were made again",
+        ],
         ["fuzz", f"{record['fuzz']['inputs']:,} seeded inputs: {held}"],
         ["soak", "; ".join(soaks)],
         [
@@ -604,10 +608,24 @@ def kills() -> str:
     """Runs that were killed and resumed."""
     record = read(CAMPAIGN)["kill"]
     cells = [
-        [f"`{row['task']}`", f"{row['runs']:,}", f"{row['kills']:,}", f"{row['outcomes'].get('same', 0):,}"]
+        [
+            row["task"],
+            f"{row['runs']:,}",
+            f"{row['kills']:,}",
+            f"{row['outcomes'].get('same', 0):,}",
+            f"{row['parts']:,} {row['part']}",
+            f"{row['made_twice']:,}",
+        ]
         for row in record["campaigns"]
     ]
-    titles = ["command", "runs", "kills", "ended as an uninterrupted run, byte for byte"]
+    titles = [
+        "command",
+        "runs",
+        "kills",
+        "ended as an uninterrupted run, byte for byte",
+        "finished parts",
+        "of them made again",
+    ]
     return markdown(titles, cells, CAMPAIGN, record["environment"])
 
 

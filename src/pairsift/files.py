@@ -61,6 +61,8 @@ def write_json(path: Path, content: Any) -> None:
 def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write safetensors whole or not at all, with a checksum of names, tensors and metadata among these.
 
+    The same content gives the same bytes.
+
     Args:
         path: file to write.
         tensors: by name, on the CPU.
@@ -74,6 +76,17 @@ def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str])
     tensors = {name: each.contiguous() for name, each in tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata | {_CHECKSUM: _checksum(tensors, metadata)})
+        _order_metadata(temporary)
+
+
+def _order_metadata(file: Path) -> None:
+    """Sort the metadata of a safetensors file, whose order is another in every process: same content, same bytes."""
+    with file.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        stream.seek(8)
+        stream.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

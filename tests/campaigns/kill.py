@@ -1,192 +1,289 @@
-"""kill -9 at random moments of `pairsift train` and `pairsift scan`, then the same command again, until it ends.
+"""kill -9 at random moments of the commands, then the same command again, until it ends.
 
-Each run must end with what an uninterrupted one leaves, byte for byte, and without a temporary file:
+Each run must end with what an uninterrupted one leaves, byte for byte, without a temporary file, and without having
+made a part again that was finished (an epoch, a part of a scan, a run of a study):
 
-    python tests/campaigns/kill.py --minutes 8 --output benchmarks/results/campaign.json
+    python tests/campaigns/kill.py --kills 50 --output benchmarks/results/campaign.json
 
-metrics.csv is compared without the columns of seconds, checkpoints by name only, TensorBoard files not. Every
-kill comes at a moment drawn from a seed, uniformly over the time that an uninterrupted run takes; a command that was
-resumed is killed again, up to twice. Train goes on with --resume, a scan with the same command until it has ended.
+metrics.csv and runs.jsonl are compared without their seconds, checkpoints by name only, TensorBoard files not. Every
+kill comes at a moment drawn from a seed: uniformly over the time that an uninterrupted run takes, or, *at saving*,
+between the writing, the syncing and the renaming of a file; what was written and not synced is then cut at random half
+of the time, as a power cut leaves it. A command that was resumed is killed again, up to twice. Of two processes one or
+both are killed, and the other has to end by itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
-import re
 import shutil
 import signal
+import stat
+import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter as Tally
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from results import OUTPUT, merge
+import psutil
+from kill_tasks import Counter, Scan, Study, Task, Train
+from results import OUTPUT, ROOT, merge
 
 from pairsift import cli
 from pairsift.train.run import versions
 
 MOST_KILLS_OF_A_RUN = 3
-# With the run's own evidence: a bank, an affinity and decisions are in its checkpoints.
-TRAIN = (
-    "train digits:train --per-class 12 --image-size 8 --batch-size 40 --epochs 6 --treatment auto --affinity-start 2 "
-    "--refit-every 2 --checkpoint-every 3 --save-features --mix 0.2 --device cpu --threads 1 --no-progress -o"
-)
-CLOCK = ("images_per_second", "seconds")
+# So long may processes take to end when another one was killed.
+PATIENCE = 120
+LONGEST_RUN = 600
 
 
-class Train:
-    """Training that writes every kind of file a run can."""
+class Saving:
+    """In a process of its own: counts the moments around the saving of files, and kills the process at one of them.
 
-    name = "train"
+    Args:
+        at: the moment, from 1 on; None only counts.
+        seed: of what is cut off.
+    """
 
-    def command(self, out: Path, again: bool) -> list[str]:
-        """The command; --resume where a run has begun."""
-        return [*TRAIN.split(), str(out), *(["--resume"] if again and (out / "config.yaml").exists() else [])]
+    def __init__(self, at: int | None, seed: int) -> None:
+        self.moments = 0
+        self._at, self._rng = at, random.Random(seed)
+        self._sync, self._replace = os.fsync, os.replace
+        os.fsync, os.replace = self._watched_sync, self._watched_replace  # type: ignore[assignment]
 
-    def ended(self, out: Path) -> bool:
-        """Never known: a run that has ended resumes to its end."""
-        return False
+    def _watched_sync(self, descriptor: int) -> None:
+        self._moment(lambda: self._lose(descriptor))
+        self._sync(descriptor)
 
-    def left(self, out: Path) -> dict[str, bytes]:
-        """What the run left, by file, without times and paths."""
-        files = {str(file.relative_to(out)): file for file in out.rglob("*") if file.is_file()}
-        found = {}
-        for name, file in files.items():
-            if name.startswith("tensorboard") or name.endswith(".ckpt"):
-                continue  # with times in them; what checkpoints hold shows in encoder, metrics and decisions
-            content = file.read_bytes()
-            if name == "metrics.csv":
-                rows = csv.DictReader(content.decode().splitlines())
-                content = json.dumps([{key: row[key] for key in row if key not in CLOCK} for row in rows]).encode()
-            if name == "config.yaml":
-                content = re.sub(rb"run_dir: .*", b"", content)
-            found[name] = content
-        return found | {f"there: {name}": b"" for name in files if not name.startswith("tensorboard")}
+    def _watched_replace(self, source: Any, target: Any) -> None:
+        self._moment()
+        self._replace(source, target)
+        self._moment()
 
+    def _moment(self, before: Callable[[], None] = lambda: None) -> None:
+        self.moments += 1
+        if self.moments == self._at:
+            before()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-class Scan:
-    """A scan of two parts."""
-
-    name = "scan"
-
-    def __init__(self, folder: Path) -> None:
-        rng = np.random.default_rng(0)
-        features = 3 * rng.standard_normal((5, 16))[np.arange(20_000) % 5] + rng.standard_normal((20_000, 16))
-        self._file = folder / "features.parquet"
-        pq.write_table(pa.table({"features": list(features.astype(np.float32))}), self._file)
-
-    def command(self, out: Path, again: bool) -> list[str]:
-        """The command, the same every time."""
-        return ["scan", str(self._file), "--n-classes", "5", "--threads", "1", "-o", str(out)]
-
-    def ended(self, out: Path) -> bool:
-        """Whether the scan has ended, which its folder then refuses to do again."""
-        return (out / "scan.json").exists() and not (out / "parts").exists()
-
-    def left(self, out: Path) -> dict[str, bytes]:
-        """What the scan left, by file."""
-        return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    def _lose(self, descriptor: int) -> None:
+        """Cut the last line, or a file that is not in its place yet, as if the disk had not got to it."""
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and self._rng.random() < 0.5:
+            name = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            whole = name.read_bytes()
+            kept = 0 if name.suffix == ".tmp" else whole.rstrip(b"\n").rfind(b"\n") + 1
+            os.ftruncate(descriptor, self._rng.randint(kept, len(whole)))
 
 
-def started(command: list[str]) -> int:
-    """The process of a command, forked: what it imports is there already."""
-    child = os.fork()
-    if child:
-        return child
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    os._exit(cli.guarded(command, False))
+class Process:
+    """A command under way.
+
+    Args:
+        task, out, again: see `Task.command`.
+        saving: kills it at a moment of saving; None leaves that to `kill`.
+    """
+
+    def __init__(self, task: Task, out: Path, again: bool, saving: int | None = None, seed: int = 0) -> None:
+        self._task, self._moments = task, out.with_name("moments")
+        command = task.command(out, again)
+        if task.started == "forked":
+            self._process = psutil.Process(self._forked(command, saving, seed))
+        else:
+            environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+            with out.with_name("said").open("w") as said:
+                self._process = psutil.Popen(
+                    [sys.executable, "-m", "pairsift", *command], stdout=said, stderr=said, env=environment
+                )
+
+    def _forked(self, command: list[str], saving: int | None, seed: int) -> int:
+        """What the command imports is there already."""
+        child = os.fork()
+        if child:
+            return child
+        moments = Saving(saving, seed)
+        with open(os.devnull, "w") as nowhere:
+            for stream in (1, 2):
+                os.dup2(nowhere.fileno(), stream)
+        code = cli.guarded(command, False)
+        self._moments.write_text(str(moments.moments))
+        os._exit(code)
+
+    def wait(self, counter: Counter, seconds: float = LONGEST_RUN) -> int | None:
+        """The exit code, negative after a signal; None where it did not end in time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            counter.look()
+            try:
+                code: int | None = self._process.wait(timeout=0)
+            except psutil.TimeoutExpired:
+                time.sleep(0.001)
+                continue
+            counter.look()
+            return code
+        return None
+
+    def kill(self, rng: random.Random) -> bool:
+        """Kill it, or one of several processes; whether all ended."""
+        family = [self._process, *self._process.children(recursive=True)]
+        if self._task.started == "several" and len(family) > 1:
+            victims = rng.choice([family[:1], family[1:], family])
+        else:
+            victims = family[:1]
+        for each in victims:
+            each.kill()
+        _, left = psutil.wait_procs(family, PATIENCE)
+        for each in left:
+            each.kill()
+        return not left
+
+    def saved(self) -> int:
+        """The moments of saving of a run that ended."""
+        return int(self._moments.read_text())
 
 
-def ended(process: int, after: float | None) -> int | None:
-    """The exit code of a process; None where it was killed, which happens after so many seconds."""
-    end = None if after is None else time.monotonic() + after
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if end is not None and time.monotonic() >= end:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return None
-        time.sleep(0.001)
+class Campaign:
+    """Runs of a task, killed and resumed.
+
+    Args:
+        task: what is run.
+        folder: for its runs.
+        seed: of the moments.
+        at_saving: kill around the saving of files.
+    """
+
+    def __init__(self, task: Task, folder: Path, seed: int, at_saving: bool) -> None:
+        self._task, self._folder, self._at_saving = task, folder, at_saving
+        self._rng, self._seed = random.Random(seed), seed
+        wholes = []
+        for i in range(2):  # the first one also fills caches
+            began = time.monotonic()
+            out = folder / f"whole-{i}"
+            process = Process(task, out, False)
+            if process.wait(Counter(task, out)) != 0:
+                raise RuntimeError(f"the uninterrupted {task.name} failed")
+            wholes.append(task.content(out))
+        self._seconds = time.monotonic() - began
+        self._moments = process.saved() if at_saving else 0
+        if wholes[0] != wholes[1]:
+            names = sorted(name for name in wholes[0] if wholes[0][name] != wholes[1].get(name))
+            raise RuntimeError(f"two uninterrupted runs of {task.name} differ in {names}: nothing can be compared")
+        self._whole = wholes[1]
+
+    def run(self, kills: int, minutes: float) -> dict[str, Any]:
+        """Kill so many times, or for so long, whichever comes first; what came of it."""
+        start = time.monotonic()
+        outcomes: Tally[str] = Tally()
+        runs = killed = twice = parts = 0
+        while not runs or (killed < kills and time.monotonic() - start < 60 * minutes):
+            out = self._folder / "run"
+            shutil.rmtree(out, ignore_errors=True)
+            counter = Counter(self._task, out)
+            more, outcome = self._run(out, counter)
+            runs, killed, twice, parts = runs + 1, killed + more, twice + counter.twice, parts + counter.finished
+            outcome = outcome or self._compared(out)
+            outcomes[outcome] += 1
+            if outcome != "same":
+                print(f"{self._task.name}, run {runs}: {outcome}", flush=True)
+        name = f"{self._task.name}, at saving" if self._at_saving else self._task.name
+        command = " ".join(self._task.command(Path("RUN"), False))
+        for folder, word in ((self._folder.parent, "FOLDER"), (ROOT, ".")):
+            command = command.replace(str(folder), word)
+        return {
+            "task": name, "command": command, "seed": self._seed, "kills_of_a_run": f"1 to {MOST_KILLS_OF_A_RUN}",
+            "seconds_uninterrupted": round(self._seconds, 2), "runs": runs, "kills": killed,
+            "outcomes": dict(outcomes), "part": self._task.part, "parts": parts, "made_twice": twice,
+        }  # fmt: skip
+
+    def _run(self, out: Path, counter: Counter) -> tuple[int, str]:
+        """How often a run was killed before it ended, and what was wrong with it, "" if nothing."""
+        kills, most = 0, self._rng.randint(1, MOST_KILLS_OF_A_RUN)
+        while True:
+            last = kills == most
+            at = None if last or not self._at_saving else self._rng.randint(1, self._moments)
+            process = Process(self._task, out, kills > 0, at, self._rng.randrange(2**32))
+            within = LONGEST_RUN if last or self._at_saving else self._rng.uniform(0, self._seconds)
+            code = process.wait(counter, within)
+            if code == 0:
+                return kills, ""
+            if code is None:
+                if not process.kill(self._rng):
+                    return kills, f"not all processes ended in {PATIENCE} s"
+                if last or self._at_saving:
+                    return kills, f"did not end in {LONGEST_RUN} s"
+            elif at is None or code != -signal.SIGKILL:
+                return kills, f"exit code {code}"
+            counter.look()
+            kills += 1
+            if self._task.ended(out):  # killed between its last word and its end
+                return kills, ""
+
+    def _compared(self, out: Path) -> str:
+        """In what a run differs from an uninterrupted one."""
+        left = self._task.content(out)
+        if any(name.endswith(".tmp") for name in left):
+            return "a temporary file is left"
+        names = sorted(name for name in left.keys() | self._whole.keys() if left.get(name) != self._whole.get(name))
+        return f"other {', '.join(names)}" if names else "same"
 
 
-def killed_and_resumed(task: Train | Scan, out: Path, seconds: float, rng: random.Random) -> tuple[int, int | None]:
-    """How often a run was killed before it ended, and its exit code."""
-    kills, most = 0, rng.randint(1, MOST_KILLS_OF_A_RUN)
-    while True:
-        after = rng.uniform(0, seconds) if kills < most else None
-        code = ended(started(task.command(out, again=kills > 0)), after)
-        if code is not None:
-            return kills, code
-        kills += 1
-        if task.ended(out):  # killed between its last word and its end
-            return kills, 0
-
-
-def campaign(task: Train | Scan, folder: Path, minutes: float, seed: int) -> dict[str, object]:
-    """Kill and resume runs of a task for so many minutes; what came of it."""
-    start, rng = time.monotonic(), random.Random(seed)
-    for i in range(2):  # the first one also fills caches
-        began = time.monotonic()
-        if ended(started(task.command(folder / f"whole-{i}", False)), None) != 0:
-            raise RuntimeError(f"the uninterrupted {task.name} failed")
-    seconds = time.monotonic() - began
-    whole = task.left(folder / "whole-1")
-    if task.left(folder / "whole-0") != whole:
-        raise RuntimeError(f"two uninterrupted runs of {task.name} differ: nothing can be compared")
-    outcomes: Counter[str] = Counter()
-    runs = kills = 0
-    while not runs or time.monotonic() - start < 60 * minutes:
-        out = folder / "run"
-        shutil.rmtree(out, ignore_errors=True)
-        more, code = killed_and_resumed(task, out, seconds, rng)
-        runs, kills = runs + 1, kills + more
-        left = task.left(out)
-        temporary = [name for name in left if name.endswith(".tmp")]
-        outcome = "same"
-        if code != 0:
-            outcome = f"exit code {code}"
-        elif temporary:
-            outcome = "a temporary file is left"
-        elif left != whole:
-            names = sorted(name for name in left.keys() | whole.keys() if left.get(name) != whole.get(name))
-            outcome = f"other {', '.join(names)}"
-        outcomes[outcome] += 1
-        if outcome != "same":
-            print(f"{task.name}, run {runs}: {outcome}", flush=True)
-    command = " ".join(task.command(Path("RUN"), False)).replace(str(folder.parent), "FOLDER")
+def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
+    """All tasks by name, with whether they are killed at saving."""
+    auto = "--treatment auto --affinity-start 2 --refit-every 2 --epochs 6"
+    moco = "--method moco --queue-size 80 --treatment combined --epochs 6"
     return {
-        "task": task.name, "command": command, "seed": seed, "kills_of_a_run": f"1 to {MOST_KILLS_OF_A_RUN}",
-        "seconds_uninterrupted": round(seconds, 2), "runs": runs, "kills": kills, "outcomes": dict(outcomes),
-    }  # fmt: skip
+        "train": lambda: (Train("train, SimCLR", auto), False),
+        "train-moco": lambda: (Train("train, MoCo", moco), False),
+        "train-spectral": lambda: (Train("train, spectral", "--method spectral --treatment margin --epochs 6"), False),
+        "train-two": lambda: (
+            Train("train, two processes", "--devices 2 --treatment combined --epochs 15", "several"),
+            False,
+        ),
+        "scan": lambda: (Scan("scan", folder), False),
+        "scan-ray": lambda: (Scan("scan, Ray", folder, "--engine ray", "alone"), False),
+        "study": lambda: (Study(), False),
+        "train-saving": lambda: (Train("train, SimCLR", auto), True),
+        "scan-saving": lambda: (Scan("scan", folder), True),
+        "study-saving": lambda: (Study(), True),
+    }
 
 
 def main() -> None:
-    """Run both campaigns and write what came of them."""
+    """Run the campaigns and write what came of them; those of other tasks stay in the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=8, help="for both tasks together")
+    known = tasks(Path())
+    parser.add_argument("--tasks", nargs="+", choices=known, default=list(known))
+    parser.add_argument("--kills", type=int, default=50, help="of each task")
+    parser.add_argument("--minutes", type=float, default=30, help="for each task, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    results = []
+    failed = False
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for task, share in ((Train(), 0.4), (Scan(folder), 0.6)):
-            (folder / task.name).mkdir()
-            results.append(campaign(task, folder / task.name, share * options.minutes, options.seed))
-            print(json.dumps(results[-1]), flush=True)
-    merge(options.output, "kill", {"environment": versions(options.seed), "campaigns": results})
-    if any(set(result["outcomes"]) != {"same"} for result in results):
-        raise SystemExit(1)
+        for each in options.tasks:
+            folder = Path(name, each)
+            folder.mkdir()
+            task, at_saving = tasks(folder.parent)[each]()
+            found = Campaign(task, folder, options.seed, at_saving).run(options.kills, options.minutes)
+            print(json.dumps(found), flush=True)
+            failed |= set(found["outcomes"]) != {"same"} or found["made_twice"] > 0
+            _keep(options.output, found, versions(options.seed))
+    raise SystemExit(failed)
+
+
+def _keep(output: Path, found: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Put a result in the place of an earlier one of the same task."""
+    earlier = json.loads(output.read_text()).get("kill", {}).get("campaigns", []) if output.exists() else []
+    found["git_commit"] = environment["git_commit"]
+    names = [row["task"] for row in earlier]
+    rows = [found if row["task"] == found["task"] else row for row in earlier]
+    rows += [found] * (found["task"] not in names)
+    merge(output, "kill", {"environment": environment, "campaigns": rows})
 
 
 if __name__ == "__main__":

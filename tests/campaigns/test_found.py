@@ -308,6 +308,23 @@ def test_a_turned_bit_in_tensors_of_ours_is_found(tmp_path):
         read_tensors(tmp_path / "nothing")
 
 
+def test_the_same_tensors_give_the_same_bytes_in_every_process(tmp_path):
+    # The order of safetensors' metadata is drawn anew by every process, of six words rarely the same.
+    metadata = {name: f"\u00e4 {name}" for name in "fbdace"}
+    code = (
+        "import sys, pathlib, torch; from pairsift.files import write_tensors; "
+        f"write_tensors(pathlib.Path(sys.argv[1]), {{'a': torch.ones(3), 'none': torch.zeros(0)}}, {metadata})"
+    )
+    files = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", code, file], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+    tensors, read = read_tensors(files[0])
+    assert read == metadata
+    assert list(tensors) == ["a", "none"]
+    assert tensors["a"].tolist() == [1, 1, 1]
+
+
 def test_a_damaged_affinity_is_refused(tmp_path):
     file = tmp_path / "a.safetensors"
     ps.Affinity(torch.rand(60, 5)).save(file)

@@ -99,7 +99,7 @@ def _script(context: Context, text: str) -> Markup:
 
 
 @pass_context
-def _plot(context: Context, figure: go.Figure, name: str | None = None) -> Markup:
+def _plot(context: Context, figure: go.Figure, name: str) -> Markup:
     config = {"responsive": True, "displaylogo": False}
     made: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
     before, text, after = re.split(r"<script[^>]*>|</script>", made)  # no more: text in a figure is escaped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairsift.curate import scan
 from pairsift.data import ImageSet, load_images, mix_set, subset
 from pairsift.evaluate import knn, linear_probe
+from pairsift.studies.choosing import CHOOSERS
 from pairsift.studies.measures import labels_of
 from pairsift.studies.oracle import OracleEvidence
 from pairsift.studies.study import Arm, Measures, Scale, StudyError
@@ -32,6 +33,8 @@ _COMMON: dict[str, dict[str, Any]] = {
     "cpu": {"epochs": 30, "precision": "bf16", "threads": 1, "device": "cpu"},
     "gpu": {"epochs": 400, "precision": "bf16", "encoder": "resnet18", "batch_size": 512, "device": "cuda"},
 }
+# Settings that are no fields of `TrainConfig`, see `run`.
+OWN = ("oracle", "mixed", "without", "imbalance", "keep", "share")
 # Seconds of a run at cpu scale on one core.
 SECONDS = 540.0
 
@@ -75,7 +78,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
         scale: of the data and the training.
     """
     given = dict(setting)
-    own = {name: given.pop(name, None) for name in ("oracle", "mixed", "without", "imbalance", "keep", "share")}
+    own = {name: given.pop(name, None) for name in OWN}
     train, held, test = image_sets(scale)
     images = _changed(train, own, seed, given, scale)
     encoder = _encoder(images, given, bool(own["oracle"]), seed, scale)
@@ -129,17 +132,33 @@ def _long_tail(labels: NDArray[np.int64], imbalance: float) -> NDArray[np.int64]
 
 
 def _kept(images: ImageSet, own: dict[str, Any], seed: int, given: dict[str, Any], scale: Scale) -> NDArray[np.int64]:
-    """Rows of a subset: at random, or by features of a plain run of the same seed without the most difficult."""
+    """Rows of a subset: at random, or by features of a plain run of the same seed."""
     count = round(own["share"] * len(images))
     if own["keep"] == "random":
         rows = np.random.default_rng([seed, 1]).permutation(len(images))[:count]
         return np.sort(rows).astype(np.int64)
-    features = embed(_encoder(images, given, False, seed, scale), images)
-    if own["keep"] == "scan":
-        scores = scan(features, n_classes=int(labels_of(images).max()) + 1, seed=seed, threads=1).scores
-    else:  # the distance to the nearest of ten prototypes (arXiv 2206.14486)
-        from sklearn.cluster import KMeans
+    features = embed(_plain_encoder(json.dumps(given), seed, scale), images)
+    return CHOOSERS[own["keep"]](features, count, int(labels_of(images).max()) + 1, seed)
 
-        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-        scores = KMeans(10, random_state=seed, n_init=3).fit_transform(unit).min(axis=1)
-    return np.sort(np.argsort(scores, kind="stable")[:count]).astype(np.int64)
+
+@lru_cache(maxsize=1)
+def _plain_encoder(given: str, seed: int, scale: Scale) -> Any:
+    """Trained on all images by these settings, as JSON; subsets of one seed are chosen by the same features."""
+    return _encoder(image_sets(scale)[0], json.loads(given), False, seed, scale)
+
+
+def shortest(arms: Iterable[Arm]) -> list[Arm]:
+    """The arms without settings that are a run's own: what is trained alike is known again in other studies."""
+    return [replace(arm, setting=_short(dict(arm.setting))) for arm in arms]
+
+
+def _short(setting: dict[str, Any]) -> dict[str, Any]:
+    for name in [each for each in setting if each not in OWN]:
+        fewer = {key: value for key, value in setting.items() if key != name}
+        if _config(fewer) == _config(setting):
+            setting = fewer
+    return setting
+
+
+def _config(setting: dict[str, Any]) -> TrainConfig:
+    return TrainConfig.build({name: value for name, value in setting.items() if name not in OWN})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run
+from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run, shortest
 from pairsift.studies.small import BEST
 from pairsift.studies.study import Arm, Scale, Study
 
@@ -33,7 +33,7 @@ def arms(scale: Scale) -> list[Arm]:
 STUDY = Study(
     name="combined",
     question="What do removal, margin, temperature and both gain on CIFAR-10, beyond all controls?",
-    arms=arms,
+    arms=lambda scale: shortest(arms(scale)),
     run=run,
     measures=MEASURES,
     differences=2,

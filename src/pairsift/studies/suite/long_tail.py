@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run
+from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run, shortest
 from pairsift.studies.small import BEST
 from pairsift.studies.study import Arm, Scale, Study
 from pairsift.studies.suite.combined import ORACLE
@@ -26,7 +26,7 @@ def arms(scale: Scale) -> list[Arm]:
 STUDY = Study(
     name="long-tail",
     question="Does the treatment gain where classes are imbalanced?",
-    arms=arms,
+    arms=lambda scale: shortest(arms(scale)),
     run=run,
     measures=MEASURES,
     differences=2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run
+from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run, shortest
 from pairsift.studies.study import Arm, Scale, Study
 
 # Accuracy and eigenvalue x 10^5 of Table 10.
@@ -30,7 +30,7 @@ def arms(scale: Scale) -> list[Arm]:
 STUDY = Study(
     name="mixing",
     question="Do mixed images hurt, does treating their pairs help, and do the levels move as the theory says?",
-    arms=arms,
+    arms=lambda scale: shortest(arms(scale)),
     run=run,
     measures={
         **MEASURES, "alpha": "alpha x 100", "beta": "beta x 100", "gamma": "gamma x 100",

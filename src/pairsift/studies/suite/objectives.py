@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run
+from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run, shortest
 from pairsift.studies.study import Arm, Scale, Study
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -36,7 +36,7 @@ def _words(setting: dict[str, Any]) -> str:
 STUDY = Study(
     name="objectives",
     question="Does the treatment gain with MoCo and the spectral loss, each at settings of its own?",
-    arms=arms,
+    arms=lambda scale: shortest(arms(scale)),
     run=run,
     measures=MEASURES,
     differences=2,
