@@ -29,6 +29,8 @@ STEPS = {"smoke": 10, "cpu": 150, "gpu": 150}
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0)
 BEST = "plain at its best temperature"
+# Sets whose features cluster well after seconds of training.
+CLUSTERED = ("pendigits", "digits", "fsdd", "gaussians", "banking77")
 # Share of a row that the oracle flags.
 ORACLE = 0.15
 MEASURES = {

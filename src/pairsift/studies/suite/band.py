@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pairsift.studies.small import Training, arms_of, controls, sets_of, study_of
+from pairsift.studies.small import CLUSTERED, Training, arms_of, controls, sets_of, study_of
 from pairsift.studies.study import Arm, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}
@@ -18,7 +18,7 @@ def arms(scale: Scale) -> list[Arm]:
         Arm(f"band {high:g} to {low:g}", {**_COMBINED, "high": high, "low": low}, paper=_paper(high, low))
         for high, low in edges
     ]
-    return arms_of(sets_of(scale, "pendigits"), [*controls(Training("", **_COMBINED)), *banded])
+    return arms_of(sets_of(scale, *CLUSTERED), [*controls(Training("", **_COMBINED)), *banded])
 
 
 def _paper(high: float, low: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pairsift.studies.small import arms_of, sets_of, study_of
+from pairsift.studies.small import CLUSTERED, arms_of, sets_of, study_of
 from pairsift.studies.study import Arm, Scale
 
 PLAIN = "plain"
@@ -34,7 +34,7 @@ def arms(scale: Scale) -> list[Arm]:
         for method, grid in GRIDS.items()
         for title, setting in _candidates(grid[:1] if scale == "smoke" else grid, scale)
     ]
-    return arms_of(sets_of(scale, "pendigits"), candidates)
+    return arms_of(sets_of(scale, *CLUSTERED), candidates)
 
 
 def _candidates(grid: tuple[dict[str, Any], ...], scale: Scale) -> Iterator[tuple[str, dict[str, Any]]]:
