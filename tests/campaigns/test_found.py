@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pairsift.text import read_texts
 from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import ConfigError, Run, RunError, TrainConfig
 from pairsift.train.checkpoints import read_checkpoint
+from pairsift.train.fitting import telling_of_lost_processes
 
 BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(margin=0.05, temperature_scale=0.7)
 
@@ -422,3 +424,20 @@ def test_a_scan_killed_before_its_page_writes_it(tmp_path, capsys):
         each.name: each.read_bytes() for each in whole.iterdir()
     }
     assert cli.guarded([*command, str(out)], False) == 1  # finished now
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[/x/gloo/transport/tcp/pair.cc:534] Connection closed by peer", "Application timeout caused pair closure",
+     "another process did not answer while the batch was exchanged: it ended"],
+)  # fmt: skip
+def test_a_lost_process_is_told_whatever_gloo_calls_it(words):
+    with pytest.raises(RunError, match="one of 2 processes ended or lost its connection"), lost(2):
+        raise RuntimeError(words)
+    for processes, other in ((2, "size mismatch"), (1, words)):
+        with pytest.raises(RuntimeError, match=f"^{re.escape(other)}"), lost(processes):
+            raise RuntimeError(other)
+
+
+def lost(processes):
+    return telling_of_lost_processes(TrainConfig(data="digits", devices=processes))

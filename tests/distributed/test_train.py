@@ -94,23 +94,31 @@ def test_a_killed_process_stops_the_other_with_a_message(whom, tmp_path):
     assert (run / "checkpoints" / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize("whom", ["first", "second"])
-def test_a_stalled_process_stops_the_other_within_the_timeout(whom, tmp_path):
-    run = tmp_path / "run"
-    process = start(run, "--epochs", "4000", "--devices", "2", "--treatment", "combined", "--timeout", "40")
-    wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists(), 600)
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
-    stalled, other = family[whom == "second"], family[whom == "first"]
-    stalled.suspend()
+def test_a_stalled_process_stops_the_other_within_the_timeout(tmp_path):
+    runs = {whom: tmp_path / whom for whom in ("first", "second")}  # side by side: they mostly wait
+    processes = {
+        whom: start(run, "--epochs", "4000", "--devices", "2", "--treatment", "combined", "--timeout", "40")
+        for whom, run in runs.items()
+    }
+    stalled, others = {}, []
+    for whom, run in runs.items():
+        wait_for((run / "checkpoints" / "last.ckpt").exists, 600)
+        family = [psutil.Process(processes[whom].pid), *psutil.Process(processes[whom].pid).children()]
+        stalled[whom], other = family[whom == "second"], family[whom == "first"]
+        stalled[whom].suspend()
+        others.append(other)
     try:
-        # One whose parent stalled stays behind as a zombie.
-        wait_for(lambda: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE, 300)
+        for other in others:
+            # One whose parent stalled stays behind as a zombie.
+            wait_for(lambda other=other: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE, 300)
     finally:
-        stalled.kill()
-    output = process.communicate(timeout=60)[0]
-    assert "or did not answer in 40 s, so all stopped" in output
-    assert "--resume continues" in output
-    assert (run / "checkpoints" / "last.ckpt").exists()
+        for each in stalled.values():
+            each.kill()
+    for whom, run in runs.items():
+        output = processes[whom].communicate(timeout=60)[0]
+        assert "or did not answer in 40 s, so all stopped" in output
+        assert "--resume continues" in output
+        assert (run / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("method", ["moco", "spectral"])

@@ -1,5 +1,7 @@
 """Pairs of a few topics, and what is found in them by nested loops."""
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,11 +18,13 @@ class Loops:
     def same(self, x, y):
         return bool((x == y).all())
 
+    @cache  # noqa: B019 (a test is short)
     def identical(self, i, j):
         """Whether positive j is anchor i, or the positive of a row with the same anchor."""
         known = [self.a[i]] + [self.p[k] for k in range(self.n) if self.same(self.a[k], self.a[i])]
         return any(self.same(self.p[j], each) for each in known)
 
+    @cache  # noqa: B019
     def rank(self, i):
         rivals = [j for j in range(self.n) if not self.identical(i, j)]
         return sum(float(self.a[i] @ self.p[j]) > self.own[i] for j in rivals) / max(1, len(rivals))

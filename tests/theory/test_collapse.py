@@ -84,8 +84,7 @@ def freely(m, n, tau, alpha):
     return float(within / (unit - unit.mean(dim=(0, 1))).square().sum())
 
 
-SETTINGS = [(3, 4, 0.5), (2, 2, 0.5), (2, 3, 1.0), (2, 5, 0.3), (3, 2, 0.2), (3, 3, 1.0), (4, 2, 0.5), (4, 3, 0.3),
-            (5, 2, 1.0), (3, 5, 0.7)]  # fmt: skip
+SETTINGS = [(2, 2, 0.5), (2, 3, 1.0), (2, 4, 0.3), (3, 2, 0.2), (3, 3, 1.0), (4, 2, 0.5)]
 
 
 @pytest.mark.parametrize(("m", "n", "tau"), SETTINGS)

@@ -23,6 +23,8 @@ from pairsift.train.config import TrainConfig
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run, RunError
 
+# What is said of connections between processes; gloo does not always name itself.
+_LOST = ("gloo", "NCCL", "TCPStore", "pair closure", "another process did not answer")
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -63,7 +65,7 @@ def fit(
         callbacks.append(ProgressLine(metrics, len(sampler), config.epochs, config.batch_size))
     callbacks += [_AdvanceSampler(sampler), Decisions(run), checkpoints]
 
-    with _quiet_lightning(), checkpoints.catching_interrupts(), _telling_of_lost_processes(config):
+    with _quiet_lightning(), checkpoints.catching_interrupts(), telling_of_lost_processes(config):
         trainer = _trainer(config, run, device_kind, callbacks)
         sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
         if sampler.next_step < total:
@@ -100,13 +102,13 @@ class _AdvanceSampler(lightning.Callback):
 
 
 @contextmanager
-def _telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
+def telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
     """Says in words what a broken connection between processes means."""
     try:
         yield
     except RuntimeError as error:
         known = isinstance(error, torch.distributed.DistError)
-        known = known or any(name in str(error) for name in ("gloo", "NCCL", "TCPStore"))
+        known = known or any(words in str(error) for words in _LOST)
         if config.processes == 1 or not known:
             raise
         raise RunError(
