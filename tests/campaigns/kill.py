@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,7 @@ class Campaign:
                 print(f"{self._task.name}, run {runs}: {outcome}", flush=True)
         name = f"{self._task.name}, at saving" if self._at_saving else self._task.name
         command = " ".join(self._task.command(Path("RUN"), False))
+        command = re.sub(r"(--address) \S+", r"\1 CLUSTER", command)
         for folder, word in ((self._folder.parent, "FOLDER"), (ROOT, ".")):
             command = command.replace(str(folder), word)
         return {
@@ -245,12 +248,22 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
             False,
         ),
         "scan": lambda: (Scan("scan", folder), False),
-        "scan-ray": lambda: (Scan("scan, Ray", folder, "--engine ray", "alone"), False),
+        "scan-ray": lambda: (Scan("scan, Ray", folder, f"--engine ray --address {_cluster()}", "alone"), False),
         "study": lambda: (Study(), False),
         "train-saving": lambda: (Train("train, SimCLR", auto), True),
         "scan-saving": lambda: (Scan("scan", folder), True),
         "study-saving": lambda: (Study(), True),
     }
+
+
+@cache
+def _cluster() -> str:
+    """Address of a Ray cluster on this machine, which outlives the scans that are killed and ends with this process."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    address: str = ray.get_runtime_context().gcs_address
+    return address
 
 
 def main() -> None:
