@@ -18,8 +18,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/pairsift demo
 
+# A file of tests is one process's, as what is set up for it is made once.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -33,7 +34,7 @@ campaign: setup
 	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
 
 matrix: setup
-	$(BIN)/python tests/release/matrix.py
+	$(BIN)/python tests/release/matrix.py --output benchmarks/results/matrix.jsonl
 
 release-check: setup
 	$(BIN)/python tests/release/check.py

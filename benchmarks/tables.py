@@ -676,6 +676,27 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+MATRIX = "benchmarks/results/matrix.jsonl"
+
+
+def matrix() -> str:
+    """What the tests of a release said on every Python."""
+    rows = read(MATRIX)
+    cells = [
+        [
+            row["python"],
+            row["versions"],
+            row.get("torch"),
+            *(_count(row.get(name, 0)) for name in ("passed", "skipped", "failed")),
+            row.get("reason"),
+            row["git_commit"][:10],
+        ]
+        for row in rows
+    ]
+    titles = ["Python", "versions", "PyTorch", "tests passed", "skipped", "failed", "", "commit"]
+    return f"{markdown_rows(titles, cells)}\n\nFrom `{MATRIX}`.\n"
+
+
 STUDIES = "studies/results"
 
 
@@ -720,7 +741,28 @@ def study_gains(names: Sequence[str], group: str) -> str:
     return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
 
 
-def hard_negatives() -> str:
+# Of the study of the band's edges, what is shown on every set.
+SHOWN = ("all pairs", "random pairs, as many", "oracle", "band 0.05 to 0.22", "band 0.15 to 0.22")
+
+
+def study_sets() -> str:
+    """On every set what the paper's band, an early one and the controls gain on plain training at its best."""
+    _, lines, _ = study_runs("band")
+    cells: list[Cells] = []
+    for group in dict.fromkeys(line.group for line in lines):
+        own = {line.title: line for line in lines if line.group == group}
+        best = next(line for title, line in own.items() if title.startswith(f"{BEST}:"))
+        gains = [difference(best.differences[measure]) for measure in MEASURES]
+        cells.append([group, best.title, str(best.seeds), *gains, "", ""])
+        for line in (own[title] for title in SHOWN if title in own):
+            gains = [difference(line.differences[measure]) for measure in MEASURES]
+            gains += [difference(paired(line.values[measure], best.values[measure])) for measure in MEASURES]
+            cells.append([group, line.title, str(line.seeds), *gains])
+    over = [f"{name}, minus {other}" for other in ("plain", "plain at its best") for name in MEASURES.values()]
+    return f"{markdown_rows(['set', 'arm', 'seeds', *over], cells)}\n\n{study_origin(['band'])}\n"
+
+
+def hard_negatives(group: str) -> str:
     """Methods of hard and false negatives, each at its best, beside plain training at its best."""
     _, lines, _ = study_runs("hard-negatives")
     cells: list[Cells] = []
@@ -728,10 +770,26 @@ def hard_negatives() -> str:
         method, _, setting = line.title.partition(": ")
         values = [interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")]
         gains = [difference(line.differences[name]) for name in ("linear", "knn20")]
-        if setting:
+        if setting and line.group == group:
             cells.append([method, setting.removeprefix(f"{method}, "), str(line.seeds), *values, *gains])
     titles = ["method", "its best setting", "seeds", *(f"{name} %" for name in MEASURES.values()),
               *(f"{name}, minus plain" for name in MEASURES.values())]  # fmt: skip
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
+
+
+def hard_negatives_sets(measure: str, but: str) -> str:
+    """What each method at its best gains on plain training at its best, on every other set."""
+    _, lines, _ = study_runs("hard-negatives")
+    groups = [group for group in dict.fromkeys(line.group for line in lines) if group != but]
+    rows: dict[str, list[str | None]] = {}
+    for line in lines:
+        method, _, setting = line.title.partition(": ")
+        if setting and line.group in groups and method != "plain":
+            found = rows.setdefault(method, [None] * len(groups))
+            found[groups.index(line.group)] = difference(line.differences[measure])
+    seeds = {line.group: line.seeds for line in lines}
+    titles = [f"{MEASURES[measure]}, minus plain", *(f"{group}, {seeds[group]} seeds" for group in groups)]
+    cells: list[Cells] = [[method, *found] for method, found in rows.items()]
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
 
@@ -819,11 +877,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "chains": chains, "chain estimate": chain_estimate,
     "collapse, pendigits": lambda: collapse("pendigits"), "collapse, trec6": lambda: collapse("trec6"),
     "collapse, cifar10": lambda: collapse("cifar10"),
-    "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat, "startup": startup,
+    "campaigns": campaigns, "kills": kills, "fuzz": fuzz, "soak": soak, "repeat": repeat,
+    "matrix": matrix, "startup": startup,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
     "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),
-    "study, hard-negatives": hard_negatives, "study, gaussians": gaussians, "study, order": gaussians_order,
+    "study, sets": study_sets, "study, hard-negatives": lambda: hard_negatives("pendigits"),
+    "study, hard-negatives linear": lambda: hard_negatives_sets("linear", "pendigits"),
+    "study, hard-negatives neighbours": lambda: hard_negatives_sets("knn20", "pendigits"),
+    "study, gaussians": gaussians, "study, order": gaussians_order,
     "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip
 

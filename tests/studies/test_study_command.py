@@ -57,6 +57,15 @@ def own(tmp_path):
     return file
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on this machine, for all tests of it."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 def calls(own):
     file = own.with_name("calls")
     return file.read_text().splitlines() if file.exists() else []
@@ -127,15 +136,25 @@ def test_a_torn_line_is_made_again(own, tmp_path, command):
     assert "line 2 of" in err
 
 
-def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command):
+@pytest.mark.parametrize("flags", [("--jobs", 2), ("--jobs", 2, "--engine", "ray")])
+def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command, flags, cluster):
     command(own, "--seeds", 3, "-o", tmp_path / "one")
-    code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "two", "--jobs", 2)
+    code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "two", *flags)
     assert code == 0, err
     one, two = (read_runs(tmp_path / name / "mine" / "runs.jsonl") for name in ("one", "two"))
     key = lambda row: (row["arm"], row["seed"], sorted(row["measures"].items()))  # noqa: E731
     assert sorted(map(key, one)) == sorted(map(key, two))
     tables = [(tmp_path / name / "mine" / "table.md").read_text() for name in ("one", "two")]
     assert tables[0] == tables[1]
+
+
+def test_a_run_that_fails_on_ray_is_named_and_others_are_kept(own, tmp_path, command, cluster):
+    own.write_text(OWN.replace('"scale": len(scale)}', '"scale": 1 / (1 - seed)}'))
+    code, _, err = command(own, "--seeds", 2, "-o", tmp_path, "--engine", "ray")
+    assert code == 1
+    assert "the run 'plain' with seed 1 failed: ZeroDivisionError" in err
+    assert "Traceback" not in err
+    assert len(read_runs(tmp_path / "mine" / "runs.jsonl")) == 2
 
 
 def test_what_does_not_belong_together_is_refused(own, tmp_path, command):
@@ -166,6 +185,7 @@ def test_bad_input_is_a_line(own, tmp_path, command, monkeypatch):
     assert "there is no file" in refused(tmp_path / "none.py")
     assert "--seeds must be at least 1, got 0" in refused(own, "--seeds", 0, "-o", tmp_path)
     assert "--jobs must be at least 1, got 0" in refused(own, "--jobs", 0, "-o", tmp_path)
+    assert "--address is of a Ray cluster, got 'auto'" in refused(own, "--address", "auto", "-o", tmp_path)
     assert "name a study" in refused(code=2)
     (tmp_path / "file").write_text("")
     assert "cannot be written (Not a directory): choose another --output" in refused(own, "-o", tmp_path / "file")

@@ -26,6 +26,10 @@ def study(
     seeds: Annotated[int | None, typer.Option(help="number of seeds (default: the study's own; smoke: 2)")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study's folder")] = Path("results"),
     jobs: Annotated[int, typer.Option(help="runs at a time, a process each")] = 1,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray spreads runs over machines")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster ('auto' finds one; none: Ray on this machine)")
+    ] = None,
 ) -> None:
     """Run a study over seeds: every finished run is kept, and a study that was stopped goes on with the same command.
 
@@ -41,13 +45,13 @@ def study(
         raise typer.BadParameter("name a study; --list tells which there are", param_hint="'NAME'")
     made = plan(name, scale, seeds, output)
     notes.print(_cost(made, jobs), soft_wrap=True)
-    _work(made, jobs)
+    _work(made, jobs, engine, address)
     write_outcome(made.folder, made.study, made.arms, made.ledger.rows, made.scale)
     console.print(markdown(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
     console.print(f"written: {made.folder / 'table.md'}, figure.html, runs.jsonl", highlight=False, soft_wrap=True)
 
 
-def _work(made: Plan, jobs: int) -> None:
+def _work(made: Plan, jobs: int, engine: Literal["local", "ray"], address: str | None) -> None:
     """Run with a bar; Ctrl-C keeps what is finished."""
     from pairsift.studies.running import carry_out
     from pairsift.train import Interrupted
@@ -57,7 +61,7 @@ def _work(made: Plan, jobs: int) -> None:
     try:
         with Progress(*columns, console=notes, transient=True) as bar:
             task = bar.add_task(made.study.name, total=len(made.todo))
-            carry_out(made, jobs, lambda done: bar.update(task, completed=done))
+            carry_out(made, jobs, lambda done: bar.update(task, completed=done), engine, address)
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped: {len(made.ledger.rows)} finished runs are kept in {made.ledger.file}; the same command goes on"

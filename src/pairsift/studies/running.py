@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
@@ -22,10 +18,12 @@ from pairsift.studies.catalogue import find_study, names
 from pairsift.studies.claims import claimed
 from pairsift.studies.ledger import Ledger
 from pairsift.studies.records import environment
+from pairsift.studies.spreading import by_processes, by_ray, one_by_one
 from pairsift.studies.study import Arm, Row, Scale, Study, StudyError
 
 SMOKE_SEEDS = 2
 Task = tuple[Arm, int]
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -116,20 +114,28 @@ def _key(setting: Mapping[str, Any], seed: int) -> str:
     return json.dumps([setting, seed], sort_keys=True)
 
 
-def carry_out(made: Plan, jobs: int, progress: Callable[[int], None]) -> None:
+def carry_out(
+    made: Plan, jobs: int, progress: Callable[[int], None], engine: Engine = "local", address: str | None = None
+) -> None:
     """Run what is to do, and keep every run when it is finished.
 
     Args:
         made: as from `plan`.
         jobs: runs at a time, each in a process of its own where there are several.
         progress: is told how many runs are finished, from 0 on.
+        engine: "local", processes of this machine, or "ray".
+        address: of a Ray cluster; see `by_ray`.
 
     Raises:
-        StudyError: jobs < 1, the folder cannot be written, another process works in it, or a run fails or gives what
-            are no measures; the finished ones are kept.
+        StudyError: jobs < 1, an address without Ray, the folder cannot be written, another process works in it, or a
+            run fails or gives what are no measures; the finished ones are kept.
     """
     if jobs < 1:
         raise StudyError(f"`jobs` must be at least 1, got {jobs}")
+    if address is not None and engine != "ray":
+        raise StudyError(
+            f"`address` is of a Ray cluster, got {address!r} with the engine {engine!r}: add `engine='ray'`"
+        )
     with ExitStack() as stack:
         try:
             made.folder.mkdir(parents=True, exist_ok=True)
@@ -144,40 +150,23 @@ def carry_out(made: Plan, jobs: int, progress: Callable[[int], None]) -> None:
         for row in made.taken:
             made.ledger.add(row)
         progress(0)
-        with closing(_finished(made, jobs)) as finished:
+        with closing(_finished(made, jobs, engine, address)) as finished:
             for number, row in enumerate(finished, 1):
                 made.ledger.add({**row, "commit": commit})
                 progress(number)
 
 
-def _finished(made: Plan, jobs: int) -> Generator[Row, None, None]:
-    if jobs == 1 or len(made.todo) < 2:
-        yield from (_run(made.study, made.scale, arm, seed) for arm, seed in made.todo)
-        return
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
-    try:
-        waiting, tasks = set(), iter(made.todo)
-        for arm, seed in itertools.islice(tasks, 2 * jobs):
-            waiting.add(pool.submit(_run_found, made.spec, made.scale, arm, seed))
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                for arm, seed in itertools.islice(tasks, 1):
-                    waiting.add(pool.submit(_run_found, made.spec, made.scale, arm, seed))
-        pool.shutdown()
-    except BrokenProcessPool as error:
-        raise StudyError("a process ended abruptly, for lack of memory perhaps: lower `jobs`") from error
-    finally:
-        # After an error or Ctrl-C nobody waits for what the processes are at.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
+def _finished(made: Plan, jobs: int, engine: Engine, address: str | None) -> Generator[Row, None, None]:
+    if engine == "local" and (jobs == 1 or len(made.todo) < 2):
+        return one_by_one(_run, [(made.study, made.scale, arm, seed) for arm, seed in made.todo])
+    # Functions in files of users do not travel: other processes find the study by themselves.
+    spec = str(Path(made.spec).absolute()) if made.spec.endswith(".py") else made.spec
+    calls = [(spec, made.scale, arm, seed) for arm, seed in made.todo]
+    return by_processes(_run_found, calls, jobs) if engine == "local" else by_ray(_run_found, calls, jobs, address)
 
 
 def _run_found(spec: str, scale: Scale, arm: Arm, seed: int) -> Row:
-    """A run in another process, which finds the study by itself: functions in files of users do not travel."""
+    """A run in another process."""
     return _run(find_study(spec), scale, arm, seed)
 
 
