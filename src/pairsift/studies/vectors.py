@@ -55,7 +55,7 @@ class Vectors:
         return int(self.y.max()) + 1
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def load_vectors(name: str, scale: Scale) -> Vectors:
     """A set by its name, at smoke scale a few examples of it.
 
