@@ -8,6 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -179,17 +180,18 @@ class Counter:
         self._seen: dict[Hashable, set[Hashable]] = {}
 
     def look(self) -> None:
-        """Note what is finished now."""
-        for file in self._task.watched(self._out):
-            try:
-                found = os.stat(file)
-                stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-                if self._stamps.get(file) != stamp:
-                    for part, made in self._task.parts(file, stamp).items():
-                        self._seen.setdefault(part, set()).add(made)
-                    self._stamps[file] = stamp
-            except FileNotFoundError:  # its folder went when everything was done
-                continue
+        """Note what is finished now; a folder may go when everything is done."""
+        with suppress(FileNotFoundError):
+            for file in self._task.watched(self._out):
+                self._look_at(file)
+
+    def _look_at(self, file: Path) -> None:
+        found = os.stat(file)
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._stamps.get(file) != stamp:
+            for part, made in self._task.parts(file, stamp).items():
+                self._seen.setdefault(part, set()).add(made)
+            self._stamps[file] = stamp
 
     @property
     def finished(self) -> int:
