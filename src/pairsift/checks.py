@@ -48,7 +48,14 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
         raise error(f"{name} must be an array of numbers, got {type(values).__name__}: {trouble}") from trouble
     if array.dtype.kind not in "fiub":
         raise error(f"{name} must be an array of real numbers, got {array.dtype}")
-    return array
+    # To torch a negative stride is an error even where it has nothing to step over.
+    return array.copy() if min(array.strides, default=0) < 0 else array
+
+
+def first_line(error: Exception) -> str:
+    """The first line of words in what an error says, or its name, in characters that can be printed."""
+    line = next((each for each in str(error).splitlines() if each.strip()), type(error).__name__)
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 def class_labels(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:

@@ -51,7 +51,7 @@ def scans(draw: Any) -> Any:
     for name in draw(st.sets(st.sampled_from((*names, "nonsense")), max_size=3)) if draw(given_.rarely) else ():
         settings[name] = draw(given_.numbers if draw(st.booleans()) else given_.junk)
     settings |= {"skip_bad": True} if draw(given_.rarely) else {}
-    if "threads" in settings and settings["threads"] not in (0, 1, None):
+    if isinstance(settings["threads"], (int, float)) and settings["threads"] > 1:
         settings["threads"] = 1
     n = len(features) if isinstance(features, np.ndarray) and features.ndim else 3
     return features, settings, draw(any_labels(n)) if draw(st.booleans()) else None

@@ -18,9 +18,10 @@ from mixtures import midpoints
 import pairsift as ps
 from pairsift import cli
 from pairsift.affinity import AffinityError
-from pairsift.checks import check_tensors, class_labels, real_array
+from pairsift.checks import check_tensors, class_labels, first_line, real_array
 from pairsift.curate import ScanError, work
 from pairsift.data import DataError, load_images, mix, open_features
+from pairsift.data.images import without_rows
 from pairsift.data.tables import read_table, write_table
 from pairsift.evaluate import collapse, detection, knn, linear_probe, semantic_hits
 from pairsift.files import read_tensors, write_tensors
@@ -441,3 +442,21 @@ def test_a_lost_process_is_told_whatever_gloo_calls_it(words):
 
 def lost(processes):
     return telling_of_lost_processes(TrainConfig(data="digits", devices=processes))
+
+
+def test_an_array_that_is_walked_backwards_is_an_array():
+    x, y = np.eye(4, 1, dtype=np.float32), np.arange(4) % 2
+    assert (x[:1][::-1].strides, x[:1][::-1].flags.c_contiguous) == ((-4, 4), True)  # contiguous, to numpy
+    assert knn(x + 1, y, x[:1][::-1] + 0, y[:1], k=1) == knn(x + 1, y, x[:1], y[:1], k=1)
+    for values in (x[:1][::-1], np.eye(3)[:, ::-1]):
+        assert min(real_array(values, "x").strides) > 0
+        assert (real_array(values, "x") == values).all()
+
+
+def test_a_drop_list_of_other_bytes_is_refused_in_a_line(tmp_path):
+    file = tmp_path / "drop.csv"
+    file.write_bytes(b"row\n1\n2,\x00\x01binary\nmore,\x02\r\nlines")
+    with pytest.raises(DataError, match=r"is not a drop list, .*Expected 1 columns") as refused:
+        without_rows(load_images("digits:train", per_class=1), file)
+    assert str(refused.value).isprintable()
+    assert first_line(ValueError("\n")) == "ValueError"

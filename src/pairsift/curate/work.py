@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pairsift.checks import first_line
 from pairsift.curate.bridges import Judge
 from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
@@ -84,7 +85,7 @@ class Task:
                 tables.append(read_table(file))
             except DAMAGE as error:
                 raise ScanError(
-                    f"{file} is damaged ({_first_line(error)}): remove it, and the same command scores its rows anew"
+                    f"{file} is damaged ({first_line(error)}): remove it, and the same command scores its rows anew"
                 ) from error
         if len(tables[0]) != span[1] - span[0]:
             raise ScanError(f"{self._files(span[0])[0]} holds {len(tables[0])} rows of {span[1] - span[0]}: remove it")
@@ -198,10 +199,6 @@ def run_ray(task: Task, address: str | None, progress: Callable[[int], None]) ->
             ray.shutdown()
     for span in task.ranges():
         yield task.read(span)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _Workers(ThreadPoolExecutor):

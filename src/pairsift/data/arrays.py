@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairsift.checks import first_line
 from pairsift.data.columns import ARRAY_LABELS, IMAGE_ARRAYS, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
@@ -83,7 +84,7 @@ def open_numpy(path: Path, labels: str | None) -> ArraySource:
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
-        raise DataError(f"{name} cannot be read as a numpy file: {error}") from error
+        raise DataError(f"{name} cannot be read as a numpy file: {first_line(error)}") from error
 
 
 def open_digits(split: str, labels: str | None) -> ArraySource:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairsift.checks import first_line
 from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column, only_field
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers, labels_of
@@ -120,7 +121,7 @@ def _read_parquet(file: Path, name: str, labels: str | None) -> pa.Table:
             only_field(name, reader.schema_arrow, each)
         table = reader.read(columns=columns).select(columns)
     except DAMAGE as error:
-        raise DataError(f"{file} cannot be read as parquet: {error}") from error
+        raise DataError(f"{file} cannot be read as parquet: {first_line(error)}") from error
     kind = table.schema.field(0).type
     if pa.types.is_struct(kind) and "bytes" in [kind.field(i).name for i in range(kind.num_fields)]:
         kind = kind.field("bytes").type

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data.columns import FEATURE_LABELS, FEATURE_NAMES, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
@@ -148,4 +149,4 @@ def _open_numpy(path: Path, labels: str | None) -> ArrayFeatures:
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
-        raise DataError(f"{name} cannot be read as a numpy file: {error}") from error
+        raise DataError(f"{name} cannot be read as a numpy file: {first_line(error)}") from error

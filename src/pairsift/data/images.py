@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data.errors import DataError
 from pairsift.data.tables import DAMAGE
 
@@ -97,7 +98,9 @@ def without_rows(images: ImageSet, file: Path) -> ImageSet:
         column = pa_csv.read_csv(file).column("row")
         rows = column.cast(pa.int64()).to_numpy()
     except (KeyError, *DAMAGE) as error:
-        raise DataError(f"{file} is not a drop list, a CSV with whole numbers in a column 'row': {error}") from error
+        raise DataError(
+            f"{file} is not a drop list, a CSV with whole numbers in a column 'row': {first_line(error)}"
+        ) from error
     unknown = np.setdiff1d(rows, images.rows)
     if len(unknown):
         raise DataError(

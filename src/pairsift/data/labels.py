@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data.errors import DataError
 
 
@@ -51,5 +52,5 @@ def texts_of(table: pa.Table, column: str, name: str) -> list[Any]:
     try:
         texts: list[Any] = table.column(column).to_pylist()
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}: column {column!r} holds text that is no UTF-8: {error}") from error
+        raise DataError(f"{name}: column {column!r} holds text that is no UTF-8: {first_line(error)}") from error
     return texts

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairsift.checks import first_line
 from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
@@ -52,7 +53,7 @@ def open_hf(name: str, labels: str | None) -> LibrarySource:
     try:
         data = datasets.load_dataset(name, split=split or "train")
     except Exception as error:
-        raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {error})") from error
+        raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
     column = image_column(f"hf:{name}", data.column_names)
     wanted = label_column(f"hf:{name}", data.column_names, labels, IMAGE_LABELS)
     data = data.cast_column(column, datasets.Image(decode=False))
@@ -77,7 +78,7 @@ def open_torchvision(name: str, labels: str | None, root: str = "data") -> Libra
     except Exception as error:  # a wheel built for another torch fails with RuntimeError, not ImportError
         raise DataError(
             f"torchvision:{name} needs a torchvision that matches the installed torch: pip install 'pairsift[vision]' "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error
     name, _, split = name.partition(":")
     kind = getattr(torchvision.datasets, name, None)
@@ -88,7 +89,7 @@ def open_torchvision(name: str, labels: str | None, root: str = "data") -> Libra
     try:
         data = kind(root=root, download=True, **options)
     except Exception as error:
-        raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {error})") from error
+        raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
     classes = getattr(data, "targets", getattr(data, "labels", None))
     keep = classes is not None and labels != NO_LABELS
     return LibrarySource(

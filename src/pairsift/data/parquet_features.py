@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data.columns import FEATURE_LABELS, feature_columns, is_list, label_column, only_field
 from pairsift.data.errors import DataError
 from pairsift.data.labels import labels_of, texts_of
@@ -39,7 +40,7 @@ class ParquetFeatures:
         try:
             self._metadata = [pq.read_metadata(file) for file in files]
         except DAMAGE as error:
-            raise DataError(f"{name} cannot be read as parquet: {error}") from error
+            raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
         self._files = list(files)
         schema = self._metadata[0].schema.to_arrow_schema()
         for file, metadata in zip(files, self._metadata, strict=True):
@@ -111,7 +112,7 @@ class ParquetFeatures:
             for batch in reader.iter_batches(rows, row_groups=[number], columns=self._columns):
                 yield self._matrix(batch, int(self.starts[group]))
         except DAMAGE as error:
-            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+            raise DataError(f"{self.name} cannot be read as parquet: {first_line(error)}") from error
 
     def _matrix(self, batch: pa.RecordBatch, start: int) -> FloatArray:
         if not self._listed:
@@ -134,7 +135,7 @@ class ParquetFeatures:
         try:
             return pa.concat_tables([read_table(file, wanted) for file in self._files])
         except DAMAGE as error:
-            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+            raise DataError(f"{self.name} cannot be read as parquet: {first_line(error)}") from error
 
 
 def _from_lists(column: Any, name: str) -> FloatArray:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data import columns
 from pairsift.data.errors import DataError
 from pairsift.data.labels import labels_of
@@ -39,7 +40,7 @@ def open_files(spec: str) -> tuple[list[Path], pa.Schema]:
     try:
         return files, pq.read_schema(files[0])
     except DAMAGE as error:
-        raise DataError(f"{spec} cannot be read as parquet: {error}") from error
+        raise DataError(f"{spec} cannot be read as parquet: {first_line(error)}") from error
 
 
 def read_columns(spec: str, files: list[Path], names: list[str]) -> pa.Table:
@@ -47,7 +48,7 @@ def read_columns(spec: str, files: list[Path], names: list[str]) -> pa.Table:
     try:
         return pa.concat_tables([read_table(file, names) for file in files])
     except DAMAGE as error:
-        raise DataError(f"{spec} cannot be read as parquet: {error}") from error
+        raise DataError(f"{spec} cannot be read as parquet: {first_line(error)}") from error
 
 
 def named_column(spec: str, schema: pa.Schema, what: str, wanted: str | None, usual: tuple[str, ...]) -> str | None:

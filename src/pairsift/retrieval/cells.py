@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.pairs import text_keys
 from pairsift.retrieval.columns import Column
 from pairsift.retrieval.errors import PairsError
@@ -83,7 +84,7 @@ def _texts(values: Any, column: Column) -> list[Any]:
     try:
         texts: list[Any] = values.to_pylist()
     except UnicodeDecodeError as error:
-        raise PairsError(f"column {column.name!r} holds text that is no UTF-8: {error}") from error
+        raise PairsError(f"column {column.name!r} holds text that is no UTF-8: {first_line(error)}") from error
     return texts
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import BatchSampler
 
+from pairsift.checks import first_line
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
@@ -187,7 +188,9 @@ def _tables(found: InspectedPairs | Path | str) -> tuple[pa.Table, pa.Table]:
     try:
         rows, conflicts = (read_table(Path(found, f"{name}.parquet")) for name in ("rows", "conflicts"))
     except DAMAGE as error:
-        raise DataError(f"{found} holds no inspection of pairs, as `pairsift pairs` writes it: {error}") from error
+        raise DataError(
+            f"{found} holds no inspection of pairs, as `pairsift pairs` writes it: {first_line(error)}"
+        ) from error
     return rows, conflicts
 
 

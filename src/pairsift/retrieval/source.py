@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairsift.checks import first_line
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE
 from pairsift.retrieval.columns import Columns, find_columns
@@ -65,7 +66,7 @@ class PairsSource:
                             yield start, batch
                             start += len(batch)
         except DAMAGE as error:
-            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+            raise DataError(f"{self.name} cannot be read as parquet: {first_line(error)}") from error
 
     def cells(self, column: str) -> Iterator[tuple[int, Any]]:
         """First row and values of one column, batch by batch, dictionaries resolved."""
@@ -91,7 +92,7 @@ class PairsSource:
         try:
             metadata = [pq.read_metadata(file) for file in self._files]
         except DAMAGE as error:
-            raise DataError(f"{self.name} cannot be read as parquet: {error}") from error
+            raise DataError(f"{self.name} cannot be read as parquet: {first_line(error)}") from error
         schemas = [each.schema.to_arrow_schema() for each in metadata]
         for file, schema in zip(self._files, schemas, strict=True):
             if not schema.equals(schemas[0]):

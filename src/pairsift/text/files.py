@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairsift.checks import first_line
 from pairsift.data import DataError
 from pairsift.data.columns import only_field
 from pairsift.data.tables import DAMAGE
@@ -88,7 +89,7 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except DAMAGE as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from error
+        raise DataError(f"{path} cannot be read as parquet: {first_line(error)}") from error
     names = file.schema_arrow.names
     found = (
         column if column in names else next((each for each in TEXT_COLUMNS if column is None and each in names), None)
@@ -148,7 +149,7 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8") as file:
             yield from filter(None, map(str.strip, file))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}") from error
+        raise DataError(f"{path} is no UTF-8 text: {first_line(error)}") from error
 
 
 def _cells(file: pq.ParquetFile, column: str, path: Path) -> Iterator[str]:
@@ -161,7 +162,7 @@ def _cells(file: pq.ParquetFile, column: str, path: Path) -> Iterator[str]:
                 yield text
                 row += 1
     except DAMAGE as error:
-        raise DataError(f"{path} cannot be read beyond row {row}: {error}") from error
+        raise DataError(f"{path} cannot be read beyond row {row}: {first_line(error)}") from error
 
 
 def _blocks(views: Iterable[SemanticViews]) -> Iterator[list[SemanticViews]]:

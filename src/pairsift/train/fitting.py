@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
+from pairsift.checks import first_line
 from pairsift.data import ImageSet
 from pairsift.process import first_process
 from pairsift.train.batches import StepSampler, batch_loader, order_of
@@ -111,11 +112,12 @@ def telling_of_lost_processes(config: TrainConfig) -> Iterator[None]:
         known = known or any(words in str(error) for words in _LOST)
         if config.processes == 1 or not known:
             raise
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise RunError(
             f"one of {config.processes} processes ended or lost its connection, or did not answer in "
             f"{config.timeout:g} s, so all stopped: look for its message; "
             f"`resume=True` continues {config.run_dir} from its last checkpoint "
-            f"({str(error.__cause__ or error).splitlines()[0]})"
+            f"({first_line(cause)})"
         ) from error
 
 
