@@ -110,8 +110,10 @@ def test_a_finished_run_is_never_repeated(own, tmp_path, command):
     assert calls(own) == ["0 0", "2 0", "0 1", "2 1"]
     assert "+2.00" in out
     assert "88.26" in out
+    (tmp_path / "out" / "mine" / ".table.md.17.tmp").write_text("what a killed process left")
     code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "out")
     assert code == 0
+    assert {"runs.jsonl", "table.md", "figure.html"} == {each.name for each in (tmp_path / "out" / "mine").iterdir()}
     assert "2 runs to do, 4 there already" in err
     assert calls(own)[4:] == ["0 2", "2 2"]
 

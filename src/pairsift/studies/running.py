@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
+from pairsift.files import remove_unfinished
 from pairsift.studies.catalogue import find_study, names
 from pairsift.studies.claims import claimed
 from pairsift.studies.ledger import Ledger
@@ -141,6 +142,7 @@ def carry_out(
             made.folder.mkdir(parents=True, exist_ok=True)
             free = stack.enter_context(claimed(made.folder))
             if free:
+                remove_unfinished(made.folder)
                 made.ledger.open()
         except OSError as error:
             raise StudyError(f"{made.folder} cannot be written ({error.strerror}): choose another `output`") from error
