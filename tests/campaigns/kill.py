@@ -244,7 +244,7 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
         "train-moco": lambda: (Train("train, MoCo", moco), False),
         "train-spectral": lambda: (Train("train, spectral", "--method spectral --treatment margin --epochs 6"), False),
         "train-two": lambda: (
-            Train("train, two processes", "--devices 2 --treatment combined --epochs 15", "several"),
+            Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 60", "several"),
             False,
         ),
         "scan": lambda: (Scan("scan", folder), False),
