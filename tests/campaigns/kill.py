@@ -39,8 +39,8 @@ from pairsift import cli
 from pairsift.train.run import versions
 
 MOST_KILLS_OF_A_RUN = 3
-# So long may processes take to end when another one was killed.
-PATIENCE = 120
+# So long may processes take to end when another one was killed, at the start of a slow machine perhaps.
+PATIENCE = 300
 LONGEST_RUN = 600
 
 
@@ -244,7 +244,7 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
         "train-moco": lambda: (Train("train, MoCo", moco), False),
         "train-spectral": lambda: (Train("train, spectral", "--method spectral --treatment margin --epochs 6"), False),
         "train-two": lambda: (
-            Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 60", "several"),
+            Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 40", "several"),
             False,
         ),
         "scan": lambda: (Scan("scan", folder), False),
