@@ -15,18 +15,22 @@ both are killed, and the other has to end by itself.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
 import re
 import shutil
 import signal
+import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,30 +88,34 @@ class Saving:
 
 
 class Process:
-    """A command under way.
+    """A command under way, in one process or several; they are forked where they can be: what they import is there.
 
     Args:
         task, out, again: see `Task.command`.
         saving: kills it at a moment of saving; None leaves that to `kill`.
+        seed: of what is lost at that moment.
     """
 
     def __init__(self, task: Task, out: Path, again: bool, saving: int | None = None, seed: int = 0) -> None:
-        self._task, self._moments = task, out.with_name("moments")
-        command = task.command(out, again)
-        if task.started == "forked":
-            self._process = psutil.Process(self._forked(command, saving, seed))
-        else:
-            environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-            with out.with_name("said").open("w") as said:
-                self._process = psutil.Popen(
-                    [sys.executable, "-m", "pairsift", *command], stdout=said, stderr=said, env=environment
-                )
+        self._moments = out.with_name("moments")
+        command, port = task.command(out, again), free_port()
+        self._processes = []
+        for rank in range(task.processes):
+            told = ranked(rank, task.processes, port) if task.processes > 1 else {}
+            start = self._forked if task.forks else self._started
+            self._processes.append(psutil.Process(start(command, told, saving, seed)))
 
-    def _forked(self, command: list[str], saving: int | None, seed: int) -> int:
-        """What the command imports is there already."""
+    def _started(self, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
+        environment = os.environ | told | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        nowhere = subprocess.DEVNULL
+        called = [sys.executable, "-m", "pairsift", *command]
+        return subprocess.Popen(called, stdout=nowhere, stderr=nowhere, env=environment).pid
+
+    def _forked(self, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
         child = os.fork()
         if child:
             return child
+        os.environ.update(told)
         moments = Saving(saving, seed)
         with open(os.devnull, "w") as nowhere:
             for stream in (1, 2):
@@ -117,29 +125,26 @@ class Process:
         os._exit(code)
 
     def wait(self, counter: Counter, seconds: float = LONGEST_RUN) -> int | None:
-        """The exit code, negative after a signal; None where it did not end in time."""
+        """The first exit code that is not 0, negative after a signal; None where not all ended in time."""
         end = time.monotonic() + seconds
+        codes: dict[psutil.Process, int] = {}
         while time.monotonic() < end:
             counter.look()
-            try:
-                code: int | None = self._process.wait(timeout=0)
-            except psutil.TimeoutExpired:
-                time.sleep(0.001)
-                continue
-            counter.look()
-            return code
+            for each in self._processes:
+                with suppress(psutil.TimeoutExpired):
+                    codes[each] = each.wait(timeout=0)
+            if len(codes) == len(self._processes):
+                counter.look()
+                return next((code for code in codes.values() if code), 0)
+            time.sleep(0.001)
         return None
 
     def kill(self, rng: random.Random) -> bool:
-        """Kill it, or one of several processes; whether all ended."""
-        family = [self._process, *self._process.children(recursive=True)]
-        if self._task.started == "several" and len(family) > 1:
-            victims = rng.choice([family[:1], family[1:], family])
-        else:
-            victims = family[:1]
-        for each in victims:
-            each.kill()
-        _, left = psutil.wait_procs(family, PATIENCE)
+        """Kill it, or some of several processes; whether all ended."""
+        for each in rng.choice([self._processes[:1], self._processes[1:] or self._processes, self._processes]):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        _, left = psutil.wait_procs(self._processes, PATIENCE)
         for each in left:
             each.kill()
         return not left
@@ -147,6 +152,21 @@ class Process:
     def saved(self) -> int:
         """The moments of saving of a run that ended."""
         return int(self._moments.read_text())
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def ranked(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    words = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "kill"}
+    return words | {name: str(number) for name, number in (numbers | {"GROUP_RANK": 0, "MASTER_PORT": port}).items()}
 
 
 class Campaign:
@@ -244,11 +264,11 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
         "train-moco": lambda: (Train("train, MoCo", moco), False),
         "train-spectral": lambda: (Train("train, spectral", "--method spectral --treatment margin --epochs 6"), False),
         "train-two": lambda: (
-            Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 40", "several"),
+            Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 40", processes=2),
             False,
         ),
         "scan": lambda: (Scan("scan", folder), False),
-        "scan-ray": lambda: (Scan("scan, Ray", folder, f"--engine ray --address {_cluster()}", "alone"), False),
+        "scan-ray": lambda: (Scan("scan, Ray", folder, f"--engine ray --address {_cluster()}", forks=False), False),
         "study": lambda: (Study(), False),
         "train-saving": lambda: (Train("train, SimCLR", auto), True),
         "scan-saving": lambda: (Scan("scan", folder), True),
@@ -259,11 +279,27 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
 @cache
 def _cluster() -> str:
     """Address of a Ray cluster on this machine, which outlives the scans that are killed and ends with this process."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    address: str = ray.get_runtime_context().gcs_address
-    return address
+    port = free_port()
+    ray = Path(sys.executable).with_name("ray")
+    command = [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus",
+        "2",
+        "--include-dashboard",
+        "false",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    atexit.register(process.terminate)
+    address, end = f"127.0.0.1:{port}", time.monotonic() + 120
+    while time.monotonic() < end:
+        if subprocess.run([ray, "status", "--address", address], capture_output=True).returncode == 0:
+            return address
+    raise RuntimeError("Ray did not start in two minutes")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,12 +31,14 @@ class Task(ABC):
     Attributes:
         name: in the results.
         part: what it finishes one after the other, in the plural.
-        started: forked from this process; alone as a process of its own; or as several of them.
+        processes: that it is started in, at the same time.
+        forks: whether it can be forked from this process, as Ray cannot.
     """
 
     name: str
     part: ClassVar[str]
-    started: Literal["forked", "alone", "several"] = "forked"
+    processes: int = 1
+    forks: bool = True
 
     @abstractmethod
     def command(self, out: Path, again: bool) -> list[str]:
@@ -65,13 +67,13 @@ class Train(Task):
     Args:
         name: in the results.
         flags: of the method.
-        started: see `Task`.
+        processes: see `Task`.
     """
 
     part = "epochs"
 
-    def __init__(self, name: str, flags: str, started: Literal["forked", "several"] = "forked") -> None:
-        self.name, self.started = name, started
+    def __init__(self, name: str, flags: str, processes: int = 1) -> None:
+        self.name, self.processes = name, processes
         self._flags = flags.split()
 
     def command(self, out: Path, again: bool) -> list[str]:
@@ -113,15 +115,13 @@ class Scan(Task):
         name: in the results.
         folder: for its features.
         flags: of the engine.
-        started: see `Task`.
+        forks: see `Task`.
     """
 
     part = "parts"
 
-    def __init__(
-        self, name: str, folder: Path, flags: str = "", started: Literal["forked", "alone"] = "forked"
-    ) -> None:
-        self.name, self.started = name, started
+    def __init__(self, name: str, folder: Path, flags: str = "", forks: bool = True) -> None:
+        self.name, self.forks = name, forks
         rng = np.random.default_rng(0)
         features = 3 * rng.standard_normal((5, 16))[np.arange(40_000) % 5] + rng.standard_normal((40_000, 16))
         self._file, self._flags = folder / "features.parquet", flags.split()
