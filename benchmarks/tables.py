@@ -881,7 +881,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "matrix": matrix, "startup": startup,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
-    "study, strokes": lambda: study_gains(["selection-feature", "band", "rho-extremes"], "pendigits"),
+    "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
     "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
     "study, hard-negatives linear": lambda: hard_negatives_sets("linear", "pendigits"),
     "study, hard-negatives neighbours": lambda: hard_negatives_sets("knn20", "pendigits"),
