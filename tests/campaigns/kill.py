@@ -15,7 +15,6 @@ both are killed, and the other has to end by itself.
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import os
 import random
@@ -279,27 +278,11 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
 @cache
 def _cluster() -> str:
     """Address of a Ray cluster on this machine, which outlives the scans that are killed and ends with this process."""
-    port = free_port()
-    ray = Path(sys.executable).with_name("ray")
-    command = [
-        ray,
-        "start",
-        "--head",
-        "--block",
-        "--num-cpus",
-        "2",
-        "--include-dashboard",
-        "false",
-        "--port",
-        str(port),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    atexit.register(process.terminate)
-    address, end = f"127.0.0.1:{port}", time.monotonic() + 120
-    while time.monotonic() < end:
-        if subprocess.run([ray, "status", "--address", address], capture_output=True).returncode == 0:
-            return address
-    raise RuntimeError("Ray did not start in two minutes")
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    address: str = ray.get_runtime_context().gcs_address
+    return address
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def own(tmp_path):
 def cluster():
     """Ray on this machine, for all tests of it."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
