@@ -777,22 +777,6 @@ def hard_negatives(group: str) -> str:
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
 
-def hard_negatives_sets(measure: str, but: str) -> str:
-    """What each method at its best gains on plain training at its best, on every other set."""
-    _, lines, _ = study_runs("hard-negatives")
-    groups = [group for group in dict.fromkeys(line.group for line in lines) if group != but]
-    rows: dict[str, list[str | None]] = {}
-    for line in lines:
-        method, _, setting = line.title.partition(": ")
-        if setting and line.group in groups and method != "plain":
-            found = rows.setdefault(method, [None] * len(groups))
-            found[groups.index(line.group)] = difference(line.differences[measure])
-    seeds = {line.group: line.seeds for line in lines}
-    titles = [f"{MEASURES[measure]}, minus plain", *(f"{group}, {seeds[group]} seeds" for group in groups)]
-    cells: list[Cells] = [[method, *found] for method, found in rows.items()]
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
-
-
 def gaussians() -> str:
     """Errors of plain training by mixture, and differences from it in points."""
     _, lines, _ = study_runs("gaussians")
@@ -883,8 +867,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "semantic views": semantic_views, "semantic cost": semantic_cost,
     "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
     "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
-    "study, hard-negatives linear": lambda: hard_negatives_sets("linear", "pendigits"),
-    "study, hard-negatives neighbours": lambda: hard_negatives_sets("knn20", "pendigits"),
     "study, gaussians": gaussians, "study, order": gaussians_order,
     "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip
