@@ -18,19 +18,15 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +83,7 @@ class Saving:
 
 
 class Process:
-    """A command under way, in one process or several; they are forked where they can be: what they import is there.
+    """A command under way, in one process or several, which are forked: what they import is there already.
 
     Args:
         task, out, again: see `Task.command`.
@@ -101,14 +97,7 @@ class Process:
         self._processes = []
         for rank in range(task.processes):
             told = ranked(rank, task.processes, port) if task.processes > 1 else {}
-            start = self._forked if task.forks else self._started
-            self._processes.append(psutil.Process(start(command, told, saving, seed)))
-
-    def _started(self, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
-        environment = os.environ | told | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        nowhere = subprocess.DEVNULL
-        called = [sys.executable, "-m", "pairsift", *command]
-        return subprocess.Popen(called, stdout=nowhere, stderr=nowhere, env=environment).pid
+            self._processes.append(psutil.Process(self._forked(command, told, saving, seed)))
 
     def _forked(self, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
         child = os.fork()
@@ -213,7 +202,6 @@ class Campaign:
                 print(f"{self._task.name}, run {runs}: {outcome}", flush=True)
         name = f"{self._task.name}, at saving" if self._at_saving else self._task.name
         command = " ".join(self._task.command(Path("RUN"), False))
-        command = re.sub(r"(--address) \S+", r"\1 CLUSTER", command)
         for folder, word in ((self._folder.parent, "FOLDER"), (ROOT, ".")):
             command = command.replace(str(folder), word)
         return {
@@ -267,22 +255,11 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
             False,
         ),
         "scan": lambda: (Scan("scan", folder), False),
-        "scan-ray": lambda: (Scan("scan, Ray", folder, f"--engine ray --address {_cluster()}", forks=False), False),
         "study": lambda: (Study(), False),
         "train-saving": lambda: (Train("train, SimCLR", auto), True),
         "scan-saving": lambda: (Scan("scan", folder), True),
         "study-saving": lambda: (Study(), True),
     }
-
-
-@cache
-def _cluster() -> str:
-    """Address of a Ray cluster on this machine, which outlives the scans that are killed and ends with this process."""
-    import ray
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    address: str = ray.get_runtime_context().gcs_address
-    return address
 
 
 def main() -> None:

@@ -32,13 +32,11 @@ class Task(ABC):
         name: in the results.
         part: what it finishes one after the other, in the plural.
         processes: that it is started in, at the same time.
-        forks: whether it can be forked from this process, as Ray cannot.
     """
 
     name: str
     part: ClassVar[str]
     processes: int = 1
-    forks: bool = True
 
     @abstractmethod
     def command(self, out: Path, again: bool) -> list[str]:
@@ -114,22 +112,20 @@ class Scan(Task):
     Args:
         name: in the results.
         folder: for its features.
-        flags: of the engine.
-        forks: see `Task`.
     """
 
     part = "parts"
 
-    def __init__(self, name: str, folder: Path, flags: str = "", forks: bool = True) -> None:
-        self.name, self.forks = name, forks
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
         rng = np.random.default_rng(0)
         features = 3 * rng.standard_normal((5, 16))[np.arange(40_000) % 5] + rng.standard_normal((40_000, 16))
-        self._file, self._flags = folder / "features.parquet", flags.split()
+        self._file = folder / "features.parquet"
         pq.write_table(pa.table({"features": list(features.astype(np.float32))}), self._file)
 
     def command(self, out: Path, again: bool) -> list[str]:
         """The same every time."""
-        return ["scan", str(self._file), "--n-classes", "5", "--threads", "1", *self._flags, "-o", str(out)]
+        return ["scan", str(self._file), "--n-classes", "5", "--threads", "1", "-o", str(out)]
 
     def ended(self, out: Path) -> bool:
         return (out / "scan.json").exists() and not (out / "parts").exists()
