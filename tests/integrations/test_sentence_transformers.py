@@ -116,7 +116,7 @@ def test_a_cached_batch_has_the_gradients_of_a_whole_one(model, guided, size):
         (2 * value).backward()
         found.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for whole, cached in zip(*found, strict=True):
-        torch.testing.assert_close(cached, whole, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(cached, whole, atol=5e-6, rtol=1e-4)
 
 
 def test_a_cached_batch_draws_the_same_dropout_twice(model):
