@@ -87,8 +87,11 @@ def test_few_different_rows_stay_off():
     assert result.rows == 150
     assert result.decide().reason == "stays off: 150 different rows are too few to tell near from far (200 are not)"
     assert not result.decide().on
-    with pytest.raises(AffinityError, match="most rows are copies of a few"):
-        found(np.random.default_rng(0).standard_normal((20, 16)).repeat(50, axis=0))
+    # Whether ARPACK finds directions in the noise of so few rows depends on the processor.
+    try:
+        assert not found(np.random.default_rng(0).standard_normal((20, 16)).repeat(50, axis=0)).decide().on
+    except AffinityError as error:
+        assert "most rows are copies of a few" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize(
