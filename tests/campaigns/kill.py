@@ -254,10 +254,11 @@ def tasks(folder: Path) -> dict[str, Callable[[], tuple[Task, bool]]]:
             Train("train, two processes", "--devices 2 --treatment combined --epochs 15 --timeout 40", processes=2),
             False,
         ),
-        "scan": lambda: (Scan("scan", folder), False),
+        "scan": lambda: (Scan(folder), False),
+        "scan-ray": lambda: (Scan(folder, "scan on Ray", "--engine ray"), False),
         "study": lambda: (Study(), False),
         "train-saving": lambda: (Train("train, SimCLR", auto), True),
-        "scan-saving": lambda: (Scan("scan", folder), True),
+        "scan-saving": lambda: (Scan(folder), True),
         "study-saving": lambda: (Study(), True),
     }
 

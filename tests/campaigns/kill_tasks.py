@@ -110,14 +110,16 @@ class Scan(Task):
     """A scan of several parts.
 
     Args:
-        name: in the results.
         folder: for its features.
+        name: in the results.
+        flags: of the engine.
     """
 
     part = "parts"
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "scan", flags: str = "--threads 1") -> None:
         self.name = name
+        self._flags = flags.split()
         rng = np.random.default_rng(0)
         features = 3 * rng.standard_normal((5, 16))[np.arange(40_000) % 5] + rng.standard_normal((40_000, 16))
         self._file = folder / "features.parquet"
@@ -125,7 +127,7 @@ class Scan(Task):
 
     def command(self, out: Path, again: bool) -> list[str]:
         """The same every time."""
-        return ["scan", str(self._file), "--n-classes", "5", "--threads", "1", "-o", str(out)]
+        return ["scan", str(self._file), "--n-classes", "5", *self._flags, "-o", str(out)]
 
     def ended(self, out: Path) -> bool:
         return (out / "scan.json").exists() and not (out / "parts").exists()

@@ -340,6 +340,14 @@ def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
+def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path, mixture):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
+    folder = shards(tmp_path / "shards", mixture[0])
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(ScanError, match=f"there is no Ray cluster at '{address}': start one"):
+            ps.scan(folder, 5, engine="ray", address=address)
+
+
 def test_a_graph_of_the_users_own(mixture, scanned):
     features = mixture[0]
     unit = features - features.mean(axis=0)

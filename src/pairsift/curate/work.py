@@ -20,7 +20,7 @@ from pairsift.curate.errors import ScanError
 from pairsift.curate.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 from pairsift.data import FeatureSource
 from pairsift.data.tables import DAMAGE, read_table, write_table
-from pairsift.extras import needs
+from pairsift.process import on_ray
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
 PART_ROWS = 8 * BLOCK_ROWS
@@ -168,19 +168,16 @@ def run_ray(task: Task, address: str | None, progress: Callable[[int], None]) ->
     """Score the missing parts by Ray Data; the part folder and the features must be seen by every worker.
 
     Args:
-        address: of a cluster ("auto" finds the one this machine belongs to); None starts Ray on this machine.
+        address: of a cluster, see `on_ray`.
 
     Raises:
         MissingExtraError: Ray is not installed.
+        ScanError: there is no such cluster.
     """
-    with needs("distributed", "the engine 'ray'"):
-        import ray
-        import ray.data
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-    try:
-        context = ray.data.DataContext.get_current()
+    with on_ray(address, {}, ScanError) as ray:
+        import ray.data as ray_data
+
+        context = ray_data.DataContext.get_current()
         context.enable_progress_bars = False
         spans = [{"start": start, "stop": stop} for start, stop in task.missing()]
         shared = ray.put(task)
@@ -192,11 +189,8 @@ def run_ray(task: Task, address: str | None, progress: Callable[[int], None]) ->
             return {"rows": span["stop"] - span["start"]}
 
         if spans:
-            for row in ray.data.from_items(spans, override_num_blocks=len(spans)).map(score).iter_rows():
+            for row in ray_data.from_items(spans, override_num_blocks=len(spans)).map(score).iter_rows():
                 progress(row["rows"])
-    finally:
-        if started:
-            ray.shutdown()
     for span in task.ranges():
         yield task.read(span)
 

@@ -10,7 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from pairsift.extras import needs
+from pairsift.checks import first_line
+from pairsift.process import on_ray
 from pairsift.studies.study import StudyError
 
 T = TypeVar("T")
@@ -58,42 +59,29 @@ def by_ray(work: Callable[..., T], calls: Iterable[Call], jobs: int, address: st
         work: a function of a module that the cluster's machines can import.
         calls: its arguments.
         jobs: tasks at a time, a core each.
-        address: of the cluster ("auto" finds the one this machine belongs to); None starts Ray on this machine.
+        address: of the cluster, see `on_ray`.
 
     Raises:
         MissingExtraError: Ray is not installed.
         StudyError: there is no such cluster; or what the work raised.
     """
-    with needs("distributed", "the engine 'ray'"):
-        import ray
-    started = not ray.is_initialized()
-    if started:
-        # Workers look for data where this process does.
-        told = {name: os.environ[name] for name in ("PAIRSIFT_DATA",) if name in os.environ}
+    # Workers look for data where this process does.
+    told = {name: os.environ[name] for name in ("PAIRSIFT_DATA",) if name in os.environ}
+    with on_ray(address, told, StudyError) as ray:
+        task = ray.remote(num_cpus=1)(work)
+        waiting: list[Any] = []
         try:
-            ray.init(
-                address=address, log_to_driver=False, configure_logging=False, include_dashboard=False,
-                runtime_env={"env_vars": told},
-            )  # fmt: skip
-        except ConnectionError as error:
-            raise StudyError(f"there is no Ray cluster at {address!r}: start one, or leave `address` out") from error
-    task = ray.remote(num_cpus=1)(work)
-    waiting: list[Any] = []
-    try:
-        tasks = iter(calls)
-        waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, jobs)]
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            try:
+            tasks = iter(calls)
+            waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, jobs)]
+            while waiting:
+                done, waiting = ray.wait(waiting, num_returns=1)
                 yield ray.get(done[0])
-            except ray.exceptions.RayTaskError as error:
-                cause = getattr(error, "cause", error)
-                raise (
-                    cause if isinstance(cause, StudyError) else StudyError(f"a run failed on Ray: {cause}")
-                ) from None
-            waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, 1)]
-    finally:
-        for each in waiting:
-            ray.cancel(each, force=True)
-        if started:
-            ray.shutdown()
+                waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, 1)]
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise (
+                cause if isinstance(cause, StudyError) else StudyError(f"a run was lost on Ray: {first_line(cause)}")
+            ) from None
+        finally:
+            for each in waiting:
+                ray.cancel(each, force=True)
