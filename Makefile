@@ -18,9 +18,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/pairsift demo
 
-# A file of tests is one process's, as what is set up for it is made once.
+# A file of tests is one process's, as what is set up for it is made once; files that take long come first.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """A whole ResNet-18 training step (views excluded) of every objective: combined treatment against untreated.
 
-    python benchmarks/step.py [--batch 256] [--threads 1] [--output benchmarks/results/step.jsonl]
+    python benchmarks/step.py [--batch 256] [--threads 1] [--precision bf16] [--output benchmarks/results/step.jsonl]
 
-One JSON line per objective: median milliseconds of interleaved steps (forward, loss, backward, SGD) under bf16
-autocast. MoCo's queue of 4,096 keys is full and its key encoder runs too; the two towers share one encoder.
+One JSON line per objective: median milliseconds of interleaved steps (forward, loss, backward, SGD), under bf16
+autocast unless fp32 is asked for. MoCo's queue of 4,096 keys is full and its key encoder runs too; the two towers share
+one encoder.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ OBJECTIVES: dict[str, Callable[..., nn.Module]] = {
 
 
 def training_step(
-    objective: str, treated: bool, batch: int, encoder: str = "resnet18", n_features: int = N_FEATURES
+    objective: str,
+    treated: bool,
+    batch: int,
+    encoder: str = "resnet18",
+    n_features: int = N_FEATURES,
+    precision: str = "bf16",
 ) -> Callable[[], None]:
     """One optimisation step on seeded images."""
     torch.manual_seed(0)
@@ -48,7 +54,7 @@ def training_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             h = model[0](images)
             z = model[1](h)
             if objective == "moco":
@@ -68,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=256, help="images; twice as many views")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="fp32 where bf16 is emulated")
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -75,12 +82,13 @@ def main() -> None:
     rows = []
     for objective in OBJECTIVES:
         steps = {
-            name: training_step(objective, name == "combined", options.batch) for name in ("untreated", "combined")
+            name: training_step(objective, name == "combined", options.batch, precision=options.precision)
+            for name in ("untreated", "combined")
         }
         ms = median_ms(steps, options.runs)
         over = ratio(ms["combined"], ms["untreated"])
         row: dict[str, Any] = {"benchmark": "step", "objective": objective, "encoder": "resnet18"}
-        row |= {"views": 2 * options.batch, "precision": "bf16", "runs": options.runs}
+        row |= {"views": 2 * options.batch, "precision": options.precision, "runs": options.runs}
         row |= {f"{name}_ms": round(value, 1) for name, value in ms.items()}
         row |= {"combined_over_untreated": over, "target": TARGET, "target_met": bool(over and over <= TARGET)}
         rows.append(row | environment(options.threads))

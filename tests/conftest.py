@@ -9,6 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+# Folders of tests that take long, most of it waiting for processes.
+LONG = ("distributed", "campaigns", "studies", "curate", "train")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker is left alone with one at the end."""
+    here = Path(__file__).parent
+    folders = {item.path: item.path.relative_to(here).parts[0] for item in items}
+    places = {folder: place for place, folder in enumerate(LONG)}
+    # Files beside this one start commands, each of which imports everything.
+    items.sort(key=lambda item: places.get(folders[item.path], len(LONG) + (item.path.parent != here)))
+
 
 def encode(pixels, kind="PNG"):
     stream = io.BytesIO()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("name", "arguments", "rows"),
     [
-        ("step", ["--batch", "4", "--runs", "1"], 4),
+        ("step", ["--batch", "4", "--runs", "1", "--precision", "fp32"], 4),
         ("input", ["--batch", "4", "--runs", "1"], 1),
         ("theory", ["--sizes", "40", "--runs", "1"], 3),
         ("semantic", ["--sizes", "16", "--runs", "1"], 2),

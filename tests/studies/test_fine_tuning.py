@@ -31,6 +31,7 @@ def test_pairs_are_of_one_label_and_drawn_by_the_seed(texts):
 @pytest.mark.parametrize("arm", fine_tuning.ARMS)
 def test_every_arm_trains_and_is_measured(arm, texts, monkeypatch):
     monkeypatch.setattr(fine_tuning, "BATCH", 20)
+    monkeypatch.setattr(fine_tuning, "BF16", False)
     monkeypatch.setitem(fine_tuning.EPOCHS, "banking77", 1)
     row = fine_tuning.run(texts, arm, 0, 0.05)
     assert 0 < row["ndcg10"] <= 100

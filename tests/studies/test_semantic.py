@@ -50,6 +50,7 @@ def test_a_run_is_a_file_and_is_not_run_again(tmp_path, monkeypatch, capsys):
         pq.write_table(table, folder / f"{split}.parquet")
     monkeypatch.setenv("PAIRSIFT_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(semantic.SETS, "trec6", (64, 32, 16, 20))
+    monkeypatch.setattr(semantic, "BF16", False)
     arguments = ["--set", "trec6", "--seed", "0", "1", "--steps", "2", "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["semantic", *arguments, "--arm", "frozen", "three parts"])
     semantic.main()

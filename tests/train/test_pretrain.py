@@ -2,6 +2,7 @@ import json
 import math
 import os
 import signal
+import warnings
 
 import kornia
 import numpy as np
@@ -162,6 +163,16 @@ def test_without_labels_nothing_is_said_about_classes(train, digits):
     rows = numbers(train(images=unlabelled, treatment="margin"))
     assert {row["different"] for row in rows} == {""}
     assert all(float(row["flagged"]) > 0 for row in rows)
+
+
+def test_a_processor_that_emulates_bf16_is_told(train, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.warns(UserWarning, match="has no bf16 and emulates it, many times slower than fp32; use fp32"):
+        train(precision="bf16", epochs=1)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "precision:")
+        train(precision="bf16", epochs=1)
 
 
 def test_bf16_learns_too(train):

@@ -47,6 +47,8 @@ SEEDS = (0, 1, 2)
 SETS = {"trec6": (3000, 500, 32, 25), "banking77": (3000, 800, 32, 25), "newsgroups20": (3000, 800, 40, 25)}
 # The paper's.
 RATE = 1e-4
+# Twice as fast on processors that have it, and many times slower on others.
+BF16 = True
 TEMPERATURE = 0.05
 FEWEST_CHARACTERS = 10
 # One word pair in so many is held out of training.
@@ -131,7 +133,7 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, per_device_train_batch_size=32, max_steps=steps, learning_rate=rate, warmup_steps=steps // 10,
-            seed=seed, bf16=True, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True,
+            seed=seed, bf16=BF16, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True,
             logging_steps=25, dataloader_drop_last=True, remove_unused_columns=False,
         )  # fmt: skip
         trainer = Trainer(model, arguments, collator, train_dataset=data.texts["train"])
