@@ -172,7 +172,7 @@ def test_a_processor_that_emulates_bf16_is_told(train, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "precision:")
-        train(precision="bf16", epochs=1)
+        train(precision="bf16", epochs=1, overwrite=True)
 
 
 def test_bf16_learns_too(train):
