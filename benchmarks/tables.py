@@ -777,6 +777,22 @@ def hard_negatives(group: str) -> str:
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
 
+def hard_negatives_of_sets(but: str) -> str:
+    """Neighbours accuracy of plain training at its best on every other set, and what methods at theirs gain on it."""
+    _, lines, _ = study_runs("hard-negatives")
+    groups = list(dict.fromkeys(line.group for line in lines if line.group != but))
+    rows: dict[str, list[str | None]] = {}
+    for line in lines:
+        method, _, setting = line.title.partition(": ")
+        if setting and line.group in groups:
+            values, gain = [*line.values["knn20"].values()], line.differences["knn20"]
+            value = interval(t_interval(values)) if method == "plain" else difference(gain)
+            rows.setdefault(method, [None] * len(groups))[groups.index(line.group)] = value
+    cells: list[Cells] = [[method, *found] for method, found in rows.items()]
+    titles = [f"{MEASURES['knn20']}, minus plain", *groups]
+    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
+
+
 def gaussians() -> str:
     """Errors of plain training by mixture, and differences from it in points."""
     _, lines, _ = study_runs("gaussians")
@@ -867,6 +883,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "semantic views": semantic_views, "semantic cost": semantic_cost,
     "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
     "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
+    "study, hard-negatives, sets": lambda: hard_negatives_of_sets("pendigits"),
     "study, gaussians": gaussians, "study, order": gaussians_order,
     "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip

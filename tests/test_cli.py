@@ -1,17 +1,17 @@
 import ast
 import io
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm
 from conftest import encode, write_parquet
 from mixtures import midpoints
 from safetensors.torch import load_file
@@ -210,19 +210,14 @@ def test_debug_shows_where_an_error_comes_from(run, capsys):
 
 
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
-    flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "40", "--device", "cpu", "--threads", "1"]
-    command = [sys.executable, "-m", "pairsift.cli", *flags, "-o", str(tmp_path / "cut")]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    ) as process:
-        for line in process.stderr:
-            if line.startswith("epoch"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stderr.read()
-    assert process.returncode == 130
-    assert "stopped after" in rest
-    resume = re.search(r"continue with: pairsift (.*)", rest).group(1).split()
+    flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "15", "--device", "cpu", "--threads", "1"]
+    process = warm.Program("-m", "pairsift.cli", *flags, "-o", tmp_path / "cut")
+    while "epoch" not in process.stderr and process.returncode is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert "stopped after" in process.stderr
+    resume = re.search(r"continue with: pairsift (.*)", process.stderr).group(1).split()
     assert run(*resume)[0] == 0
     assert run(*flags, "-o", tmp_path / "whole")[0] == 0
     cut, whole = (load_file(tmp_path / name / "encoder.safetensors") for name in ("cut", "whole"))

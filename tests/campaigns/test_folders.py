@@ -11,6 +11,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm
 from mixtures import midpoints
 from runs import numbers, same, weights
 
@@ -49,10 +50,7 @@ def test_a_folder_that_vanishes(tmp_path, command):
     out = tmp_path / "out"
     scan = ["scan", features_file(tmp_path / "x.parquet"), "--n-classes", "5", "--threads", "1"]
     words = [str(each) for each in (TRAIN if command == "train" else scan)]
-    found = subprocess.run(
-        [sys.executable, "-c", VANISHING, str(out), *words, "-o", str(out)], capture_output=True, text=True,
-        env=os.environ | {"COLUMNS": "200"}, check=False,
-    )  # fmt: skip
+    found = warm.run("-c", VANISHING, out, *words, "-o", out, COLUMNS="200")
     assert found.returncode == 1, found.stderr
     assert "Traceback" not in found.stderr
     said = found.stderr[found.stderr.index("error: ") :].strip()

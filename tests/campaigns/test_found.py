@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import warm
 from conftest import encode, write_parquet
 from mixtures import midpoints
 
@@ -415,7 +416,7 @@ def test_a_scan_killed_before_its_page_writes_it(tmp_path, capsys):
     pq.write_table(pa.table({"features": list(midpoints(300)[0])}), file)
     command = ["scan", str(file), "--n-classes", "5", "--threads", "1", "-o"]
     assert cli.guarded([*command, str(whole)], False) == 0
-    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_ITS_PAGE, *command, str(out)], check=False)
+    killed = warm.run("-c", KILLED_BEFORE_ITS_PAGE, *command, out)
     assert killed.returncode == -signal.SIGKILL
     assert (out / "scan.json").exists()
     assert not (out / "report.html").exists()

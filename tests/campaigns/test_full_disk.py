@@ -4,13 +4,12 @@ A limit on the size of files stands for the full disk: it needs no rights, and w
 """
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm
 from mixtures import midpoints
 from runs import numbers, same, weights
 
@@ -44,10 +43,7 @@ sys.exit(cli.guarded(sys.argv[3:], False))
 
 def limited(size, when, *arguments):
     """The last words of a command that runs into a full disk."""
-    found = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(size), when, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
+    found = warm.run("-c", LIMITED, size, when, *arguments, COLUMNS="200")
     assert found.returncode == 1, found.stderr
     assert "Traceback" not in found.stderr
     words = found.stderr[found.stderr.index("error: ") :].strip()

@@ -1,6 +1,5 @@
 """Work of several real processes, joined by gloo; each function below is called on every one of them."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from objectives import objective, rows, value_and_gradients
+from warm import CONTEXT
 
 import pairsift as ps
 
@@ -23,8 +23,7 @@ def run(work, world, folder, *arguments, limit=120, stalled=()):
 
     Ranks that are `stalled` are killed when the others have ended.
     """
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_main, args=(work, rank, world, folder, arguments)) for rank in range(world)]
+    processes = [CONTEXT.Process(target=_main, args=(work, rank, world, folder, arguments)) for rank in range(world)]
     for process in processes:
         process.start()
     end = time.monotonic() + limit

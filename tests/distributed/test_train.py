@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
@@ -25,6 +26,29 @@ def start(run, *flags, launcher=(), **environment):
         [*command, *flags, "-o", str(run)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | environment,
     )  # fmt: skip
+
+
+class Ranks:
+    """Two processes of a run as torchrun starts them, which need not import anything first."""
+
+    def __init__(self, run, *flags):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        told = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "x"}
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        self.members = [
+            warm.Program(
+                *COMMAND[1:], *flags, "-o", run,
+                **{name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()},
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+
+    def wait(self, timeout=120):
+        """Exit codes and all that was said."""
+        codes = [each.wait(timeout) for each in self.members]
+        return codes, "".join(each.stdout + each.stderr for each in self.members)
 
 
 def rows(run):
@@ -63,19 +87,21 @@ def test_two_processes_share_every_batch(whole):
 @pytest.mark.parametrize("whom", ["all", "the first", "the second"])
 def test_a_stopped_run_resumes_to_the_same_result(whole, whom, tmp_path):
     run = tmp_path / "run"
-    process = start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
-    wait_for(lambda: (run / "metrics.csv").exists())
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
     if whom == "all":  # Ctrl-C in a terminal
-        for each in family:
+        process = start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
+        wait_for(lambda: (run / "metrics.csv").exists())
+        for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children()):
             each.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 130, output
     else:
-        family[whom == "the second"].send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 130, output
+        ranks = Ranks(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
+        wait_for(lambda: (run / "metrics.csv").exists())
+        ranks.members[whom == "the second"].send_signal(signal.SIGTERM)
+        codes, output = ranks.wait()
+        assert codes == [130, 130], output
     assert output.count("continue with: pairsift train --resume") == 1
-    resumed = start(run, "--resume")
-    assert resumed.wait(timeout=120) == 0
+    assert Ranks(run, "--resume").wait()[0] == [0, 0]
     assert rows(run) == rows(whole)
     ours, theirs = load_file(run / "encoder.safetensors"), load_file(whole / "encoder.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -84,51 +110,42 @@ def test_a_stopped_run_resumes_to_the_same_result(whole, whom, tmp_path):
 @pytest.mark.parametrize("whom", ["first", "second"])
 def test_a_killed_process_stops_the_other_with_a_message(whom, tmp_path):
     run = tmp_path / "run"
-    process = start(run, "--epochs", "400", "--devices", "2", "--treatment", "combined")
+    ranks = Ranks(run, "--epochs", "400", "--devices", "2", "--treatment", "combined")
     wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists())
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
-    family[whom == "second"].kill()
-    output = process.communicate(timeout=60)[0]  # ends when both have closed their output
+    ranks.members[whom == "second"].kill()
+    output = ranks.wait(60)[1]
     assert "one of 2 processes ended or lost its connection" in output
     assert "--resume continues" in output
     assert (run / "checkpoints" / "last.ckpt").exists()
 
 
 def test_a_stalled_process_stops_the_other_within_the_timeout(tmp_path):
-    runs = {whom: tmp_path / whom for whom in ("first", "second")}  # side by side: they mostly wait
-    processes = {
-        whom: start(run, "--epochs", "4000", "--devices", "2", "--treatment", "combined", "--timeout", "40")
-        for whom, run in runs.items()
-    }
-    stalled, others = {}, []
-    for whom, run in runs.items():
-        wait_for((run / "checkpoints" / "last.ckpt").exists, 600)
-        family = [psutil.Process(processes[whom].pid), *psutil.Process(processes[whom].pid).children()]
-        stalled[whom], other = family[whom == "second"], family[whom == "first"]
-        stalled[whom].suspend()
-        others.append(other)
+    flags = ("--epochs", "4000", "--devices", "2", "--treatment", "combined", "--timeout", "20")
+    runs = {whom: Ranks(tmp_path / whom, *flags) for whom in ("first", "second")}  # side by side: they mostly wait
+    stalled, others = [], []
+    for whom, ranks in runs.items():
+        wait_for((tmp_path / whom / "checkpoints" / "last.ckpt").exists, 600)
+        first, second = ranks.members
+        stalled.append(first if whom == "first" else second)
+        others.append(second if whom == "first" else first)
+        stalled[-1].send_signal(signal.SIGSTOP)
     try:
-        for other in others:
-            # One whose parent stalled stays behind as a zombie.
-            wait_for(lambda other=other: not other.is_running() or other.status() == psutil.STATUS_ZOMBIE, 300)
+        assert [each.wait(300) for each in others] == [1, 1]
     finally:
-        for each in stalled.values():
+        for each in stalled:
             each.kill()
-    for whom, run in runs.items():
-        output = processes[whom].communicate(timeout=60)[0]
-        assert "or did not answer in 40 s, so all stopped" in output
+    for whom, ranks in runs.items():
+        output = ranks.wait()[1]
+        assert "or did not answer in 20 s, so all stopped" in output
         assert "--resume continues" in output
-        assert (run / "checkpoints" / "last.ckpt").exists()
+        assert (tmp_path / whom / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("method", ["moco", "spectral"])
 def test_other_methods_and_chunks(method, tmp_path):
-    process = start(
-        tmp_path / "run", "--epochs", "2", "--devices", "2", "--treatment", "combined", "--method", method,
-        "--chunk", "40",
-    )  # fmt: skip
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--method", method, "--chunk", "40")
+    codes, output = Ranks(tmp_path / "run", *flags).wait()
+    assert codes == [0, 0], output
     last = rows(tmp_path / "run")[-1]
     assert 0.06 < float(last["flagged"]) < 0.08
     assert 0.7 < float(last["different"]) <= 1
@@ -138,12 +155,9 @@ def test_other_methods_and_chunks(method, tmp_path):
 def test_a_guide_is_shared_by_all_processes(tmp_path):
     guide = tmp_path / "guide.npy"
     np.save(guide, load_digits().data.astype(np.float32))
-    process = start(
-        tmp_path / "run", "--epochs", "2", "--devices", "2", "--treatment", "combined", "--select", "affinity",
-        "--class-mates", "1", "--guide", str(guide),
-    )  # fmt: skip
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--select", "affinity")
+    codes, output = Ranks(tmp_path / "run", *flags, "--class-mates", "1", "--guide", guide).wait()
+    assert codes == [0, 0], output
     assert output.count("guide: ") == 1
     for row in rows(tmp_path / "run"):
         assert 0.1 < float(row["flagged"]) < 0.2

@@ -4,12 +4,12 @@ import html
 import io
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import warm
 
 from pairsift import cli
 from pairsift.studies import Arm, Study, StudyError, catalogue
@@ -209,19 +209,15 @@ def test_ctrl_c_keeps_what_is_finished(own, tmp_path):
     own.write_text(OWN.replace("    return {", "    import time; time.sleep(0.2 if seed < 1 else 60)\n    return {"))
     file = tmp_path / "out" / "mine" / "runs.jsonl"
     for jobs in ("1", "2"):
-        command = [sys.executable, "-m", "pairsift", "study", str(own), "--seeds", "9", "-o", str(tmp_path / "out")]
-        process = subprocess.Popen(
-            [*command, "--jobs", jobs], stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
-        )  # fmt: skip
+        process = warm.Program("-m", "pairsift", "study", own, "--seeds", 9, "-o", tmp_path / "out", "--jobs", jobs)
         known = len(calls(own))
         for _ in range(1200):
             if file.exists() and len(file.read_text().splitlines()) >= 3 and len(calls(own)) > max(2, known):
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 130, said
+        assert process.wait() == 130, process.stderr
+        said = process.stderr
         assert "stopped: 2 finished runs are kept in" in said.replace("\n", " ")
         assert "Traceback" not in said
         assert len(read_runs(file)) == 2
