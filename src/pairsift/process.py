@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pairsift.checks import first_line
 from pairsift.extras import needs
 
 
@@ -31,7 +32,7 @@ def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception])
         address: of a cluster, host:port ("auto" finds the one this machine belongs to); None takes RAY_ADDRESS, or
             starts Ray on this machine.
         told: variables of the environment of its workers.
-        error: what is raised where there is no such cluster.
+        error: what is raised where there is no such cluster, or it cannot be joined.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -45,12 +46,18 @@ def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception])
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         _answers(place)
+    except OSError as trouble:
+        raise error(f"there is no Ray cluster at {place!r}: start one, or leave `address` out") from trouble
+    try:
         ray.init(
             address=place, log_to_driver=False, configure_logging=False, include_dashboard=False,
             runtime_env={"env_vars": dict(told)} if told else None,
         )  # fmt: skip
-    except OSError as trouble:  # ConnectionErrors are
-        raise error(f"there is no Ray cluster at {place!r}: start one, or leave `address` out") from trouble
+    except ConnectionError as trouble:
+        raise error(
+            f"Ray at {place!r} did not let this process in ({first_line(trouble)}): where it was started by "
+            "`ray start` it may ask for its token: set RAY_AUTH_MODE=token"
+        ) from trouble
     try:
         yield ray
     finally:

@@ -1,11 +1,10 @@
 """The fuzz campaign of `make campaign`, for some seconds; and that it finds what is wrong."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 pytest.importorskip("resource", reason="memory cannot be limited here")
 PROGRAM = Path(__file__).with_name("fuzz.py")
@@ -22,8 +21,7 @@ runpy.run_path({!r}, run_name="__main__")
 def test_a_few_inputs_of_every_target(tmp_path):
     file = tmp_path / "campaign.json"
     file.write_text('{"kill": "what another campaign wrote"}')
-    command = [sys.executable, PROGRAM, "--inputs", "200", "--seed", "7", "--output", file]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    found = warm.run(PROGRAM, "--inputs", "200", "--seed", "7", "--output", file, timeout=900)
     assert found.returncode == 0, found.stdout + found.stderr
     results = json.loads(file.read_text())
     assert results["kill"] == "what another campaign wrote"
@@ -38,8 +36,6 @@ def test_defects_are_found(result, tmp_path):
     """A share beyond 1, and errors that no one meant: a function that goes wrong ends the campaign with it."""
     file = tmp_path / "campaign.json"
     program = BROKEN.format(result, str(PROGRAM.parent), str(PROGRAM))
-    found = subprocess.run(
-        [sys.executable, "-c", program, file], capture_output=True, text=True, timeout=300, check=False
-    )
+    found = warm.run("-c", program, file, timeout=300)
     assert found.returncode == 1, found.stderr
     assert json.loads(file.read_text())["fuzz"]["defects"] == ["semantic_hits"]

@@ -2,12 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 PROGRAM = Path(__file__).with_name("repeat.py")
 pytest.importorskip("resource", reason="runs are forked, which this system cannot do")
@@ -15,8 +14,7 @@ pytest.importorskip("resource", reason="runs are forked, which this system canno
 
 def test_a_command_is_measured(tmp_path):
     file = tmp_path / "campaign.json"
-    command = [sys.executable, PROGRAM, "--only", "text-views", "--output", file]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    found = warm.run(PROGRAM, "--only", "text-views", "--output", file, timeout=600)
     assert found.returncode == 0, found.stdout + found.stderr
     (row,) = json.loads(file.read_text())["repeat"]["rows"]
     assert (row["what"], row["again"], row["threads"]) == ("text-views", 0, 0)

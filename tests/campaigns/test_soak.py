@@ -4,11 +4,10 @@ import gc
 import importlib.util
 import json
 import mmap
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 pytest.importorskip("resource", reason="open files cannot be counted here")
 PROGRAM = Path(__file__).with_name("soak.py")
@@ -25,8 +24,7 @@ def soak_of(program):
 def test_steps_and_scans_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(PROGRAM.parent))
     file = tmp_path / "campaign.json"
-    command = [sys.executable, PROGRAM, "--steps", "900", "--scans", "5", "--output", file]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    found = warm.run(PROGRAM, "--steps", "900", "--scans", "5", "--output", file, timeout=900)
     assert file.exists(), found.stdout + found.stderr
     steps, scans = json.loads(file.read_text())["soak"]["rows"]
     assert (steps["calls"], scans["calls"]) == (900, 5)

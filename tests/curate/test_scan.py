@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -346,6 +347,22 @@ def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path, mixture):
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
         with pytest.raises(ScanError, match=f"there is no Ray cluster at '{address}': start one"):
             ps.scan(folder, 5, engine="ray", address=address)
+
+
+def test_a_cluster_that_lets_nobody_in_is_told(tmp_path, mixture, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
+
+    def init(**_):
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setattr(ray, "init", init)
+    folder = shards(tmp_path / "shards", mixture[0])
+    with socket.socket() as cluster:
+        cluster.bind(("127.0.0.1", 0))
+        cluster.listen()
+        place = f"127.0.0.1:{cluster.getsockname()[1]}"
+        with pytest.raises(ScanError, match=r"did not let this process in \(Failed to connect\).*RAY_AUTH_MODE=token"):
+            ps.scan(folder, 5, engine="ray", address=place)
 
 
 def test_a_graph_of_the_users_own(mixture, scanned):

