@@ -19,10 +19,14 @@ class Loops:
         return bool((x == y).all())
 
     @cache  # noqa: B019 (a test is short)
+    def known(self, i):
+        """Anchor i, and the positives of rows with the same anchor."""
+        return [self.a[i]] + [self.p[k] for k in range(self.n) if self.same(self.a[k], self.a[i])]
+
+    @cache  # noqa: B019
     def identical(self, i, j):
-        """Whether positive j is anchor i, or the positive of a row with the same anchor."""
-        known = [self.a[i]] + [self.p[k] for k in range(self.n) if self.same(self.a[k], self.a[i])]
-        return any(self.same(self.p[j], each) for each in known)
+        """Whether positive j is one of those."""
+        return any(self.same(self.p[j], each) for each in self.known(i))
 
     @cache  # noqa: B019
     def rank(self, i):
