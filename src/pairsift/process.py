@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pairsift.checks import first_line
 from pairsift.extras import needs
 
 
@@ -55,7 +54,7 @@ def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception])
         )  # fmt: skip
     except ConnectionError as trouble:
         raise error(
-            f"Ray at {place!r} did not let this process in ({first_line(trouble)}): where it was started by "
+            f"Ray at {place!r} did not let this process in ({trouble}): where it was started by "
             "`ray start` it may ask for its token: set RAY_AUTH_MODE=token"
         ) from trouble
     try:
