@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from results import ROOT
 
+from pairsift.curate import work
 from pairsift.train.checkpoints import read_checkpoint
 
 # What tells a file from another one that took its place.
@@ -107,7 +108,7 @@ class Train(Task):
 
 
 class Scan(Task):
-    """A scan of several parts.
+    """A scan of several parts, small ones: a kill is worth the same in them, and comes sooner.
 
     Args:
         folder: for its features.
@@ -120,8 +121,9 @@ class Scan(Task):
     def __init__(self, folder: Path, name: str = "scan", flags: str = "--threads 1") -> None:
         self.name = name
         self._flags = flags.split()
+        work.PART_ROWS = 512  # the commands are forked from this process
         rng = np.random.default_rng(0)
-        features = 3 * rng.standard_normal((5, 16))[np.arange(40_000) % 5] + rng.standard_normal((40_000, 16))
+        features = 3 * rng.standard_normal((5, 16))[np.arange(4000) % 5] + rng.standard_normal((4000, 16))
         self._file = folder / "features.parquet"
         pq.write_table(pa.table({"features": list(features.astype(np.float32))}), self._file)
 
