@@ -777,18 +777,22 @@ def hard_negatives(group: str) -> str:
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
 
+def by_group(found: dict[tuple[str, str], str]) -> tuple[list[str], list[Cells]]:
+    """Groups as columns, and a row for each title: what was found of a title in a group."""
+    titles, groups = (list(dict.fromkeys(key[side] for key in found)) for side in (0, 1))
+    return groups, [[title, *(found.get((title, group)) for group in groups)] for title in titles]
+
+
 def hard_negatives_of_sets(but: str) -> str:
     """Neighbours accuracy of plain training at its best on every other set, and what methods at theirs gain on it."""
     _, lines, _ = study_runs("hard-negatives")
-    groups = list(dict.fromkeys(line.group for line in lines if line.group != but))
-    rows: dict[str, list[str | None]] = {}
+    found: dict[tuple[str, str], str] = {}
     for line in lines:
         method, _, setting = line.title.partition(": ")
-        if setting and line.group in groups:
+        if setting and line.group != but:
             values, gain = [*line.values["knn20"].values()], line.differences["knn20"]
-            value = interval(t_interval(values)) if method == "plain" else difference(gain)
-            rows.setdefault(method, [None] * len(groups))[groups.index(line.group)] = value
-    cells: list[Cells] = [[method, *found] for method, found in rows.items()]
+            found[method, line.group] = interval(t_interval(values)) if method == "plain" else difference(gain)
+    groups, cells = by_group(found)
     titles = [f"{MEASURES['knn20']}, minus plain", *groups]
     return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
 
@@ -796,16 +800,12 @@ def hard_negatives_of_sets(but: str) -> str:
 def gaussians() -> str:
     """Errors of plain training by mixture, and differences from it in points."""
     _, lines, _ = study_runs("gaussians")
-    groups = list(dict.fromkeys(line.group for line in lines))
-    rows: dict[str, list[str | None]] = {}
+    found: dict[tuple[str, str], str] = {}
     for line in lines:
         title = BEST if line.title.startswith(BEST) else line.title
-        plain = line.title == "plain"
-        value = (
-            interval(t_interval([*line.values["error"].values()])) if plain else difference(line.differences["error"])
-        )
-        rows.setdefault(title, [None] * len(groups))[groups.index(line.group)] = value
-    cells: list[Cells] = [[title, *found] for title, found in rows.items()]
+        values, gain = [*line.values["error"].values()], line.differences["error"]
+        found[title, line.group] = interval(t_interval(values)) if title == "plain" else difference(gain)
+    groups, cells = by_group(found)
     return f"{markdown_rows(['error, minus plain', *groups], cells)}\n\n{study_origin(['gaussians'])}\n"
 
 

@@ -84,7 +84,7 @@ class _Heard(threading.Thread):
             self._parts.append(part)
 
     def text(self):
-        return b"".join(self._parts).decode()
+        return b"".join(self._parts).decode(errors="replace")  # the last letter may be half here
 
 
 def run(*arguments, timeout=120, **environment):
