@@ -1,6 +1,8 @@
 """Environments that hold some of the installed packages only: those of an extra of pairsift, and what they need."""
 
+import json
 import subprocess
+import tempfile
 import venv
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -46,6 +48,22 @@ def installed(wanted):
     return found.values()
 
 
+# What a Python does that has imported what programs need: it forks for each, with a folder for what they say.
+FORKS = """
+import json, os, runpy, sys
+programs, folder = json.loads(sys.argv[1]), sys.argv[2]
+for i, (kind, code, *rest) in enumerate(programs):
+    child = os.fork()
+    if child == 0:
+        for stream, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(os.path.join(folder, f"{name}{i}"), os.O_WRONLY | os.O_CREAT), stream)
+        sys.argv = [kind if kind == "-c" else code, *rest]
+        exec(compile(code, "<string>", "exec")) if kind == "-c" else runpy.run_module(code, run_name="__main__")
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 class Environment:
     """A virtual environment with links to packages that are installed, and to pairsift's source.
 
@@ -69,6 +87,23 @@ class Environment:
         command = [self.python, "-I", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
 
+    def runs(self, *programs, imports, cwd=None):
+        """Programs one after the other in forks of one that has imported modules, which takes longer than most do."""
+        with tempfile.TemporaryDirectory() as folder:
+            given = json.dumps([list(map(str, program)) for program in programs])
+            done = self.run("-c", f"import {imports}\n{FORKS}", given, folder, cwd=cwd)
+            assert done.returncode == 0, done.stderr
+            return [
+                subprocess.CompletedProcess(
+                    program, int(code), *(Path(folder, f"{name}{i}").read_text() for name in ("stdout", "stderr"))
+                )
+                for i, (program, code) in enumerate(zip(programs, done.stdout.split(), strict=True))
+            ]
+
     def pairsift(self, *arguments, cwd=None):
         """A command line."""
         return self.run("-m", "pairsift", *arguments, cwd=cwd)
+
+    def pairsifts(self, *commands, imports, cwd=None):
+        """Command lines, see `runs`."""
+        return self.runs(*(("-m", "pairsift", *each) for each in commands), imports=imports, cwd=cwd)

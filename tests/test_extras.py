@@ -51,30 +51,35 @@ def test_losses_and_the_graph_of_the_theory_run_bare(bare):
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(
-    ("code", "extra"),
-    [
-        ("ps.scan([[1.0]])", "scan"),
-        ("ps.ScanConfig", "scan"),
-        ("from pairsift.curate import Scan", "scan"),
-        ("ps.pretrain", "train"),
-        ("ps.ConfidentNegatives", "train"),
-        ("from pairsift.integrations.lightning import TreatPairs", "train"),
-        ("ps.evaluate.knn", "train"),
-        ("ps.retrieval.inspect_pairs", "scan"),
-        ("ps.data.load_images", "data"),
-        ("ps.text.WordNet", "text"),
-        ("ps.theory.ChainGraph", "theory"),
-        ("ps.theory.population.leading_eigenpairs(np.eye(3), 1)", "theory"),
-        ("ps.theory.bounds.semicircle_quantile(0.2)", "theory"),
-        ("ps.theory.within_class_share(0.5, 10, 26, 0.1)", "theory"),
-        ("ps.theory.measure_levels(np.random.rand(60, 4), np.arange(60) % 2)", "theory"),
-    ],
-)
-def test_what_is_not_installed_is_named(bare, code, extra):
-    done = bare.run("-c", f"import numpy as np, pairsift as ps; {code}")
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
+NEEDY = {
+    "ps.scan([[1.0]])": "scan",
+    "ps.ScanConfig": "scan",
+    "from pairsift.curate import Scan": "scan",
+    "ps.pretrain": "train",
+    "ps.ConfidentNegatives": "train",
+    "from pairsift.integrations.lightning import TreatPairs": "train",
+    "ps.evaluate.knn": "train",
+    "ps.retrieval.inspect_pairs": "scan",
+    "ps.data.load_images": "data",
+    "ps.text.WordNet": "text",
+    "ps.theory.ChainGraph": "theory",
+    "ps.theory.population.leading_eigenpairs(np.eye(3), 1)": "theory",
+    "ps.theory.bounds.semicircle_quantile(0.2)": "theory",
+    "ps.theory.within_class_share(0.5, 10, 26, 0.1)": "theory",
+    "ps.theory.measure_levels(np.random.rand(60, 4), np.arange(60) % 2)": "theory",
+}
+
+
+@pytest.fixture(scope="module")
+def needy(bare):
+    programs = [("-c", f"import numpy as np, pairsift as ps; {code}") for code in NEEDY]
+    return dict(zip(NEEDY, bare.runs(*programs, imports="torch"), strict=True))
+
+
+@pytest.mark.parametrize(("code", "extra"), NEEDY.items())
+def test_what_is_not_installed_is_named(needy, code, extra):
+    assert needy[code].returncode == 1
+    last = needy[code].stderr.splitlines()[-1]
     assert re.fullmatch(rf"pairsift\.extras\.MissingExtraError: .+ needs \w+: pip install 'pairsift\[{extra}\]'", last)
 
 
@@ -92,16 +97,21 @@ def test_the_extra_of_a_scan_is_enough_for_one(tmp_path):
     labels = np.arange(1500) % 5
     features = rng.normal(size=(5, 16))[labels] * 3 + rng.normal(size=(1500, 16))
     np.save(tmp_path / "features.npy", features.astype(np.float32))
-    done = environment.pairsift("scan", "features.npy", "-o", "found", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert {"scores.parquet", "report.html"} <= {file.name for file in (tmp_path / "found").iterdir()}
-    done = environment.pairsift("pairs", "found/scores.parquet", "-o", "inspected", cwd=tmp_path)
-    assert (done.returncode, "needs" in done.stderr) == (1, False), done.stderr  # it runs, and finds no pairs there
     pq.write_table(pa.table({f"f{i}": features[:, i] for i in range(16)}), tmp_path / "features.parquet")
-    done = environment.pairsift("scan", "features.parquet", "-o", "rays", "--engine", "ray", cwd=tmp_path)
-    assert done.stderr.endswith("error: the engine 'ray' needs ray: pip install 'pairsift[distributed]'\n")
-    done = environment.pairsift("train", "digits:train", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (
+    scanned, inspected, rays, trained = environment.pairsifts(
+        ("scan", "features.npy", "-o", "found"),
+        ("pairs", "found/scores.parquet", "-o", "inspected"),
+        ("scan", "features.parquet", "-o", "rays", "--engine", "ray"),
+        ("train", "digits:train"),
+        imports="pairsift.curate",
+        cwd=tmp_path,
+    )
+    assert scanned.returncode == 0, scanned.stderr
+    assert {"scores.parquet", "report.html"} <= {file.name for file in (tmp_path / "found").iterdir()}
+    # It runs, and finds no pairs there.
+    assert (inspected.returncode, "needs" in inspected.stderr) == (1, False), inspected.stderr
+    assert rays.stderr.endswith("error: the engine 'ray' needs ray: pip install 'pairsift[distributed]'\n")
+    assert (trained.returncode, trained.stderr) == (
         1,
         "error: pairsift train needs lightning: pip install 'pairsift[train]'\n",
     )
@@ -111,27 +121,32 @@ def test_the_extra_of_training_is_enough_for_it(tmp_path):
     environment = Environment(tmp_path / "env", "train")
     data = ("digits:train", "--per-class", "16")
     sizes = ("--image-size", "8", "--batch-size", "32", "--epochs", "1", "--threads", "1", "--device", "cpu")
-    for command in (
+    *done, scanned = environment.pairsifts(
         ("train", *data, *sizes, "-o", "run", "--treatment", "auto"),
         ("embed", "run", *data, "-o", "features.parquet"),
         ("probe", "run", "digits:train", "digits:test"),
-    ):
-        done = environment.pairsift(*command, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    done = environment.pairsift("scan", "features.parquet", "-o", "found", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.endswith("needs plotly: pip install 'pairsift[scan]'\n")
+        ("scan", "features.parquet", "-o", "found"),
+        imports="pairsift.train",
+        cwd=tmp_path,
+    )
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    assert scanned.returncode == 1
+    assert scanned.stderr.endswith("needs plotly: pip install 'pairsift[scan]'\n")
 
 
 def test_the_extra_of_pages_is_enough_for_the_theory(tmp_path):
     environment = Environment(tmp_path / "env", "report")
     levels = ("--alpha", "0.472", "--beta", "0.191", "--gamma", "0.209")
-    done = environment.pairsift("theory", *levels, "--plot", "page.html", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
-    for command in (("--features", "features.npy"), ("--collapse",), ("--laboratory", "--draws", "2")):
-        done = environment.pairsift("theory", *command, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    done = environment.pairsifts(
+        ("theory", *levels, "--plot", "page.html"),
+        ("theory", "--features", "features.npy"),
+        ("theory", "--collapse"),
+        ("theory", "--laboratory", "--draws", "2"),
+        imports="pairsift.theory",
+        cwd=tmp_path,
+    )
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
 
 
 def test_all_is_every_command_but_those_of_texts():
