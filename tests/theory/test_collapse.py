@@ -69,7 +69,7 @@ def freely(m, n, tau, alpha):
         return (below - (alpha * own + (1 - alpha) * mean) / tau).mean()
 
     optimizer = torch.optim.LBFGS(
-        [u], max_iter=3000, tolerance_grad=1e-12, tolerance_change=1e-16, history_size=50, line_search_fn="strong_wolfe"
+        [u], max_iter=3000, tolerance_grad=1e-9, tolerance_change=1e-13, history_size=50, line_search_fn="strong_wolfe"
     )
 
     def closure():
