@@ -1,9 +1,9 @@
 """Many steps of every loss and many scans in one process: memory, objects and open files stay as they are.
 
-    python tests/campaigns/soak.py --steps 200000 --scans 50
+    python tests/campaigns/soak.py --steps 200000 --scans 200
 
 Memory is the process's own (resident set); its slope is a straight line through the measurements after the first fifth,
-in which caches fill.
+in which caches and the heap fill: for some fifty scans.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
     """Soak losses and scans and write what came of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=200_000, help="of all losses together")
-    parser.add_argument("--scans", type=int, default=50)
+    parser.add_argument("--scans", type=int, default=200)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
