@@ -60,7 +60,8 @@ for i, (kind, code, *rest) in enumerate(programs):
         sys.argv = [kind if kind == "-c" else code, *rest]
         exec(compile(code, "<string>", "exec")) if kind == "-c" else runpy.run_module(code, run_name="__main__")
         sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    # At once: what is left in the buffer would be said by the next fork, too.
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
