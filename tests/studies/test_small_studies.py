@@ -14,6 +14,7 @@ from pairsift.studies.quantities import label_free, lidar, rankme, spectral_gap,
 from pairsift.studies.running import same_runs
 from pairsift.studies.small import Training, controls, excess_at, mlp, run
 from pairsift.studies.suite import gaussians, label_free_choice, purity, selection_feature
+from pairsift.studies.temporal import noisy
 from pairsift.studies.vectors import load_vectors
 
 
@@ -74,13 +75,13 @@ def test_quantities_of_features_that_are_known():
 
 def test_label_free_quantities_leave_the_generator_alone():
     encoder = mlp(5).eval()
-    x = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32)
+    x = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    found = label_free(encoder, x, 0.3, 4)
+    found = label_free(encoder, lambda rows: noisy(rows, 0.3), x, 4)
     assert torch.equal(torch.rand(1), expected)
-    assert found == label_free(encoder, x, 0.3, 4)
+    assert found == label_free(encoder, lambda rows: noisy(rows, 0.3), x, 4)
     assert all(value is None or math.isfinite(value) for value in found.values())
 
 

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairsift.data import ImageSet, load_images, mix_set, subset
+from pairsift.data import ImageSet, load_images, mix_set, subset, to_float
 from pairsift.evaluate import knn, linear_probe
 from pairsift.studies.choosing import CHOOSERS
 from pairsift.studies.measures import labels_of
 from pairsift.studies.oracle import OracleEvidence
+from pairsift.studies.quantities import label_free, looked_at
 from pairsift.studies.study import Arm, Measures, Scale, StudyError
 from pairsift.studies.vectors import check_data
 from pairsift.theory import bounds, measure_levels
-from pairsift.train import TrainConfig, embed, pretrain
+from pairsift.train import ImageEncoder, TrainConfig, embed, pretrain
 
 MEASURES = {"linear": "linear probe %", "knn20": "20-NN %", "held_out": "20-NN of held-out images %"}
 # Training and held-out images of a class, pixels of a side, and the settings of every run at a scale. A study at cpu
@@ -91,13 +92,18 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
         "linear": 100 * linear_probe(x, y, test_x, test_y).accuracy, "knn20": 100 * knn(x, y, test_x, test_y, k=20),
         "held_out": 100 * knn(x, y, held_x, held_y, k=20), "images": float(len(images)),
         "alpha": 100 * levels.alpha.mean, "beta": 100 * levels.beta.mean, "gamma": 100 * levels.gamma.mean,
-        "eigenvalue": None, "exact": None,
+        "eigenvalue": None, "exact": None, **_label_free(encoder, train),
     }  # fmt: skip
     if levels.beta.mean <= levels.gamma.mean < levels.alpha.mean:
         graph = levels.graph()
         measures["eigenvalue"] = 1e5 * bounds.with_difficult(graph, 0.05).eigenvalue
         measures["exact"] = 1e5 * graph.eigenvalue(graph.n_classes + 1)
     return measures
+
+
+def _label_free(encoder: ImageEncoder, images: ImageSet) -> dict[str, float | None]:
+    examples = to_float(torch.from_numpy(images.images[looked_at(len(images))]))
+    return label_free(encoder.eval(), TrainConfig().views(), examples, len(np.unique(labels_of(images))))
 
 
 def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, scale: Scale) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
 from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives, estimate
+from pairsift.data import ViewPolicy
 from pairsift.pairs import RankBand
-from pairsift.studies.temporal import noisy
 from pairsift.theory import measure_levels, population
 
 TITLES = {
@@ -30,22 +31,28 @@ _ROWS, _VIEWS, _GROUPS = 600, 10, 80
 FloatArray = NDArray[np.float64]
 
 
+def looked_at(n: int) -> NDArray[np.int64]:
+    """Which of n examples the quantities are taken from, 600 at most."""
+    return np.random.default_rng(0).permutation(n)[:_ROWS]
+
+
 @torch.no_grad()
-def label_free(encoder: nn.Module, x: NDArray[np.float32], noise: float, classes: int) -> dict[str, float | None]:
+def label_free(
+    encoder: Callable[[Tensor], Tensor], view: ViewPolicy, examples: Tensor, classes: int
+) -> dict[str, float | None]:
     """Quantities of `TITLES`, of an encoder in evaluation mode.
 
     Args:
-        encoder: (B, D) examples -> (B, k) features.
-        x: (N, D) training examples, of which 800 are looked at.
-        noise: of views.
+        encoder: (B, ...) examples -> (B, k) features.
+        view: (B, ...) examples -> a random view of each.
+        examples: (R, ...) of the training set, see `looked_at`.
         classes: a rough number of classes, all that is known of them.
     """
-    rows = torch.from_numpy(x[np.random.default_rng(0).permutation(len(x))[:_ROWS]])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        features = encoder(rows).numpy()
-        first, second = (_unit(encoder(noisy(rows, noise)).numpy()) for _ in range(2))
-        views = np.stack([encoder(noisy(rows[:_GROUPS], noise)).numpy() for _ in range(_VIEWS)], axis=1)
+        features = encoder(examples).numpy()
+        first, second = (_unit(encoder(view(examples)).numpy()) for _ in range(2))
+        views = np.stack([encoder(view(examples[:_GROUPS])).numpy() for _ in range(_VIEWS)], axis=1)
     levels = measure_levels(features, band=RankBand(1 / classes, min(0.9, 3 / classes)), n_classes=classes)
     clearness, purity = _judged(features)
     return {

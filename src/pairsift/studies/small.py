@@ -15,7 +15,7 @@ from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss, baselines
 from pairsift.pairs import GivenPairs, RankBand, pair_shares
 from pairsift.studies.oracle import OracleSelector
-from pairsift.studies.quantities import label_free
+from pairsift.studies.quantities import label_free, looked_at
 from pairsift.studies.study import Arm, Measures, Scale, Study
 from pairsift.studies.temporal import noisy
 from pairsift.studies.vectors import Vectors, check_data, load_vectors
@@ -196,6 +196,7 @@ def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str,
         x, held, test = (encoder(torch.from_numpy(part)).numpy() for part in (data.x, data.held_x, data.test_x))
     purity, base = purity_of(training.band, x, data.y)
     levels = measure_levels(x, data.y)
+    examples = torch.from_numpy(data.x[looked_at(len(data.x))])
     return {
         "linear": 100 * linear_probe(x, data.y, test, data.test_y).accuracy,
         "knn20": 100 * knn(x, data.y, test, data.test_y, k=20),
@@ -203,7 +204,7 @@ def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str,
         "purity": purity if training.select == "band" else None, "base": base,
         "alpha": 100 * levels.alpha.mean, "beta": 100 * levels.beta.mean, "gamma": 100 * levels.gamma.mean,
         "gap": 100 * levels.gap, "sigma": training.margin, "rho": training.temperature_scale,
-        **label_free(encoder, data.x, data.noise, data.classes),
+        **label_free(encoder, lambda rows: noisy(rows, data.noise), examples, data.classes),
     }  # fmt: skip
 
 

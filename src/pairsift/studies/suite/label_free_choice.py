@@ -1,8 +1,8 @@
-"""Which label-free quantity of a trained encoder ranks runs as their linear probe does."""
+"""Which label-free quantity of a trained encoder ranks runs as their linear probe does: small encoders of vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pairsift.studies.study import Arm, Row, Scale, Study
 from pairsift.studies.suite import band, hard_negatives, levels, rho_extremes, selection_feature, sigma_rho
 from pairsift.studies.vectors import check_data
 
-_STUDIES = (selection_feature, band, hard_negatives, sigma_rho, levels, rho_extremes)
+_STUDIES = tuple(module.STUDY for module in (selection_feature, band, hard_negatives, sigma_rho, levels, rho_extremes))
 # From which on a quantity is worth printing after training.
 GOOD = 0.8
 _WITH = {"linear": "with linear probe", "knn20": "with 20-NN"}
@@ -23,14 +23,22 @@ _WITH = {"linear": "with linear probe", "knn20": "with 20-NN"}
 _FEWEST = 5
 
 
-def arms(scale: Scale) -> list[Arm]:
-    """Every setting of the studies that train small encoders, those apart that labels select for."""
-    settings: dict[str, dict[str, Any]] = {}
-    for module in _STUDIES:
-        for arm in module.arms(scale):
-            if arm.setting.get("select") != "oracle":
-                settings[_words(arm.setting)] = dict(arm.setting)
-    return [Arm(name, setting, setting["set"], baseline="") for name, setting in settings.items()]
+def arms_over(studies: Iterable[Study], scale: Scale, group: str) -> list[Arm]:
+    """Every setting of some studies, those apart that labels select for.
+
+    Args:
+        studies: whose settings.
+        scale: of them.
+        group: of a setting that names no set.
+    """
+    found: dict[str, Arm] = {}
+    for study in studies:
+        for arm in study.of_scale(scale):
+            if arm.setting.get("select") != "oracle" and not arm.setting.get("oracle"):
+                of_set = arm.setting.get("set", group)
+                name = f"{_words(arm.setting)} ({of_set})"
+                found[name] = Arm(name, dict(arm.setting), of_set, baseline="")
+    return list(found.values())
 
 
 def correlations(rows: Sequence[Row], group: str, quantity: str, measure: str = "linear") -> list[float]:
@@ -80,17 +88,14 @@ def _cell(values: list[float]) -> str:
     return f"{mean:+.2f}" + (f" ± {half:.2f}" if half == half else "")
 
 
-def _words(setting: Any) -> str:
-    return (
-        ", ".join(f"{name} {value}" for name, value in sorted(setting.items()) if name != "set")
-        + f" ({setting['set']})"
-    )
+def _words(setting: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(setting.items()) if name != "set")
 
 
 STUDY = Study(
     name="label-free-choice",
     question="Which label-free quantity of a trained encoder ranks runs as their linear probe does?",
-    arms=arms,
+    arms=lambda scale: arms_over(_STUDIES, scale, ""),
     run=run,
     measures={"linear": "linear probe %", **TITLES},
     differences=0,
