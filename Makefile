@@ -42,11 +42,13 @@ release-check: setup
 tables: setup
 	$(BIN)/python benchmarks/tables.py --write
 
-# Tables and figures of all runs that are there; with one seed asked for nothing is trained.
+# Tables and figures of all runs that are there; with one seed asked for nothing is trained. A figure is drawn by Chromium
+# where what it shows has changed.
 results: setup
 	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard studies/results/*/runs.jsonl))); do \
 	  $(BIN)/pairsift study $$name --seeds 1 -o studies/results || exit 1; done
 	$(BIN)/python benchmarks/tables.py --write
+	$(BIN)/python benchmarks/figures.py --write
 
 studies-smoke: setup
 	$(BIN)/python -m pytest tests/studies/test_study_command.py -k smoke

@@ -1,21 +1,30 @@
 """Figures of the pages, from the result files and the theory.
 
-`python benchmarks/figures.py [NAME ...]` writes docs/figures/NAME.svg, drawn by plotly in headless
-Chromium (playwright, and a chromium on the path).
+    python benchmarks/figures.py --write         # docs/figures/NAME.svg, where what they show has changed
+    python benchmarks/figures.py --write NAME    # anew, when its look has changed
+    python benchmarks/figures.py --check         # fail where a figure differs from its result files
+
+They are drawn by plotly in headless Chromium (playwright, and a chromium on the path). Every file holds, under
+`<metadata>`, the numbers that it shows: pixels differ from one Chromium to the next, these do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import math
+import re
 import shutil
+import sys
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from _study_figures import STUDY_FIGURES
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
@@ -198,35 +207,83 @@ def theory_phases() -> go.Figure:
 
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "chains": chains, "loss": loss,
-    "theory-phases": theory_phases,
+    "theory-phases": theory_phases, **STUDY_FIGURES,
 }  # fmt: skip
 
 
+def file_of(name: str) -> Path:
+    """Where a figure is kept."""
+    return ROOT / "docs/figures" / f"{name}.svg"
+
+
+# What of a trace is data; the rest is its look.
+_SHOWN = ("name", "text", "x", "y", "z", "error_x", "error_y")
+
+
+def shown(figure: go.Figure) -> list[dict[str, Any]]:
+    """What a figure shows: of every trace its name, texts and numbers, as JSON holds them."""
+    return [_plain({key: trace[key] for key in _SHOWN if key in trace}) for trace in figure.to_dict()["data"]]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items() if key not in ("color", "thickness", "width")}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def kept(file: Path) -> Any:
+    """What a drawn figure says that it shows; None without a file, or one that does not say."""
+    found = re.search("<metadata>(.*?)</metadata>", file.read_text(), re.DOTALL) if file.exists() else None
+    return None if found is None else json.loads(html.unescape(found[1]))
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two figures show the same, but for the last of six digits, which processors may round apart."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+    numbers = all(isinstance(each, (int, float)) for each in (a, b))
+    return math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-9) if numbers else a == b
+
+
 def svg(figure: go.Figure) -> str:
-    """The figure as Chromium draws it."""
+    """The figure as Chromium draws it, and what it shows."""
     from playwright.sync_api import sync_playwright
 
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=next(filter(None, found)), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=next(filter(None, found), None), args=["--no-sandbox"])
         page = browser.new_page()
         page.set_content("<div id='figure'></div>")
         page.add_script_tag(content=get_plotlyjs())
         draw = "async figure => Plotly.toImage(await Plotly.newPlot('figure', figure), {format: 'svg'})"
         image: str = page.evaluate(draw, json.loads(figure.to_json()))
         browser.close()
-    return urllib.parse.unquote(image.partition(",")[2])
+    drawn = urllib.parse.unquote(image.partition(",")[2])
+    data = html.escape(json.dumps(shown(figure), separators=(",", ":")), quote=False)
+    return drawn.removesuffix("</svg>") + f"<metadata>{data}</metadata></svg>"
 
 
 def main() -> None:
-    """Write the figures asked for, all unless some are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*FIGURES, []], default=list(FIGURES))
-    for name in parser.parse_args().names:
-        file = ROOT / "docs/figures" / f"{name}.svg"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(svg(FIGURES[name]()))
-        print(file.relative_to(ROOT))
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--write", action="store_true")
+    kind.add_argument("--check", action="store_true")
+    parser.add_argument("names", nargs="*", choices=[*FIGURES, []], default=[])
+    options = parser.parse_args()
+    made = {file_of(name): FIGURES[name]() for name in options.names or FIGURES}
+    anew = options.write and options.names
+    stale = {file: figure for file, figure in made.items() if anew or not alike(kept(file), shown(figure))}
+    for file, figure in stale.items():
+        if options.write:
+            file.write_text(svg(figure))
+        print(f"{file.relative_to(ROOT)}: {'written' if options.write else 'differs: --write draws it'}")
+    sys.exit(bool(stale and options.check))
 
 
 if __name__ == "__main__":

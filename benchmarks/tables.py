@@ -1,90 +1,30 @@
-"""The tables of the README and the documentation, made from the result files.
+"""The tables of the README and the documentation, and what their text says of studies, made from the result files.
 
     python benchmarks/tables.py --write    # fill them in
     python benchmarks/tables.py --check    # fail where a page differs from its result files
 
-A page marks a table by `<!-- table: NAME -->` and `<!-- end -->`; what stands between is replaced. Fields that a result
-file lacks leave their cells empty, and columns without a value are left out.
+A page marks a table by `<!-- table: NAME -->` and `<!-- end -->`, and a value in its text by `<!-- value: NAME -->` and
+`<!-- end -->`; what stands between is replaced. Fields that a result file lacks leave their cells empty, and columns
+without a value are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from pairsift.studies.catalogue import find_study
-from pairsift.studies.compared import Line, compared, paired
+from _markdown import ROOT, Cells, Row, interval, markdown, markdown_rows, mean, number, origin, read
+from _study_tables import MEASURES, STUDY_TABLES, VALUES
+
 from pairsift.studies.gains import markdown as gains
 from pairsift.studies.intervals import t_interval
-from pairsift.studies.ledger import read_runs
-from pairsift.studies.orders import orders, over_groups
-from pairsift.studies.outcome import difference
-from pairsift.studies.small import BEST, PARTS, excess_at
-from pairsift.studies.study import Study
-from pairsift.studies.suite import label_free_choice
-from pairsift.studies.suite.gaussians import STATED
 
-ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-Row = dict[str, Any]
-Cells = Sequence[str | None]
-
-
-def read(name: str) -> Any:
-    """A result file: an object, or the list of its lines."""
-    text = (ROOT / name).read_text()
-    return [json.loads(line) for line in text.splitlines() if line] if name.endswith(".jsonl") else json.loads(text)
-
-
-def markdown(titles: Sequence[str], rows: Iterable[Cells], source: str, facts: Row) -> str:
-    """A table, and the line that says where it comes from."""
-    return f"{markdown_rows(titles, rows)}\n\n{origin(source, facts)}\n"
-
-
-def markdown_rows(titles: Sequence[str], rows: Iterable[Cells]) -> str:
-    """A table, without the columns in which no row has a value."""
-    lines = list(rows)
-    used = [i for i, _ in enumerate(titles) if i == 0 or any(line[i] for line in lines)]
-    table = [[titles[i] for i in used], ["---"] * len(used), *([line[i] or "" for i in used] for line in lines)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-
-
-def origin(source: str, facts: Row) -> str:
-    """What made a table: its file, the versions and the commit that are written there."""
-    said = [f"{name} {facts[name]}" for name in ("python", "torch") if name in facts]
-    peers = facts.get("versions") or facts.get("peers") or {}
-    said += [f"{name} {version}" for name, version in peers.items() if version and name not in ("python", "torch")]
-    if facts.get("threads"):
-        said.append(f"{facts['threads']} thread" + "s" * (facts["threads"] > 1))
-    if facts.get("git_commit"):
-        said.append(f"commit {facts['git_commit'][:10]}")
-    return f"From `{source}`" + (f" ({', '.join(said)})." if said else ".")
-
-
-def number(value: float | None, digits: int | None = None, unit: str = "", scale: float = 1) -> str | None:
-    """A number to so many digits after the point, or to two or three that count; None stays None."""
-    if value is None or math.isnan(value):
-        return None
-    value *= scale
-    if digits is None:
-        digits = 0 if abs(value) >= 10 else 1
-    return f"{value:,.{digits}f}{unit}"
-
-
-def interval(value: Row | Sequence[float] | None, signed: bool = False, scale: float = 1) -> str | None:
-    """Mean and half-width, of a dictionary or a pair, with one digit."""
-    if value is None:
-        return None
-    mean, half = (value["mean"], value["half_width"]) if isinstance(value, dict) else value
-    sign = "+" if signed else ""
-    return f"{scale * mean:{sign}.1f}" + (f" ± {scale * half:.1f}" if half and not math.isnan(half) else "")
-
+VALUE = re.compile(r"(<!-- value: ([\w, -]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 CONTENDERS = {
     "untreated": "ours untreated",
@@ -201,9 +141,6 @@ def detection() -> str:
     return markdown(titles, cells, source, record["environment"])
 
 
-MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
-
-
 def objectives() -> str:
     """Accuracy with and without the treatment, by objective."""
     source = "studies/results/objectives.json"
@@ -281,7 +218,7 @@ def fine_tuning() -> str:
                     name, arm, str(len(runs)), interval(t_interval([each["ndcg10"] for each in runs])),
                     *(interval(t_interval(each), signed=True) if each and arm != "frozen" else None for each in gains),
                     *(interval(t_interval([each[field] for each in runs])) for field in ("mrr10", "recall10", "knn20")),
-                    *(number(_mean(values), 1) if values else None for values in known.values()),
+                    *(number(mean(values), 1) if values else None for values in known.values()),
                 ])  # fmt: skip
     titles = ["set", "arm", "seeds", "nDCG@10 %", "minus plain", "minus GIST 0", "MRR@10 %", "recall@10 %", "20-NN %",
               "masked %", "precision %", "recall of the mask %"]  # fmt: skip
@@ -389,13 +326,13 @@ def _semantic_cells(runs: list[Row], frozen: Row | None) -> list[str | None]:
     known, unknown = ([each[name] for each in runs] for name in ("pairs of training", "held-out pairs"))
     cells = [interval(t_interval([each["auroc"] for each in edits])) for edits in (known, unknown)]
     cells.append(interval(t_interval([each["hits"] for each in known])))
-    cells.append(" / ".join(f"{_mean([each[f'cos_{of}'] for each in known]):.2f}" for of in ("synonym", "antonym")))
+    cells.append(" / ".join(f"{mean([each[f'cos_{of}'] for each in known]):.2f}" for of in ("synonym", "antonym")))
     for measure in ("accuracy", "ndcg10"):
         cells.append(interval(t_interval([each[measure] for each in runs])))
         gains = None if frozen is None else [each[measure] - frozen[measure] for each in runs]
         cells.append(None if gains is None else interval(t_interval(gains), signed=True))
     cells.append(interval(t_interval([each["accuracy_synonym"] - each["accuracy"] for each in known]), signed=True))
-    cells.append(" / ".join(f"{_mean([each[f'changed_{of}'] for each in known]):.0f}" for of in ("synonym", "antonym")))
+    cells.append(" / ".join(f"{mean([each[f'changed_{of}'] for each in known]):.0f}" for of in ("synonym", "antonym")))
     return cells
 
 
@@ -500,8 +437,8 @@ def drop() -> str:
         planted = [row["planted_among_dropped"] for row in rows if "planted_among_dropped" in row]
         linear = [row["linear"] for row in rows]
         cells.append([
-            title, f"{100 * _mean(planted):.0f} %" if planted else None, ", ".join(f"{each:.1f}" for each in linear),
-            number(_mean(linear), 1), number(_mean([row["knn20"] for row in rows]), 1),
+            title, f"{100 * mean(planted):.0f} %" if planted else None, ", ".join(f"{each:.1f}" for each in linear),
+            number(mean(linear), 1), number(mean([row["knn20"] for row in rows]), 1),
         ])  # fmt: skip
     titles = ["dropped", "planted among them", "linear probe, by seed", "mean", "20-NN, mean"]
     return markdown(titles, cells, source, record["environment"])
@@ -566,7 +503,7 @@ def demo() -> str:
     for measure, title in measures.items():
         sides = [[row[measure] for row in record["rows"] if row["treatment"] == name] for name in ("none", "combined")]
         gain = interval(record["differences"].get(measure), signed=True)
-        cells.append([title, *(number(_mean(side), 1, " %") for side in sides), gain])
+        cells.append([title, *(number(mean(side), 1, " %") for side in sides), gain])
     titles = ["digits, a fifth of them mixed", "plain", "combined", "difference"]
     return markdown(titles, cells, source, record["environment"])
 
@@ -672,10 +609,6 @@ def _apart(value: float) -> str:
     return "same" if value == 0 else f"{value:.0e}"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 MATRIX = "benchmarks/results/matrix.jsonl"
 
 
@@ -697,173 +630,6 @@ def matrix() -> str:
     return f"{markdown_rows(titles, cells)}\n\nFrom `{MATRIX}`.\n"
 
 
-STUDIES = "studies/results"
-
-
-def study_runs(name: str) -> tuple[Study, list[Line], list[Row]]:
-    """A study, its arms beside their baselines, and its committed runs."""
-    study, rows = find_study(name), read_runs(ROOT / STUDIES / name / "runs.jsonl")
-    return study, compared(study, study.of_scale("cpu"), rows), rows
-
-
-def study_origin(names: Sequence[str]) -> str:
-    """Where runs come from: their files, seeds and commits."""
-    files = {name: ROOT / STUDIES / name / "runs.jsonl" for name in names}
-    rows = [row for file in files.values() for row in read_runs(file)]
-    header = json.loads(next(iter(files.values())).read_text().split("\n", 1)[0])
-    said = ", ".join(f"`{STUDIES}/{name}/`" for name in names)
-    commits = ", ".join(sorted({row["commit"] for row in rows}))
-    return f"From {said} (torch {header['environment']['torch']}, 1 thread, commits {commits})."
-
-
-def study_gains(names: Sequence[str], group: str) -> str:
-    """What arms gain on plain training at their temperature, and on plain training at its best one.
-
-    Controls are those of the first study.
-    """
-    cells: list[Cells] = []
-    told: set[str] = {"plain"}
-    for name in names:
-        _, lines, _ = study_runs(name)
-        of_group = [line for line in lines if line.group == group]
-        best = next(line for line in of_group if line.title.startswith(f"{BEST}:"))
-        for line in of_group:
-            title = BEST if line is best else line.title
-            if title in told:
-                continue
-            told.add(title)
-            gains = []
-            for measure in MEASURES:
-                others = {} if line is best else best.values[measure]
-                gains += [line.differences[measure], paired(line.values[measure], others)]
-            cells.append([line.title, str(line.seeds), *map(difference, gains), line.paper])
-    over = [f"{name}, minus {other}" for name in MEASURES.values() for other in ("plain", "plain at its best")]
-    return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
-
-
-# Of the study of the band's edges, what is shown on every set.
-SHOWN = ("all pairs", "oracle", "band 0.05 to 0.22", "band 0.15 to 0.22")
-
-
-def study_sets(but: str) -> str:
-    """On every other set what the paper's band, an early one and the controls gain on plain training at its best."""
-    _, lines, _ = study_runs("band")
-    cells: list[Cells] = []
-    for group in dict.fromkeys(line.group for line in lines if line.group != but):
-        own = {line.title: line for line in lines if line.group == group}
-        best = next(line for title, line in own.items() if title.startswith(f"{BEST}:"))
-        gains = [difference(best.differences[measure]) for measure in MEASURES]
-        cells.append([group, best.title, str(best.seeds), *gains, "", ""])
-        for line in (own[title] for title in SHOWN if title in own):
-            gains = [difference(line.differences[measure]) for measure in MEASURES]
-            gains += [difference(paired(line.values[measure], best.values[measure])) for measure in MEASURES]
-            cells.append([group, line.title, str(line.seeds), *gains])
-    over = [f"{name}, minus {other}" for other in ("plain", "plain at its best") for name in MEASURES.values()]
-    return f"{markdown_rows(['set', 'arm', 'seeds', *over], cells)}\n\n{study_origin(['band'])}\n"
-
-
-def hard_negatives(group: str) -> str:
-    """Methods of hard and false negatives, each at its best, beside plain training at its best."""
-    _, lines, _ = study_runs("hard-negatives")
-    cells: list[Cells] = []
-    for line in lines:
-        method, _, setting = line.title.partition(": ")
-        values = [interval(t_interval([*line.values[name].values()])) for name in ("linear", "knn20")]
-        gains = [difference(line.differences[name]) for name in ("linear", "knn20")]
-        if setting and line.group == group:
-            cells.append([method, setting.removeprefix(f"{method}, "), str(line.seeds), *values, *gains])
-    titles = ["method", "its best setting", "seeds", *(f"{name} %" for name in MEASURES.values()),
-              *(f"{name}, minus plain" for name in MEASURES.values())]  # fmt: skip
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
-
-
-def by_group(found: dict[tuple[str, str], str]) -> tuple[list[str], list[Cells]]:
-    """Groups as columns, and a row for each title: what was found of a title in a group."""
-    titles, groups = (list(dict.fromkeys(key[side] for key in found)) for side in (0, 1))
-    return groups, [[title, *(found.get((title, group)) for group in groups)] for title in titles]
-
-
-def hard_negatives_of_sets(but: str) -> str:
-    """Neighbours accuracy of plain training at its best on every other set, and what methods at theirs gain on it."""
-    _, lines, _ = study_runs("hard-negatives")
-    found: dict[tuple[str, str], str] = {}
-    for line in lines:
-        method, _, setting = line.title.partition(": ")
-        if setting and line.group != but:
-            values, gain = [*line.values["knn20"].values()], line.differences["knn20"]
-            found[method, line.group] = interval(t_interval(values)) if method == "plain" else difference(gain)
-    groups, cells = by_group(found)
-    titles = [f"{MEASURES['knn20']}, minus plain", *groups]
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['hard-negatives'])}\n"
-
-
-def gaussians() -> str:
-    """Errors of plain training by mixture, and differences from it in points."""
-    _, lines, _ = study_runs("gaussians")
-    found: dict[tuple[str, str], str] = {}
-    for line in lines:
-        title = BEST if line.title.startswith(BEST) else line.title
-        values, gain = [*line.values["error"].values()], line.differences["error"]
-        found[title, line.group] = interval(t_interval(values)) if title == "plain" else difference(gain)
-    groups, cells = by_group(found)
-    return f"{markdown_rows(['error, minus plain', *groups], cells)}\n\n{study_origin(['gaussians'])}\n"
-
-
-def gaussians_order() -> str:
-    """Whether order and crossings are those of the theory."""
-    _, _, rows = study_runs("gaussians")
-    cells: list[Cells] = []
-    for order in orders(rows, STATED):
-        crossed = [("pays" if pays else "does not pay", found) for pays, found in order.crossings.values()]
-        cells.append([order.group, order.theory, order.measured, *(cell for pair in crossed for cell in pair)])
-    titles = ["mixture", "order of the bounds", "errors", "dropping examples, by Cor 4.1", "measured",
-              "temperature, by Thm 4.5", "measured"]  # fmt: skip
-    found = over_groups(rows)
-    assert found is not None
-    said = f"Untreated, over mixtures: Spearman of exact bound and error {found[0]:.2f} ± {found[1]:.2f}."
-    return f"{markdown_rows(titles, cells)}\n\n{said} {study_origin(['gaussians'])}\n"
-
-
-def label_free() -> str:
-    """Rank correlations of label-free quantities with accuracies."""
-    _, _, rows = study_runs("label-free-choice")
-    return f"{label_free_choice.tables(rows)}\n\n{study_origin(['label-free-choice'])}\n"
-
-
-def levels_of_sets() -> str:
-    """Measured levels of plain and treated encoders, and the theory's own settings."""
-    _, lines, _ = study_runs("levels")
-    measured = {"alpha": "alpha x 100", "beta": "beta x 100", "gamma": "gamma x 100", "gap": "gamma - beta x 100"}
-    cells = [
-        [
-            line.group, line.title, str(line.seeds),
-            *(interval(t_interval([*line.values[name].values()])) for name in measured),
-            *(number(_mean([*line.values[name].values()]), 2) for name in ("sigma", "rho")),
-            difference(line.differences["linear"]),
-        ]
-        for line in lines
-        if line.title in ("plain", "selected on h", "the theory's own sigma and rho")
-    ]  # fmt: skip
-    titles = ["set", "arm", "seeds", *measured.values(), "sigma", "rho", "linear, minus plain"]
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['levels'])}\n"
-
-
-def purity_over_training() -> str:
-    """How much purer than all pairs the band is, over training."""
-    _, lines, _ = study_runs("purity")
-    cells = [
-        [
-            line.group,
-            line.title,
-            *(interval(t_interval([*line.values[excess_at(part)].values()]), signed=True) for part in PARTS),
-        ]
-        for line in lines
-        if line.title in ("plain", "selected on h", "oracle")
-    ]
-    titles = ["set", "trained", *(f"at {part:.0%}" for part in PARTS)]
-    return f"{markdown_rows(titles, cells)}\n\n{study_origin(['purity'])}\n"
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "loss": lambda: loss(range(512, 4097)),
     "loss, all sizes": lambda: loss(range(1 << 30), floor=True),
@@ -881,11 +647,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "matrix": matrix, "startup": startup,
     "semantic": semantic, "retrieval": retrieval, "fine-tuning": fine_tuning, "pairs": pairs, "samplers": samplers,
     "semantic views": semantic_views, "semantic cost": semantic_cost,
-    "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
-    "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
-    "study, hard-negatives, sets": lambda: hard_negatives_of_sets("pendigits"),
-    "study, gaussians": gaussians, "study, order": gaussians_order,
-    "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
+    **STUDY_TABLES,
 }  # fmt: skip
 
 
@@ -895,8 +657,9 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
-    return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", page)
+    """A page with its tables and values made anew."""
+    page = MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", page)
+    return VALUE.sub(lambda found: f"{found[1]}{VALUES[found[2]]()}{found[4]}", page)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ files they name are there.
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,27 +56,53 @@ def test_code_of_the_readme_runs(readers_own, tmp_path, monkeypatch):
     assert {"found", "report.html"} <= {file.name for file in tmp_path.iterdir()}  # the second one saves what it found
 
 
-def made_by_command():
-    """`benchmarks/tables.py` as a module."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+def made_by_command(name):
+    """A script of `benchmarks/` as a module; scripts find their neighbours on the path."""
+    folder = ROOT / "benchmarks"
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        spec.loader.exec_module(module)
     return module
 
 
-tables = made_by_command()
+tables, figures = made_by_command("tables"), made_by_command("figures")
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
 def test_tables_are_those_of_the_result_files(page):
     text = page.read_text()
     assert text == tables.filled(text), f"python benchmarks/tables.py --write makes the tables of {page.name} anew"
-    assert len(tables.MARKED.findall(text)) == text.count("<!-- table") == text.count("<!-- end")
+    marked, values = (len(pattern.findall(text)) for pattern in (tables.MARKED, tables.VALUE))
+    assert (marked, values) == (text.count("<!-- table"), text.count("<!-- value"))
+    assert marked + values == text.count("<!-- end")
+    assert not re.search(r"^\s*<!-- value", text, re.MULTILINE), "a comment that begins a line ends the paragraph"
 
 
-def test_every_table_is_on_a_page():
-    used = {found[1] for page in tables.pages() for found in tables.MARKED.findall(page.read_text())}
-    assert used == set(tables.TABLES)
+@pytest.mark.parametrize(("pattern", "made"), [(tables.MARKED, tables.TABLES), (tables.VALUE, tables.VALUES)])
+def test_every_table_and_value_is_on_a_page(pattern, made):
+    used = {found[1] for page in tables.pages() for found in pattern.findall(page.read_text())}
+    assert used == set(made)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figures_are_those_of_the_result_files(name):
+    said = f"python benchmarks/figures.py --write draws {name}.svg anew"
+    assert figures.alike(figures.kept(figures.file_of(name)), figures.shown(figures.FIGURES[name]())), said
+
+
+def test_every_figure_is_on_a_page():
+    used = {name for page in tables.pages() for name in re.findall(r"figures/([\w-]+)\.svg", page.read_text())}
+    assert used == set(figures.FIGURES) == {file.stem for file in (ROOT / "docs/figures").iterdir()}
+
+
+def test_a_figure_that_shows_something_else_is_found():
+    shown = figures.shown(figures.FIGURES["study-purity"]())
+    assert shown[0]["y"]
+    assert not figures.alike(shown, shown[:-1])
+    for change in ({"name": "other"}, {"y": [each + 0.01 for each in shown[0]["y"]]}):
+        assert not figures.alike(shown, [{**shown[0], **change}, *shown[1:]])
 
 
 def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
@@ -86,7 +113,7 @@ def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "benchmarks/results/loss.jsonl").write_text(text)
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(sys.modules[tables.read.__module__], "ROOT", tmp_path)
     page = "<!-- table: loss -->\n| stale |\n<!-- end -->"
     assert tables.filled(page).splitlines() == [
         "<!-- table: loss -->",

@@ -40,7 +40,7 @@ def page(study: Study, arms: Sequence[Arm], rows: list[Row], scale: str) -> str:
     counts = sorted({row["seed"] for row in rows})
     commits = sorted({row["commit"] for row in rows if row.get("commit")})
     facts = [
-        f"{len(rows)} runs at scale {scale}, {len(counts)} seeds"
+        f"{len(rows)} runs at scale {scale}, {len(counts)} seed{'s' * (len(counts) != 1)}"
         + (f", commit {', '.join(commits)}" if commits else ""),
         "± is half of a 95 % t interval over seeds, differences are paired by seed; *no difference*: the interval "
         "holds 0.",
