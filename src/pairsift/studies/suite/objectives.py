@@ -1,4 +1,4 @@
-"""Table 5: SimCLR, MoCo and the spectral loss, each with settings of its own."""
+"""Table 5: SimCLR, MoCo and the spectral loss, each with settings and treatments of its own."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ from typing import Any
 from pairsift.studies.pictures import MEASURES, SECONDS, check_images, run, shortest
 from pairsift.studies.study import Arm, Scale, Study
 
-GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
+Settings = tuple[dict[str, Any], ...]
+PLAIN: dict[str, Settings] = {
     "simclr": tuple({"temperature": tau} for tau in (0.2, 0.5)),
     "moco": tuple({"temperature": tau, "lr": lr} for tau in (0.1, 0.2) for lr in (0.06, 0.25)),
     "spectral": tuple({"mu": mu} for mu in (3.0, 10.0, 30.0)),
 }
-PAPER = {("moco", "none"): "85.84", ("moco", "combined"): "86.82 (+0.98)"}
+# What is treated: the better plain settings by held-out images of one seed. MoCo at 0.1 loses ten points on these, and
+# more, by the paper's treatment.
+TREATED: dict[str, Settings] = {
+    "simclr": PLAIN["simclr"], "moco": PLAIN["moco"][2:], "spectral": PLAIN["spectral"][:2],
+}  # fmt: skip
+# The paper's treatment, for SimCLR at 0.5, and milder ones: at 0.2 a margin of 0.01 and a factor of 0.8 press as hard.
+TREATMENTS: Settings = ({}, {"margin": 0.01, "temperature_scale": 0.8}, {"margin": 0.003, "temperature_scale": 0.9})
+PAPER = {("moco", "plain"): "85.84", ("moco", "combined"): "86.82 (+0.98)"}
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Every setting of an objective, plain and treated; each is compared at its best."""
-    return [
-        Arm(
-            f"{name}{', combined' * (treatment == 'combined')}, {_words(setting)}",
-            {"method": name, "treatment": treatment, **setting}, name, of="plain" if treatment == "none" else treatment,
-            baseline="" if treatment == "none" else "plain", paper=PAPER.get((name, treatment), ""),
-        )
-        for name, grid in GRIDS.items()
-        for treatment in ("none", "combined")
-        for setting in (grid[:1] if scale == "smoke" else grid)
-    ]  # fmt: skip
+    """Settings of every objective, plain and treated; each is compared at its best."""
+    found = []
+    for name, grid in PLAIN.items():
+        treated = [{"treatment": "combined", **setting, **each} for setting in TREATED[name] for each in TREATMENTS]
+        for of, settings in (("plain", [{"treatment": "none", **setting} for setting in grid]), ("combined", treated)):
+            found += [
+                Arm(
+                    f"{name}{', combined' * (of == 'combined')}, {_words(setting)}", {"method": name, **setting}, name,
+                    of=of, baseline="plain" if of == "combined" else "", paper=PAPER.get((name, of), ""),
+                )
+                for setting in (settings[:1] if scale == "smoke" else settings)
+            ]  # fmt: skip
+    return found
 
 
 def _words(setting: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in setting.items())
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != "treatment")
 
 
 STUDY = Study(
