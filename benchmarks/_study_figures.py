@@ -82,13 +82,27 @@ def _wide(figure: go.Figure, height: int, left: int, legend: float) -> go.Figure
 
 def _curve(figure: go.Figure, i: int, name: str, told: Mapping[float, tuple[float, float]], column: int) -> None:
     """Means with their intervals over x, the i-th curve of a panel; curves stand a little apart."""
-    apart = 0.004 * (max(told) - min(told)) * (i - 1)
+    apart = 0.012 * (max(told) - min(told)) * (i - 1)
     figure.add_scatter(
         x=[x + apart for x in told], y=[mean for mean, _ in told.values()], name=name, mode="lines+markers",
         error_y={"array": [half for _, half in told.values()], "thickness": 1, "width": 0},
         line={"color": INK[i], "dash": DASHES[i]}, marker={"symbol": SYMBOLS[i], "size": 8}, legendgroup=name,
         showlegend=column == 1, row=1, col=column,
     )  # fmt: skip
+
+
+def mixing() -> go.Figure:
+    """Accuracy on CIFAR-10 by the share of mixed images, and the theory's eigenvalue of the measured levels."""
+    lines = study_runs("mixing")[1]
+    shares = {group: float(group.split("%")[0]) for group in dict.fromkeys(line.group for line in lines)}
+    told = {"linear": "linear probe %", "knn20": "20-NN %", "eigenvalue": "eigenvalue x 10^5, as printed"}
+    figure = make_subplots(1, len(told), subplot_titles=list(told.values()), horizontal_spacing=0.07)
+    for column, measure in enumerate(told, 1):
+        for i, title in enumerate(("plain", "without the mixes", "combined", "combined, random pairs")):
+            own = {shares[line.group]: line.values[measure] for line in lines if line.title == title}
+            _curve(figure, i, title, {x: t_interval([*values.values()]) for x, values in own.items()}, column)
+    figure.update_xaxes(title_text="% of images mixed", tickvals=list(shares.values()), showline=True, linecolor="#444")
+    return _wide(figure, 360, left=50, legend=1.28)
 
 
 def mixtures() -> go.Figure:
@@ -139,6 +153,6 @@ def purity() -> go.Figure:
 
 
 STUDY_FIGURES = {
-    "study-treatments": treatments, "study-methods": methods, "study-mixtures": mixtures,
+    "study-treatments": treatments, "study-methods": methods, "study-mixing": mixing, "study-mixtures": mixtures,
     "study-purity": purity,
 }  # fmt: skip

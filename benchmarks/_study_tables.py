@@ -210,12 +210,15 @@ def found(lines: Sequence[Line], group: str, title: str) -> Line:
     raise LookupError(f"no {title!r} of {group!r}")
 
 
-def gain(study: str, group: str, title: str, measure: str = "knn20", beyond: str = "plain") -> Callable[[], str]:
-    """A value of a text: what an arm has beyond another."""
+def gain(
+    study: str, group: str, title: str, measure: str = "knn20", beyond: str = "plain", of: str | None = None
+) -> Callable[[], str]:
+    """A value of a text: what an arm has beyond another, which is of the same group unless `of` names its."""
 
     def told() -> str:
         lines = study_runs(study)[1]
-        values, others = (found(lines, group, each).values[measure] for each in (title, beyond))
+        values = found(lines, group, title).values[measure]
+        others = found(lines, group if of is None else of, beyond).values[measure]
         return difference(paired(values, others)).replace(f"{NONE} (", f"{NONE}: ").removesuffix(")")
 
     return told
@@ -229,7 +232,8 @@ def bounds_order() -> str:
 
 
 STUDY_TABLES: dict[str, Callable[[], str]] = {
-    "study, cifar10": lambda: study_gains(["combined"], ""), "study, long-tail": lambda: study_gains(["long-tail"], ""),
+    "study, cifar10": lambda: study_gains(["combined"], ""), "study, mixing": lambda: of_every_arm("mixing"),
+    "study, long-tail": lambda: study_gains(["long-tail"], ""),
     "study, subsets": lambda: of_every_arm("subsets"),
     "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
     "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
@@ -268,6 +272,11 @@ VALUES: dict[str, Callable[[], str]] = {
     "tail, best": gain("long-tail", "", BEST),
     "tail, combined": gain("long-tail", "", "combined"),
     "tail, oracle": gain("long-tail", "", "combined, oracle"),
+    "mixed, plain": gain("mixing", "30% mixed", "plain", of="0% mixed"),
+    "mixed, without": gain("mixing", "30% mixed", "without the mixes"),
+    "mixed, combined": gain("mixing", "30% mixed", "combined"),
+    "mixed, combined and random": gain("mixing", "30% mixed", "combined", beyond="combined, random pairs"),
+    "mixed, eigenvalue": gain("mixing", "30% mixed", "plain", "eigenvalue", of="0% mixed"),
     "subsets, prototypes": gain(
         "subsets", "", "20% of the images, nearest to prototypes", "linear", "random 20% of the images"
     ),
