@@ -52,7 +52,7 @@ def study_gains(names: Sequence[str], group: str) -> str:
     for name in names:
         _, lines, _ = study_runs(name)
         of_group = [line for line in lines if line.group == group]
-        best = next(line for line in of_group if line.title.startswith(f"{BEST}:"))
+        best = found(lines, group, BEST)
         for line in of_group:
             title = BEST if line is best else line.title
             if title in told:
@@ -77,7 +77,7 @@ def study_sets(but: str) -> str:
     cells: list[Cells] = []
     for group in dict.fromkeys(line.group for line in lines if line.group != but):
         own = {line.title: line for line in lines if line.group == group}
-        best = next(line for title, line in own.items() if title.startswith(f"{BEST}:"))
+        best = found(lines, group, BEST)
         gains = [difference(best.differences[measure]) for measure in MEASURES]
         cells.append([group, best.title, str(best.seeds), *gains, "", ""])
         for line in (own[title] for title in SHOWN if title in own):

@@ -28,7 +28,7 @@ from pairsift.train import ImageEncoder, TrainConfig, embed, pretrain
 
 MEASURES = {"linear": "linear probe %", "knn20": "20-NN %", "held_out": "20-NN of held-out images %"}
 # Training and held-out images of a class, pixels of a side, and the settings of every run at a scale. A study at cpu
-# scale is 15 to 54 runs: a quarter of the pixels and half of the images keep what the oracle gains, in an eighth of the
+# scale is 15 to 81 runs: a quarter of the pixels and half of the images keep what the oracle gains, in an eighth of the
 # time. In fp32, as many processors emulate bf16, and runs are continued on other machines.
 _SIZES = {"smoke": (16, 5, 8), "cpu": (500, 200, 16), "gpu": (4500, 500, 32)}
 _COMMON: dict[str, dict[str, Any]] = {
