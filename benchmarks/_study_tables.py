@@ -9,7 +9,7 @@ from functools import cache
 from _markdown import ROOT, Cells, Row, interval, markdown_rows, mean, number
 
 from pairsift.studies.catalogue import find_study
-from pairsift.studies.compared import Line, compared, paired
+from pairsift.studies.compared import Line, Values, compared, paired
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.ledger import read_runs
 from pairsift.studies.orders import orders, over_groups
@@ -65,6 +65,36 @@ def study_gains(names: Sequence[str], group: str) -> str:
             cells.append([line.title, str(line.seeds), *map(difference, gains), line.paper])
     over = [f"{name}, minus {other}" for name in MEASURES.values() for other in ("plain", "plain at its best")]
     return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
+
+
+# How the study of objectives names treatments, and titles of them.
+PRESSED = {
+    "": "the paper's",
+    ", margin 0.01, temperature_scale 0.8": "margin 0.01, factor 0.8",
+    ", margin 0.003, temperature_scale 0.9": "margin 0.003, factor 0.9",
+}
+
+
+def pressed() -> str:
+    """What treatments that press ever less change, at every setting of an objective that was treated."""
+    cells: list[Cells] = []
+    for arm in dict.fromkeys(row["arm"] for row in study_runs("objectives")[2]):
+        treated = [treated_beyond(arm, each, measure) for measure in MEASURES for each in PRESSED]
+        if any(treated):
+            cells.append([*arm.split(", ", 1), *map(difference, treated)])
+    titles = [f"{name}, {each}" for name in MEASURES.values() for each in PRESSED.values()]
+    return f"{markdown_rows(['objective', 'its setting', *titles], cells)}\n\n{study_origin(['objectives'])}\n"
+
+
+def treated_beyond(plain: str, treatment: str, measure: str) -> list[float]:
+    """What a treatment of `PRESSED` changes at an objective's setting, which need not be the best one."""
+    objective, setting = plain.split(", ", 1)
+    values: dict[str, Values] = {plain: {}, f"{objective}, combined, {setting}{treatment}": {}}
+    for row in study_runs("objectives")[2]:
+        if row["arm"] in values:
+            values[row["arm"]][row["seed"]] = row["measures"][measure]
+    before, after = values.values()
+    return paired(after, before)
 
 
 # Of the study of the band's edges, what is shown on every set.
@@ -150,10 +180,9 @@ def gaussians_order() -> str:
     return f"{markdown_rows(titles, cells)}\n\n{said} {study_origin(['gaussians'])}\n"
 
 
-def label_free() -> str:
+def label_free(name: str) -> str:
     """Rank correlations of label-free quantities with accuracies."""
-    _, _, rows = study_runs("label-free-choice")
-    return f"{label_free_choice.tables(rows)}\n\n{study_origin(['label-free-choice'])}\n"
+    return f"{label_free_choice.tables(study_runs(name)[2])}\n\n{study_origin([name])}\n"
 
 
 def levels_of_sets() -> str:
@@ -219,9 +248,19 @@ def gain(
         lines = study_runs(study)[1]
         values = found(lines, group, title).values[measure]
         others = found(lines, group if of is None else of, beyond).values[measure]
-        return difference(paired(values, others)).replace(f"{NONE} (", f"{NONE}: ").removesuffix(")")
+        return in_text(paired(values, others))
 
     return told
+
+
+def in_text(differences: Sequence[float]) -> str:
+    """Paired differences as a text says them."""
+    return difference(differences).replace(f"{NONE} (", f"{NONE}: ").removesuffix(")")
+
+
+def pressing(plain: str) -> Callable[[], str]:
+    """A value of a text: what the paper's treatment changes in 20-NN at an objective's setting."""
+    return lambda: in_text(treated_beyond(plain, "", "knn20"))
 
 
 def bounds_order() -> str:
@@ -231,15 +270,28 @@ def bounds_order() -> str:
     return f"{told[0]:.2f}"
 
 
+def ranked(study: str, group: str, quantity: str) -> Callable[[], str]:
+    """A value of a text: a label-free quantity's rank correlation with 20-NN over a study's runs."""
+
+    def told() -> str:
+        _, _, rows = study_runs(study)
+        return label_free_choice.told(label_free_choice.correlations(rows, group, quantity, "knn20"))
+
+    return told
+
+
 STUDY_TABLES: dict[str, Callable[[], str]] = {
     "study, cifar10": lambda: study_gains(["combined"], ""), "study, mixing": lambda: of_every_arm("mixing"),
     "study, long-tail": lambda: study_gains(["long-tail"], ""),
     "study, subsets": lambda: of_every_arm("subsets"),
+    "study, objectives": lambda: of_every_arm("objectives"), "study, pressed": pressed,
+    "study, label-free": lambda: label_free("label-free-choice"),
+    "study, label-free, images": lambda: label_free("label-free-images"),
     "study, strokes": lambda: study_gains(["band", "selection-feature", "rho-extremes"], "pendigits"),
     "study, sets": lambda: study_sets("pendigits"), "study, hard-negatives": lambda: hard_negatives("pendigits"),
     "study, hard-negatives, sets": lambda: hard_negatives_of_sets("pendigits"),
     "study, gaussians": gaussians, "study, order": gaussians_order,
-    "study, label-free": label_free, "study, levels": levels_of_sets, "study, purity": purity_over_training,
+    "study, levels": levels_of_sets, "study, purity": purity_over_training,
 }  # fmt: skip
 
 # What the text of a page says, by name.
@@ -272,6 +324,10 @@ VALUES: dict[str, Callable[[], str]] = {
     "tail, best": gain("long-tail", "", BEST),
     "tail, combined": gain("long-tail", "", "combined"),
     "tail, oracle": gain("long-tail", "", "combined, oracle"),
+    "moco, combined": gain("objectives", "moco", "combined"),
+    "moco, paper": pressing("moco, temperature 0.2, lr 0.06"),
+    "moco, paper, faster": pressing("moco, temperature 0.2, lr 0.25"),
+    "spectral, combined": gain("objectives", "spectral", "combined"),
     "mixed, plain": gain("mixing", "30% mixed", "plain", of="0% mixed"),
     "mixed, without": gain("mixing", "30% mixed", "without the mixes"),
     "mixed, combined": gain("mixing", "30% mixed", "combined"),
@@ -280,6 +336,9 @@ VALUES: dict[str, Callable[[], str]] = {
     "subsets, prototypes": gain(
         "subsets", "", "20% of the images, nearest to prototypes", "linear", "random 20% of the images"
     ),
+    "cifar10, rankme": ranked("label-free-images", "cifar10", "rankme"),
+    "cifar10, clearness": ranked("label-free-images", "cifar10", "clearness"),
+    "cifar10, alignment": ranked("label-free-images", "cifar10", "alignment"),
     "mixtures, order": bounds_order,
     "mixtures, temperature": gain("gaussians", "overlap 0.5, n_d/n 0.2", "temperature", "error"),
 }

@@ -61,7 +61,7 @@ def tables(rows: list[Row]) -> str:
     titles = [f"{group}, {count} runs a seed: {name}" for group, count in groups.items() for name in _WITH.values()]
     lines = [["Spearman of", *titles], [":---", *("---:" for _ in titles)]]
     for quantity, title in TITLES.items():
-        cells = [_cell(correlations(rows, group, quantity, measure)) for group in groups for measure in _WITH]
+        cells = [told(correlations(rows, group, quantity, measure)) for group in groups for measure in _WITH]
         lines.append([title, *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -81,7 +81,8 @@ def _groups(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["group"] for row in rows))
 
 
-def _cell(values: list[float]) -> str:
+def told(values: list[float]) -> str:
+    """Mean of correlations with its interval over seeds, to print."""
     if not values:
         return ""
     mean, half = t_interval(values)
