@@ -37,10 +37,10 @@ STUDY = Study(
 def command(monkeypatch):
     """Run `pairsift study`; returns exit code, what it printed and what it said on stderr."""
 
-    def run(*arguments):
+    def run(*arguments, width=200):
         out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(cli.console, "_width", 200)
-        monkeypatch.setattr(cli.notes, "_width", 200)
+        monkeypatch.setattr(cli.console, "_width", width)
+        monkeypatch.setattr(cli.notes, "_width", width)
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
         code = cli.guarded(["study", *map(str, arguments)], False)
@@ -91,6 +91,12 @@ def test_the_list_tells_what_each_answers_and_costs(command):
     assert len(catalogue.names()) >= 14
     for word in ("Table 9", "Figure 5", "1300"):
         assert word in out
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_names_of_the_list_stay_whole_on_narrow_terminals(command, width):
+    _, out, _ = command("--list", width=width)
+    assert all(f" {name} " in out for name in catalogue.names())
 
 
 def test_a_finished_run_is_never_repeated(own, tmp_path, command):

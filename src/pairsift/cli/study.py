@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pairsift.cli.app import console, notes
 
@@ -89,7 +89,9 @@ def _time(seconds: float) -> str:
 def _tell_all() -> None:
     from pairsift.studies.catalogue import find_study, names
 
-    table = Table("study", "what it answers", "paper", "runs", "cost, one core")
+    # Names are to be typed again, so they stay whole on narrow terminals too.
+    study = Column("study", no_wrap=True, min_width=max(map(len, names())))
+    table = Table(study, "what it answers", Column("paper", max_width=12), "runs", "core time")
     for name in names():
         found = find_study(name)
         runs = len(found.of_scale("cpu")) * found.seeds
