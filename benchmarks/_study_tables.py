@@ -9,7 +9,7 @@ from functools import cache
 from _markdown import ROOT, Cells, Row, interval, markdown_rows, mean, number
 
 from pairsift.studies.catalogue import find_study
-from pairsift.studies.compared import Line, Values, compared, paired
+from pairsift.studies.compared import Line, compared, paired
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.ledger import read_runs
 from pairsift.studies.orders import orders, over_groups
@@ -17,7 +17,7 @@ from pairsift.studies.outcome import NONE, difference
 from pairsift.studies.outcome import markdown as whole
 from pairsift.studies.small import BEST, PARTS, excess_at
 from pairsift.studies.study import Study
-from pairsift.studies.suite import label_free_choice
+from pairsift.studies.suite import label_free_choice, objectives
 from pairsift.studies.suite.gaussians import STATED
 
 MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
@@ -67,33 +67,26 @@ def study_gains(names: Sequence[str], group: str) -> str:
     return f"{markdown_rows(['arm', 'seeds', *over, 'paper'], cells)}\n\n{study_origin(names)}\n"
 
 
-# How the study of objectives names treatments, and titles of them.
-PRESSED = {
-    "": "the paper's",
-    ", margin 0.01, temperature_scale 0.8": "margin 0.01, factor 0.8",
-    ", margin 0.003, temperature_scale 0.9": "margin 0.003, factor 0.9",
-}
-
-
 def pressed() -> str:
     """What treatments that press ever less change, at every setting of an objective that was treated."""
+    treatments = [objectives.words(each) for each in objectives.TREATMENTS]
     cells: list[Cells] = []
     for arm in dict.fromkeys(row["arm"] for row in study_runs("objectives")[2]):
-        treated = [treated_beyond(arm, each, measure) for measure in MEASURES for each in PRESSED]
+        treated = [treated_beyond(arm, each, measure) for measure in MEASURES for each in treatments]
         if any(treated):
             cells.append([*arm.split(", ", 1), *map(difference, treated)])
-    titles = [f"{name}, {each}" for name in MEASURES.values() for each in PRESSED.values()]
+    titles = [f"{name}, {each or 'as in the paper'}" for name in MEASURES.values() for each in treatments]
     return f"{markdown_rows(['objective', 'its setting', *titles], cells)}\n\n{study_origin(['objectives'])}\n"
 
 
 def treated_beyond(plain: str, treatment: str, measure: str) -> list[float]:
-    """What a treatment of `PRESSED` changes at an objective's setting, which need not be the best one."""
+    """What a treatment in words, "" for the paper's, changes at a setting, which need not be an objective's best."""
     objective, setting = plain.split(", ", 1)
-    values: dict[str, Values] = {plain: {}, f"{objective}, combined, {setting}{treatment}": {}}
-    for row in study_runs("objectives")[2]:
-        if row["arm"] in values:
-            values[row["arm"]][row["seed"]] = row["measures"][measure]
-    before, after = values.values()
+    treated = ", ".join(part for part in (objective, "combined", setting, treatment) if part)
+    before, after = (
+        {row["seed"]: row["measures"][measure] for row in study_runs("objectives")[2] if row["arm"] == arm}
+        for arm in (plain, treated)
+    )
     return paired(after, before)
 
 
@@ -328,6 +321,7 @@ VALUES: dict[str, Callable[[], str]] = {
     "moco, paper": pressing("moco, temperature 0.2, lr 0.06"),
     "moco, paper, faster": pressing("moco, temperature 0.2, lr 0.25"),
     "spectral, combined": gain("objectives", "spectral", "combined"),
+    "spectral, paper": pressing("spectral, mu 3"),
     "mixed, plain": gain("mixing", "30% mixed", "plain", of="0% mixed"),
     "mixed, without": gain("mixing", "30% mixed", "without the mixes"),
     "mixed, combined": gain("mixing", "30% mixed", "combined"),

@@ -31,7 +31,7 @@ def arms(scale: Scale) -> list[Arm]:
         for of, settings in (("plain", [{"treatment": "none", **setting} for setting in grid]), ("combined", treated)):
             found += [
                 Arm(
-                    f"{name}{', combined' * (of == 'combined')}, {_words(setting)}", {"method": name, **setting}, name,
+                    f"{name}{', combined' * (of == 'combined')}, {words(setting)}", {"method": name, **setting}, name,
                     of=of, baseline="plain" if of == "combined" else "", paper=PAPER.get((name, of), ""),
                 )
                 for setting in (settings[:1] if scale == "smoke" else settings)
@@ -39,7 +39,8 @@ def arms(scale: Scale) -> list[Arm]:
     return found
 
 
-def _words(setting: dict[str, Any]) -> str:
+def words(setting: dict[str, Any]) -> str:
+    """A setting as names of arms say it."""
     return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != "treatment")
 
 
