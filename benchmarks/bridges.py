@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import pairsift as ps
-from pairsift.curate.neighbours import CANDIDATES
+from pairsift._base.files import write_json
 from pairsift.data import open_features
-from pairsift.files import write_json
+from pairsift.scanning.neighbours import CANDIDATES
 
 FIRST = (50, 1000)
 # As many pairs as any of the sets has among its candidates.

@@ -33,9 +33,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import pairsift as ps
+from pairsift._base.files import write_json
 from pairsift.data import load_images, mix_set, open_features
 from pairsift.evaluate import detection
-from pairsift.files import write_json
 
 SEEDS = (0, 1, 2)
 SHARE = 0.2

@@ -22,7 +22,7 @@ from _common import emit, environment, median_ms, ratio
 from torch import Tensor, nn
 
 import pairsift as ps
-from pairsift.affinity import estimate, patch_features
+from pairsift.same_class import estimate, patch_features
 from pairsift.train import ImageEncoder, Projector, TrainConfig, build_encoder
 
 TARGET = 1.03

@@ -15,7 +15,7 @@ for step in range(1, 30):
 frames = rng.standard_normal((6, 20))[states.ravel()] + rng.standard_normal((6000, 20))
 x = torch.from_numpy(frames).float()
 
-pairs = ps.data.temporal_pairs(np.arange(200).repeat(30), lags=(1, 2))
+pairs = ps.temporal.temporal_pairs(np.arange(200).repeat(30), lags=(1, 2))
 sequences, times = torch.from_numpy(pairs.sequences), torch.from_numpy(pairs.times)
 encoder = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 16))
 selector = ps.TemporalWindow(ps.RankBand(0.15, 0.3), window=5)

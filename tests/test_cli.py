@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import pairsift
 from pairsift import cli
 from pairsift.cli.flags import in_flags
-from pairsift.curate import scanning
+from pairsift.scanning import scanning
 from pairsift.train import TrainConfig
 from pairsift.train.config import EXPLAINED
 

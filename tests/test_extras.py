@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from environments import PROJECT, Environment, requirements
 
+from pairsift._base.extras import MissingExtraError, needs
 from pairsift.cli.app import load
 from pairsift.cli.commands import COMMANDS, called
-from pairsift.extras import MissingExtraError, needs
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_losses_and_the_graph_of_the_theory_run_bare(bare):
 NEEDY = {
     "ps.scan([[1.0]])": "scan",
     "ps.ScanConfig": "scan",
-    "from pairsift.curate import Scan": "scan",
+    "from pairsift.scanning import Scan": "scan",
     "ps.pretrain": "train",
     "ps.ConfidentNegatives": "train",
     "from pairsift.integrations.lightning import TreatPairs": "train",
@@ -80,7 +80,9 @@ def needy(bare):
 def test_what_is_not_installed_is_named(needy, code, extra):
     assert (needy[code].returncode, needy[code].stdout) == (1, "")
     last = needy[code].stderr.splitlines()[-1]
-    assert re.fullmatch(rf"pairsift\.extras\.MissingExtraError: .+ needs \w+: pip install 'pairsift\[{extra}\]'", last)
+    assert re.fullmatch(
+        rf"pairsift\._base\.extras\.MissingExtraError: .+ needs \w+: pip install 'pairsift\[{extra}\]'", last
+    )
 
 
 @pytest.mark.parametrize("command", ["scan", "train", "pairs", "theory", "demo", "text-views", "--help"])
@@ -103,7 +105,7 @@ def test_the_extra_of_a_scan_is_enough_for_one(tmp_path):
         ("pairs", "found/scores.parquet", "-o", "inspected"),
         ("scan", "features.parquet", "-o", "rays", "--engine", "ray"),
         ("train", "digits:train"),
-        imports="pairsift.curate",
+        imports="pairsift.scanning",
         cwd=tmp_path,
     )
     assert scanned.returncode == 0, scanned.stderr

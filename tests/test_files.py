@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from pairsift.files import remove_unfinished, replacing, write_json
+from pairsift._base.files import remove_unfinished, replacing, write_json
 
 
 def test_files_are_whole_or_not_there(tmp_path):

@@ -22,8 +22,8 @@ from mixtures import midpoints
 
 import pairsift
 from pairsift import cli
-from pairsift.affinity import Affinity
 from pairsift.data import DataError, load_images, open_features
+from pairsift.same_class import Affinity
 from pairsift.train import ConfigError
 from pairsift.train.checkpoints import check_plain
 from pairsift.train.evidence import BankEvidence

@@ -13,7 +13,9 @@ import threading
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pairsift.cli", "pairsift.curate", "pairsift.train", "lightning", "torch.distributed"])
+CONTEXT.set_forkserver_preload(
+    ["pairsift.cli", "pairsift.scanning", "pairsift.train", "lightning", "torch.distributed"],
+)
 
 
 class Program:

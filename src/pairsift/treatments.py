@@ -134,7 +134,7 @@ class Treatment:
         """The treatment that an estimate of which pairs are of one class calls for; neutral where it would hurt.
 
         Args:
-            estimate: `pairsift.affinity.estimate(selector, features)`, or anything else that decides; the words for
+            estimate: `pairsift.same_class.estimate(selector, features)`, or anything else that decides; the words for
                 what it decided are `estimate.decide().reason`.
 
         Example:
@@ -143,11 +143,11 @@ class Treatment:
             >>> _ = torch.manual_seed(0)
             >>> features = torch.eye(8, 32).repeat_interleave(100, dim=0) + 0.2 * torch.randn(800, 32)
             >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(features))
-            >>> ps.Treatment.auto(ps.affinity.estimate(selector, features))
+            >>> ps.Treatment.auto(ps.same_class.estimate(selector, features))
             Treatment(margin=0.03, temperature_scale=0.6, removal=None, class_mates=1.0)
             >>> noise = torch.randn(800, 32)
             >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(noise))
-            >>> ps.Treatment.auto(ps.affinity.estimate(selector, noise)).is_neutral
+            >>> ps.Treatment.auto(ps.same_class.estimate(selector, noise)).is_neutral
             True
         """
         return estimate.decide().treatment

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from judge import Judge
 
 import pairsift as ps
-from pairsift.curate import ScanConfig
 from pairsift.retrieval import PairsConfig
+from pairsift.scanning import ScanConfig
 from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import TrainConfig
 
@@ -313,7 +313,7 @@ def patches(judge: Judge, case: Any) -> None:
     """`affinity.patch_features`: unit rows."""
     images, filters, dimensions = case
     judge.call(
-        lambda: ps.affinity.patch_features(images, filters=filters, dimensions=dimensions),
+        lambda: ps.same_class.patch_features(images, filters=filters, dimensions=dimensions),
         lambda found: expect(np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4), "rows that are not of length 1"),
     )
 

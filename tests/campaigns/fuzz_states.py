@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from judge import Judge
 
 import pairsift as ps
-from pairsift.curate import work
-from pairsift.curate.result import FILES
+from pairsift.scanning import work
+from pairsift.scanning.result import FILES
 
 
 class Stopped(BaseException):

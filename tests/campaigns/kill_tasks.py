@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from results import ROOT
 
-from pairsift.curate import work
+from pairsift.scanning import work
 from pairsift.train.checkpoints import read_checkpoint
 
 # What tells a file from another one that took its place.

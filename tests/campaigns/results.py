@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pairsift.files import write_json
+from pairsift._base.files import write_json
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "benchmarks/results/campaign.json"

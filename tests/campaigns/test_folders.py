@@ -23,7 +23,7 @@ TRAIN += ["--device", "cpu", "--threads", "1", "--no-progress"]
 VANISHING = """
 import shutil, sys
 from pairsift import cli
-from pairsift.curate import work
+from pairsift.scanning import work
 from pairsift.train.callbacks import Checkpoints
 
 def then_gone(whole):

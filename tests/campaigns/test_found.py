@@ -18,14 +18,14 @@ from mixtures import midpoints
 
 import pairsift as ps
 from pairsift import cli
-from pairsift.affinity import AffinityError
-from pairsift.checks import check_tensors, class_labels, first_line, real_array
-from pairsift.curate import ScanError, work
+from pairsift._base.checks import check_tensors, class_labels, first_line, real_array
+from pairsift._base.files import read_tensors, write_tensors
 from pairsift.data import DataError, load_images, mix, open_features
 from pairsift.data.images import without_rows
 from pairsift.data.tables import read_table, write_table
 from pairsift.evaluate import collapse, detection, knn, linear_probe, semantic_hits
-from pairsift.files import read_tensors, write_tensors
+from pairsift.same_class import AffinityError
+from pairsift.scanning import ScanError, work
 from pairsift.text import read_texts
 from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import ConfigError, Run, RunError, TrainConfig
@@ -142,9 +142,9 @@ def test_images_that_are_none_are_refused():
         mix(np.zeros((2, 3, 2, 2), np.uint8), np.array([0.5, 1]))
     for wrong in (None, np.zeros((60, 3, 0, 3), np.uint8)):
         with pytest.raises(AffinityError, match="images must be"):
-            ps.affinity.patch_features(wrong)
+            ps.same_class.patch_features(wrong)
     with pytest.raises(AffinityError, match="filters must be a whole number"):
-        ps.affinity.patch_features(np.zeros((60, 3, 8, 8), np.uint8), filters=2.5)
+        ps.same_class.patch_features(np.zeros((60, 3, 8, 8), np.uint8), filters=2.5)
 
 
 def test_labels_of_rows_are_whole():
@@ -316,7 +316,7 @@ def test_the_same_tensors_give_the_same_bytes_in_every_process(tmp_path):
     # The order of safetensors' metadata is drawn anew by every process, of six words rarely the same.
     metadata = {name: f"\u00e4 {name}" for name in "fbdace"}
     code = (
-        "import sys, pathlib, torch; from pairsift.files import write_tensors; "
+        "import sys, pathlib, torch; from pairsift._base.files import write_tensors; "
         f"write_tensors(pathlib.Path(sys.argv[1]), {{'a': torch.ones(3), 'none': torch.zeros(0)}}, {metadata})"
     )
     files = [tmp_path / f"{i}.safetensors" for i in range(3)]
@@ -404,7 +404,7 @@ def test_pairs_of_rows_that_are_not_there(tmp_path):
 KILLED_BEFORE_ITS_PAGE = """
 import os, signal, sys
 from pairsift import cli
-from pairsift.curate import Scan
+from pairsift.scanning import Scan
 Scan.report = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 cli.guarded(sys.argv[1:], False)
 """

@@ -30,8 +30,8 @@ from environments import requirements
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TESTS = (
     "losses/test_ntxent.py", "losses/test_moco.py", "pairs/test_window.py", "pairs/test_guide.py",
-    "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "curate/test_scan.py",
-    "curate/test_config.py", "test_cli.py", "test_treatments.py",
+    "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "scanning/test_scan.py",
+    "scanning/test_config.py", "test_cli.py", "test_treatments.py",
 )  # fmt: skip
 # Tests that kill processes, or measure what no version of a dependency changes, take most of the time.
 LEFT_OUT = "killed or ctrl_c or ray or large or first_pairs or clear_classes or laboratory or cifar"

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from pairsift.curate import Scan
 from pairsift.data import load_images
 from pairsift.evaluate import detection
+from pairsift.scanning import Scan
 from pairsift.studies.demo import COLUMNS, paired_difference, run_demo, table, verdict
 
 

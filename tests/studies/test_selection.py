@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pairsift.settings import ConfigError
+from pairsift._base.settings import ConfigError
 from pairsift.studies import selection, trainings, when
 from pairsift.studies.claims import claimed
 from pairsift.studies.gains import markdown

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
-from pairsift.affinity import Affinity, AffinityError, Estimate
 from pairsift.data import DataError, load_images, subset
+from pairsift.same_class import Affinity, AffinityError, Estimate
 from pairsift.train import ConfigError, Evidence, Interrupted, Run, TrainConfig, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
 
@@ -46,7 +46,7 @@ def guide(tmp_path, many):
 def eager(monkeypatch):
     """Features of a few steps on a few digits are treated, too: they cluster far less clearly than the rule asks."""
     for name in ("LEAST_AUROC", "LEAST_AUROC_OF_GUIDE"):
-        monkeypatch.setattr(f"pairsift.affinity.decision.{name}", 0.5)
+        monkeypatch.setattr(f"pairsift.same_class.decision.{name}", 0.5)
 
 
 def decisions(run):

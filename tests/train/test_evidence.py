@@ -5,10 +5,10 @@ import pytest
 import torch
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
-from pairsift.affinity import Affinity, AffinityError, patch_features
 from pairsift.data import DataError, load_images, subset
 from pairsift.evaluate import knn
 from pairsift.pairs import GivenMasks
+from pairsift.same_class import Affinity, AffinityError, patch_features
 from pairsift.train import Evidence, Interrupted, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
 

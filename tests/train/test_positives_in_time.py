@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from runs import crash, numbers, same, weights
 
-from pairsift.data import DataError, load_sequences
+from pairsift.data import DataError
 from pairsift.evaluate import knn
+from pairsift.temporal import load_sequences
 from pairsift.train import ConfigError, Run, embed, pretrain
 from pairsift.train.batches import order_of
 from pairsift.train.images import training_images

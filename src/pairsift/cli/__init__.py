@@ -6,8 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pairsift._base.extras import MissingExtraError, needs
 from pairsift.cli.commands import called
-from pairsift.extras import MissingExtraError, needs
 
 if TYPE_CHECKING:
     from pairsift.cli.app import console, notes

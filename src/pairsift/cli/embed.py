@@ -26,7 +26,7 @@ def embed(
     RUN is a run directory, or "patches": features that small patches of the images make, without an encoder, to guide
     a training or a scan by.
     """
-    from pairsift.data import by_row
+    from pairsift.temporal import by_row
     from pairsift.train import Run, write_features
     from pairsift.train import embed as embed_images
 
@@ -42,8 +42,8 @@ def embed(
 
 
 def _patches(data: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> tuple[Any, Any]:
-    from pairsift.affinity import patch_features
     from pairsift.data import load_images
+    from pairsift.same_class import patch_features
 
     images = load_images(data, label_column=label_column, per_class=per_class, image_size=32, skip_corrupt=skip_corrupt)
     return patch_features(images.images), images

@@ -6,9 +6,9 @@ import re
 import shlex
 from functools import cache
 
+from pairsift._base.extras import MissingExtraError
 from pairsift.cli.app import load
 from pairsift.cli.commands import COMMANDS
-from pairsift.extras import MissingExtraError
 
 _SETTING = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _QUOTES = "'\""

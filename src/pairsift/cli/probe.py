@@ -30,9 +30,9 @@ def probe(
     device: Device = "cpu",
 ) -> None:
     """Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."""
-    from pairsift.data import by_row
+    from pairsift._base.files import write_json
     from pairsift.evaluate import knn, linear_probe, linear_probe_sgd
-    from pairsift.files import write_json
+    from pairsift.temporal import by_row
     from pairsift.train import Run
     from pairsift.train import embed as embed_images
 

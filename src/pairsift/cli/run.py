@@ -10,11 +10,11 @@ from typing import Any
 
 import typer
 
+from pairsift._base.extras import needs
+from pairsift._base.process import Interrupted, first_process
 from pairsift.cli.app import app, notes
 from pairsift.cli.commands import called, command_of
 from pairsift.cli.flags import in_flags
-from pairsift.extras import needs
-from pairsift.process import Interrupted, first_process
 
 # click's UsageError, which newer typer carries inside itself and older typer imports.
 _UsageError: Any = typer.BadParameter.__base__

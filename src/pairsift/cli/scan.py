@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.progress import Progress
 
-from pairsift import curate
+from pairsift import scanning
+from pairsift._base.process import Interrupted
 from pairsift.cli.app import console, notes
 from pairsift.cli.flags import in_flags
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
-from pairsift.curate import ScanConfig
-from pairsift.process import Interrupted
+from pairsift.scanning import ScanConfig
 
 if TYPE_CHECKING:
-    from pairsift.curate import Scan
     from pairsift.data import FeatureSource
+    from pairsift.scanning import Scan
 
 
 def scan(features: Path, config: Path | None, images: str | None, **flags: Any) -> None:
@@ -53,7 +53,7 @@ def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], Non
     try:
         with Progress(console=notes, transient=True) as bar:
             task = bar.add_task("scanning", total=source.shape[0])
-            return curate.scan(
+            return scanning.scan(
                 source,
                 settings,
                 say=lambda line: notes.print(in_flags(line, "scan"), soft_wrap=True),

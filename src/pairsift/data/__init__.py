@@ -1,6 +1,6 @@
 """Where examples come from: sources, image sets, mixing, views."""
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 with needs("data", "pairsift.data"):
     from pairsift.data.arrays import ArraySource
@@ -9,9 +9,7 @@ with needs("data", "pairsift.data"):
     from pairsift.data.images import ImageSet, subset, without_rows
     from pairsift.data.loading import load_images
     from pairsift.data.mixing import MixKind, Mixture, mix, mix_set
-    from pairsift.data.sequences import FrameSet, by_row, load_sequences
     from pairsift.data.sources import Source, open_source
-    from pairsift.data.temporal import TemporalPairs, temporal_pairs
     from pairsift.data.views import NoisyFrames, SimCLRViews, ViewPolicy, make_views, to_float
 
 __all__ = [
@@ -19,25 +17,20 @@ __all__ = [
     "ArraySource",
     "DataError",
     "FeatureSource",
-    "FrameSet",
     "ImageSet",
     "MixKind",
     "Mixture",
     "NoisyFrames",
     "SimCLRViews",
     "Source",
-    "TemporalPairs",
     "ViewPolicy",
-    "by_row",
     "load_images",
-    "load_sequences",
     "make_views",
     "mix",
     "mix_set",
     "open_features",
     "open_source",
     "subset",
-    "temporal_pairs",
     "to_float",
     "without_rows",
 ]

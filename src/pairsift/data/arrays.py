@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data.columns import ARRAY_LABELS, IMAGE_ARRAYS, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers

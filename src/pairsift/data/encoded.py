@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column, only_field
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers, labels_of

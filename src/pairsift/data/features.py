@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data.columns import FEATURE_LABELS, FEATURE_NAMES, NO_LABELS, array_called, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers

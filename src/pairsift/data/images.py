@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data.errors import DataError
 from pairsift.data.tables import DAMAGE
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
+from pairsift._base.extras import needs
 from pairsift.data.columns import IMAGE_LABELS, NO_LABELS, image_column, label_column
 from pairsift.data.errors import DataError
 from pairsift.data.labels import class_numbers
-from pairsift.extras import needs
 
 
 class LibrarySource:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data.columns import FEATURE_LABELS, feature_columns, is_list, label_column, only_field
 from pairsift.data.errors import DataError
 from pairsift.data.labels import labels_of, texts_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 
 # What reading a damaged file raises.
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)

@@ -4,7 +4,7 @@ whether classes have collapsed.
 Its modules are private: `pairsift.evaluate.knn` is always the function.
 """
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 with needs("train", "pairsift.evaluate"):
     from pairsift.evaluate._collapse import Collapse, collapse

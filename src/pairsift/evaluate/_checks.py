@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.checks import class_labels, real_array
+from pairsift._base.checks import class_labels, real_array
 
 
 def check_split(

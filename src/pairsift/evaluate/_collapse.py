@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pairsift.checks import class_labels, real_array
+from pairsift._base.checks import class_labels, real_array
 
 # Quantile of the normal distribution for 95 %.
 _NORMAL = 1.959964

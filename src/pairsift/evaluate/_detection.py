@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pairsift.checks import real_array
+from pairsift._base.checks import real_array
 
 
 class Detection(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pairsift.checks import real_array
+from pairsift._base.checks import real_array
 
 
 def semantic_hits(original: ArrayLike, synonym: ArrayLike, antonym: ArrayLike) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 from pairsift.integrations.hooks import HookedLoss
 from pairsift.losses.treated import TreatedLoss
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
 from pairsift.pairs import Selector

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
 from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
 from pairsift.pairs import PairMasks, Selector

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Rows, compare, info_nce
 from pairsift.losses.treated import Options, TreatedLoss, check_temperature, unit, wide
 from pairsift.pairs import OwnMasks

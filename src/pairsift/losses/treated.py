@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
 from pairsift.pairs import GuideMask, Precision, RandomPairs, Selector
 from pairsift.treatments import LEAST_TEMPERATURE, Treatment

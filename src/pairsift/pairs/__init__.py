@@ -9,11 +9,10 @@ from pairsift.pairs.identity import text_keys
 from pairsift.pairs.purity import pair_shares
 from pairsift.pairs.rows import Precision, tile_rows
 from pairsift.pairs.selectors import GivenMasks, GivenPairs, OwnMasks, PairMasks, Selector
-from pairsift.pairs.window import TemporalWindow, WindowMasks
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "GuideMask", "GuideMasks", "GuideReport", "OwnMasks", "PairMasks",
     "Precision",
-    "RandomPairs", "RankBand", "Selector", "TemporalWindow", "WindowMasks", "pair_shares", "random_pairs",
+    "RandomPairs", "RankBand", "Selector", "pair_shares", "random_pairs",
     "select_pairs", "text_keys", "tile_rows",
 ]  # fmt: skip

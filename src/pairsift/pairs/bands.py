@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.pairs.band_kernel import mask_band
 from pairsift.pairs.edges import band_edges
 from pairsift.pairs.products import Products

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 from pairsift.pairs.rows import Precision
 from pairsift.pairs.selectors import GivenMasks, Selector
 

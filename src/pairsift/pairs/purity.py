@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pairsift.checks import check_tensors
+from pairsift._base.checks import check_tensors
 
 
 @torch.no_grad()

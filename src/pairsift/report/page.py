@@ -27,7 +27,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 
 _OWN = "pairsift.report"
 # Plotly writes styles; pictures are data, and blobs while plotly saves a figure as a picture.

@@ -1,6 +1,6 @@
 """Pairs that retrievers are trained on: what is wrong with them, and batches that keep apart what must not meet."""
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 with needs("scan", "pairsift.retrieval"):
     from pairsift.retrieval.config import PairsConfig

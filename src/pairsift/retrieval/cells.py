@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.pairs import text_keys
 from pairsift.retrieval.columns import Column
 from pairsift.retrieval.errors import PairsError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 from pairsift.retrieval.source import PairsSource
 
 # Bytes of a row group before they are packed.

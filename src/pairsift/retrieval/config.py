@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from pairsift._base.settings import Settings, setting
 from pairsift.retrieval.errors import PairsError
-from pairsift.settings import Settings, setting
 
 
 class PairsConfig(Settings):

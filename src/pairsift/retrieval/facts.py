@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pairsift import extras
+from pairsift._base import extras
 from pairsift.retrieval.cells import IntArray
 from pairsift.retrieval.judging import Judged
 from pairsift.retrieval.near import Near

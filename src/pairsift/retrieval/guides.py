@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift._base.extras import needs
 from pairsift.data import open_features
-from pairsift.extras import needs
 from pairsift.retrieval.cells import contents
 from pairsift.retrieval.errors import PairsError
 from pairsift.retrieval.pairing import Pairing

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairsift._base.files import write_json
 from pairsift.data.tables import write_table
-from pairsift.files import write_json
 from pairsift.retrieval.clean import Cleaning
 from pairsift.retrieval.examples import Gallery
 from pairsift.retrieval.page import Distributions, pairs_page

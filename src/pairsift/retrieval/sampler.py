@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import BatchSampler
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys

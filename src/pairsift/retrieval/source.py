@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE
 from pairsift.retrieval.columns import Columns, find_columns

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import nn
 
-from pairsift.data import temporal_pairs
-from pairsift.files import write_json
+from pairsift._base.files import write_json
 from pairsift.losses import SpectralLoss
 from pairsift.studies.intervals import rounded_interval
 from pairsift.studies.records import RESULTS, environment
+from pairsift.temporal import temporal_pairs
 from pairsift.theory import BridgedChain, ChainGraph
 
 CLASSES, STATES, EPS, K = 4, 16, 0.7, 4

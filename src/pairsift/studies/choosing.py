@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.curate import scan
+from pairsift.scanning import scan
 
 Rows = NDArray[np.int64]
 Chooser = Callable[[NDArray[np.float32], int, int, int], Rows]

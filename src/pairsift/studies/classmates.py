@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from pairsift.affinity import Affinity
-from pairsift.affinity.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
+from pairsift._base.files import write_json
 from pairsift.data import FeatureSource, open_features
-from pairsift.files import write_json
+from pairsift.same_class import Affinity
+from pairsift.same_class.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.studies.frames import load
 from pairsift.studies.records import RESULTS, data_folder, environment
 

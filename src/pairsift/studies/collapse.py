@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from pairsift._base.files import write_json
 from pairsift.data import load_images
 from pairsift.evaluate import collapse, linear_probe
-from pairsift.files import write_json
 from pairsift.losses import MixedContrastiveLoss
 from pairsift.studies.intervals import rounded_interval
 from pairsift.studies.records import RESULTS, data_folder, environment

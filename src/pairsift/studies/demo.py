@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from pairsift.curate import scan
+from pairsift._base.files import write_json
 from pairsift.data import ArrayFeatures, load_images
 from pairsift.evaluate import detection, knn, linear_probe
-from pairsift.files import write_json
+from pairsift.scanning import scan
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.records import environment
 from pairsift.train import TrainConfig, TrainResult, embed, pretrain

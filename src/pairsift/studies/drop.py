@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from pairsift.curate import scan
+from pairsift._base.files import write_json
 from pairsift.data import load_images, open_features
-from pairsift.files import write_json
+from pairsift.scanning import scan
 from pairsift.studies.encoders import SEEDS, configuration
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.measures import accuracies

@@ -33,7 +33,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
 from torch import Tensor, nn
 
-from pairsift.files import write_json
+from pairsift._base.files import write_json
 from pairsift.integrations.sentence_transformers import TreatedRankingLoss
 from pairsift.losses import TwoTowerLoss
 from pairsift.pairs import GuideMask, RandomPairs, RankBand

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pairsift._base.files import replacing
 from pairsift.data import load_images, to_float
-from pairsift.files import replacing
 
 # What the packaged weights expect.
 _MEAN, _SPREAD, _BATCH = 0.498, 0.502, 100

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pairsift
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 from pairsift.studies.records import environment
 from pairsift.studies.study import Arm, Row, Scale, Study, StudyError
 

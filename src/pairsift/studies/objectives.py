@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from pairsift._base.files import write_json
 from pairsift.data import ImageSet, load_images, subset
 from pairsift.evaluate import knn
-from pairsift.files import write_json
 from pairsift.studies.encoders import SEEDS, configuration
 from pairsift.studies.intervals import rounded_interval
 from pairsift.studies.measures import accuracies, labels_of

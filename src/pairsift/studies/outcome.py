@@ -7,7 +7,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 from pairsift.report.figures import INK, SYMBOLS, styled
 from pairsift.report.page import Section, write_figures
 from pairsift.studies.compared import Line, compared

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives, estimate
 from pairsift.data import ViewPolicy
 from pairsift.pairs import RankBand
+from pairsift.same_class import Affinity, AffinityError, ConfidentNegatives, estimate
 from pairsift.theory import measure_levels, population
 
 TITLES = {

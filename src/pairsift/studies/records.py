@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pairsift.files import replacing
+from pairsift._base.files import replacing
 
 RESULTS = Path("studies/results")
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairsift.files import write_json
+from pairsift._base.files import write_json
 from pairsift.losses import TwoTowerLoss
 from pairsift.pairs import GuideMask, RandomPairs
 from pairsift.studies.intervals import rounded_interval

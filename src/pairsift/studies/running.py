@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
-from pairsift.files import remove_unfinished
+from pairsift._base.files import remove_unfinished
 from pairsift.studies.catalogue import find_study, names
 from pairsift.studies.claims import claimed
 from pairsift.studies.ledger import Ledger

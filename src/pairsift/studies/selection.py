@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.affinity import patch_features
 from pairsift.data import load_images
+from pairsift.same_class import patch_features
 from pairsift.studies import trainings
 from pairsift.studies.oracle import OracleEvidence
 from pairsift.studies.trainings import Arm

@@ -35,7 +35,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingArguments
 
-from pairsift.files import write_json
+from pairsift._base.files import write_json
 from pairsift.losses import SemanticNegativeLoss
 from pairsift.studies.records import RESULTS, data_folder, environment
 from pairsift.text import SemanticCollator, SemanticViews, ThreePartModel, WordNet, semantic_views

@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from pairsift.checks import first_line
-from pairsift.process import on_ray
+from pairsift._base.checks import first_line
+from pairsift._base.process import on_ray
 from pairsift.studies.study import StudyError
 
 T = TypeVar("T")

@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor, nn
 
-from pairsift.data import temporal_pairs
+from pairsift._base.files import write_json
 from pairsift.evaluate import linear_probe
-from pairsift.files import write_json
 from pairsift.losses import NTXentLoss, SpectralLoss
-from pairsift.pairs import RankBand, TemporalWindow
+from pairsift.pairs import RankBand
 from pairsift.studies.frames import Frames, load
 from pairsift.studies.intervals import rounded_interval
 from pairsift.studies.records import RESULTS, data_folder, environment
+from pairsift.temporal import TemporalWindow, temporal_pairs
 from pairsift.theory import ChainGraph
 from pairsift.train import Projector
 from pairsift.treatments import Treatment

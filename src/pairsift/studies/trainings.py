@@ -19,9 +19,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from pairsift._base.files import write_json
+from pairsift._base.settings import ConfigError
 from pairsift.data import load_images
-from pairsift.files import write_json
-from pairsift.settings import ConfigError
 from pairsift.studies.claims import claimed
 from pairsift.studies.gains import markdown
 from pairsift.studies.measures import accuracies, labels_of

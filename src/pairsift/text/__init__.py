@@ -1,6 +1,6 @@
 """Texts and their edits: semantic negatives (CLINE, arXiv 2107.00440), and heads that learn from them."""
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 with needs("text", "pairsift.text"):
     from pairsift.text.collator import SemanticCollator

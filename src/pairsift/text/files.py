@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
+from pairsift._base.files import replacing
 from pairsift.data import DataError
 from pairsift.data.columns import only_field
 from pairsift.data.tables import DAMAGE
-from pairsift.files import replacing
 from pairsift.text.semantic import SemanticViews, View, ViewMaker
 
 # Names that are looked for, the first one that is there wins.

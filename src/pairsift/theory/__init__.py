@@ -4,7 +4,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 from pairsift.theory import bounds, edits, population
 from pairsift.theory.advice import Advice, advise
 from pairsift.theory.closed_form import SlowMode

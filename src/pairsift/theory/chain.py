@@ -297,7 +297,7 @@ class ChainGraph:
 
         Args:
             states: (N,) bool, or their numbers.
-            gap: "break" leaves out transitions that touch them, as `data.temporal_pairs` does with dropped frames;
+            gap: "break" leaves out transitions that touch them, as `temporal.temporal_pairs` does with dropped frames;
                 "close" makes neighbours over the gap the new positives, by which most changes of label survive: for
                 comparison only.
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 
 def collapse_threshold(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 from pairsift.theory.arrays import BoolArray, IntArray
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairsift.checks import class_labels, real_array
-from pairsift.extras import needs
+from pairsift._base.checks import class_labels, real_array
+from pairsift._base.extras import needs
 from pairsift.pairs import RankBand
 from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 from pairsift.theory.difficult import difficult_examples

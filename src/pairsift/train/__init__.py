@@ -3,10 +3,10 @@
 Modules whose function has their name are private, so that `pairsift.train.embed` is always the function.
 """
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 
 with needs("train", "pairsift.train"):
-    from pairsift.process import Interrupted, first_process
+    from pairsift._base.process import Interrupted, first_process
     from pairsift.train._embed import embed, write_features
     from pairsift.train._pretrain import TrainResult, pretrain
     from pairsift.train.chunks import encode_in_chunks

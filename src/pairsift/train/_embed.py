@@ -21,7 +21,7 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
     Args:
         encoder: float images (B, 3, H, W) in [0, 1], or frames (B, W), -> (B, D); run in evaluation mode on its own
             device.
-        images: N images, or a `FrameSet` of N frames; `data.by_row` makes means over sequences of what comes back.
+        images: N images, or a `FrameSet` of N frames; `temporal.by_row` makes means over sequences of what comes back.
         batch_size: images at once.
         precision: "fp32", "bf16" or "fp16" (autocast).
 

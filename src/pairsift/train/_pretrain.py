@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pairsift.data import FrameSet, ImageSet, ViewPolicy, by_row
-from pairsift.files import replacing
-from pairsift.process import first_process
+from pairsift._base.files import replacing
+from pairsift._base.process import first_process
+from pairsift.data import ImageSet, ViewPolicy
+from pairsift.temporal import FrameSet, by_row
 from pairsift.train._embed import embed, write_features
 from pairsift.train.batches import order_of
 from pairsift.train.checkpoints import check_plain

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pairsift.data import FrameSet, ImageSet
+from pairsift.data import ImageSet
+from pairsift.temporal import FrameSet
 
 
 class Batch(NamedTuple):

@@ -20,8 +20,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pairsift.files import replacing
-from pairsift.process import Interrupted
+from pairsift._base.files import replacing
+from pairsift._base.process import Interrupted
 from pairsift.train.batches import Batch
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.run import Run

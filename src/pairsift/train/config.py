@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
+from pairsift._base.settings import ConfigError
 from pairsift.data import SimCLRViews
 from pairsift.pairs import RankBand
-from pairsift.pairs.lags import check_lags
-from pairsift.settings import ConfigError
+from pairsift.temporal.lags import check_lags
 from pairsift.train.fields import TrainFields
 from pairsift.treatments import Treatment
 
@@ -52,7 +52,7 @@ class TrainConfig(TrainFields):
         (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None, class_mates=0.0))
         >>> TrainConfig.build({"learning_rate": 0.1})
         Traceback (most recent call last):
-        pairsift.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?
+        pairsift._base.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?
     """
 
     unsaved = frozenset({"resume", "overwrite"})

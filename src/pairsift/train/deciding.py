@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pairsift.affinity import ConfidentNegatives, Estimate, estimate
+from pairsift.same_class import ConfidentNegatives, Estimate, estimate
 from pairsift.treatments import Decision, Treatment
 
 

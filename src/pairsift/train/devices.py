@@ -6,7 +6,7 @@ import warnings
 
 import torch
 
-from pairsift.process import first_process
+from pairsift._base.process import first_process
 from pairsift.train.config import ConfigError, TrainConfig
 
 # What torch calls processors that have no arithmetic for bf16; it emulates it there.

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pairsift.affinity import Affinity, AffinityError, ConfidentNegatives
-from pairsift.data import DataError, FrameSet, ImageSet, TemporalPairs
+from pairsift.data import DataError, ImageSet
 from pairsift.losses.engine import Processes
-from pairsift.pairs import Selector, TemporalWindow
+from pairsift.pairs import Selector
+from pairsift.same_class import Affinity, AffinityError, ConfidentNegatives
+from pairsift.temporal import FrameSet, TemporalPairs, TemporalWindow
 from pairsift.train.bank import Bank
 from pairsift.train.config import UNJUDGED, TrainConfig
 from pairsift.train.deciding import Decider

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pairsift._base.settings import Settings, setting
 from pairsift.data import MixKind
-from pairsift.settings import Settings, setting
 from pairsift.treatments import Removal
 
 TreatmentName = Literal["none", "removal", "margin", "temperature", "combined", "auto"]

@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
-from pairsift.checks import first_line
+from pairsift._base.checks import first_line
+from pairsift._base.process import first_process
 from pairsift.data import ImageSet
-from pairsift.process import first_process
 from pairsift.train.batches import StepSampler, batch_loader, order_of
 from pairsift.train.callbacks import Checkpoints, Decisions, Metrics, ProgressLine
 from pairsift.train.checkpoints import check_fits, read_checkpoint

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.affinity import patch_features
 from pairsift.data import DataError, FeatureSource, ImageSet, open_features
 from pairsift.data.columns import NO_LABELS
+from pairsift.same_class import patch_features
 
 PATCHES = Path("patches")
 """The guide that is no file: features of small patches, learned from the training images alone."""

@@ -10,17 +10,14 @@ from torch import Tensor
 
 from pairsift.data import (
     DataError,
-    FrameSet,
     ImageSet,
     NoisyFrames,
-    TemporalPairs,
     ViewPolicy,
     load_images,
-    load_sequences,
     mix_set,
-    temporal_pairs,
     without_rows,
 )  # fmt: skip
+from pairsift.temporal import FrameSet, TemporalPairs, load_sequences, temporal_pairs
 from pairsift.train.config import ConfigError, TrainConfig
 
 

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from pairsift import extras
-from pairsift.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
+from pairsift._base import extras
+from pairsift._base.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
 from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from pairsift.extras import versions
-from pairsift.files import write_json
+from pairsift._base.extras import versions
+from pairsift._base.files import write_json
 from pairsift.pairs import pair_shares
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.laboratory.arms import arms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pairsift.extras import needs
+from pairsift._base.extras import needs
 from pairsift.theory.bounds.statements import Bound, make_bound, printed_eigenvalue
 from pairsift.theory.graph import SimilarityGraph
 from pairsift.theory.probe_bound import check

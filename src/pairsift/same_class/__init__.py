@@ -1,0 +1,14 @@
+"""P(same class) of a pair without labels, and the confident negatives that follow from it."""
+
+from pairsift._base.extras import needs
+
+with needs("train", "pairsift.same_class"):
+    from pairsift.same_class.decision import Estimate, estimate
+    from pairsift.same_class.errors import AffinityError
+    from pairsift.same_class.fitted import Affinity
+    from pairsift.same_class.negatives import ConfidentMasks, ConfidentNegatives
+    from pairsift.same_class.patches import patch_features
+
+__all__ = [
+    "Affinity", "AffinityError", "ConfidentMasks", "ConfidentNegatives", "Estimate", "estimate", "patch_features",
+]  # fmt: skip

@@ -1,0 +1,183 @@
+"""The selector of confident negatives: the most similar of the pairs that are hardly of one class."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairsift.pairs import Precision, tile_rows
+from pairsift.pairs.rows import check_precision, unit_rows
+from pairsift.same_class.errors import AffinityError
+from pairsift.same_class.fitted import Affinity
+
+# Least P(different class) that a logarithm is taken of: weighs a pair as little as a million others.
+_LEAST = 1e-6
+
+
+class ConfidentNegatives:
+    """Selects, of every row, the most similar of the pairs that an `Affinity` holds for different classes.
+
+    Of a row's keys those with `P(different class) >= probability` are candidates, and of these the `share` of all keys
+    that are most similar (cosine of the encoder features) are flagged, fewer where there are fewer candidates. So hard
+    negatives are treated that are hardly false ones.
+
+    Features must carry codes: pass `affinity.attach(h, rows)` where a loss takes `h`.
+
+    Attributes:
+        affinity: may be set later, or anew as training goes on; while it is None nothing is selected.
+
+    Args:
+        affinity: fitted to the training set.
+        probability: least P(different class) of a candidate, in (0, 1).
+        share: largest share of the keys that is flagged, in (0, 1]; counted as in `RankBand`.
+
+    Raises:
+        TypeError: an affinity that is none.
+        ValueError: a number out of range.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> _ = torch.manual_seed(0)
+        >>> features = torch.eye(4).repeat_interleave(50, dim=0) + 0.2 * torch.randn(200, 4)
+        >>> affinity = ps.Affinity.fit(features)
+        >>> rows = torch.arange(0, 200, 4)
+        >>> masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[rows], rows))
+        >>> masks.whole().shape, 0.8 <= masks.purity() <= 1
+        (torch.Size([50, 50]), True)
+    """
+
+    def __init__(self, affinity: Affinity | None = None, probability: float = 0.8, share: float = 0.15) -> None:
+        if affinity is not None and not isinstance(affinity, Affinity):
+            raise TypeError(f"affinity must be an Affinity or None, got {affinity!r}")
+        if isinstance(probability, bool) or not 0 < probability < 1:
+            raise ValueError(f"probability must lie between 0 and 1, got {probability!r}")
+        if isinstance(share, bool) or not 0 < share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {share!r}: it is a share of the keys")
+        self.affinity, self.probability, self.share = affinity, probability, share
+
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
+    ) -> ConfidentMasks:
+        """The confident negatives of every row; see `Selector`.
+
+        Args:
+            h: (B, D + M), features with codes behind them, as `Affinity.attach` makes them.
+            keys: (K, D + M) of what they are compared with; None compares the rows among themselves.
+            own: the column of `keys` that is row 0 itself, the other rows following it; None where rows are not keys.
+            precision: "bf16" multiplies unit features, not codes, in bfloat16.
+
+        Raises:
+            AffinityError: features without codes.
+            TypeError, ValueError: see `select_pairs`.
+        """
+        return ConfidentMasks(self, h, keys, own, precision)
+
+    def __repr__(self) -> str:
+        return f"ConfidentNegatives({self.affinity!r}, probability={self.probability}, share={self.share})"
+
+
+class ConfidentMasks:
+    """`PairMasks` of confident negatives, and how much every pair weighs; made by `ConfidentNegatives.masks`."""
+
+    def __init__(
+        self, selector: ConfidentNegatives, h: Tensor, keys: Tensor | None, own: int | None, precision: Precision
+    ) -> None:
+        check_precision(precision)
+        self._affinity, self._probability = selector.affinity, selector.probability
+        self.rows, self.columns = len(h), len(h if keys is None else keys)
+        self._own = 0 if keys is None else own
+        self._device = h.device
+        self._held: tuple[int, int, Tensor] | None = None
+        others = self.columns - (self._own is not None)
+        # As in a rank band: 0.07 * 100 is 7.000000000000001 in floating point.
+        self._most = min(others, max(1, math.ceil(selector.share * others - 1e-9)))
+        self.empty = self._affinity is None or self._most == 0
+        if self._affinity is not None:
+            with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
+                self._anchors, self._codes = _split(h, self._affinity, "features", precision)
+                same = keys is None
+                self._keys, self._key_codes = (
+                    (self._anchors, self._codes) if same else _split(keys, self._affinity, "keys", precision)  # type: ignore[arg-type]
+                )
+            if self._anchors.shape[1] != self._keys.shape[1]:
+                raise ValueError(
+                    f"features have {self._anchors.shape[1]} dimensions and keys {self._keys.shape[1]}: they must agree"
+                )
+
+    @torch.no_grad()
+    def tile(self, start: int, stop: int) -> Tensor:
+        """(R, K) float: 1 for the pairs flagged, 0 for others."""
+        if self.empty:
+            return torch.zeros(stop - start, self.columns, device=self._device)
+        with torch.autocast(self._device.type, enabled=False):
+            similar = (self._anchors[start:stop] @ self._keys.T).float()
+        similar.masked_fill_(self._same(start, stop) > 1 - self._probability, -torch.inf)
+        if self._own is not None:
+            similar.diagonal(self._own + start).fill_(-torch.inf)
+        # A row with too few candidates has its edge at -inf: all of them are flagged, and nothing else.
+        return torch.ge(similar, _kth_largest(similar, self._most).clamp_min(-2)).float()
+
+    def whole(self) -> Tensor:
+        """(B, K) bool: the pairs flagged."""
+        pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self._device)
+        for start, stop in self._ranges():
+            pairs[start:stop] = self.tile(start, stop) > 0
+        return pairs
+
+    @torch.no_grad()
+    def log_weights(self, start: int, stop: int) -> Tensor | None:
+        """(R, K) float32 log P(different class), at least log 1e-6, and 0 on the row itself; None without an affinity.
+
+        Added to logits, it leaves likely class-mates out of the denominator softly.
+        """
+        if self._affinity is None:
+            return None
+        weights = (1 - self._same(start, stop)).clamp_min_(_LEAST).log_()
+        if self._own is not None:
+            weights.diagonal(self._own + start).zero_()
+        return weights
+
+    @torch.no_grad()
+    def purity(self) -> float:
+        """Mean P(different class) of the flagged pairs, which is their purity without labels; nan if there are none."""
+        total, count = 0.0, 0
+        for start, stop in self._ranges():
+            flagged = self.tile(start, stop)
+            total += float(((1 - self._same(start, stop)) * flagged).sum(dtype=torch.float64))
+            count += int(flagged.sum())
+        return total / count if count else math.nan
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        step = tile_rows(max(self.columns, 1))
+        return [(start, min(start + step, self.rows)) for start in range(0, 0 if self.empty else self.rows, step)]
+
+    def _same(self, start: int, stop: int) -> Tensor:
+        """P(same class) of some rows, held until others are asked for: tile and weights share one computation."""
+        assert self._affinity is not None
+        if self._held is None or self._held[:2] != (start, stop):
+            self._held = (start, stop, self._affinity.between(self._codes[start:stop], self._key_codes))
+        return self._held[2]
+
+
+def _split(h: Tensor, affinity: Affinity, name: str, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Unit features and codes of rows that `Affinity.attach` made."""
+    if h.dim() != 2 or h.shape[1] <= affinity.width:
+        raise AffinityError(
+            f"{name} must be (rows, D + {affinity.width}), features with codes behind them, got {tuple(h.shape)}: pass "
+            "affinity.attach(h, rows)"
+        )
+    unit = unit_rows(h[:, : -affinity.width], name)
+    codes = h[:, -affinity.width :].detach().float()
+    return (unit.bfloat16() if precision == "bf16" else unit), codes
+
+
+def _kth_largest(values: Tensor, k: int) -> Tensor:
+    """(R, 1) k-th largest value of every row (R, K); numpy selects several times faster than torch on CPUs."""
+    cut = values.shape[1] - k
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.partition(values.numpy(), cut, axis=1)[:, cut : cut + 1].copy())
+    return values.kthvalue(cut + 1, dim=1, keepdim=True).values

@@ -1,0 +1,130 @@
+"""Which pairs of near rows are of different classes, without labels: what the list of bridging pairs is sorted by.
+
+Two estimates are combined: the logit that an affinity, fitted on reference rows, gives two codes, and the share of many
+random clusterings that keep two rows together. Where there is a guide, both look at its features. A row that neither
+knows borrows from the nearest rows that they know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.same_class import Affinity
+from pairsift.same_class.spaces import FloatArray, generator, unit_rows
+from pairsift.scanning.clusterings import random_clusterings
+from pairsift.scanning.neighbours import build_index
+
+IntArray = NDArray[np.int64]
+
+# Reference rows that the affinity is fitted on, at most.
+FITTED = 10_000
+# Nearest rows that a row without a code borrows from; a power of two, so that the mean of equals is exact.
+_LENDERS = 4
+# Pairs judged at once: their codes take some tens of MB.
+_PAIRS = 16_384
+
+
+class Judge:
+    """Probability that two near rows are of different classes.
+
+    Args:
+        sample: (R, D) finite features of the reference rows, those of a guide where there is one.
+        rows, others: (P,) positions of some pairs of near reference rows, to learn from what is usual for such pairs.
+        seed: seed of the draw, the affinity and the clusterings.
+
+    Raises:
+        AffinityError: no affinity can be fitted on the sample.
+    """
+
+    def __init__(self, sample: FloatArray, rows: IntArray, others: IntArray, seed: int) -> None:
+        chosen = np.sort(generator(seed).choice(len(sample), min(len(sample), FITTED), replace=False))
+        fitted = Affinity.fit(sample[chosen], seed=seed).codes.numpy()
+        self._codes = np.empty((len(sample), fitted.shape[1]), np.float32)
+        self._codes[chosen] = fitted
+        rest = np.setdiff1d(np.arange(len(sample)), chosen, assume_unique=True)
+        if len(rest):
+            centre = sample[chosen].mean(axis=0)
+            index: Any = build_index(unit_rows(sample[chosen] - centre), True, seed)
+            for start in range(0, len(rest), _PAIRS):
+                borrowing = rest[start : start + _PAIRS]
+                lenders = index.search(unit_rows(sample[borrowing] - centre), _LENDERS)[1]
+                self._codes[borrowing] = fitted[np.where(lenders < 0, lenders[:, :1], lenders)].mean(axis=1)
+        self._labels = random_clusterings(sample, seed)
+        logits = _logits(self._codes[rows], self._codes[others])
+        agreement = self._agreement(rows[:, None], others)
+        self._usual = Usual.of(logits, agreement)
+
+    def different(
+        self, positions: IntArray, neighbours: IntArray, anchors: IntArray, others: IntArray
+    ) -> NDArray[np.float32]:
+        """Probability that the rows of some pairs are of different classes.
+
+        Args:
+            positions: (B,) reference positions of a block's rows, -1 for those beyond the reference.
+            neighbours: (B, k) reference positions of their neighbours, nearest first, -1 past the end.
+            anchors: (P,) rows of the block, with a neighbour each.
+            others: (P,) reference positions.
+
+        Returns:
+            (P,) in [0, 1].
+        """
+        # Its own lender where a row is in the reference, the nearest one where too few are found.
+        lenders = neighbours[:, :_LENDERS]
+        lenders = np.where(lenders < 0, lenders[:, :1], lenders)
+        lenders = np.where(positions[:, None] >= 0, positions[:, None], lenders)
+        codes = self._codes[lenders].mean(axis=1)
+        parts = [np.zeros(0, np.float32)]
+        for start in range(0, len(anchors), _PAIRS):
+            rows, partners = anchors[start : start + _PAIRS], others[start : start + _PAIRS]
+            logits = self._usual.combined(
+                _logits(codes[rows], self._codes[partners]), self._agreement(lenders[rows], partners)
+            )
+            parts.append((1 / (1 + np.exp(logits))).astype(np.float32))
+        return np.concatenate(parts)
+
+    def _agreement(self, lenders: IntArray, others: IntArray) -> NDArray[np.float64]:
+        """Share of the clusterings that keep pairs (P,) together, as a mean over the lenders (P, L) of one row."""
+        agreement: NDArray[np.float64] = (self._labels[lenders] == self._labels[others][:, None]).mean(axis=(1, 2))
+        return agreement
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the two estimates are for near pairs of a set: mean and spread of the affinity's logits, of the agreement of
+    clusterings, and of the sum of both on these scales."""
+
+    logits: tuple[float, float]
+    agreement: tuple[float, float]
+    total: float
+
+    @classmethod
+    def of(cls, logits: NDArray[Any], agreement: NDArray[Any]) -> Usual:
+        """Measured on the same pairs."""
+        usual = cls(_moments(logits), _moments(agreement), 1.0)
+        return replace(usual, total=_moments(usual._sum(logits, agreement))[1])
+
+    def combined(self, logits: NDArray[Any], agreement: NDArray[Any]) -> NDArray[np.float64]:
+        """Logits of P(same class) that order pairs by both estimates alike, with the mean and the spread of the
+        affinity's, so that as many pairs as it says are of one class."""
+        mean, spread = self.logits
+        return mean + spread * self._sum(logits, agreement) / self.total
+
+    def _sum(self, logits: NDArray[Any], agreement: NDArray[Any]) -> NDArray[np.float64]:
+        (a, b), (c, d) = self.logits, self.agreement
+        total: NDArray[np.float64] = (logits.astype(np.float64) - a) / b + (agreement - c) / d
+        return total
+
+
+def _moments(values: NDArray[Any]) -> tuple[float, float]:
+    # A spread of nothing (all pairs alike) would be blown up to evidence.
+    return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
+
+
+def _logits(codes: FloatArray, others: FloatArray) -> FloatArray:
+    """Logit of P(same class) of pairs of codes (P, M) each, as `Affinity` has it."""
+    logits: FloatArray = np.einsum("pm,pm->p", codes[:, :-1], others[:, :-1]) + codes[:, -1] + others[:, -1]
+    return logits

@@ -1,0 +1,100 @@
+"""The one description of a scan: every option of `pairsift scan` and every YAML key is a field of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from pairsift._base.settings import Settings, setting
+from pairsift.pairs import RankBand
+from pairsift.scanning.errors import ScanError
+
+# Fewer rows give no clusters and scales to rely on.
+FEWEST_REFERENCE = 1000
+
+
+class ScanConfig(Settings):
+    """Settings of `pairsift.scan`.
+
+    Raises:
+        ScanError: unknown fields (the nearest known name is given) or bad values, each named.
+
+    Example:
+        >>> import pairsift as ps
+        >>> config = ps.ScanConfig(n_classes=10, memory=1.0)
+        >>> config.n_classes, config.reference
+        (10, 50000)
+    """
+
+    error = ScanError
+    unsaved = frozenset({"overwrite"})
+
+    n_classes: int | None = setting(None, "Scan", "rough number of classes, at least 2 (None: estimated)")
+    reference: int = setting(
+        50_000, "Scan", "rows to learn from; up to 50,000 are searched exactly, more by an inverted file"
+    )
+    max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
+    seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
+    guide: Path | None = setting(
+        None, "Scan", "another encoder's features of the same rows, to judge by which pairs are of different classes"
+    )
+    skip_bad: bool = setting(False, "Scan", "leave out rows that are not finite (score nan) instead of refusing them")
+
+    label_column: str | None = setting(
+        None, "Levels", "column of the classes in a file, for levels by labels: the score never looks at them "
+        "(None: the usual one where there is one; 'none' ignores labels)",
+    )  # fmt: skip
+    pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
+    pos_low: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
+
+    memory: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
+    threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
+    engine: Literal["local", "ray"] = setting("local", "Machine", "ray scores parquet by Ray Data")
+    address: str | None = setting(None, "Machine", "Ray cluster ('auto' finds one; None: Ray on this machine)")
+
+    out: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
+    fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
+    overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScanConfig:
+        if self.reference < FEWEST_REFERENCE:
+            raise ValueError(
+                f"reference must be at least {FEWEST_REFERENCE:,} rows, got {self.reference}: clusters and scales come "
+                "from it"
+            )
+        if self.max_pairs < 1 or (self.threads or 0) < 0:
+            raise ValueError(f"max_pairs and threads must be positive, got {self.max_pairs} and {self.threads}")
+        if not self.memory > 0:
+            raise ValueError(f"memory must be positive (GB), got {self.memory}")
+        if not 0 <= self.fraction < 1:
+            raise ValueError(f"the share to drop must lie in [0, 1), got {self.fraction}")
+        if (self.pos_high is None) != (self.pos_low is None):
+            raise ValueError(
+                f"`pos_high` and `pos_low` make a band together: give both or neither, got {self.pos_high} and "
+                f"{self.pos_low}"
+            )
+        self.band()
+        return self
+
+    def band(self) -> RankBand | None:
+        """The rank band that the levels are measured with; None for 1 to 2 times 1 / classes."""
+        return None if self.pos_high is None or self.pos_low is None else RankBand(self.pos_high, self.pos_low)
+
+    def with_keywords(self, keywords: dict[str, Any], band: RankBand | None = None) -> ScanConfig:
+        """The configuration with some fields set anew.
+
+        Raises:
+            TypeError: a keyword is no field, or the band no band.
+        """
+        for name in keywords:
+            hint = self.hint(name)
+            if hint is not None:
+                raise TypeError(f"scan() got an unexpected keyword argument {name!r}: {hint}")
+        if band is not None:
+            if not isinstance(band, RankBand):
+                raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
+            keywords = {"pos_high": band.high, "pos_low": band.low} | keywords
+        return self if not keywords else ScanConfig(**self.model_dump() | keywords)

@@ -1,0 +1,234 @@
+"""The difficulty score: what is learned once from a sample of the embeddings, and how any row is then scored.
+
+A difficult example bridges clusters. That shows in five ways, and each alone is blind to some kind of difficult
+example (docs/scan-design.md has the figures):
+
+- *degree*: mean cosine to all examples, whitened. The theory's own indicator: a difficult vertex has the larger degree.
+- *centrality*: a small norm after whitening; what lies between clusters lies nearer to the middle of everything.
+- *isolation*: mean cosine distance to the nearest neighbours, centred.
+- *ambiguity*: a small gap between the cosines to the nearest two cluster centres (Table 10's gap without labels).
+- *mixture*: entropy of the clusters that the nearest neighbours belong to.
+
+Each is put on a robust scale of its own: 0 at the median, 1 as far above it as the 16 % quantile lies below, which is
+the spread of *easy* examples. The last three are local: they look at what is near. The first two are global, and say
+something about bridges in some sets and something else in others; so they are weighted by how far they agree with the
+local ones. The weighted mean, on a robust scale again, is mapped to (0, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from pairsift.same_class.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
+from pairsift.scanning.neighbours import CANDIDATES, NEIGHBOURS, Graph, build_index, recall
+
+INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
+# Their earlier name, that of `Scan.signs`.
+SIGNS = INDICATORS
+# Nearest neighbours whose distance counts as isolation.
+NEAREST = 10
+# Rows scored at once: keeps their products and neighbours within some tens of MB.
+BLOCK_ROWS = 2048
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+# Numbers of clusters as multiples of the number of classes: few classes are one round cluster.
+_MULTIPLES = (1, 2, 3)
+# A neighbour counts exp(cosine / temperature), as in the kNN classifier.
+_TEMPERATURE = 0.1
+# A global indicator weighs 10 times its mean rank correlation with the local ones, from 0 to 2; those weigh 1.
+_GLOBAL, _AGREEMENT, _MOST = 2, 10.0, 2.0
+# Reference rows that the robust scales are measured on.
+_CALIBRATION = 10_000
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
+    principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k), and
+    `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought."""
+
+    score: NDArray[np.float64]
+    indicators: FloatArray
+    cluster: IntArray
+    plane: FloatArray
+    neighbours: IntArray
+    cosines: FloatArray
+    candidates: IntArray
+    candidate_cosines: FloatArray
+
+
+class Reference:
+    """What a scan learns from a sample of the rows. Given it, the score of a row depends on no other row.
+
+    Args:
+        sample: (R, D) finite features of the sampled rows, divided by `scale`.
+        scale: what features are divided by, their largest entry say, so that no square vanishes.
+        rows: (R,) their positions in the whole set, ascending, so that no row is its own neighbour.
+        n_classes: rough number of classes, at least 2.
+        inverted: search neighbours by an inverted file instead of among all reference rows.
+        seed: seed of the clusterings.
+        graph: (N, k) neighbours of *all* rows as positions in the whole set, and their centred cosines, to use instead
+            of a search; None searches.
+
+    Attributes:
+        clusters: (R,) cluster of each reference row.
+        recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
+        explained: shares of the variance in the two axes of the plane.
+        weights: (5,) weight of each indicator in the score, summing to 1.
+        bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, rows the anchors' clusters.
+    """
+
+    def __init__(
+        self, sample: FloatArray, scale: float, rows: IntArray, n_classes: int, inverted: bool, seed: int,
+        graph: Graph | None = None,
+    ) -> None:  # fmt: skip
+        self.rows, self.n_classes, self._graph, self._scale = rows, n_classes, graph, np.float32(scale)
+        self._centre, values, vectors = principal_axes(sample)
+        self._whitening = shrinkage_whitening(values, vectors)
+        self._axes = np.pad(vectors[:, :-3:-1], ((0, 0), (0, max(0, 2 - len(values)))))
+        top = np.pad(values[::-1], (0, 1))[:2] / values.sum()
+        self.explained: tuple[float, float] = (float(top[0]), float(top[1]))
+        centred: FloatArray = sample - self._centre
+        white = unit_rows(centred @ self._whitening)
+        self._pole = white.mean(axis=0, dtype=np.float64).astype(np.float32)
+        most = max(2, len(sample) // 4)
+        self._centres = [kmeans(white, min(times * n_classes, most), seed + i) for i, times in enumerate(_MULTIPLES)]
+        self._groups = np.stack([_nearest(white, centres) for centres in self._centres], axis=1)
+        self.clusters: IntArray = self._groups[:, 0]
+        unit = unit_rows(centred)
+        self._index: Any = None if graph is not None else build_index(unit, inverted, seed)
+        self.recall = recall(self._index, unit, seed) if inverted and graph is None else 1.0
+        self._calibrate(sample, generator(seed))
+
+    def positions(self, rows: IntArray) -> IntArray:
+        """Reference positions of rows of the whole set, -1 for those that are not in the reference."""
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[at] == rows, at, -1)
+
+    def score(self, features: FloatArray, rows: IntArray) -> RowScores:
+        """Score a block of rows.
+
+        Args:
+            features: (B, D), finite.
+            rows: (B,) their positions in the whole set.
+        """
+        features = features / self._scale
+        candidates = self._neighbours(unit_rows(features - self._centre), rows)
+        raw, cluster, plane, neighbours, cosines = self._measure(features, rows, candidates)
+        indicators = _on_scale(raw, self._scales)
+        total = _on_scale(indicators @ self.weights[:, None], self._total_scale)[:, 0]
+        # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
+        score = 0.5 + 0.5 * total / np.hypot(1, total)
+        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines, *candidates)
+
+    def near(self, sample: FloatArray, rows: IntArray) -> IntArray:
+        """Reference positions (B, k) of the nearest of rows of the sample, nearest first, -1 past the end.
+
+        Args:
+            sample: (B, D), divided by `scale`.
+            rows: (B,) their positions in the whole set.
+        """
+        return self._neighbours(unit_rows(sample - self._centre), rows)[0]
+
+    def _measure(
+        self, features: FloatArray, rows: IntArray, candidates: tuple[IntArray, FloatArray] | None = None
+    ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
+        """The five indicators on their own scales, with what else is learned of the rows on the way."""
+        centred: FloatArray = features - self._centre
+        white: FloatArray = centred @ self._whitening
+        norm = np.linalg.norm(white, axis=1)
+        white = unit_rows(white)
+        neighbours, cosines = candidates or self._neighbours(unit_rows(centred), rows)
+        if self._graph is None:
+            neighbours, cosines = neighbours[:, :NEIGHBOURS], cosines[:, :NEIGHBOURS]
+        gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+        weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
+        for i, centres in enumerate(self._centres):
+            similarities = white @ centres.T
+            if i == 0:
+                cluster = similarities.argmax(axis=1)
+            top = np.partition(similarities, -2, axis=1)[:, -2:]
+            gap += top[:, 1] - top[:, 0]
+            entropy += _entropy(self._groups[neighbours, i], weights, len(centres))
+        isolation = 1 - cosines[:, :NEAREST].mean(axis=1, dtype=np.float64)
+        raw = np.stack([white @ self._pole, -norm, isolation, -gap, entropy], axis=1).astype(np.float64)
+        return raw, cluster, (centred @ self._axes).astype(np.float32), neighbours, cosines
+
+    def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
+        if self._graph is not None:
+            return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
+        cosines, found = self._index.search(unit, min(CANDIDATES, len(self.rows) - 1) + 1)
+        itself = (found >= 0) & (self.rows[found] == rows[:, None])
+        # Among many identical rows an anchor may not find itself: then the last neighbour goes.
+        itself[~itself.any(axis=1), -1] = True
+        shape = (len(rows), -1)
+        return found[~itself].reshape(shape), np.clip(cosines[~itself].reshape(shape), -1, 1)
+
+    def _calibrate(self, sample: FloatArray, rng: np.random.Generator) -> None:
+        """Measure the robust scales, and count the links between clusters, on reference rows."""
+        chosen = np.sort(rng.choice(len(sample), min(len(sample), _CALIBRATION), replace=False))
+        parts, bridges = [], np.zeros((self.n_classes, self.n_classes), np.int64)
+        for start in range(0, len(chosen), BLOCK_ROWS):
+            block = chosen[start : start + BLOCK_ROWS]
+            raw, cluster, _, neighbours, _ = self._measure(sample[block], self.rows[block])
+            parts.append(raw)
+            near = neighbours[:, :NEAREST]
+            anchors = np.broadcast_to(cluster[:, None], near.shape)
+            np.add.at(bridges, (anchors[near >= 0], self.clusters[near[near >= 0]]), 1)
+        raw = np.concatenate(parts)
+        self._scales = _robust_scale(raw)
+        indicators = _on_scale(raw, self._scales)
+        self.weights = _agreement_weights(indicators)
+        self._total_scale = _robust_scale(indicators @ self.weights[:, None])
+        self.bridges = bridges
+
+
+def _nearest(unit: FloatArray, centres: FloatArray) -> IntArray:
+    blocks = [
+        (unit[start : start + BLOCK_ROWS] @ centres.T).argmax(axis=1) for start in range(0, len(unit), BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks).astype(np.int64)
+
+
+def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
+    """Entropy of the weighted groups of every row's neighbours, in nats."""
+    cells = (np.arange(len(groups))[:, None] * n_groups + groups).ravel()
+    shares = np.bincount(cells, weights.ravel(), len(groups) * n_groups).reshape(-1, n_groups)
+    shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    entropy: NDArray[np.float64] = -(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)).sum(axis=1)
+    return entropy
+
+
+def _agreement_weights(indicators: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights that sum to 1: local indicators alike, a global one as far as it ranks examples as they do."""
+    ranks = stats.rankdata(indicators, axis=0)
+    spread = ranks.std(axis=0)
+    # A indicator that is constant ranks nothing, and agrees with nothing.
+    ranks = np.divide(ranks - ranks.mean(axis=0), spread, out=np.zeros_like(ranks), where=spread > 0)
+    agreement = (ranks[:, :_GLOBAL].T @ ranks[:, _GLOBAL:]).mean(axis=1) / len(ranks)
+    weights = np.ones(len(INDICATORS))
+    weights[:_GLOBAL] = np.clip(_AGREEMENT * agreement, 0, _MOST)
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
+
+
+def _robust_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median and lower spread of every column: (2, columns)."""
+    low, median = np.quantile(values, (0.16, 0.5), axis=0)
+    return np.stack([median, median - low])
+
+
+def _on_scale(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    median, spread = scale
+    # A column that is constant on its lower half (identical rows, say) cannot tell examples apart and says nothing.
+    out: NDArray[np.float64] = np.divide(
+        values - median, spread, out=np.zeros_like(values), where=spread > 1e-9 * (1 + np.abs(median))
+    )
+    return out

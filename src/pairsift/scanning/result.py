@@ -1,0 +1,241 @@
+"""`Scan`: what a scan found, how it is saved and loaded."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pairsift._base.files import replacing, write_json
+from pairsift.data import DataError
+from pairsift.data.tables import DAMAGE, read_table, write_table
+from pairsift.scanning.classes import ClassEstimate
+from pairsift.scanning.reference import INDICATORS
+from pairsift.theory import Advice, Level, Levels
+
+IntArray = NDArray[np.int64]
+
+# What a finished scan consists of, beside the page.
+FILES = ("scores.parquet", "pairs.parquet", "drop.csv", "scan.json")
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Numbers of similarities above, in and below the band, (3, bins), between `edges` (bins + 1,), on a sample."""
+
+    edges: NDArray[np.float64]
+    counts: IntArray
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Difficulty of every row of an embedding set.
+
+    Attributes:
+        scores: (N,) in [0, 1], higher is more difficult: 0.5 is the set's typical example, 0.85 one robust spread above
+            it, 0.95 two. nan where the row was not finite and skipped.
+        clusters: (N,) cluster by k-means into `n_classes`; -1 where skipped.
+        signs: (N, 5) float32, the indicators that the score is made of, in robust units (columns:
+            `pairsift.scanning.INDICATORS`).
+        plane: (N, 2) float32, first two principal components.
+        pairs: bridging pairs, neighbours in different clusters, the most probably of different classes first: `anchor`
+            and `other` (positions), `similarity` (cosine after centring), `anchor_cluster`, `other_cluster`,
+            `probability` (that the classes are different, in [0, 1]; nan where none could be estimated, and then the
+            most similar come first). A pair appears once.
+        levels: alpha, beta, gamma by the rank band, on a sample.
+        levels_error: standard errors of their means by disjoint parts of the sample.
+        advice: what the theory advises for them.
+        labelled_levels: the levels by labels, where labels are known; None otherwise.
+        n_classes: number of classes, given or estimated.
+        classes: the estimate's evidence; None where `n_classes` was given.
+        bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, on the reference rows.
+        histogram: similarities by the band.
+        rows: (N,) row of each example in the set it came from.
+        labels, paths: (N,) where known.
+        settings: everything that decided the result, with versions.
+    """
+
+    scores: NDArray[np.float64]
+    clusters: IntArray
+    signs: NDArray[np.float32]
+    plane: NDArray[np.float32]
+    pairs: pa.Table
+    levels: Levels
+    levels_error: tuple[float, float, float]
+    advice: Advice
+    labelled_levels: Levels | None
+    n_classes: int
+    classes: ClassEstimate | None
+    bridges: IntArray
+    histogram: Histogram
+    rows: IntArray
+    labels: IntArray | None
+    paths: Sequence[str] | None
+    settings: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def drop(self, fraction: float | None = None, threshold: float | None = None) -> IntArray:
+        """Positions of the examples to leave out, most difficult first.
+
+        Args:
+            fraction: share of the set, in [0, 1): round(fraction * N) examples.
+            threshold: every example that scores at least so much, in [0, 1].
+
+        Raises:
+            ValueError: neither or both given, or out of range.
+        """
+        if (fraction is None) == (threshold is None):
+            raise ValueError(f"give either a fraction or a threshold, got fraction={fraction}, threshold={threshold}")
+        order = np.argsort(-self.scores, kind="stable")  # nan sorts last
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
+            return order[: int((self.scores >= threshold).sum())]
+        if fraction is None or not 0 <= fraction < 1:
+            raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
+        return order[: min(round(fraction * len(self)), int(np.isfinite(self.scores).sum()))]
+
+    def save(self, folder: Path | str, fraction: float = 0.08) -> None:
+        """Write scores.parquet, pairs.parquet, drop.csv and scan.json; each is whole or not there, scan.json is last.
+
+        Args:
+            folder: made where missing; files of an earlier scan in it are replaced.
+            fraction: share of the set that drop.csv lists.
+
+        Raises:
+            ValueError: fraction out of range.
+            OSError: not writable.
+        """
+        dropped = self.drop(fraction)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(folder / "scores.parquet", self._score_table())
+        pairs = self.pairs
+        for i, name in enumerate(("anchor", "other")):
+            pairs = pairs.set_column(i, name, pa.array(self.rows[pairs.column(name).to_numpy()]))
+        write_table(folder / "pairs.parquet", pairs)
+        with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["row", "path", "score"])
+            for position in dropped.tolist():
+                path = "" if self.paths is None else self.paths[position]
+                writer.writerow([self.rows[position], path, f"{self.scores[position]:.6f}"])
+        write_json(folder / "scan.json", self._facts() | {"drop": {"fraction": fraction, "rows": len(dropped)}})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Scan:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            facts = json.loads((folder / "scan.json").read_text())
+            table = read_table(folder / "scores.parquet")
+            pairs = read_table(folder / "pairs.parquet")
+            return cls._assemble(facts, table, pairs)
+        except (*DAMAGE, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            words = " ".join(str(error).split())
+            raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {words}") from error
+
+    def report(self, path: Path | str, images: Any = None, labels: Any = None, fraction: float = 0.08) -> None:
+        """Write one self-contained HTML page.
+
+        Args:
+            path: file to write.
+            images: the images of the rows: an array, an `ImageSet`, anything that gives uint8 (B, C, H, W) for
+                `images[positions]`, or what `pairsift.data.open_source` reads, where `rows` says which image is whose;
+                None shows none.
+            labels: (N,) classes to name beside images; None takes the scan's own where known.
+            fraction: share of the set that the page's drop threshold starts at.
+
+        Raises:
+            ValueError: images or labels of another length.
+            OSError: not writable.
+        """
+        from pairsift.scanning.page import scan_page
+
+        scan_page(Path(path), self, images, self.labels if labels is None else np.asarray(labels), fraction)
+
+    def _score_table(self) -> pa.Table:
+        columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
+        columns |= {name: self.signs[:, i] for i, name in enumerate(INDICATORS)}
+        columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
+        if self.labels is not None:
+            columns["label"] = self.labels
+        if self.paths is not None:
+            columns["path"] = pa.array(list(self.paths), pa.string())
+        return pa.table(columns)
+
+    def _facts(self) -> dict[str, Any]:
+        links = np.argwhere(self.bridges)
+        return {
+            "n": len(self), "n_classes": self.n_classes,
+            "classes": None if self.classes is None else dataclasses.asdict(self.classes),
+            "levels": _plain_levels(self.levels), "levels_error": self.levels_error,
+            "labelled_levels": None if self.labelled_levels is None else _plain_levels(self.labelled_levels),
+            "advice": dataclasses.asdict(self.advice),
+            "bridges": [[int(a), int(b), int(self.bridges[a, b])] for a, b in links],
+            "histogram": {"edges": self.histogram.edges.tolist(), "counts": self.histogram.counts.tolist()},
+            "settings": self.settings,
+        }  # fmt: skip
+
+    @classmethod
+    def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table) -> Scan:
+        names, rows = table.column_names, table.column("row").to_numpy()
+        order = np.argsort(rows, kind="stable")
+        for i, name in enumerate(("anchor", "other")):
+            positions = _positions(rows, order, pairs.column(name).to_numpy())
+            pairs = pairs.set_column(i, name, pa.array(positions))
+        if "probability" not in pairs.column_names:  # saved before there was one
+            pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
+        bridges = np.zeros((facts["n_classes"], facts["n_classes"]), np.int64)
+        for a, b, count in facts["bridges"]:
+            bridges[a, b] = count
+        advice = facts["advice"]
+        labelled, classes = facts["labelled_levels"], facts["classes"]
+        error = facts["levels_error"]
+        return cls(
+            scores=table.column("score").to_numpy(), clusters=table.column("cluster").to_numpy(),
+            signs=np.stack([table.column(name).to_numpy() for name in INDICATORS], axis=1),
+            plane=np.stack([table.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
+            pairs=pairs, levels=_read_levels(facts["levels"]), levels_error=(error[0], error[1], error[2]),
+            advice=Advice(**advice | {"reasons": tuple(advice["reasons"])}),
+            labelled_levels=None if labelled is None else _read_levels(labelled), n_classes=facts["n_classes"],
+            classes=None if classes is None
+            else ClassEstimate(classes.pop("n_classes"), **{name: tuple(each) for name, each in classes.items()}),
+            bridges=bridges,
+            histogram=Histogram(np.array(facts["histogram"]["edges"]), np.array(facts["histogram"]["counts"])),
+            rows=rows, labels=table.column("label").to_numpy() if "label" in names else None,
+            paths=table.column("path").to_pylist() if "path" in names else None, settings=facts["settings"],
+        )  # fmt: skip
+
+
+def _positions(rows: IntArray, order: IntArray, wanted: IntArray) -> IntArray:
+    """Where rows stand, whose order is `order`."""
+    positions: IntArray = order[np.searchsorted(rows[order], wanted).clip(max=len(rows) - 1)]
+    strange = wanted[rows[positions] != wanted]
+    if len(strange):
+        raise ValueError(f"pairs.parquet names row {strange[0]}, which scores.parquet lacks")
+    return positions
+
+
+def _plain_levels(levels: Levels) -> dict[str, Any]:
+    # Which examples were taken as difficult is theirs who have the labels; the page and the advice need none of it.
+    return dataclasses.asdict(dataclasses.replace(levels, difficult=None))
+
+
+def _read_levels(plain: dict[str, Any]) -> Levels:
+    level = {name: Level(**plain[name]) for name in ("alpha", "beta", "gamma", "gamma_both") if plain[name] is not None}
+    return Levels(**plain | level)

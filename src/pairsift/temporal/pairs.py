@@ -1,0 +1,168 @@
+"""Positive pairs from time: frames of one sequence so many steps apart (arXiv 2312.00966)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.data.errors import DataError
+from pairsift.temporal.lags import check_lags, steps_left
+
+IntArray = NDArray[np.int64]
+# Times may be off their grid by so much of a step.
+_OFF_GRID = 1e-3
+
+
+@dataclass(frozen=True)
+class TemporalPairs:
+    """Positive pairs of N frames.
+
+    Attributes:
+        anchors: (M,) rows.
+        positives: (M,) rows, each later in the same sequence than its anchor.
+        lags: (M,) steps between the two.
+        weights: (M,) probabilities of the pairs, summing to 1: each lag has its share, spread evenly over its pairs.
+        sequences: (N,) number of each row's sequence.
+        times: (N,) step of each row in its sequence.
+        short: names of the sequences without a pair, with their frames.
+    """
+
+    anchors: IntArray
+    positives: IntArray
+    lags: IntArray
+    weights: NDArray[np.float64]
+    sequences: IntArray = field(repr=False)
+    times: IntArray = field(repr=False)
+    short: dict[Any, int] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+
+def temporal_pairs(
+    sequences: Any, lags: int | Sequence[int] = 1, weights: Sequence[float] | None = None, *,
+    times: Any = None, unit: float = 1.0, keep: Any = None,
+) -> TemporalPairs:  # fmt: skip
+    """The pairs of frames that are so many steps apart in one sequence.
+
+    No pair crosses from one sequence to the next, or a gap: a frame that is missing or left out breaks its sequence in
+    two. To join the neighbours of a difficult frame across the gap would keep most of the harm that the frame does.
+
+    Args:
+        sequences: (N,) the sequence of every row, numbers or names, in any order; or a list of sequences, whose frames
+            are counted one after the other.
+        lags: steps between anchor and positive, one or several.
+        weights: shares of the lags among the pairs; None weighs them alike.
+        times: (N,) when each row was taken; None counts the rows of a sequence in their order.
+        unit: time of one step. Times must lie on a grid of it, to a thousandth.
+        keep: (N,) bool, False for rows to leave out.
+
+    Raises:
+        TypeError: a lag that is not a whole number.
+        DataError: nothing to pair, sequences or times that do not fit, two rows of one sequence at one time, or a lag
+            longer than any (unbroken) sequence.
+        ValueError: lags below 1, or weights that do not match the lags.
+
+    Example:
+        >>> from pairsift.temporal import temporal_pairs
+        >>> pairs = temporal_pairs(["a", "a", "a", "a", "b", "b", "b"], lags=2)
+        >>> pairs.anchors.tolist(), pairs.positives.tolist()
+        ([0, 1, 4], [2, 3, 6])
+        >>> temporal_pairs([0, 0, 0, 0, 0, 0], keep=[True, True, True, False, True, True]).anchors.tolist()
+        [0, 1, 4]
+    """
+    steps, shares = check_lags(lags, weights)
+    names, numbers = _sequences(sequences)
+    order, place = _in_order(names, numbers, times, unit)
+    kept = order if keep is None else order[_mask(keep, len(numbers))[order]]
+    number, when = numbers[kept], place[kept]
+    broken = np.flatnonzero((np.diff(number) != 0) | (np.diff(when) != 1)) + 1
+    lengths = np.diff(np.concatenate([[0], broken, [len(kept)]])).astype(np.int64)
+    left = steps_left(lengths)
+    starts = [np.flatnonzero(left >= lag) for lag in steps]
+    for lag, start in zip(steps, starts, strict=True):
+        if not len(start):
+            first = int(lengths.argmax())
+            where = names[number[int(lengths[:first].sum())]] if len(kept) else "none"
+            raise DataError(
+                f"lag {lag} is longer than any unbroken sequence: the longest, in {where!r}, has {lengths[first]} "
+                f"frames, and lag {lag} needs {lag + 1}"
+            )
+    paired = np.zeros(len(names), bool)
+    paired[number[np.concatenate(starts)]] = True
+    frames = np.bincount(number, minlength=len(names))
+    short = {names[i]: int(frames[i]) for i in np.flatnonzero(~paired)}
+    if short:
+        warnings.warn(
+            f"{len(short)} of {len(names)} sequences give no pair, {next(iter(short))!r} the first of them: at lag "
+            f"{min(steps)} a sequence needs {min(steps) + 1} frames in a row (all are in .short)",
+            stacklevel=2,
+        )
+    return TemporalPairs(
+        kept[np.concatenate(starts)], kept[np.concatenate([at + lag for at, lag in zip(starts, steps, strict=True)])],
+        np.repeat(steps, [len(at) for at in starts]),
+        np.concatenate([np.full(len(at), share / len(at)) for at, share in zip(starts, shares, strict=True)]),
+        numbers, place, short,
+    )  # fmt: skip
+
+
+def _sequences(given: Any) -> tuple[list[Any], IntArray]:
+    """Names of the sequences, and the number of every row's."""
+    if isinstance(given, (list, tuple)) and given and all(np.ndim(each) > 0 for each in given):
+        lengths = [len(each) for each in given]
+        return list(range(len(given))), np.repeat(np.arange(len(given)), lengths).astype(np.int64)
+    ids = np.asarray(given)
+    if ids.ndim != 1 or not len(ids):
+        raise DataError(f"sequences must be (N,), the sequence of every row, or a list of sequences, got {ids.shape}")
+    if ids.dtype.kind not in "iubU" and not (ids.dtype.kind == "O" and all(isinstance(each, str) for each in ids)):
+        raise DataError(f"sequences must be whole numbers or names, got {ids.dtype}")
+    names, numbers = np.unique(ids, return_inverse=True)
+    return names.tolist(), numbers.astype(np.int64)
+
+
+def _in_order(names: list[Any], numbers: IntArray, times: Any, unit: float) -> tuple[IntArray, IntArray]:
+    """Rows by sequence and time, and the step of every row."""
+    if times is None:
+        order = np.argsort(numbers, kind="stable")
+        counts = np.bincount(numbers, minlength=len(names))
+        place = np.empty(len(numbers), np.int64)
+        place[order] = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return order, place
+    when = np.asarray(times)
+    if when.shape != numbers.shape or when.dtype.kind not in "iuf":
+        raise DataError(f"times must be ({len(numbers)},) numbers, one for each row, got {when.dtype} {when.shape}")
+    if not (np.isfinite(unit) and unit > 0):
+        raise DataError(f"unit, the time of a step, must be finite and > 0, got {unit}")
+    if not np.isfinite(when).all():
+        raise DataError(f"row {int(np.argmin(np.isfinite(when)))} has a time that is not finite: leave such rows out")
+    first = np.full(len(names), np.inf)
+    np.minimum.at(first, numbers, when.astype(np.float64))
+    exact = (when - first[numbers]) / unit
+    place = np.rint(exact).astype(np.int64)
+    off = np.abs(exact - place)
+    if off.max() > _OFF_GRID:
+        row = int(off.argmax())
+        raise DataError(
+            f"row {row} is {exact[row]:.6g} steps of unit={unit} after the first of its sequence: times must lie on a "
+            "grid, so give the time of one step as unit, or resample"
+        )
+    order = np.lexsort((place, numbers))
+    twice = np.flatnonzero((np.diff(numbers[order]) == 0) & (np.diff(place[order]) == 0))
+    if len(twice):
+        a, b = order[twice[0]], order[twice[0] + 1]
+        raise DataError(f"rows {a} and {b} of sequence {names[numbers[a]]!r} have one time, {when[a]}: leave one out")
+    return order, place
+
+
+def _mask(keep: Any, n: int) -> NDArray[np.bool_]:
+    mask = np.asarray(keep)
+    if mask.shape != (n,) or mask.dtype != bool:
+        raise DataError(f"keep must be ({n},) bool, one for each row, got {mask.dtype} {mask.shape}")
+    if not mask.any():
+        raise DataError(f"keep leaves none of {n} rows")
+    return mask

@@ -1,0 +1,159 @@
+"""Confident negatives of a batch."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pairsift as ps
+from pairsift.same_class import AffinityError
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 60)
+    features = torch.from_numpy(np.eye(4, 8)[labels] + 0.3 * rng.standard_normal((240, 8))).float()
+    return features, ps.Affinity.fit(features)
+
+
+def expected(similar, different, probability, count):
+    """The definition, row by row."""
+    flags = torch.zeros(similar.shape, dtype=torch.bool)
+    for row, (values, confident) in enumerate(zip(similar, different >= probability, strict=True)):
+        candidates = [k for k in values.argsort(descending=True).tolist() if confident[k]]
+        flags[row, candidates[:count]] = True
+    return flags
+
+
+def test_the_most_similar_of_the_confident_are_flagged(fitted):
+    _features, affinity = fitted
+    rows = torch.arange(0, 240, 3)
+    h = torch.randn(80, 5, generator=torch.Generator().manual_seed(0))
+    masks = ps.ConfidentNegatives(affinity, 0.9, 0.1).masks(affinity.attach(h, rows))
+    similar = F.normalize(h, dim=1) @ F.normalize(h, dim=1).T
+    different = 1 - affinity.between(affinity.codes[rows], affinity.codes[rows])
+    different.fill_diagonal_(0)
+    flags = masks.whole()
+    assert (masks.rows, masks.columns, masks.empty) == (80, 80, False)
+    assert torch.equal(flags, expected(similar, different, 0.9, 8))  # ceil(0.1 * 79)
+    assert flags.any()
+    assert not flags.diagonal().any()
+    assert torch.equal(masks.tile(16, 48), flags[16:48].float())
+    assert masks.purity() == pytest.approx(float(different[flags].mean()), abs=1e-6)
+    assert masks.purity() >= 0.9
+
+
+def test_fewer_candidates_than_the_share_are_all_flagged(fitted):
+    features, affinity = fitted
+    rows = torch.arange(0, 240, 4)
+    different = 1 - affinity.between(affinity.codes[rows], affinity.codes[rows])
+    different.fill_diagonal_(0)
+    flags = ps.ConfidentNegatives(affinity, 0.8, 1.0).masks(affinity.attach(features[rows], rows)).whole()
+    assert torch.equal(flags, different >= 0.8)
+    assert flags.sum() < flags.numel() - len(rows)
+
+
+def test_keys_and_the_row_among_them(fitted):
+    features, affinity = fitted
+    keys = torch.arange(239, -1, -2)
+    h, k = affinity.attach(features[keys[10:30]], keys[10:30]), affinity.attach(features[keys], keys)
+    selector = ps.ConfidentNegatives(affinity, 0.001, 1.0)
+    with_own, without = selector.masks(h, k, 10), selector.masks(h, k)
+    assert with_own.whole().shape == (20, 120)
+    assert not with_own.whole()[torch.arange(20), torch.arange(10, 30)].any()
+    assert torch.equal(with_own.log_weights(0, 20)[torch.arange(20), torch.arange(10, 30)], torch.zeros(20))
+    assert (without.log_weights(0, 20)[torch.arange(20), torch.arange(10, 30)] < 0).all()
+
+
+def test_weights_are_the_logarithm_of_different_classes(fitted):
+    features, affinity = fitted
+    rows = torch.arange(0, 240, 4)
+    masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[rows], rows))
+    weights = masks.log_weights(5, 25)
+    log = (1 - affinity.between(affinity.codes[rows], affinity.codes[rows])).clamp_min(1e-6).log()
+    log.fill_diagonal_(0)
+    torch.testing.assert_close(weights, log[5:25])
+    assert weights.max() <= 0
+    assert weights.isfinite().all()
+
+
+def test_a_tile_and_its_weights_share_one_computation(fitted, monkeypatch):
+    features, affinity = fitted
+    masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[:40], torch.arange(40)))
+    calls = []
+    between = affinity.between
+    monkeypatch.setattr(type(affinity), "between", lambda self, *codes: calls.append(1) or between(*codes))
+    first = masks.tile(0, 20).clone()
+    masks.log_weights(0, 20).zero_()
+    assert torch.equal(masks.tile(0, 20), first)
+    assert len(calls) == 1
+    masks.tile(20, 40)
+    assert len(calls) == 2
+
+
+def test_without_an_affinity_nothing_is_selected_until_there_is_one(fitted):
+    features, affinity = fitted
+    selector = ps.ConfidentNegatives()
+    masks = selector.masks(features)
+    assert masks.empty
+    assert masks.log_weights(0, 10) is None
+    assert math.isnan(masks.purity())
+    assert not masks.whole().any()
+    assert not masks.tile(0, 10).any()
+    selector.affinity = affinity
+    assert selector.masks(affinity.attach(features, torch.arange(240))).whole().any()
+
+
+def test_a_loss_runs_on_attached_features(fitted):
+    features, affinity = fitted
+    rows = torch.arange(0, 240, 8)
+    generator = torch.Generator().manual_seed(0)
+    z0, z1 = torch.randn(2, 30, 6, generator=generator).requires_grad_().unbind()
+    h = [affinity.attach(features[rows] + 0.05 * torch.randn(30, 8, generator=generator), rows) for _ in range(2)]
+    selector = ps.ConfidentNegatives(affinity)
+    assert isinstance(selector, ps.Selector)
+    loss = ps.losses.NTXentLoss(0.5, selector, ps.Treatment(margin=0.3))
+    value = loss(z0, z1, *h)
+    assert value.isfinite()
+    assert value != ps.losses.NTXentLoss(0.5)(z0, z1)
+    value.backward()
+    pairs = loss.select(*h)
+    assert pairs.shape == (60, 60)
+    assert pairs.any()
+    assert not (pairs & torch.eye(60, dtype=torch.bool).roll(30, 0)).any()  # no view is a negative of the other
+
+
+def test_half_precision_selects_nearly_the_same(fitted):
+    features, affinity = fitted
+    h = affinity.attach(features, torch.arange(240))
+    selector = ps.ConfidentNegatives(affinity)
+    full, half = selector.masks(h).whole(), selector.masks(h, precision="bf16").whole()
+    assert (full != half).float().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"affinity": 3}, TypeError, "must be an Affinity"),
+        ({"probability": 0}, ValueError, "between 0 and 1"),
+        ({"probability": 1.0}, ValueError, "between 0 and 1"),
+        ({"share": 0}, ValueError, "share of the keys"),
+        ({"share": 1.5}, ValueError, "share of the keys"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ps.ConfidentNegatives(**arguments)
+
+
+def test_features_without_codes_are_refused(fitted):
+    features, affinity = fitted
+    selector = ps.ConfidentNegatives(affinity)
+    with pytest.raises(AffinityError, match=r"affinity\.attach"):
+        selector.masks(features)
+    h = affinity.attach(features, torch.arange(240))
+    with pytest.raises(ValueError, match="8 dimensions and keys 5"):
+        selector.masks(h, h[:, 3:])

@@ -1,0 +1,145 @@
+"""Fields of `ScanConfig` are keywords, YAML keys and flags, and nothing else is."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import pairsift as ps
+from pairsift import cli
+from pairsift.cli import scan as command
+from pairsift.scanning import INDICATORS, SIGNS, ScanConfig, ScanError
+from pairsift.train import TrainConfig
+
+# A value of every field that is not its default, and as flags say it.
+VALUES = {
+    "n_classes": (7, ["--n-classes", "7"]),
+    "reference": (2000, ["--reference", "2000"]),
+    "max_pairs": (11, ["--max-pairs", "11"]),
+    "seed": (3, ["--seed", "3"]),
+    "guide": (Path("other.npy"), ["--guide", "other.npy"]),
+    "skip_bad": (True, ["--skip-bad"]),
+    "label_column": ("none", ["--label-column", "none"]),
+    "pos_high": (0.2, ["--pos-high", "0.2"]),
+    "pos_low": (0.4, ["--pos-low", "0.4"]),
+    "memory": (3.5, ["--memory", "3.5"]),
+    "threads": (1, ["--threads", "1"]),
+    "engine": ("ray", ["--engine", "ray"]),
+    "address": ("auto", ["--address", "auto"]),
+    "out": (Path("found"), ["--out", "found"]),
+    "fraction": (0.25, ["--fraction", "0.25"]),
+    "overwrite": (True, ["--overwrite"]),
+}
+FIELDS = list(ScanConfig.model_fields)
+
+
+@pytest.fixture
+def settled(monkeypatch, tmp_path):
+    """The configuration that `pairsift scan` makes of flags; nothing is scanned."""
+    np.save(tmp_path / "f.npy", np.eye(12, dtype=np.float32))
+    seen = []
+
+    def scan(source, config, **_):
+        seen.append(config)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(command.scanning, "scan", scan)
+
+    def run(*flags):
+        assert cli.guarded(["scan", str(tmp_path / "f.npy"), *map(str, flags)], False) == 1
+        return seen.pop()
+
+    return run
+
+
+def values(name):
+    """The value of a field, with what it cannot be without."""
+    both = ("pos_high", "pos_low")
+    return {each: VALUES[each][0] for each in dict.fromkeys([name, "out", *(both if name in both else ())])}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_is_a_keyword_a_key_of_yaml_and_a_flag(name, settled, tmp_path):
+    expected = ScanConfig(**values(name))
+    assert getattr(expected, name) == VALUES[name][0] != ScanConfig.model_fields[name].default
+    assert ScanConfig.model_fields[name].description
+    plain = {each: str(value) if isinstance(value, Path) else value for each, value in values(name).items()}
+    (tmp_path / "scan.yaml").write_text(yaml.safe_dump(plain))
+    assert ScanConfig.load(tmp_path / "scan.yaml") == expected
+    assert settled("--config", tmp_path / "scan.yaml") == expected
+    assert settled(*(word for each in values(name) for word in VALUES[each][1])) == expected
+    assert ScanConfig().with_keywords(values(name)) == expected
+
+
+def test_there_are_no_other_flags():
+    assert set(inspect.signature(command.scan).parameters) == {"features", "config", "images", *FIELDS}
+    assert set(VALUES) == set(FIELDS)
+
+
+def test_earlier_flags_and_flags_over_files(settled, tmp_path):
+    (tmp_path / "scan.yaml").write_text("n_classes: 4\nfraction: 0.3\nout: there\n")
+    found = settled("--config", tmp_path / "scan.yaml", "-o", "here", "--drop", "0.1", "--labels", "none")
+    assert found == ScanConfig(n_classes=4, fraction=0.1, out=Path("here"), label_column="none")
+    assert settled("--output", "here") == ScanConfig(out=Path("here"))
+
+
+def test_saved_and_loaded_is_the_same_but_for_overwriting(tmp_path):
+    config = ScanConfig(**{name: value for name, (value, _) in VALUES.items()})
+    config.save(tmp_path / "scan.yaml")
+    assert ScanConfig.load(tmp_path / "scan.yaml") == config.model_copy(update={"overwrite": False})
+
+
+def test_a_scan_needs_a_folder_on_the_command_line(capsys, tmp_path):
+    np.save(tmp_path / "f.npy", np.eye(12, dtype=np.float32))
+    assert cli.guarded(["scan", str(tmp_path / "f.npy")], False) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_clases": 5}, "^unknown field 'n_clases': did you mean 'n_classes'"),
+        ({"zzz": 5}, "^unknown field 'zzz': known fields: n_classes, reference"),
+        ({"n_classes": "many"}, "^n_classes: .*got 'many'"),
+        ({"reference": 10}, "^reference must be at least 1,000 rows, got 10"),
+        ({"max_pairs": 0}, "^max_pairs and threads must be positive, got 0 and None"),
+        ({"threads": -1}, "^max_pairs and threads must be positive, got 10000 and -1"),
+        ({"memory": float("nan")}, r"^memory must be positive \(GB\), got nan"),
+        ({"fraction": 1}, r"^the share to drop must lie in \[0, 1\), got 1"),
+        ({"engine": "spark"}, "^engine: .*'local' or 'ray', got 'spark'"),
+        ({"pos_high": 0.1}, "^`pos_high` and `pos_low` make a band together: give both or neither, got 0.1 and None"),
+        ({"pos_high": 0.3, "pos_low": 0.2}, "^posLow must exceed posHigh, got high=0.3, low=0.2"),
+        ({"seed": -1}, "^seed: .*got -1"),
+    ],
+)
+def test_bad_values_are_refused_in_plain_words(given, message):
+    for make in (lambda: ScanConfig(**given), lambda: ScanConfig.build(given)):
+        with pytest.raises(ScanError, match=message):
+            make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TrainConfig(pos_low=0.1),
+        lambda: TrainConfig(resume=True, overwrite=True),
+        lambda: TrainConfig.build({"warmup_epochs": 30, "treatment": "margin"}),
+    ],
+)
+def test_no_configuration_speaks_of_value_errors(make):
+    with pytest.raises(ValueError, match=r"^(posLow|resume|warmup)"):
+        make()
+
+
+def test_a_configuration_is_frozen_and_at_hand():
+    assert ps.ScanConfig is ScanConfig
+    with pytest.raises(ValueError, match="frozen"):
+        ScanConfig().seed = 3
+    assert ScanConfig().band() is None
+    assert ScanConfig(pos_high=0.1, pos_low=1).band() == ps.RankBand(0.1, 1)
+
+
+def test_indicators_keep_their_earlier_name():
+    assert SIGNS == INDICATORS == ("degree", "centrality", "isolation", "ambiguity", "mixture")
