@@ -134,9 +134,7 @@ def carry_out(
     if jobs < 1:
         raise StudyError(f"--jobs must be at least 1, got {jobs}")
     if address is not None and engine != "ray":
-        raise StudyError(
-            f"--address is of a Ray cluster, got {address!r} with the engine {engine!r}: add --engine ray"
-        )
+        raise StudyError(f"--address is of a Ray cluster, got {address!r} with the engine {engine!r}: add --engine ray")
     with ExitStack() as stack:
         try:
             made.folder.mkdir(parents=True, exist_ok=True)
