@@ -242,8 +242,8 @@ def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
         key: np.concatenate([each[key] for each in found]) for key in found[0] if all(key in each for each in found)
     }
     if not tried:
-        ranks = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
-        raise too_wide(grid.dimensions or 1, min(ranks))
+        shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
+        raise too_wide(grid.dimensions or 1, min(shared))
     scores = {key: -np.log(ranks) for key, ranks in tried.items()}
     best = max(scores.values(), key=lambda each: float(each.mean()))
     settings = []

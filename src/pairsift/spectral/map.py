@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from pairsift._base.extras import needs
 from pairsift._base.files import read_tensors, write_tensors
 from pairsift.pairs import Selector
 from pairsift.spectral.choice import (
@@ -33,8 +34,7 @@ from pairsift.spectral.edits import masks_of, selected_pairs, with_margin
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.moments import Array, Covariances, Float64, Moments
 from pairsift.spectral.solution import Solution, population_loss, solve
-from pairsift.spectral.streams import Features, PairStream, opened, stream_of
-from pairsift.spectral.streams import _blocks as blocks_of
+from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, stream_of
 
 Log = Callable[[str], None]
 # Matrices of D x D numbers that a fit holds at once.
@@ -106,7 +106,7 @@ class SpectralMap:
         self._first_mean = self._second_mean = np.empty(0)
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913 (settings are keywords, as in TrainConfig's fields)
         cls,
         first: Features,
         second: Features | None = None,
@@ -128,9 +128,9 @@ class SpectralMap:
         """Fit the maps to positive pairs; settings that are not given are chosen on held-out pairs, without labels.
 
         A tenth of the pairs (2,048 at the most) are held out, in up to three folds where that gives few. Training pairs
-        that share a row with them are left out of the fits that are compared, and each setting is scored by the mean of -log(rank) of the held-out pairs' own
-        positives. Among the settings within 1.96 standard errors of the best (paired differences) the narrowest is
-        taken. The map is then fitted to all pairs.
+        that share a row with them are left out of the fits that are compared. Each setting is scored by the mean of
+        -log(rank) of the held-out pairs' own positives. Among the settings within 1.96 standard errors of the best
+        (paired differences) the narrowest is taken. The map is then fitted to all pairs.
 
         Args:
             first: (N, D) features of one side: an array, a tensor, a memory map, a path that `data.open_features`
@@ -273,19 +273,21 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        from sentence_transformers import SentenceTransformer, models
+        with needs("text", "sentence_transformer"):
+            from sentence_transformers import SentenceTransformer
+            from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
         linear = self.module(second=second).linear
-        width = model.get_sentence_embedding_dimension()
+        width = model.get_embedding_dimension()
         if width != linear.in_features:
             raise SpectralError(
                 f"the model's embeddings have {width} dimensions, and the map was fitted on {linear.in_features}: give "
                 "the encoder that made the features"
             )
-        dense = models.Dense(linear.in_features, linear.out_features, bias=True, activation_function=nn.Identity())
+        dense = Dense(linear.in_features, linear.out_features, bias=True, activation_function=nn.Identity())
         dense.linear.load_state_dict(linear.state_dict())
         return SentenceTransformer(
-            modules=[*model, dense, models.Normalize()], device=str(model.device), prompts=dict(model.prompts)
+            modules=[*model, dense, Normalize()], device=str(model.device), prompts=dict(model.prompts)
         )
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
@@ -525,8 +527,8 @@ def _held_pairs(
         if grid.single:
             return []
         raise SpectralError(
-            f"{len(rows):,} pairs leave {count} to choose settings on, and {FEWEST_HELD} are needed: give more pairs, a "
-            "larger held_out, or dimensions, ridge and power"
+            f"{len(rows):,} pairs leave {count} to choose settings on, and {FEWEST_HELD} are needed: give more pairs, "
+            "a larger held_out, or dimensions, ridge and power"
         )
     folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count)
     drawn = np.random.default_rng(seed).choice(rows, (folds, count), replace=False)

@@ -82,7 +82,8 @@ def whitener(covariance: Float64, ridge: float) -> Float64:
         ridged = covariance + added * np.eye(len(covariance))
         lower = np.linalg.cholesky(ridged)
         inverse: Float64 = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
-        return inverse.T
+        upper: Float64 = inverse.T
+        return upper
     values, vectors = np.linalg.eigh(covariance)
     there = values > _RANGE * values[-1]
     whitening: Float64 = vectors[:, there] / np.sqrt(values[there])

@@ -69,7 +69,7 @@ class PairedRows:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
         """See `PairStream`."""
         stop = self.rows if stop is None else stop
-        both = (_blocks(each, BLOCK, start, stop) for each in self._sides)
+        both = (blocks_of(each, BLOCK, start, stop) for each in self._sides)
         for (at, a), (_, b) in zip(*both, strict=True):
             yield at, a, b
 
@@ -113,7 +113,7 @@ class ViewRows:
         """See `PairStream`."""
         stop = self.rows if stop is None else stop
         each = max(1, BLOCK // self.views)
-        for at, x in _blocks(self._features, each * self.views, start * self.views, stop * self.views):
+        for at, x in blocks_of(self._features, each * self.views, start * self.views, stop * self.views):
             x = x.reshape(-1, self.views, x.shape[1])
             yield at // self.views, x, x
 
@@ -160,7 +160,7 @@ def opened(features: Features, name: str) -> Any:
     return matrix
 
 
-def _blocks(source: Any, rows: int, start: int, stop: int) -> Iterator[tuple[int, Array]]:
+def blocks_of(source: Any, rows: int, start: int, stop: int) -> Iterator[tuple[int, Array]]:
     """Blocks of exactly so many rows (the last may have fewer), whatever blocks a source gives."""
     if isinstance(source, np.ndarray):
         for at in range(start, stop, rows):
