@@ -3,8 +3,8 @@
     python -m lab.benchmarks.startup [--runs 9] [--starts "import pairsift"]
         [--output lab/benchmarks/results/startup.jsonl]
 
-One JSON line per start: the median milliseconds of fresh processes that run in turn, after one of each that fills the file
-cache. Every figure includes the start of Python itself. The losses also get their time beyond `import torch`.
+One JSON line per start: the median milliseconds of fresh processes that run in turn, after one of each that fills the
+file cache. Every figure includes the start of Python. The line of the losses adds their time beyond `import torch`.
 """
 
 from __future__ import annotations
