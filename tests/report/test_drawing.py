@@ -5,7 +5,23 @@ import re
 import numpy as np
 import pytest
 
-from pairsift.report.drawing import SIDE, Axis, bars, points
+from pairsift.report.drawing import (
+    SIDE,
+    Axis,
+    Drawing,
+    Label,
+    Line,
+    Mark,
+    band,
+    bars,
+    grouped_bars,
+    heatmap,
+    points,
+    polyline,
+    stairs,
+    whiskers,
+)
+from pairsift.report.page import Section, write_figures
 
 
 @pytest.mark.parametrize(
@@ -40,3 +56,58 @@ def test_bars_stand_between_their_edges_on_their_base():
 def test_points_lie_where_their_values_do():
     found = numbers(points(Axis(-1, 1, "x"), Axis(0, 2, "y"), np.array([-1, 0, 1]), np.array([0, 1, 2])))
     assert found == [0, SIDE, 0, SIDE / 2, SIDE / 2, 0, SIDE, 0, 0]
+
+
+def test_a_logarithmic_axis_has_its_ticks_at_powers_and_no_place_for_zero():
+    axis = Axis(0.01, 100, "x", log=True)
+    assert axis.ticks() == [(0, "0.01"), (25, "0.1"), (50, "1"), (75, "10"), (100, "100")]
+    np.testing.assert_allclose(axis.along([0.01, 1, 100, 0, -1]), [0, 500, 1000, np.nan, np.nan])
+    assert [text for _, text in Axis(1.5, 9, "x", log=True).ticks()] == ["2", "5"]
+    assert len(Axis(1e-9, 1e9, "x", log=True).ticks()) <= 6
+    assert [text for _, text in Axis(1, 4096, "x", log=True, at=(8, 256, 5000)).ticks()] == ["8", "256"]
+
+
+def test_grouped_bars_stand_side_by_side_under_their_names():
+    x, y = Axis.of_names(["one", "two"], "set"), Axis(0, 10, "y")
+    assert x.ticks() == [(25, "one"), (75, "two")]
+    first, second = grouped_bars(x, y, [[2, 4], [np.nan, 10]])
+    assert numbers(first) == [50, 1000, 800, 250, 1000, 550, 1000, 600, 750, 1000]
+    assert numbers(second) == [750, 1000, 0, 950, 1000]
+
+
+def test_lines_stop_where_there_is_no_value():
+    x, y = Axis(0, 10, "x"), Axis(0, 10, "y")
+    assert polyline(x, y, [0, 1, 2, 3, 4], [0, 1, np.nan, 3, 4]) == "M0 1000L100 900M300 700L400 600"
+    assert polyline(x, y, [], []) == band(x, y, [], [], []) == ""
+    assert stairs(x, y, [0, 5, 10], [1, 2]) == "M0 900L500 900L500 800L1000 800"
+
+
+def test_intervals_are_bands_or_whiskers():
+    x, y = Axis(0, 10, "x"), Axis(0, 10, "y")
+    assert band(x, y, [0, 10], [1, 2], [3, 4]) == "M0 900L1000 800L1000 600L0 700z"
+    assert whiskers(x, y, [0, 10, 5], [1, 2, np.nan], [3, 4, 5]) == "M0 900V700M1000 800V600"
+
+
+def test_a_heatmap_fills_each_cell_with_one_shade():
+    x, y = Axis(0, 3, "x"), Axis(0, 2, "y")
+    none, some = heatmap(x, y, [0, 1, 2, 3], [0, 1, 2], [[0, 0, 1], [1, 0, 1]], ["none", "some"])
+    assert (none.classes, none.name, some.tip) == ("cells h0", "none", "some")
+    assert none.path == "M0 1000H666.67V500H0zM333.33 500H666.67V0H333.33z"
+    assert some.path == "M666.67 1000H1000V500H666.67zM0 500H333.33V0H0zM666.67 500H1000V0H666.67z"
+
+
+def test_a_page_draws_marks_lines_labels_and_tips_escaped(tmp_path):
+    x, y = Axis(0, 1, "across"), Axis(0, 1, "up")
+    marks = [Mark(polyline(x, y, [0, 1], [0, 1]), "line c dash", "a <b>", "tip <i>")]
+    lines = [Line(250, "a dot", "upright"), Line(750, "b", "level", across=True)]
+    figure = Drawing("some", "words of it", x, y, marks, lines, [Label(500, 400, "here <u>")])
+    write_figures(tmp_path / "page.html", "title", "words", [Section("heading", "words", figure)])
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '<path class="line c dash" d="M0 1000L1000 0"><title>tip &lt;i&gt;</title></path>' in text
+    assert '<line class="a dot" x1="250" x2="250" y1="0" y2="1000"/>' in text
+    assert '<line class="b" x1="0" x2="1000" y1="250" y2="250"/>' in text
+    assert '<span class="level across" style="bottom: 75.0%">level</span>' in text
+    assert '<span class="label" style="left: 50.0%; bottom: 60.0%">here &lt;u&gt;</span>' in text
+    assert '<i class="key line c dash"></i>a &lt;b&gt;' in text
+    assert 'id="some"' in text
+    assert len(text) < 10_000  # no library

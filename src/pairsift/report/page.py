@@ -19,15 +19,17 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import plotly.graph_objects as go
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
 from pairsift._base.files import replacing
+from pairsift.report.drawing import Drawing
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _OWN = "pairsift.report"
 # Plotly writes styles; pictures are data, and blobs while plotly saves a figure as a picture.
@@ -39,11 +41,16 @@ _PLACE = "the-content-security-policy"
 
 
 class Section(NamedTuple):
-    """A figure under a heading, and what it shows in words."""
+    """A figure under a heading, with a paragraph that says what it shows."""
 
     heading: str
     words: str
-    figure: go.Figure
+    figure: Drawing | go.Figure
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the figure is a `Drawing`."""
+        return isinstance(self.figure, Drawing)
 
 
 def page_template(name: str, package: str = _OWN) -> Template:
@@ -55,7 +62,7 @@ def page_template(name: str, package: str = _OWN) -> Template:
     environment.filters |= {"plot": _plot, "json": _json, "script": _script}
     environment.globals |= {
         "file": lambda file: Markup(loader.get_source(environment, file)[0]),
-        "plotly": lambda: Markup(get_plotlyjs()),
+        "plotly": _plotly,
     }
     return environment.get_template(name)
 
@@ -75,7 +82,7 @@ def write_page(path: Path, template: Template, **content: Any) -> None:
     hashes: list[str] = []
     text = template.render(content, policy=_PLACE, script_hashes=hashes)
     # The head, and its policy, come before the scripts and before all content: the first place is the policy's.
-    text = text.replace(_PLACE, _POLICY.format(" ".join(dict.fromkeys(hashes))), 1)
+    text = text.replace(_PLACE, _POLICY.format(" ".join(dict.fromkeys(hashes)) or "'none'"), 1)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -104,6 +111,12 @@ def _plot(context: Context, figure: go.Figure, name: str) -> Markup:
     made: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
     before, text, after = re.split(r"<script[^>]*>|</script>", made)  # no more: text in a figure is escaped
     return Markup(before) + _script(context, Markup(text)) + Markup(after)
+
+
+def _plotly() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())
 
 
 def _json(data: Any) -> Markup:
