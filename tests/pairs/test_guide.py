@@ -244,10 +244,8 @@ def test_bad_input_is_refused_by_name():
 
 def test_it_leaves_masked_pairs_out_by_itself_and_refuses_what_pushes_them_harder():
     mask, rows, z0, z1, _, _ = case(2, 0.0, 1.0)
-    default, named = (
-        TwoTowerLoss(0.2, band=mask, treatment=each)(z0, z1, z0, z1, rows=rows) for each in (None, EXCLUDE)
-    )
-    assert default == named
+    losses = [TwoTowerLoss(0.2, band=mask, treatment=each) for each in (None, EXCLUDE)]
+    assert losses[0](z0, z1, z0, z1, rows=rows) == losses[1](z0, z1, z0, z1, rows=rows)
     assert TwoTowerLoss(0.2, band=mask, treatment=ps.Treatment())(z0, z1, z0, z1) == TwoTowerLoss(0.2)(z0, z1)
     for treatment in (ps.Treatment(margin=0.1), ps.Treatment(temperature_scale=0.6), ps.Treatment(0.03, 0.6)):
         with pytest.raises(ValueError, match="pushes the false negatives that the mask finds apart harder: give no"):

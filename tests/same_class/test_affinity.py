@@ -164,7 +164,7 @@ def test_features_that_cannot_be_used_are_refused(features, message):
 
 def test_positions_and_codes_that_do_not_fit_are_refused():
     affinity = ps.Affinity.fit(clusters()[0])
-    with pytest.raises(AffinityError, match="has 200 rows"):
+    with pytest.raises(AffinityError, match="has 200 examples"):
         affinity.probability([0], [200])
     with pytest.raises(AffinityError, match="2 rows and 1 others"):
         affinity.probability([0, 1], [2])
@@ -172,5 +172,5 @@ def test_positions_and_codes_that_do_not_fit_are_refused():
         affinity.probability([0.5], [2])
     with pytest.raises(AffinityError, match="codes of this affinity"):
         affinity.between(affinity.codes[:2, :3], affinity.codes[:2])
-    with pytest.raises(AffinityError, match="one row a position"), pytest.warns(DeprecationWarning):
+    with pytest.raises(AffinityError, match="one row a position"), pytest.warns(DeprecationWarning, match="rows="):
         affinity.attach(torch.randn(3, 4), torch.arange(2))

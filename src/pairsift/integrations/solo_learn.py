@@ -13,8 +13,8 @@ from pairsift.treatments import Treatment
 
 def simclr_loss_func(
     z: Tensor, indexes: Tensor, temperature: float = 0.1, *,
-    h: Tensor | None = None, rows: Tensor | None = None, band: Selector | None = None, treatment: Treatment | None = None,
-    **options: Unpack[Options],
+    h: Tensor | None = None, rows: Tensor | None = None, band: Selector | None = None,
+    treatment: Treatment | None = None, **options: Unpack[Options],
 ) -> Tensor:  # fmt: skip
     """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
 

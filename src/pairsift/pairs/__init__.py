@@ -11,7 +11,6 @@ from pairsift.pairs.selector import (
     PairMasks,
     Precision,
     RandomPairs,
-    RowIndex,
     Selector,
     random_pairs,
     tile_rows,
@@ -20,6 +19,6 @@ from pairsift.pairs.text_keys import text_keys
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "GuideMask", "GuideMasks", "GuideReport", "OwnMasks", "PairMasks",
-    "Precision", "RandomPairs", "RankBand", "RowIndex", "Selector", "pair_shares", "random_pairs", "select_pairs",
+    "Precision", "RandomPairs", "RankBand", "Selector", "pair_shares", "random_pairs", "select_pairs",
     "text_keys", "tile_rows",
 ]  # fmt: skip

@@ -151,7 +151,7 @@ class RowIndex:
         self.ids: Tensor | None = None
         if ids is None:
             return
-        given = torch.from_numpy(np.array(ids.detach().cpu() if isinstance(ids, Tensor) else ids))
+        given = ids.detach().cpu() if isinstance(ids, Tensor) else torch.from_numpy(np.array(ids))
         if given.shape != (n,) or given.is_floating_point() or given.dtype == torch.bool:
             raise error(f"ids must be ({n},) integers, one for each example, got {given.dtype} {tuple(given.shape)}")
         self.ids = given.long()
@@ -175,7 +175,7 @@ class RowIndex:
         given = torch.as_tensor(rows).detach().cpu()
         if given.dim() != 1 or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
             raise self._error(f"{name} must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
-        given = given.long()
+        given = given.long().contiguous()
         if not len(given):
             return given
         if self.ids is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pairsift._base.checks import real_array
 from pairsift._base.files import read_tensors, write_tensors
-from pairsift.pairs import RowIndex
+from pairsift.pairs.selector import RowIndex
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.logit import fold

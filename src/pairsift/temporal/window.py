@@ -10,8 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs import PairMasks, Precision, RowIndex, Selector
-from pairsift.pairs.selector import need_rows, set_wrapped_state, wrapped_state
+from pairsift.pairs import PairMasks, Precision, Selector
+from pairsift.pairs.selector import RowIndex, need_rows, set_wrapped_state, wrapped_state
 from pairsift.treatments import Treatment
 
 # Numbers that the deprecated `attach` puts behind features are exact in float32 up to here.
