@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pairsift.evaluate._checks import check_split
-from pairsift.pairs.rows import unit_rows
+from pairsift.pairs.selector import unit_rows
 
 
 def knn(
