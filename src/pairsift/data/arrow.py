@@ -108,8 +108,20 @@ def plain_values(values: Any) -> Any:
         held = plain_values(values.dictionary)
         return held.cast(_no_view(held.type)).take(values.indices)
     if _is_view(kind, "is_list_view") or _is_view(kind, "is_large_list_view"):
-        return values.cast(pa.large_list(kind.value_type))
+        if isinstance(values, pa.ChunkedArray):
+            return pa.chunked_array([_viewed_lists(each) for each in values.chunks], pa.large_list(kind.value_type))
+        return _viewed_lists(values)
     return values
+
+
+def _viewed_lists(values: Any) -> Any:
+    """List views as lists; Arrow's own cast misreads a slice of them."""
+    there = np.asarray(values.is_valid())
+    sizes = np.where(there, np.asarray(values.sizes), 0).astype(np.int64)
+    ends = np.cumsum(sizes)
+    places = np.repeat(np.asarray(values.offsets, np.int64) - (ends - sizes), sizes) + np.arange(int(sizes.sum()))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int64))
+    return pa.LargeListArray.from_arrays(offsets, values.values.take(pa.array(places)), mask=pa.array(~there))
 
 
 def _no_view(kind: pa.DataType) -> pa.DataType:
