@@ -107,6 +107,7 @@ def test_texts_without_a_guide_are_compared_as_texts():
     assert "no guide" in said[0]
     assert found.facts["guide"] is None
     assert found.facts["near_duplicates"] is None
+    assert found.summary.clean_rows == found.facts["clean_rows"] == 4
     assert reasons(found, 0) == {"anchor repeats", "positive repeats"}
     assert reasons(found, 1) == {"duplicate", "anchor repeats", "positive repeats"}
     assert found.rows["duplicate_of"].to_pylist() == [None, 0, *[None] * 6]
@@ -143,17 +144,31 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
     # Row 0: its own positive in other letters; row 1: the guide says so, and its own positive; row 11: nothing.
     assert found.rows["bad_negatives"].to_pylist() == [1, 2, *[0] * 10]
     assert found.facts["mined_negatives"] == {
-        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2
+        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2, "refilled": 1 if listed else 5
     }  # fmt: skip
     assert found.clean(tmp_path / "clean.parquet") == 12
     clean = pq.read_table(tmp_path / "clean.parquet")
     if listed:
-        assert clean["negatives"].to_pylist()[:5] == [
-            ["a blue one"], [], ["a red one", "a blue one"], [None, "a blue one"], ["", "a blue one"]
-        ]  # fmt: skip
+        lists = clean["negatives"].to_pylist()
+        assert lists[0] == ["a blue one"]
+        assert len(lists[1]) == 1  # it lost both
+        assert lists[1][0] not in ("a blue one", "blue it is")
+        assert lists[2:5] == [["a red one", "a blue one"], ["a blue one"], ["a blue one"]]
         gallery = next(each for each in found.galleries if "Mined" in each.heading)
         assert {example[2].text for example in gallery.examples} == {"A  red one", "blue it is", "a blue one"}
     else:
+        for row, (one, other) in enumerate(
+            zip(clean["negative_1"].to_pylist(), clean["negative_2"].to_pylist(), strict=True)
+        ):
+            assert {one, other} < set(positives) | {"a red one"}
+            assert one != other
+            assert positives[row] not in (one, other)
+        assert clean["negative_2"].to_pylist()[0] == "a blue one"
+        assert clean["negative_1"].to_pylist()[2] == "a red one"
+        empty = inspect_pairs(texts(anchor=anchors, positive=positives, **given), encoder=words(*colours), margin=0.1,
+                              floor=0.5, bad_negatives="null")  # fmt: skip
+        empty.clean(tmp_path / "empty.parquet")
+        clean = pq.read_table(tmp_path / "empty.parquet")
         assert clean["negative_1"].to_pylist()[:5] == [None, None, "a red one", None, ""]
         assert clean["negative_2"].to_pylist()[:3] == ["a blue one", None, "a blue one"]
     dropped = inspect_pairs(
@@ -163,7 +178,7 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
         floor=0.5,
         bad_negatives="drop",
     )
-    assert dropped.facts["clean_rows"] == 10
+    assert dropped.facts["clean_rows"] == (10 if listed else 8)  # two columns also miss two texts
 
 
 def test_rows_with_other_negatives_are_no_duplicates():
@@ -223,7 +238,7 @@ def test_features_beside_texts_say_what_embeddings_say(table, embeddings, tmp_pa
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(table, tmp_path / "guide.parquet")
     np.save(tmp_path / "guide.npy", np.concatenate(embeddings))
-    found = [inspect_pairs(names, guide=str(tmp_path / f"guide.{kind}")) for kind in ("parquet", "npy")]
+    found = [inspect_pairs(names, guide_features=tmp_path / f"guide.{kind}") for kind in ("parquet", "npy")]
     own = inspect_pairs(table).rows["similarity"].to_numpy()
     for each in found:
         assert each.rows["similarity"].to_numpy() == pytest.approx(own, abs=1e-6)
@@ -247,7 +262,7 @@ def test_a_guide_of_other_rows_is_refused(table, embeddings, tmp_path, monkeypat
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(names, "texts.parquet")
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(names, guide=guide, out=tmp_path / "out")
+        inspect_pairs(names, guide_features=guide, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -268,18 +283,22 @@ def test_what_an_encoder_gives_is_checked(gives, message):
 def test_guides_that_cannot_be_had_are_said(table):
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     with pytest.raises(PairsError, match=r"the guide '\./nowhere' cannot be loaded .*: give 'minilm'"):
-        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide="./nowhere")
-    with pytest.raises(PairsError, match="holds embeddings, which 'minilm' cannot encode: leave `guide` out"):
-        inspect_pairs(table, guide="minilm")
-    with pytest.raises(TypeError, match="give an encoder or `guide`, got both"):
-        inspect_pairs(table, guide="minilm", encoder=object())
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_model="./nowhere")
+    with pytest.raises(PairsError, match="holds embeddings, which 'minilm' cannot encode: leave `guide_model` out"):
+        inspect_pairs(table, guide_model="minilm")
+    with pytest.raises(TypeError, match="give an encoder or a guide, got both: 'minilm'"):
+        inspect_pairs(table, guide_model="minilm", encoder=object())
+    with pytest.raises(PairsError, match=r"'f\.npy' is a file of features: give it as `guide_features`"):
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_model="f.npy")
+    with pytest.raises(PairsError, match=r"a file that ends in \.npy, .*got `guide_features=f\.txt`"):
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_features="f.txt")
 
 
 def test_lists_of_negatives_need_an_encoder(tmp_path):
     np.save(tmp_path / "f.npy", np.ones((6, 2), np.float32))
     data = texts(anchor=["a", "b"], positive=["c", "d"], negatives=[["x"], []])
     with pytest.raises(PairsError, match="'negatives' holds lists of texts"):
-        inspect_pairs(data, guide=str(tmp_path / "f.npy"))
+        inspect_pairs(data, guide_features=tmp_path / "f.npy")
 
 
 # Inputs that are refused, or mended
@@ -361,7 +380,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         inspect_pairs(tmp_path / "cut.parquet", out=tmp_path / "out")
     with pytest.raises(DataError, match="no pairs at"):
         inspect_pairs(tmp_path / "none.parquet")
-    with pytest.raises(TypeError, match=r"a path or a pyarrow\.Table, got list"):
+    with pytest.raises(TypeError, match=r"a path, a pyarrow\.Table, .* got list"):
         inspect_pairs(["a"])
     assert not (tmp_path / "out").exists()
 

@@ -40,15 +40,71 @@ def test_no_batch_holds_a_text_twice_or_a_conflict(data):
     number = st.integers(0, values + 2)
     conflicts = np.array(data.draw(st.lists(st.tuples(number, number), max_size=30)), np.int64).reshape(-1, 2)
     size, seed = data.draw(st.integers(1, 20)), data.draw(st.integers(0, 3))
-    sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed)
+    sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, min_full=0)
     announced = len(sampler)
     batches = list(sampler)
     assert len(batches) == announced
     assert sorted(check(batches, keys, conflicts.tolist())) == list(range(n))
-    full = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, drop_last=True)
+    full = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, drop_last=True, min_full=0)
     batches = list(full)
     assert all(len(batch) == size for batch in batches)
     check(batches, keys, conflicts.tolist())
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_conflicts_never_keep_more_than_a_twentieth_of_the_rows_out_of_full_batches(data):
+    n, size = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 25))
+    keys = np.arange(2 * n).reshape(n, 2)  # no text twice: only conflicts keep rows apart
+    number = st.integers(0, 2 * n - 1)
+    conflicts = np.array(data.draw(st.lists(st.tuples(number, number), max_size=400)), np.int64).reshape(-1, 2)
+    similarity = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(conflicts), max_size=len(conflicts))))
+    for drop_last in (False, True):
+        sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, similarity=similarity, drop_last=drop_last)
+        announced, batches = len(sampler), list(sampler)
+        assert len(batches) == announced
+        assert sum(len(batch) for batch in batches if len(batch) == size) >= min(0.95 * n, n // size * size)
+        if not drop_last:
+            assert sorted(row for batch in batches for row in batch) == list(range(n))
+
+
+def broken(batches, keys, conflicts):
+    """How many pairs of conflicting texts share a batch."""
+    pairs = {frozenset(pair) for pair in conflicts.tolist()}
+    return sum(len({pair for pair in pairs if pair <= set(keys[batch].ravel().tolist())}) for batch in batches)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_conflicts_that_would_fragment_batches_are_allowed_the_least_likely_first(drop_last, caplog):
+    rng = np.random.default_rng(0)
+    keys = np.arange(2 * 3146).reshape(-1, 2)
+    # Texts in groups of a few dozen, all in conflict with each other: three batches cannot hold them apart.
+    group = rng.integers(0, 180, 3146)
+    first, second = np.nonzero(np.triu(group[:, None] == group[None], 1))
+    chosen = rng.permutation(len(first))[:12_036]
+    conflicts = np.stack([keys[first[chosen], 0], keys[second[chosen], 1]], axis=1)
+    likely = rng.random(len(conflicts))
+    strict = DistinctBatchSampler(keys, 1024, conflicts=conflicts, drop_last=drop_last, min_full=0)
+    assert broken(list(strict), keys, conflicts) == strict.allowed == 0
+    sampler = DistinctBatchSampler(keys, 1024, conflicts=conflicts, similarity=likely, drop_last=drop_last)
+    batches = list(sampler)
+    assert sum(len(batch) == 1024 for batch in batches) == 3 > sum(len(batch) == 1024 for batch in list(strict))
+    sampler.set_epoch(0)
+    assert broken(batches, keys, conflicts) == sampler.allowed < len(conflicts) / 3
+    held = [set(keys[batch].ravel().tolist()) for batch in batches]
+    allowed = [likely[i] for i, pair in enumerate(conflicts.tolist()) if any(set(pair) <= each for each in held)]
+    assert np.mean(allowed) < 0.4  # where rows are placed at random it is 0.5
+    assert f"{sampler.allowed} conflicts are allowed" in caplog.text
+    again = list(DistinctBatchSampler(keys, 1024, conflicts=conflicts, similarity=likely, drop_last=drop_last))
+    assert again == batches
+
+
+def test_identical_texts_stay_apart_where_conflicts_are_allowed(caplog):
+    keys = np.stack([np.arange(60), np.where(np.arange(60) < 12, 1000, 1000 + np.arange(60))], axis=1)
+    pairs = np.stack(np.triu_indices(60, 1), axis=1)
+    batches = list(DistinctBatchSampler(keys, 10, conflicts=pairs))
+    assert sorted(check(batches, keys)) == list(range(60))
+    assert "hold texts of too many other rows for full batches of 10" in caplog.text
 
 
 def test_rows_without_rivals_are_cut_as_they_come():
@@ -178,9 +234,6 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
     found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
     for epoch in batches(DistinctBatchSampler.for_trainer(found)):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
-    fewer = inspect_pairs(pa.table({"anchor": ["a"], "positive": ["1"]}))
-    with pytest.raises(ValueError, match=r"4 rows, the inspection left 1: train on clean\.parquet"):
-        DistinctBatchSampler.for_trainer(fewer)(data, 2)
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
 
@@ -204,6 +257,12 @@ def test_bad_conflicts_texts_and_seeds_are_refused():
     keys = np.arange(3)[:, None]
     with pytest.raises(ValueError, match=r"conflicts must be \(M, 2\) pairs of keys, got int64 \(3,\)"):
         DistinctBatchSampler(keys, 2, conflicts=[1, 2, 3])
+    with pytest.raises(
+        ValueError, match=r"similarity must be \(1,\) finite numbers, one a conflict, got float64 \(2,\)"
+    ):
+        DistinctBatchSampler(keys, 2, conflicts=[[0, 1]], similarity=[0.5, 0.2])
+    with pytest.raises(ValueError, match=r"min_full must lie in \[0, 1\], got 95"):
+        DistinctBatchSampler(keys, 2, min_full=95)
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         DistinctBatchSampler(keys, 2, seed=-1)
     with pytest.raises(ValueError, match=r"columns of as many texts each, got \[1, 2\]"):
