@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from pairsift.data import DataError
+from pairsift.pairs import text_keys
 from pairsift.retrieval import DistinctBatchSampler, inspect_pairs
+from tests.retrieval.conftest import Words
 
 
 def check(batches, keys, conflicts=()):
@@ -236,6 +238,62 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
+
+
+@pytest.fixture
+def inspected():
+    """Texts of 40 rows, of which some are in conflict, and a folder-less inspection of them."""
+    colours = [f"colour{i}x" for i in range(20)]
+    rows = {"anchor": [f"{each} {i}?" for i in range(2) for each in colours],
+            "positive": [f"{each} {i}." for i in range(2) for each in colours]}  # fmt: skip
+    encoder = Words(*colours)
+    return rows, inspect_pairs(pa.table(rows), encoder=encoder, floor=0.5, margin=0.5, cap=0.5, near=1.0)
+
+
+@pytest.mark.parametrize("change", ["shuffle", "select", "filter", "train_test_split"])
+def test_rows_are_found_by_their_texts(inspected, change, caplog):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows, found = inspected
+    assert len(found.conflicts) == 20 * 2
+    data = datasets.Dataset.from_dict(rows)
+    changed = {
+        "shuffle": lambda: data.shuffle(seed=0), "select": lambda: data.select(range(39, 9, -1)),
+        "filter": lambda: data.filter(lambda row: "1" in row["anchor"]),
+        "train_test_split": lambda: data.train_test_split(0.5, seed=0)["test"],
+    }[change]()  # fmt: skip
+    make = DistinctBatchSampler.for_trainer(found, min_full=0)
+    keys = np.stack([text_keys(changed[name]) for name in ("anchor", "positive")], axis=1)
+    pairs = list(zip(found.conflicts["key"].to_pylist(), found.conflicts["other_key"].to_pylist(), strict=True))
+    for seed in range(3):
+        batches = list(make(changed, 5, seed=seed))
+        assert sorted(check(batches, keys, pairs)) == list(range(len(changed)))
+    assert not caplog.text
+    table = changed.with_format("arrow")[:]
+    direct = DistinctBatchSampler.from_inspection(found, 5, table, min_full=0)
+    assert list(direct) == list(make(changed, 5))
+
+
+def test_rows_that_an_inspection_does_not_know_are_said_to_be_so(inspected, caplog):
+    _, found = inspected
+    data = pa.table({"anchor": ["colour1x 0?", "new", "new"], "positive": ["colour1x 0.", "other", "OTHER"]})
+    batches = list(DistinctBatchSampler.from_inspection(found, 3, data))
+    assert sorted(len(batch) for batch in batches) == [1, 2]
+    assert "2 of 3 rows hold texts that the inspection does not know" in caplog.text
+
+
+def test_an_inspection_of_embeddings_knows_no_texts(table, tmp_path):
+    found = inspect_pairs(table, out=tmp_path / "out")
+    for each in (found, tmp_path / "out"):
+        with pytest.raises(
+            ValueError, match=r"the inspection compared embeddings, .* with the embeddings as `guide_features`"
+        ):
+            DistinctBatchSampler.from_inspection(each, 2, pa.table({"anchor": ["a"], "positive": ["b"]}))
+
+
+def test_lists_of_texts_count_as_texts():
+    data = pa.table({"anchor": ["a", "b"], "positive": ["c", "d"], "negatives": [["x", "y"], ["Y"]], "label": [1, 1]})
+    sampler = DistinctBatchSampler.for_trainer()(data, 2)
+    assert [len(batch) for batch in sampler] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
         return _Own(source) if source.columns.kind == "embeddings" else None
     if Path(config.guide_model or "").suffix in _FILES:
         raise PairsError(f"{config.guide_model!r} is a file of features: give it as `guide_features`")
-    name = str(config.guide_model if encoder is None else encoder)
+    name = str(config.guide_model) if encoder is None else type(encoder).__name__
     if source.columns.kind == "embeddings":
         raise PairsError(
             f"{source.name} holds embeddings, which {name!r} cannot encode: leave `guide_model` out (embeddings are "
@@ -107,7 +107,7 @@ class _Encoded:
 
     def __init__(self, encoder: Encoder, name: str, source: PairsSource) -> None:
         self._encoder, self._source = encoder, source
-        self.name = name if len(name) < 80 else type(encoder).__name__
+        self.name = name
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
         """See `Guide`."""

@@ -154,7 +154,7 @@ class PairsSource:
             return data
         if hasattr(data, "with_format") and hasattr(data, "features"):
             return data.with_format("arrow")[:]
-        if type(data).__module__.startswith("pandas."):
+        if type(data).__module__.partition(".")[0] == "pandas":
             return pa.Table.from_pandas(data, preserve_index=False)
         raise TypeError(
             f"pairs are a path, a pyarrow.Table, a pandas DataFrame or a datasets.Dataset, got {type(data).__name__}"

@@ -259,12 +259,12 @@ def _guide_notes(summary: Summary) -> list[str]:
             lines.append(f"There are no likely false negatives{reached}.")
         unreliable = int((~scores.reliable).sum())
         if unreliable:
+            left_out = summary.findings.config.wrong_positives == "drop"
             lines.append(
-                f"In {unreliable:,} rows the guide ranks the known positive below more than {scores.cap:.0%} of the "
-                "candidates: their false negatives are not known. The positive may be wrong; "
-                + ("these rows are left out." if summary.findings.config.wrong_positives == "drop" else
-                   "`wrong_positives=drop` leaves these rows out.")
-            )  # fmt: skip
+                f"The guide ranks the known positive below more than {scores.cap:.0%} of the candidates in "
+                f"{unreliable:,} of {len(scores.own):,} pairs. Their false negatives are not known, and their positive "
+                f"may be wrong: {'they are left out' if left_out else '`wrong_positives=drop` leaves them out'}."
+            )
     for name, near in (("Anchors", guided.near_anchors), ("Positives", guided.near_positives)):
         if near.threshold is None:
             lines.append(f"There are too few different {name.lower()} to tell which are near-duplicates.")

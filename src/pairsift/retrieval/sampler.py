@@ -150,7 +150,7 @@ class DistinctBatchSampler(BatchSampler):
         if inspection.kind != "texts":
             raise ValueError(
                 "the inspection compared embeddings, and data is found by its texts: inspect the texts, with the "
-                "embeddings as `guide`, or leave `data` out and train on clean.parquet in its order"
+                "embeddings as `guide_features`, or leave `data` out and train on clean.parquet in its order"
             )
         keys = _data_keys(data, columns)
         unknown = int((~(np.isin(keys, inspection.known) | (keys == NO_KEY)).all(axis=1)).sum())
@@ -197,8 +197,8 @@ class DistinctBatchSampler(BatchSampler):
     @property
     def allowed(self) -> int:
         """Conflicts that the batches of the current epoch hold."""
-        plan = self._plan()
-        return plan.allowed[0] if self.drop_last else sum(plan.allowed)
+        in_full, in_smaller = self._plan().allowed
+        return in_full + (0 if self.drop_last else in_smaller)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin this epoch, counted from 0, with the next pass."""
@@ -232,11 +232,12 @@ class DistinctBatchSampler(BatchSampler):
         if self._said:
             return
         share = len(plan.full) * self.batch_size / n
-        if plan.allowed[0]:
+        allowed = plan.allowed[0] + (0 if self.drop_last else plan.allowed[1])
+        if allowed:
             _logger.warning(
                 "with all conflicts apart %.1f %% of the rows would lie in full batches of %d: %d conflicts are "
                 "allowed, the least likely ones, and %.1f %% of the rows do", 100 * plan.strict_share, self.batch_size,
-                plan.allowed[0], 100 * share,
+                allowed, 100 * share,
             )  # fmt: skip
         if len(plan.full) * self.batch_size < _reachable(n, self.batch_size, self.min_full):
             what = "are left out" if self.drop_last else "come in smaller batches"
