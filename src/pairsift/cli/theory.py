@@ -88,14 +88,15 @@ def _measured_graph(
     pairing: str,
 ) -> Any:
     """Print the levels of embeddings and what they advise; the graph they make, or None where they make none."""
-    from pairsift.data import open_features
+    from pairsift.data import UNLABELLED, open_features
     from pairsift.pairs import RankBand
     from pairsift.theory import advise, measure_levels, tables
 
     data, band = open_features(file, label_column), RankBand(*edges)
-    levels = measure_levels(
-        data.take(np.arange(data.shape[0])), data.labels, fraction=fraction, band=band, n_classes=n_classes
-    )
+    rows, labels = np.arange(data.shape[0]), data.labels
+    if labels is not None:
+        rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]
+    levels = measure_levels(data.take(rows), labels, fraction=fraction, band=band, n_classes=n_classes)
     console.print(tables.levels_table(levels))
     if levels.t is not None:
         console.print(f"Welch's t of gamma against beta: {levels.t:.4g} (p = {levels.p:.3g})", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.ipc
-import pyarrow.json
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pairsift._base.checks import first_line
-from pairsift.data import DataError
-from pairsift.data.columns import NO_LABELS, is_list, only_field
-from pairsift.data.tables import DAMAGE
+from pairsift.data import DataError, arrow
+from pairsift.data.columns import NO_LABELS, only_field, written_class_names
+from pairsift.data.features import as_table
+from pairsift.data.tables import (
+    FORMATS,
+    ParquetRows,
+    TableRows,
+    format_of,
+    is_hidden,
+    natural_order,
+    open_table,
+)
 from pairsift.pairs import text_keys
 from pairsift.retrieval.config import PairsConfig, PairsError
 
@@ -42,16 +45,12 @@ POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "s
 LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
 _NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
 
-_MAGIC = b"PAR1"
-_TEXT_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-_FORMATS = "parquet, jsonl, csv, tsv or arrow"
 # What stands for a split in a file's path, as the Hugging Face hub reads it.
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
-_SPLIT = re.compile(rf"(?:^|[-._ 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
-_SHARD = re.compile(r"(\w[\w.]*?)-\d{5}-of-\d{5}")
+_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
 # The name of a class 0 that plainly means "no pair". Elsewhere 0 can be "entailment".
 _NEGATED = re.compile(r"(?i)(not?|non|un|ir|dis|0|false|neg)")
 # Values of a column of labels that an error lists.
@@ -59,10 +58,11 @@ _LISTED = 8
 
 
 class PairsSource:
-    """N rows of pairs in a file, a folder of parquet shards, or a table.
+    """N rows of pairs in files or in memory.
 
     Args:
-        data: a path, a `pyarrow.Table`, a pandas DataFrame, a `datasets.Dataset`, or a mapping of splits to data sets.
+        data: a path or pattern of table files, or a table of pyarrow, pandas, polars or `datasets`, or a mapping of
+            splits to tables.
         config: names the split and the columns.
 
     Attributes:
@@ -78,15 +78,15 @@ class PairsSource:
 
     def __init__(self, data: Any, config: PairsConfig | None = None) -> None:
         config = PairsConfig() if config is None else config
-        self.name, self.split, self.others = "the table", config.split, list[str]()
-        self._files: list[Path] = []
-        self._table: pa.Table | None = None
+        self.split: str | None = None
+        self.others: list[str] = []
         if isinstance(data, (str, Path)):
             self.name = str(data)
-            self._open(Path(data), config.split)
+            self._rows = self._open(Path(data), config.split)
         else:
-            self._table = self._as_table(data, config.split)
-        self.schema, self.rows = self._shape()
+            self.name = "the table"
+            self._rows = TableRows(self._table(data, config.split), self.name)
+        self.schema, self.rows = self._rows.schema, len(self._rows)
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
@@ -94,27 +94,15 @@ class PairsSource:
     def batches(self, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
         """First row and at most `BATCH_ROWS` rows of some or all columns, in order."""
         start = 0
-        if self._table is not None:
-            table = self._table if columns is None else self._table.select(columns)
-            for batch in table.to_batches(BATCH_ROWS):
+        for piece in range(len(self._rows.starts) - 1):
+            for batch in self._rows.piece(piece, BATCH_ROWS, self.schema.names if columns is None else columns):
                 yield start, batch
                 start += len(batch)
-            return
-        try:
-            for file in self._files:
-                with pq.ParquetFile(file, page_checksum_verification=True) as reader:
-                    # Group by group: read in one go, groups that were read stay in memory until the last.
-                    for group in range(reader.num_row_groups):
-                        for batch in reader.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
-                            yield start, batch
-                            start += len(batch)
-        except DAMAGE as error:
-            raise DataError(f"{self.name} is damaged: {first_line(error)}") from error
 
     def cells(self, column: str) -> Iterator[tuple[int, Any]]:
         """First row and values of one column, batch by batch, dictionaries resolved."""
         for start, batch in self.batches([column]):
-            yield start, _decoded(batch.column(0))
+            yield start, arrow.plain_values(batch.column(0))
 
     def take(self, rows: IntArray, columns: list[str]) -> dict[int, dict[str, Any]]:
         """The values of some rows, in one pass."""
@@ -129,79 +117,78 @@ class PairsSource:
                 break
         return found
 
-    def _open(self, path: Path, split: str | None) -> None:
-        if path.is_dir():
-            files = _folder_files(path)
-            by_split = _splits(path, files)
-            self.split, self.others = _chosen(self.name, by_split, split)
-            self._files = by_split[self.split]
-        elif split is not None:
-            raise DataError(f"{path} is one file and has no splits: leave `split` out, got {split!r}")
-        elif not path.exists():
-            raise DataError(f"no pairs at {path}: give {_FORMATS}, or a folder of parquet shards")
-        elif _plain_suffix(path) in (*_TEXT_FILES, ".arrow"):
-            self._table = _read_table(path)
-        else:
-            self._files = [path]
+    def _open(self, path: Path, split: str | None) -> TableRows:
+        if (path / "dataset_dict.json").exists():
+            return open_table(
+                self._chosen({each.parent.name: each.parent for each in path.glob("*/state.json")}, split)
+            )
+        if path.is_dir() and not (path / "state.json").exists():
+            files = self._chosen(_splits(path, _folder_files(path)), split)
+            if format_of(files[0]) == "parquet":
+                return ParquetRows(files, self.name)
+            tables = [open_table(file) for file in files]
+            return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name)
+        if split is not None:
+            raise DataError(f"{path} has no splits: leave `split` out, got {split!r}")
+        return open_table(path, "pairs")
 
-    def _as_table(self, data: Any, split: str | None) -> pa.Table:
+    def _table(self, data: Any, split: str | None) -> pa.Table:
         if isinstance(data, Mapping):
-            self.split, self.others = _chosen(self.name, dict(data), split)
-            data = data[self.split]
+            data = self._chosen({str(name): table for name, table in data.items()}, split)
         elif split is not None:
             raise DataError(f"the table has no splits: leave `split` out, got {split!r}")
-        if isinstance(data, pa.Table):
-            return data
-        if hasattr(data, "with_format") and hasattr(data, "features"):
-            return data.with_format("arrow")[:]
-        if type(data).__module__.partition(".")[0] == "pandas":
-            return pa.Table.from_pandas(data, preserve_index=False)
-        raise TypeError(
-            f"pairs are a path, a pyarrow.Table, a pandas DataFrame or a datasets.Dataset, got {type(data).__name__}"
-        )
+        table = data if isinstance(data, pa.Table) else as_table(data)
+        if table is None:
+            raise TypeError(
+                f"pairs are a path, or a table of pyarrow, pandas, polars or datasets, got {type(data).__name__}"
+            )
+        return table
 
-    def _shape(self) -> tuple[pa.Schema, int]:
-        if self._table is not None:
-            return self._table.schema, len(self._table)
-        metadata = [_metadata(file) for file in self._files]
-        schemas = [each.schema.to_arrow_schema() for each in metadata]
-        for file, schema in zip(self._files, schemas, strict=True):
-            if not schema.equals(schemas[0]):
-                raise DataError(f"{file} has other columns or types than {self._files[0]}")
-        return schemas[0], sum(each.num_rows for each in metadata)
+    def _chosen(self, splits: Mapping[str, Any], wanted: str | None) -> Any:
+        """What there is of the wanted split; `split` and `others` say which that is.
 
-
-# Files and splits
+        Raises:
+            DataError: there is no such split, or several and none is wanted or called train.
+        """
+        if wanted is None:
+            wanted = next(iter(splits)) if len(splits) == 1 else "train"
+            if wanted not in splits:
+                raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `split`")
+        if wanted not in splits:
+            names = ", ".join(each for each in splits if each) or "none"
+            raise DataError(f"{self.name} has no split {wanted!r}; its splits: {names}")
+        self.split, self.others = wanted or None, [each for each in splits if each != wanted]
+        return splits[wanted]
 
 
 def _folder_files(folder: Path) -> list[Path]:
-    """The parquet files in and below a folder, hidden ones left out, numbers in their names in natural order."""
-    files = [
-        file for file in folder.rglob("*.parquet")
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]  # fmt: skip
-    if not files:
+    """The table files of one format in and below a folder, in natural order; hidden ones are left out.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = [file for file in folder.rglob("*") if file.is_file() and not is_hidden(file.relative_to(folder))]
+    kinds = {file: format_of(file) for file in files}
+    kind = next((name for name in FORMATS if name in kinds.values() and name != "npy"), None)
+    if kind is None:
         held = sorted(each.name for each in folder.iterdir())
         what = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
         raise DataError(f"no pairs at {folder}: the folder {what}; give a folder of parquet shards, or a file")
-    return sorted(files, key=lambda file: _natural(str(file.relative_to(folder))))
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+    return sorted((file for file in files if kinds[file] == kind), key=lambda file: natural_order(file.name))
 
 
 def _splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     """The files of each split; all under "" where no file names one.
 
     Raises:
-        DataError: files that name a split beside files that name none, or a split in several folders.
+        DataError: files that name a split together with files that name none, or a split in several folders.
     """
     found: dict[str, list[Path]] = {}
     for file in files:
-        found.setdefault(_split_of(file.relative_to(folder).with_suffix("").as_posix()), []).append(file)
+        words: list[str] = _SPLIT.findall(file.relative_to(folder).with_suffix("").as_posix())
+        found.setdefault(_SPLIT_WORDS[words[-1].lower()] if words else "", []).append(file)
     if len(found) > 1 and "" in found:
-        named = next(file for split, files in found.items() if split for file in files)
+        named = next(file for split, of_split in found.items() if split for file in of_split)
         raise DataError(
             f"{folder}: {named.relative_to(folder)} names a split and {found[''][0].relative_to(folder)} none: give "
             "files of one split, or name the file"
@@ -210,75 +197,10 @@ def _splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
         places = sorted({file.parent for file in of_split})
         if len(places) > 1:
             raise DataError(
-                f"{folder}: the files {'of split ' + repr(split) if split else ''} lie in {places[0]} and {places[1]}: "
+                f"{folder}: the files{' of split ' + repr(split) if split else ''} lie in {places[0]} and {places[1]}: "
                 "give one of these folders"
             )
     return found
-
-
-def _split_of(path: str) -> str:
-    shard = _SHARD.fullmatch(path.rsplit("/", 1)[-1])
-    words: list[str] = _SPLIT.findall(path)
-    if words:
-        return _SPLIT_WORDS[words[-1].lower()]
-    return shard.group(1) if shard and "/" in path and path.startswith("data/") else ""
-
-
-def _chosen(name: str, splits: Mapping[str, Any], wanted: str | None) -> tuple[str, list[str]]:
-    """The split to read, and the others."""
-    names = [str(each) for each in splits]
-    if wanted is None:
-        wanted = names[0] if len(names) == 1 else "train"
-        if wanted not in names:
-            raise DataError(f"{name} has the splits {', '.join(names)}: name one with `split`")
-    if wanted not in names:
-        raise DataError(f"{name} has no split {wanted!r}; its splits: {', '.join(each or 'none' for each in names)}")
-    return wanted, [each for each in names if each != wanted]
-
-
-def _plain_suffix(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
-
-
-def _read_table(path: Path) -> pa.Table:
-    """A file of lines, or an Arrow file, as a table.
-
-    Raises:
-        DataError: it cannot be read as what its name says.
-    """
-    suffix = _plain_suffix(path)
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            if suffix in (".csv", ".tsv"):
-                options = pyarrow.csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True)
-                return pyarrow.csv.read_csv(stream, parse_options=options)
-            if suffix != ".arrow":
-                return pyarrow.json.read_json(stream)
-            content = pa.py_buffer(stream.read())
-        try:
-            return pyarrow.ipc.open_file(content).read_all()
-        except pa.ArrowInvalid:  # datasets writes streams
-            return pyarrow.ipc.open_stream(content).read_all()
-    except DAMAGE as error:
-        raise DataError(f"{path} cannot be read as {suffix.lstrip('.')}: {first_line(error)}") from error
-
-
-def _metadata(file: Path) -> Any:
-    """The metadata of a parquet file.
-
-    Raises:
-        DataError: no parquet, or a damaged file.
-    """
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(len(_MAGIC))
-        if head != _MAGIC:
-            raise DataError(f"{file} is no parquet file: give {_FORMATS}, each under its usual ending")
-        return pq.read_metadata(file)
-    except DAMAGE as error:
-        raise DataError(
-            f"{file} cannot be read as parquet, its end is missing or damaged: {first_line(error)}"
-        ) from error
 
 
 # Columns
@@ -335,7 +257,9 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
             raise DataError(
                 f"{name}: column {first!r} holds {kind} and column {each!r} {other}: inspect one kind at a time"
             )
-    columns = [Column(each, kind == "texts" and is_list(schema.field(each).type)) for each in (first, second, *third)]
+    columns = [
+        Column(each, kind == "texts" and arrow.is_list(schema.field(each).type)) for each in (first, second, *third)
+    ]
     if any(column.listed for column in columns[:2]):
         raise DataError(f"{name}: a row needs one anchor and one positive, not a list: write a row for each pair")
     label = _label_column(name, schema, config.label, {column.name for column in columns})
@@ -362,10 +286,9 @@ def _missing(name: str, role: str, wanted: str, schema: pa.Schema) -> DataError:
 
 def _kind(name: str, schema: pa.Schema, column: str) -> Literal["texts", "embeddings"]:
     kind = only_field(name, schema, column).type
-    inner = kind.value_type if is_list(kind) else kind
-    if is_text(inner):
+    if arrow.is_text(kind.value_type if arrow.is_list(kind) else kind):
         return "texts"
-    if is_list(kind) and pa.types.is_floating(inner):
+    if arrow.is_vector(kind):
         return "embeddings"
     raise DataError(
         f"{name}: column {column!r} is {kind}: anchors, positives and negatives are texts or lists of floats"
@@ -387,13 +310,7 @@ def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[s
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or is_text(kind))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values of a type are texts, plainly or by a dictionary."""
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner))
+    return arrow.is_number(kind) or arrow.is_boolean(kind) or arrow.is_text(kind)
 
 
 # Labels
@@ -439,14 +356,14 @@ def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
         return None
     parts = [values for _, values in source.cells(column)]
     values: Any = pa.chunked_array(parts).combine_chunks()
-    names = _class_names(source.schema, column)
-    if names is not None and pa.types.is_integer(values.type):
+    names = written_class_names(source.schema, column)
+    if names is not None and arrow.is_integer(values.type):
         if config.positive_label is not None:
             known = [None if each is None or not 0 <= each < len(names) else names[each] for each in values.to_pylist()]
             values = pa.array(known, pa.string())
         elif config.min_score is None and not (len(names) == 2 and _NEGATED.match(names[0])):
             raise _unclear(source.name, column, names)
-    if is_text(values.type) or config.positive_label is not None:
+    if arrow.is_text(values.type) or config.positive_label is not None:
         return _by_word(source.name, column, values, config.positive_label, config.min_score)
     numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return _by_number(source.name, column, numbers, config.min_score)
@@ -500,16 +417,6 @@ def _some(values: list[str]) -> str:
     return words if len(values) <= _LISTED else f"{words} and {len(values) - _LISTED:,} more"
 
 
-def _class_names(schema: pa.Schema, column: str) -> list[str] | None:
-    """Names of classes that the datasets library keeps with a schema."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column].get("names")
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
-    return [str(each) for each in names] if isinstance(names, list) else None
-
-
 # Cells
 
 
@@ -541,8 +448,7 @@ def read_cells(source: PairsSource, column: Column) -> Cells:
     """Read a column once, for its keys.
 
     Raises:
-        DataError: the file is damaged.
-        PairsError: embeddings of several lengths, or texts that are no UTF-8.
+        DataError: the file is damaged, embeddings are of several lengths, or texts are no UTF-8.
     """
     read = _text_cells if source.columns.kind == "texts" else _vector_cells
     parts, width = [], 0
@@ -557,27 +463,20 @@ def contents(source: PairsSource, column: Column) -> Iterator[Any]:
     """What the cells of a column hold, batch by batch and in the same order: lists of texts, or (C, D) rows."""
     name = f"{source.name}, column {column.name!r}"
     for start, values in source.cells(column.name):
-        yield _matrix(values, name, start)[0] if source.columns.kind == "embeddings" else _elements(values, column)[1]
+        texts = source.columns.kind == "texts"
+        yield _elements(values, column, name)[1] if texts else arrow.vectors(values, name, start)
 
 
-def _elements(values: Any, column: Column) -> tuple[IntArray, Any]:
+def _elements(values: Any, column: Column, name: str) -> tuple[IntArray, list[Any]]:
     """Place in the batch and text of each cell: one a row, or for lists one an element."""
     if not column.listed:
-        return np.arange(len(values)), _texts(values, column)
+        return np.arange(len(values)), arrow.texts(values, name)
     places = np.repeat(np.arange(len(values)), np.asarray(values.value_lengths().fill_null(0)))
-    return places, _texts(_decoded(values.filter(values.is_valid()).flatten()), column)
-
-
-def _texts(values: Any, column: Column) -> list[Any]:
-    try:
-        texts: list[Any] = values.to_pylist()
-    except UnicodeDecodeError as error:
-        raise PairsError(f"column {column.name!r} holds text that is no UTF-8: {first_line(error)}") from error
-    return texts
+    return places, arrow.texts(values.filter(values.is_valid()).flatten(), name)
 
 
 def _text_cells(values: Any, column: Column, name: str, start: int, width: int) -> tuple[Any, Any, Any, int]:
-    places, texts = _elements(values, column)
+    places, texts = _elements(values, column, name)
     states = np.array(
         [State.MISSING if text is None else State.FINE if text.strip() else State.EMPTY for text in texts], np.int8
     )
@@ -587,12 +486,12 @@ def _text_cells(values: Any, column: Column, name: str, start: int, width: int) 
 
 
 def _vector_cells(values: Any, column: Column, name: str, start: int, width: int) -> tuple[Any, Any, Any, int]:
-    features, there = _matrix(values, name, start, width or None)
+    features, there = arrow.vectors(values, name, start, width or None), np.asarray(values.is_valid())
     states = np.where(there, State.FINE, State.MISSING).astype(np.int8)
     states[there & ~features.any(axis=1)] = State.EMPTY
     # Entries above 1e19 are finite and their squares are not: such a row has no cosine either.
     with np.errstate(over="ignore", invalid="ignore"):
-        states[~np.isfinite(np.einsum("ij,ij->i", features, features))] = State.NOT_FINITE
+        states[there & ~np.isfinite(np.einsum("ij,ij->i", features, features))] = State.NOT_FINITE
     keys = np.full(len(features), NO_KEY, np.int64)
     fine = states == State.FINE
     keys[fine] = [_vector_key(row) for row in features[fine] + np.float32(0)]  # + 0 makes -0 a 0
@@ -601,35 +500,3 @@ def _vector_cells(values: Any, column: Column, name: str, start: int, width: int
 
 def _vector_key(row: FloatArray) -> int:
     return int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big") >> (64 - _BITS)
-
-
-def _decoded(values: Any) -> Any:
-    """An array whose dictionary, if it has one, is resolved."""
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def _matrix(values: Any, name: str, start: int, width: int | None = None) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Lists of floats as rows (len(values), D), zero where a list is missing, and which are there.
-
-    Raises:
-        PairsError: lists of several lengths, or of another than `width`; the first such row is named.
-    """
-    there = np.asarray(values.is_valid())
-    if pa.types.is_fixed_size_list(values.type):
-        lengths = np.full(len(values), values.type.list_size)
-    else:
-        lengths = np.asarray(values.value_lengths().fill_null(0))
-    known = lengths[there]
-    if width is None:
-        width = int(known[0]) if len(known) else 0
-    other = np.flatnonzero(there & (lengths != width))
-    if len(other):
-        raise PairsError(
-            f"{name}: row {start + other[0]:,} has {lengths[other[0]]} dimensions, rows before it {width}: embeddings "
-            "of one encoder have as many each"
-        )
-    out = np.zeros((len(values), width), np.float32)
-    # Flattened, missing lists leave nothing behind, of any kind of list.
-    flat = values.filter(values.is_valid()).flatten().to_numpy(zero_copy_only=False)
-    out[there] = flat.astype(np.float32, copy=False).reshape(int(there.sum()), width)
-    return out, there

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pairsift._base.files import replacing, write_json
-from pairsift.data import DataError
+from pairsift.data import DataError, arrow
 from pairsift.data.tables import write_table
 from pairsift.retrieval.checks import (
     Findings,
@@ -462,7 +462,7 @@ def _contents(source: PairsSource, pairing: Pairing, texts: IntArray) -> dict[in
 
 def _replaced(values: Any, gone: NDArray[np.bool_], new: dict[int, Any]) -> Any:
     """The array with new values in some places, and nulls in the others that are gone."""
-    plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    plain = arrow.plain_values(values)
     places = np.arange(len(values))
     chosen = np.array(sorted(new), np.int64)
     places[chosen] = len(values) + np.arange(len(chosen))
@@ -483,13 +483,12 @@ def _lists(values: Any, gone: NDArray[np.bool_], new: dict[int, Any], compact: b
     """
     lengths = np.asarray(values.value_lengths().fill_null(0))
     flat = values.filter(values.is_valid()).flatten()
+    plain = arrow.plain_values(flat)
     if compact:
-        plain = flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat
         gone = gone | np.array([text is None or not text.strip() for text in plain.to_pylist()], bool)
     if not gone.any() and not new:
         return values
     places = np.concatenate([np.repeat(np.arange(len(values)), lengths)[~gone], np.array(sorted(new), np.int64)])
-    plain = flat.dictionary_decode() if pa.types.is_dictionary(flat.type) else flat
     more = pa.array([new[place] for place in sorted(new)], plain.type)
     flat = pa.concat_arrays([plain.filter(pa.array(~gone)), more])
     flat = flat.take(pa.array(np.argsort(places, kind="stable"))).cast(values.type.value_type)

@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import BatchSampler
 
 from pairsift._base.checks import first_line
-from pairsift.data import DataError
+from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
-from pairsift.retrieval.read import NO_KEY, is_text
+from pairsift.retrieval.read import NO_KEY
 
 if TYPE_CHECKING:
     from pairsift.retrieval.result import InspectedPairs
@@ -306,9 +306,8 @@ def _wide(lists: Any) -> IntArray:
 def _text_columns(data: Any) -> list[str]:
     """Columns of strings, or of lists of strings, of a `datasets.Dataset` or a table."""
     schema = data.schema if isinstance(data, pa.Table) else data.features.arrow_schema
-    found = [
-        field.name for field in schema if is_text(field.type.value_type if _is_list(field.type) else field.type)
-    ]  # fmt: skip
+    kinds = {field.name: field.type.value_type if arrow.is_list(field.type) else field.type for field in schema}
+    found = [name for name, kind in kinds.items() if arrow.is_text(kind)]
     if not found:
         raise ValueError(f"the data set has no column of strings; its columns: {', '.join(schema.names)}")
     return found
@@ -321,13 +320,13 @@ def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
     for batch in _tables(data, names):
         keys = []
         for name in names:
-            values = batch[name].combine_chunks()
-            if not _is_list(values.type):
-                keys.append(_keys(values.to_pylist())[:, None])
+            values = arrow.plain_values(batch[name]).combine_chunks()
+            if not arrow.is_list(values.type):
+                keys.append(_keys(arrow.texts(values, name))[:, None])
                 continue
             counts = np.concatenate([[0], np.cumsum(np.asarray(values.value_lengths().fill_null(0)))])
             keys.append(_wide(pa.ListArray.from_arrays(
-                pa.array(counts, pa.int32()), pa.array(_keys(values.flatten().to_pylist()))
+                pa.array(counts, pa.int32()), pa.array(_keys(arrow.texts(values.flatten(), name)))
             )))  # fmt: skip
         parts.append(np.concatenate(keys, axis=1))
     width = max(part.shape[1] for part in parts)
@@ -341,10 +340,6 @@ def _tables(data: Any, names: list[str]) -> Iterator[pa.Table]:
         yield from (pa.Table.from_batches([batch]) for batch in data.select(names).to_batches(_ROWS))
         return
     yield from data.select_columns(names).with_format("arrow").iter(_ROWS)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _keys(column: Sequence[str | None]) -> IntArray:
