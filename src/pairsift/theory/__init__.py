@@ -1,4 +1,4 @@
-"""The theory of arXiv 2501.01317, executable and corrected: the similarity graph, its bounds, and measured levels."""
+"""The corrected theory of arXiv 2501.01317 as code: the similarity graph, its bounds, and measured levels."""
 
 import importlib
 import warnings
@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pairsift._base.extras import needs
 from pairsift.theory import bounds, edits, population
-from pairsift.theory.advice import Advice, advise
-from pairsift.theory.closed_form import SlowMode
 from pairsift.theory.collapse import collapse_temperature, collapse_threshold, ssem, within_class_share
-from pairsift.theory.difficult import difficult_examples
-from pairsift.theory.graph import SimilarityGraph
-from pairsift.theory.levels import Level, Levels, measure_levels
+from pairsift.theory.graph import SimilarityGraph, SlowMode
+from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_examples, measure_levels
 from pairsift.theory.population import nystroem_features
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ __all__ = [
     "within_class_share",
 ]
 
-# Chains are sparse matrices of scipy's, which the graph of levels does without.
+# Chains need scipy, and the similarity graph does not: these names are imported on first use.
 _CHAINS = {
     "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain_estimate",
     "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",

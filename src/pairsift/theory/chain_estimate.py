@@ -1,15 +1,99 @@
-"""How well an estimated chain is known: standard errors from the transitions it was counted from."""
+"""Chains estimated from sequences: the observed transitions, and the standard errors that follow from them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from pairsift.theory.arrays import FloatArray
-from pairsift.theory.chain import ChainGraph
+from pairsift.temporal.lags import check_lags, steps_left
+from pairsift.theory.graph import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from pairsift.theory.chain import ChainGraph
+
+# Sequences longer than a fiftieth of all frames are cut into blocks of at least 100 frames, which count as independent.
+_BLOCKS, _LEAST = 50, 100
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """M observed transitions between N states.
+
+    Attributes:
+        anchors: (M,) states.
+        positives: (M,) the states `lag` steps later.
+        weights: (M,) weights of the transitions, which sum to 1.
+        clusters: (M,) number of the sequence, or of the block of a long sequence, that holds each transition. Errors
+            are correlated inside a cluster and independent between clusters.
+        n_states: N.
+    """
+
+    anchors: IntArray
+    positives: IntArray
+    weights: FloatArray
+    clusters: IntArray
+    n_states: int
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def joint(self) -> Any:
+        """The transitions' weights as a sparse (N, N) matrix that sums to 1."""
+        shape = (self.n_states, self.n_states)
+        return sparse.coo_array((self.weights, (self.anchors, self.positives)), shape=shape).tocsr()
+
+    def standard_error(self, influence: FloatArray) -> FloatArray:
+        """Standard errors of weighted means, from the influence of each transition on them.
+
+        Args:
+            influence: (M, Q) contributions whose weighted means are 0.
+
+        Returns:
+            (Q,). They are nan with fewer than two clusters.
+        """
+        count = int(self.clusters.max()) + 1
+        if count < 2:
+            return np.full(influence.shape[1], np.nan)
+        belongs = sparse.coo_array((self.weights, (self.clusters, np.arange(len(self)))), shape=(count, len(self)))
+        sums = belongs.tocsr() @ influence
+        errors: FloatArray = np.sqrt(count / (count - 1) * (sums**2).sum(axis=0))
+        return errors
+
+
+def transitions(
+    sequences: Sequence[Any], lags: int | Sequence[int], weights: Sequence[float] | None, n_states: int | None
+) -> Transitions:
+    """Collect the transitions of sequences at one or several lags; see `ChainGraph.from_sequences`.
+
+    Raises:
+        TypeError: states that are not whole numbers.
+        ValueError: no sequences, states out of range, bad lags or weights, or a lag longer than any sequence.
+    """
+    steps, shares = check_lags(lags, weights)
+    states, lengths = _joined(sequences, n_states)
+    left, number = steps_left(lengths), np.repeat(np.arange(len(lengths)), lengths)
+    anchors, positives, weighs, clusters = [], [], [], []
+    for lag, share in zip(steps, shares.tolist(), strict=True):
+        start = np.flatnonzero(left >= lag)
+        if not len(start):
+            longest = int(lengths.argmax())
+            raise ValueError(
+                f"lag {lag} is longer than any sequence: the longest, number {longest}, has {lengths[longest]} states, "
+                f"and lag {lag} needs {lag + 1}"
+            )
+        anchors.append(states[start])
+        positives.append(states[start + lag])
+        weighs.append(np.full(len(start), share / len(start)))
+        clusters.append(_blocks(number, lengths)[start])
+    total = int(states.max()) + 1 if n_states is None else n_states
+    clustered = np.unique(np.concatenate(clusters), return_inverse=True)[1]
+    return Transitions(
+        np.concatenate(anchors), np.concatenate(positives), np.concatenate(weighs), clustered.astype(np.int64), total
+    )
 
 
 @dataclass(frozen=True)
@@ -17,12 +101,12 @@ class ChainErrors:
     """Standard errors of an estimated chain.
 
     Attributes:
-        eigenvalues: (k,) of the leading eigenvalues, to first order; 0 of the first, which is 1 in any chain. It does
-            not hold inside a group of equal eigenvalues, which any error parts, and is not all of the error where there
-            are few transitions for many states, which push the leading eigenvalues up.
-        label_change: of phi; None without labels.
-        transitions: (N, N) sparse, of the entries of P that were seen, as binomial shares of their row.
-        clusters: sequences, or blocks of long ones, that were taken as independent.
+        eigenvalues: (k,) for the leading eigenvalues, to first order. The first is 0, because every chain has the
+            eigenvalue 1. The values do not hold inside a group of equal eigenvalues, which any error splits. With few
+            transitions for many states they omit a bias, which raises the leading eigenvalues.
+        label_change: for phi; None without labels.
+        transitions: (N, N) sparse, for the observed entries of P, as binomial shares of their row.
+        clusters: number of sequences, or blocks of long sequences, that count as independent.
     """
 
     eigenvalues: FloatArray
@@ -32,18 +116,18 @@ class ChainErrors:
 
 
 def estimation_errors(chain: ChainGraph, k: int, labels: Any = None) -> ChainErrors:
-    """Standard errors of an estimated chain's eigenvalues, change of labels and transition probabilities.
+    """Standard errors of the eigenvalues, label change and transition probabilities of an estimated chain.
 
-    By the delta method, clustered by sequence: transitions of one sequence depend on each other, those of two do not.
-    Sequences longer than a fiftieth of the data are cut into blocks.
+    They follow by the delta method, clustered by sequence: transitions of one sequence are dependent, and those of two
+    sequences are not. Sequences longer than a fiftieth of the data are cut into blocks.
 
     Args:
         chain: from `ChainGraph.from_sequences`.
-        k: how many leading eigenvalues, from 1 to N.
+        k: number of leading eigenvalues, from 1 to N.
         labels: (N,) class of every state, for `label_change`.
 
     Raises:
-        ValueError: a chain that was not estimated, k out of range, or not one label a state.
+        ValueError: the chain was not estimated, k is out of range, or the labels are not one per state.
 
     Example:
         >>> import numpy as np
@@ -58,9 +142,9 @@ def estimation_errors(chain: ChainGraph, k: int, labels: Any = None) -> ChainErr
     if seen is None:
         raise ValueError("this chain is known, not estimated: only ChainGraph.from_sequences has errors")
     values, functions = chain.eigenfunctions(k)
-    counted = float(seen.joint().sum()) - chain.floor * len(chain) ** 2  # the share that is not smoothing
+    counted = float(seen.joint().sum()) - chain.floor * len(chain) ** 2  # the share without smoothing
     before, after = functions[seen.anchors], functions[seen.positives]
-    # d lambda = u' dW u - lambda u' dD u, a mean over transitions.
+    # d lambda = u' dW u - lambda u' dD u is a mean over transitions.
     influence = before * after - values * (before**2 + after**2) / 2
     influence -= seen.weights @ influence
     change = None
@@ -71,6 +155,39 @@ def estimation_errors(chain: ChainGraph, k: int, labels: Any = None) -> ChainErr
         change = float(counted * seen.standard_error(differs - seen.weights @ differs)[0])
     errors = counted * seen.standard_error(influence)
     return ChainErrors(errors, change, _binomial(chain), int(seen.clusters.max()) + 1)
+
+
+def _joined(sequences: Sequence[Any], n_states: int | None) -> tuple[IntArray, IntArray]:
+    """States of all sequences, concatenated, and the length of each sequence."""
+    arrays = [np.asarray(each) for each in sequences]
+    if not arrays:
+        raise ValueError("there are no sequences: pass a list of arrays of states")
+    for number, each in enumerate(arrays):
+        if each.ndim != 1:
+            raise ValueError(f"sequence {number} must be a (T,) array of states, got shape {each.shape}")
+        if each.size and each.dtype.kind not in "iu":
+            raise TypeError(
+                f"sequence {number} must hold state numbers, got {each.dtype}: cluster frames to states first"
+            )
+    lengths = np.array([len(each) for each in arrays], dtype=np.int64)
+    states = np.concatenate([each.astype(np.int64) for each in arrays])
+    if not len(states):
+        raise ValueError(f"all {len(arrays)} sequences are empty")
+    if states.min() < 0 or (n_states is not None and states.max() >= n_states):
+        wrong = int(np.argmax((states < 0) | (states >= (n_states or np.inf))))
+        number = int(np.searchsorted(np.cumsum(lengths), wrong, side="right"))
+        limit = "" if n_states is None else f" and below n_states={n_states}"
+        raise ValueError(f"sequence {number} has state {states[wrong]}: states are numbered from 0{limit}")
+    return states, lengths
+
+
+def _blocks(number: IntArray, lengths: IntArray) -> IntArray:
+    """The cluster of every frame, which is its sequence, or its block of a long sequence."""
+    total = int(lengths.sum())
+    most = max(_LEAST, total // _BLOCKS)
+    place = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    clusters: IntArray = number * (total // most + 1) + place // most
+    return clusters
 
 
 def _binomial(chain: ChainGraph) -> Any:

@@ -17,7 +17,7 @@ from pairsift.pairs import pair_shares
 from pairsift.studies.intervals import t_interval
 from pairsift.studies.laboratory.arms import arms
 from pairsift.studies.laboratory.setting import ARMS, Knows, LaboratorySetting, check
-from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray
 
 Say = Callable[[str], None]
 
