@@ -128,7 +128,7 @@ class ChainGraph:
 
     @classmethod
     def from_similarity(cls, graph: SimilarityGraph) -> ChainGraph:
-        """The reversible chain `P = D^-1 A` of a similarity graph, with the same spectrum and pi proportional to degrees.
+        """The reversible chain `P = D^-1 A` of a similarity graph. It has the same spectrum, and pi is D / sum(D).
 
         Raises:
             ValueError: a negative similarity.
