@@ -28,7 +28,7 @@ def comparison_table(rows: Sequence[Comparison], delta: float, k: int) -> Table:
     table.add_column("printed is")
     for row in rows:
         numbers = (row.printed.eigenvalue, row.eigenvalue, row.printed.value, row.exact)
-        status = row.verdict + ("" if row.printed.holds else " *")
+        status = row.status + ("" if row.printed.holds else " *")
         table.add_row(f"{row.printed.source}, {row.statement}", *(_number(value) for value in numbers), status)
     return table
 
