@@ -141,9 +141,9 @@ def test_the_extra_of_pages_is_enough_for_the_theory(tmp_path):
     levels = ("--alpha", "0.472", "--beta", "0.191", "--gamma", "0.209")
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
     done = environment.pairsifts(
-        ("theory", *levels, "--plot", "page.html"),
-        ("theory", "--features", "features.npy"),
-        ("theory", "--collapse"),
+        ("theory", "graph", *levels, "-o", "page.html"),
+        ("theory", "measure", "features.npy"),
+        ("theory", "collapse"),
         imports="pairsift.theory",
         cwd=tmp_path,
     )
