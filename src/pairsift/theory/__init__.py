@@ -11,8 +11,7 @@ from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_exam
 from pairsift.theory.population import nystroem_features
 
 if TYPE_CHECKING:
-    from pairsift.theory.chain import ChainGraph
-    from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
+    from pairsift.theory.chain import ChainErrors, ChainGraph, estimation_errors
     from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 
 __all__ = [
@@ -43,9 +42,9 @@ __all__ = [
 
 # Chains need scipy, and the similarity graph does not: these names are imported on first use.
 _CHAINS = {
-    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain_estimate",
+    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain",
     "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",
-    "estimation_errors": "chain_estimate",
+    "estimation_errors": "chain",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,7 +12,6 @@ from scipy import sparse
 from pairsift.temporal.lags import check_lags
 from pairsift.theory import population
 from pairsift.theory.bounds import Bound
-from pairsift.theory.chain_estimate import Transitions, transitions
 from pairsift.theory.chain_law import (
     ROUNDING,
     Matrix,
@@ -29,6 +29,7 @@ from pairsift.theory.chain_law import (
     symmetric,
 )
 from pairsift.theory.graph import BoolArray, FloatArray, IntArray, SimilarityGraph, check_bound_arguments
+from pairsift.theory.transitions import Transitions, transitions
 
 Gap = Literal["break", "close"]
 
@@ -358,6 +359,67 @@ class ChainGraph:
         return np.unique(given, return_inverse=True)[1].astype(np.int64)
 
 
+@dataclass(frozen=True)
+class ChainErrors:
+    """Standard errors of an estimated chain.
+
+    Attributes:
+        eigenvalues: (k,) for the leading eigenvalues, to first order. The first is 0, because every chain has the
+            eigenvalue 1. The values do not hold inside a group of equal eigenvalues, which any error splits. With few
+            transitions for many states they omit a bias, which raises the leading eigenvalues.
+        label_change: for phi; None without labels.
+        transitions: (N, N) sparse, for the observed entries of P, as binomial shares of their row.
+        clusters: number of sequences, or blocks of long sequences, that count as independent.
+    """
+
+    eigenvalues: FloatArray
+    label_change: float | None
+    transitions: Any
+    clusters: int
+
+
+def estimation_errors(chain: ChainGraph, k: int, labels: Any = None) -> ChainErrors:
+    """Standard errors of the eigenvalues, label change and transition probabilities of an estimated chain.
+
+    They follow by the delta method, clustered by sequence: transitions of one sequence are dependent, and those of two
+    sequences are not. Sequences longer than a fiftieth of the data are cut into blocks.
+
+    Args:
+        chain: from `ChainGraph.from_sequences`.
+        k: number of leading eigenvalues, from 1 to N.
+        labels: (N,) class of every state, for `label_change`.
+
+    Raises:
+        ValueError: the chain was not estimated, k is out of range, or the labels are not one per state.
+
+    Example:
+        >>> import numpy as np
+        >>> from pairsift.theory import ChainGraph, estimation_errors
+        >>> rng = np.random.default_rng(0)
+        >>> walks = [np.abs(rng.integers(-1, 2, 50).cumsum()) % 5 for _ in range(100)]
+        >>> errors = estimation_errors(ChainGraph.from_sequences(walks), k=3)
+        >>> errors.clusters, bool(0 < errors.eigenvalues[1] < 0.05)
+        (100, True)
+    """
+    seen = chain.observed
+    if seen is None:
+        raise ValueError("this chain is known, not estimated: only ChainGraph.from_sequences has errors")
+    values, functions = chain.eigenfunctions(k)
+    counted = float(seen.joint().sum()) - chain.floor * len(chain) ** 2  # the share without smoothing
+    before, after = functions[seen.anchors], functions[seen.positives]
+    # d lambda = u' dW u - lambda u' dD u is a mean over transitions.
+    influence = before * after - values * (before**2 + after**2) / 2
+    influence -= seen.weights @ influence
+    change = None
+    if labels is not None:
+        chain.label_change(labels)  # checks them
+        given = np.asarray(labels)
+        differs = (given[seen.anchors] != given[seen.positives]).astype(float)[:, None]
+        change = float(counted * seen.standard_error(differs - seen.weights @ differs)[0])
+    errors = counted * seen.standard_error(influence)
+    return ChainErrors(errors, change, _binomial(chain), int(seen.clusters.max()) + 1)
+
+
 def _lagged(joint: Matrix, transition: Matrix, lags: int | Sequence[int], weights: Sequence[float] | None) -> Matrix:
     """The joint law of states at the given lags, mixed by their weights; see `ChainGraph.lagged`."""
     steps, shares = check_lags(lags, weights)
@@ -411,3 +473,16 @@ def _mask(states: Any, n: int) -> BoolArray:
     if mask.all():
         raise ValueError(f"all {n} states would be dropped: no chain is left")
     return mask
+
+
+def _binomial(chain: ChainGraph) -> Any:
+    seen = chain.observed
+    assert seen is not None
+    joint = seen.joint()
+    total = np.bincount(seen.anchors, seen.weights, seen.n_states)
+    squares = np.bincount(seen.anchors, seen.weights**2, seen.n_states)
+    entries = sparse.coo_array(joint)
+    rows = entries.coords[0]
+    share = entries.data / total[rows]
+    errors = np.sqrt(np.maximum(share * (1 - share), 0) * squares[rows]) / total[rows]
+    return sparse.csr_array((errors, entries.coords), shape=joint.shape)

@@ -1,19 +1,16 @@
-"""Chains estimated from sequences: the observed transitions, and the standard errors that follow from them."""
+"""Transitions that are observed in sequences of states, with their weights and clusters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from pairsift.temporal.lags import check_lags, steps_left
 from pairsift.theory.graph import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from pairsift.theory.chain import ChainGraph
 
 # Sequences longer than a fiftieth of all frames are cut into blocks of at least 100 frames, which count as independent.
 _BLOCKS, _LEAST = 50, 100
@@ -96,67 +93,6 @@ def transitions(
     )
 
 
-@dataclass(frozen=True)
-class ChainErrors:
-    """Standard errors of an estimated chain.
-
-    Attributes:
-        eigenvalues: (k,) for the leading eigenvalues, to first order. The first is 0, because every chain has the
-            eigenvalue 1. The values do not hold inside a group of equal eigenvalues, which any error splits. With few
-            transitions for many states they omit a bias, which raises the leading eigenvalues.
-        label_change: for phi; None without labels.
-        transitions: (N, N) sparse, for the observed entries of P, as binomial shares of their row.
-        clusters: number of sequences, or blocks of long sequences, that count as independent.
-    """
-
-    eigenvalues: FloatArray
-    label_change: float | None
-    transitions: Any
-    clusters: int
-
-
-def estimation_errors(chain: ChainGraph, k: int, labels: Any = None) -> ChainErrors:
-    """Standard errors of the eigenvalues, label change and transition probabilities of an estimated chain.
-
-    They follow by the delta method, clustered by sequence: transitions of one sequence are dependent, and those of two
-    sequences are not. Sequences longer than a fiftieth of the data are cut into blocks.
-
-    Args:
-        chain: from `ChainGraph.from_sequences`.
-        k: number of leading eigenvalues, from 1 to N.
-        labels: (N,) class of every state, for `label_change`.
-
-    Raises:
-        ValueError: the chain was not estimated, k is out of range, or the labels are not one per state.
-
-    Example:
-        >>> import numpy as np
-        >>> from pairsift.theory import ChainGraph, estimation_errors
-        >>> rng = np.random.default_rng(0)
-        >>> walks = [np.abs(rng.integers(-1, 2, 50).cumsum()) % 5 for _ in range(100)]
-        >>> errors = estimation_errors(ChainGraph.from_sequences(walks), k=3)
-        >>> errors.clusters, bool(0 < errors.eigenvalues[1] < 0.05)
-        (100, True)
-    """
-    seen = chain.observed
-    if seen is None:
-        raise ValueError("this chain is known, not estimated: only ChainGraph.from_sequences has errors")
-    values, functions = chain.eigenfunctions(k)
-    counted = float(seen.joint().sum()) - chain.floor * len(chain) ** 2  # the share without smoothing
-    before, after = functions[seen.anchors], functions[seen.positives]
-    # d lambda = u' dW u - lambda u' dD u is a mean over transitions.
-    influence = before * after - values * (before**2 + after**2) / 2
-    influence -= seen.weights @ influence
-    change = None
-    if labels is not None:
-        chain.label_change(labels)  # checks them
-        given = np.asarray(labels)
-        differs = (given[seen.anchors] != given[seen.positives]).astype(float)[:, None]
-        change = float(counted * seen.standard_error(differs - seen.weights @ differs)[0])
-    errors = counted * seen.standard_error(influence)
-    return ChainErrors(errors, change, _binomial(chain), int(seen.clusters.max()) + 1)
-
-
 def _joined(sequences: Sequence[Any], n_states: int | None) -> tuple[IntArray, IntArray]:
     """States of all sequences, concatenated, and the length of each sequence."""
     arrays = [np.asarray(each) for each in sequences]
@@ -188,16 +124,3 @@ def _blocks(number: IntArray, lengths: IntArray) -> IntArray:
     place = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     clusters: IntArray = number * (total // most + 1) + place // most
     return clusters
-
-
-def _binomial(chain: ChainGraph) -> Any:
-    seen = chain.observed
-    assert seen is not None
-    joint = seen.joint()
-    total = np.bincount(seen.anchors, seen.weights, seen.n_states)
-    squares = np.bincount(seen.anchors, seen.weights**2, seen.n_states)
-    entries = sparse.coo_array(joint)
-    rows = entries.coords[0]
-    share = entries.data / total[rows]
-    errors = np.sqrt(np.maximum(share * (1 - share), 0) * squares[rows]) / total[rows]
-    return sparse.csr_array((errors, entries.coords), shape=joint.shape)
