@@ -33,13 +33,13 @@ $(READY): pyproject.toml constraints.txt | .venv/bin/python
 demo: $(DEMO)
 	$(BIN)/pairsift demo
 
-# What one waits for while changing code: every test outside tests/slow.
+# What one waits for while changing code.
 test: $(READY)
-	$(PYTEST) --ignore tests/slow
+	$(PYTEST) -m "not slow"
 
-# Killed runs, browsers, Ray, two training processes, notebooks, examples, bare environments, release files.
+# Tests in tests/slow or marked so: kills, browsers, Ray, two training processes, notebooks, examples, new environments.
 test-slow: $(READY)
-	$(PYTEST) tests/slow
+	$(PYTEST) -m slow
 
 # Both suites in one run, so that its last line counts all tests.
 test-all: $(READY)
@@ -53,19 +53,19 @@ lint: $(READY)
 
 # The share of src that the fast suite executes; below the floor of pyproject.toml it fails.
 coverage: $(READY)
-	$(PYTEST) --ignore tests/slow --cov --cov-report=term:skip-covered --cov-report=xml
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=xml
 
 bench: setup
 	for name in loss step input theory scan startup; do $(BIN)/python -m lab.benchmarks.$$name || exit 1; done
 
 campaign: setup
-	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
+	for name in kill fuzz soak repeat; do $(BIN)/python tests/slow/campaigns/$$name.py || exit 1; done
 
 matrix: setup
-	$(BIN)/python tests/release/matrix.py --output lab/benchmarks/results/matrix.jsonl
+	$(BIN)/python tests/slow/release/matrix.py --output lab/benchmarks/results/matrix.jsonl
 
 release-check: setup
-	$(BIN)/python tests/release/check.py
+	$(BIN)/python tests/slow/release/check.py
 
 tables: setup
 	$(BIN)/python -m lab.benchmarks.tables --write

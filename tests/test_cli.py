@@ -209,6 +209,7 @@ def test_debug_shows_where_an_error_comes_from(run, capsys):
     assert "no data at 'no-such-file'" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "15", "--device", "cpu", "--threads", "1"]
     process = warm.Program("-m", "pairsift.cli", *flags, "-o", tmp_path / "cut")

@@ -49,8 +49,12 @@ class _Theory(TyperGroup):
 theory = typer.Typer(
     cls=_Theory, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Compute the theory's graph of given levels, measure the levels of embeddings, or predict class collapse.",
 )  # fmt: skip
+
+
+@theory.callback()
+def group() -> None:
+    """Compute the theory's graph of given levels, measure the levels of embeddings, or predict class collapse."""
 
 
 @theory.command()
@@ -90,7 +94,7 @@ def measure(
     output: Output = None,
 ) -> None:
     """Measure alpha, beta and gamma of embeddings, and show the treatment and the graph that follow from them."""
-    from pairsift.data import open_features
+    from pairsift.data import UNLABELLED, open_features
     from pairsift.pairs import RankBand
     from pairsift.theory import advise, measure_levels
 
@@ -98,9 +102,10 @@ def measure(
     if no_labels and label_column is not None:
         raise ValueError(f"--no-labels ignores labels, so leave out --label-column {label_column}")
     data, band = open_features(features, "none" if no_labels else label_column), RankBand(pos_high, pos_low)
-    levels = measure_levels(
-        data.take(np.arange(data.shape[0])), data.labels, fraction=fraction, band=band, n_classes=n_classes
-    )
+    rows, labels = np.arange(data.shape[0]), data.labels
+    if labels is not None:
+        rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]
+    levels = measure_levels(data.take(rows), labels, fraction=fraction, band=band, n_classes=n_classes)
     console.print(levels_table(levels))
     if levels.t is not None:
         console.print(f"Welch's t of gamma against beta: {levels.t:.4g} (p = {levels.p:.3g})", highlight=False)

@@ -134,12 +134,16 @@ def linear_probe_sgd(
         >>> 0 <= accuracy <= 1
         True
     """
+    from pairsift.data import SimCLRViews
+    from pairsift.data.images import labelled
+
     if train.labels is None or test.labels is None:
         raise ValueError("a probe needs labels in both splits")
+    train, test = labelled(train), labelled(test)
+    assert train.labels is not None
+    assert test.labels is not None
     if len(np.unique(train.labels)) < 2:
         raise ValueError(f"a probe needs at least two classes, but every training label is {train.labels[0]}")
-    from pairsift.data import SimCLRViews
-
     device = _own(encoder).device
     classes, numbers = np.unique(train.labels, return_inverse=True)
     targets = torch.from_numpy(numbers).to(device)

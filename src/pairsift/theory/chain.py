@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import sparse
 
-from pairsift.temporal.lags import check_lags
+from pairsift.temporal.pairs import check_lags
 from pairsift.theory import population
 from pairsift.theory.bounds import Bound
 from pairsift.theory.chain_law import (

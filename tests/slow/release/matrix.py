@@ -1,6 +1,6 @@
 """The tests that a release must pass, with every supported Python, and with the lowest versions that are declared.
 
-    python tests/release/matrix.py [--pythons 3.10 3.12] [--output FILE]    # make matrix
+    python tests/slow/release/matrix.py [--pythons 3.10 3.12] [--output FILE]    # make matrix
 
 Each interpreter gets an environment of its own with the wheel, its extra `all` and the versions of constraints.txt, one
 at a time; the oldest gets the lowest versions of pyproject.toml next, of all but PyTorch (`--lowest-torch`: of it too).
@@ -29,7 +29,7 @@ from environments import requirements
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TESTS = (
-    "losses/test_ntxent.py", "losses/test_moco.py", "pairs/test_window.py", "pairs/test_guide.py",
+    "losses/test_ntxent.py", "losses/test_moco.py", "temporal/test_window.py", "pairs/test_guide.py",
     "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "scanning/test_scan.py",
     "scanning/test_config.py", "test_cli.py", "test_treatments.py",
 )  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import warm
 
-EXAMPLES = sorted(Path(__file__).parents[1].joinpath("examples").glob("*.py"))
-HERE, HEADS = str(Path(__file__).parent), "lightly.models.modules.heads"
+EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.py"))
+HERE, HEADS = str(Path(__file__).parents[1]), "lightly.models.modules.heads"
 
 
 def test_there_are_examples():

@@ -1,6 +1,6 @@
 """Whether what would be released installs and runs: the wheel and the source distribution, in an empty environment.
 
-    python tests/release/check.py [--demo]    # make release-check
+    python tests/slow/release/check.py [--demo]    # make release-check
 
 Nothing of the checkout is seen, and no development extras: the wheel first with what a loss needs alone, then with the
 extra `all`, then the source distribution in its place. `--demo` runs `pairsift demo` as it stands, some minutes, where

@@ -15,7 +15,7 @@ from judge import Defect, Judge
 
 import pairsift as ps
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2]))
 import oracle
 
 SMALL = st.integers(1, 9)

@@ -1,6 +1,6 @@
 """Which results are the same bit by bit when they are made again, with other threads, or by another engine.
 
-    python tests/campaigns/repeat.py
+    python tests/slow/campaigns/repeat.py
 
 Every command runs in a process of its own, twice with one thread and once with two, and some by another engine. What it
 leaves is compared array by array: 0 is bit by bit, else the largest |a - b| / |a| of any array.

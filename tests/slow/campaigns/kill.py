@@ -3,7 +3,7 @@
 Each run must end with what an uninterrupted one leaves, byte for byte, without a temporary file, and without having
 made a part again that was finished (an epoch, a part of a scan, a run of a study):
 
-    python tests/campaigns/kill.py --kills 50 --output lab/benchmarks/results/campaign.json
+    python tests/slow/campaigns/kill.py --kills 50 --output lab/benchmarks/results/campaign.json
 
 metrics.csv and runs.jsonl are compared without their seconds, checkpoints by name only, TensorBoard files not. Every
 kill comes at a moment drawn from a seed: uniformly over the time that an uninterrupted run takes, or, *at saving*,

@@ -277,10 +277,10 @@ def test_texts_that_are_none(tmp_path):
     for name in ("path", "label"):
         pq.write_table(pa.table({"features": features, name: not_utf8()}), file)
         with pytest.raises(DataError, match=f"column '{name}' holds text that is no UTF-8"):
-            open_features(file)
+            open_features(file, "label" if name == "label" else None)
     write_parquet(file, [encode(np.zeros((8, 8), np.uint8))] * 12, label=not_utf8())
     with pytest.raises(DataError, match="column 'label' holds text that is no UTF-8"):
-        load_images(str(file))
+        load_images(str(file), label_column="label")
 
 
 def flip(file, place):

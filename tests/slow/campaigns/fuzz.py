@@ -1,6 +1,6 @@
 """Seeded inputs through the public functions and the command line, by hypothesis.
 
-    python tests/campaigns/fuzz.py --inputs 10000 --seed 0
+    python tests/slow/campaigns/fuzz.py --inputs 10000 --seed 0
 
 Every input has to end in a result that holds (against a slow oracle, or in shape and range) or in a refusal that the
 library meant: a ValueError, TypeError or OSError raised by its own words; on the command line one or two lines and an

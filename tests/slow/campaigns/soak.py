@@ -1,6 +1,6 @@
 """Many steps of every loss and many scans in one process: memory, objects and open files stay as they are.
 
-    python tests/campaigns/soak.py --steps 200000 --scans 200
+    python tests/slow/campaigns/soak.py --steps 200000 --scans 200
 
 Memory is the process's own (resident set); its slope is a straight line through the measurements after the first fifth,
 in which caches and the heap fill: for some fifty scans.

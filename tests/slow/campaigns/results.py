@@ -8,7 +8,7 @@ from typing import Any
 
 from pairsift._base.files import write_json
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OUTPUT = ROOT / "lab/benchmarks/results/campaign.json"
 
 
