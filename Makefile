@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Each test file runs in one process, because its fixtures are made once a file. One thread a process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup setup-demo demo test test-slow test-all lint coverage bench campaign matrix release-check tables results \
+.PHONY: setup setup-demo demo test test-slow test-all lint coverage bench campaign matrix dist release-check tables results \
 	studies-smoke docs clean
 
 setup: $(READY)
@@ -62,7 +62,11 @@ campaign: setup
 	for name in kill fuzz soak repeat; do $(BIN)/python tests/slow/campaigns/$$name.py || exit 1; done
 
 matrix: setup
-	$(BIN)/python tests/slow/release/matrix.py --output lab/benchmarks/results/matrix.jsonl
+	$(BIN)/python tests/slow/release/matrix.py $(if $(PYTHONS),--pythons $(PYTHONS)) --output lab/benchmarks/results/matrix.jsonl
+
+dist: setup
+	$(PIP) build
+	$(BIN)/python -m build
 
 release-check: setup
 	$(BIN)/python tests/slow/release/check.py
@@ -86,4 +90,4 @@ docs: setup
 	@echo "open site/index.html"
 
 clean:
-	rm -rf .venv runs site .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	rm -rf .venv runs site dist .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info

@@ -141,7 +141,7 @@ def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command, flag
     if "ray" in flags:
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
     command(own, "--seeds", 3, "-o", tmp_path / "one")
-    code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "two", "--jobs", 2, *flags)
+    code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "two", *flags)
     assert code == 0, err
     one, two = (read_runs(tmp_path / name / "mine" / "runs.jsonl") for name in ("one", "two"))
     key = lambda row: (row["arm"], row["seed"], sorted(row["measures"].items()))  # noqa: E731

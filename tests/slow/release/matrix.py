@@ -2,10 +2,10 @@
 
     python tests/slow/release/matrix.py [--pythons 3.10 3.12] [--output FILE]    # make matrix
 
-Each interpreter gets an environment of its own with the wheel, its extra `all` and the versions of constraints.txt, one
-at a time; the oldest gets the lowest versions of pyproject.toml next, of all but PyTorch (`--lowest-torch`: of it too).
-An interpreter that is not on this machine is skipped, with the reason, and counts as nothing. uv installs, from PyPI
-and the folders of PIP_FIND_LINKS: where these hold no CPU build of PyTorch, an interpreter takes 3 GB from PyPI.
+Each interpreter gets an environment with the wheel, its extras `all` and `text` (or those of `--extras`), and the
+versions of constraints.txt. The oldest one also gets the lowest versions that pyproject.toml declares, except of
+PyTorch (`--lowest-torch` includes it). An interpreter that is not on this machine is skipped, with the reason. uv
+installs from PyPI and from the folders of PIP_FIND_LINKS; without a CPU build of PyTorch there it takes 3 GB.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from fresh import CONSTRAINTS, ROOT, Environment, build, clean
 
 sys.path.insert(0, str(ROOT / "tests"))
 from environments import requirements
+from packaging.requirements import Requirement
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 TESTS = (
     "losses/test_ntxent.py", "losses/test_moco.py", "temporal/test_window.py", "pairs/test_guide.py",
     "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "scanning/test_scan.py",
-    "scanning/test_config.py", "test_cli.py", "test_treatments.py",
+    "scanning/test_config.py", "test_cli.py", "test_treatments.py", "text/test_collator.py", "text/test_wordnet.py",
 )  # fmt: skip
 # Tests that kill processes, or measure what no version of a dependency changes, take most of the time.
 LEFT_OUT = "killed or ctrl_c or ray or large or first_pairs or clear_classes or laboratory or cifar"
@@ -51,10 +52,16 @@ def interpreter(version: str) -> Path | None:
     return None
 
 
-def lowest(torch: bool) -> list[str]:
-    """The lowest versions that pyproject.toml declares, as constraints."""
-    wanted = {each.name: each for each in (*requirements(), *requirements("all")) if torch or each.name != "torch"}
-    return [f"{name}=={next(iter(each.specifier)).version}" for name, each in wanted.items()]
+def lowest(extras: list[str], torch: bool) -> list[str]:
+    """The lowest versions that pyproject.toml declares for extras, as constraints; without PyTorch unless asked for."""
+    wanted = {each.name: each for extra in (None, *extras) for each in requirements(extra)}
+    return [f"{name}=={bound(each)}" for name, each in wanted.items() if torch or name != "torch"]
+
+
+def bound(requirement: Requirement) -> str:
+    """The lowest version that a requirement allows."""
+    (version,) = (each.version for each in requirement.specifier if each.operator in (">=", "=="))
+    return version
 
 
 class Column:
@@ -65,12 +72,12 @@ class Column:
         self._environment = clean() | {"UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", ""), "OMP_NUM_THREADS": "1"}
         subprocess.run([uv, "venv", "--quiet", "--python", python, folder], check=True, env=self._environment)
 
-    def test(self, wheel: Path, constraints: Path) -> dict[str, Any]:
+    def test(self, wheel: Path, extras: list[str], constraints: Path) -> dict[str, Any]:
         """Install and test; counts and seconds, or why it could not be installed."""
         start = time.perf_counter()
         done = self._call(
             self._uv, "pip", "install", "--quiet", "--python", self._python, "--constraint", constraints,
-            "--reinstall-package", "pairsift", f"pairsift[all] @ {wheel.as_uri()}", *TOOLS,
+            "--reinstall-package", "pairsift", f"pairsift[{','.join(extras)}] @ {wheel.as_uri()}", *TOOLS,
         )  # fmt: skip
         if done.returncode:
             return {"failed": 1, "reason": f"not installed: {' '.join(done.stderr.split())}"}
@@ -93,10 +100,9 @@ def columns(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
     tools = Environment(folder / "uv")
     tools.install("uv")
     _, wheel = build(folder)
-    (folder / "lowest.txt").write_text("\n".join(lowest(options.lowest_torch)))
-    if not options.lowest_torch:
-        pinned = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch==")]
-        (folder / "lowest.txt").write_text("\n".join([*lowest(False), *pinned]))
+    pinned = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch==")]
+    low = lowest(options.extras, options.lowest_torch) + ([] if options.lowest_torch else pinned)
+    (folder / "lowest.txt").write_text("\n".join(low))
     for version in options.pythons:
         python = interpreter(version)
         if python is None:
@@ -105,7 +111,7 @@ def columns(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
         column = Column(tools.path / "bin" / "uv", python, folder / version)
         kinds = {"pinned": CONSTRAINTS} | ({"lowest": folder / "lowest.txt"} if version == SUPPORTED[0] else {})
         for kind, constraints in kinds.items():
-            yield {"python": version, "versions": kind} | column.test(wheel, constraints)
+            yield {"python": version, "versions": kind} | column.test(wheel, options.extras, constraints)
 
 
 def write(output: Path, rows: list[dict[str, Any]]) -> None:
@@ -124,6 +130,7 @@ def minor(row: dict[str, Any]) -> tuple[int, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pythons", nargs="+", default=SUPPORTED, metavar="3.x")
+    parser.add_argument("--extras", nargs="+", default=["all", "text"])
     parser.add_argument("--lowest-torch", action="store_true", help="the lowest PyTorch too")
     parser.add_argument("--output", type=Path, help="lines of results; those of other Pythons stay in it")
     options = parser.parse_args()
