@@ -15,7 +15,7 @@ from torch import nn
 
 from pairsift._base.checks import class_labels, real_array
 from pairsift._base.extras import needs
-from pairsift.pairs.rows import unit_rows
+from pairsift.pairs.selector import unit_rows
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
