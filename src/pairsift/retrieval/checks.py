@@ -19,7 +19,7 @@ from scipy import stats
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pairsift.pairs.guide_margin import likely_floor, spread_margin
+from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
