@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
         ("theory", ["--sizes", "40", "--runs", "1"], 3),
         ("semantic", ["--sizes", "16", "--runs", "1"], 2),
         ("retrieval", ["--batch", "4", "--runs", "1"], 1),
-        ("startup", ["--runs", "1", "--starts", "import pairsift", "pairsift --help"], 2),
+        ("startup", ["--runs", "1", "--starts", "import pairsift", "import torch", "pairsift.losses"], 3),
     ],
 )
 def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, arguments, rows):

@@ -6,7 +6,7 @@ import torch
 from oracle import band_pairs
 
 import pairsift as ps
-from pairsift.pairs.edges import _by_kthvalue, _by_quickselect
+from pairsift.pairs.rank_band import _by_kthvalue, _by_quickselect
 
 # Rows of small integers with few distinct norms: many exact ties, which float32 and float64 see alike.
 TIED = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]).float()
