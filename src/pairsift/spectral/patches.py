@@ -199,7 +199,7 @@ class PatchEncoder(nn.Module):
         log: Log | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[PatchEncoder, SpectralMap]:  # fmt: skip
-        """Learn the patch layers from images, and the map from random views of them; the ridge is chosen on held-out images.
+        """Learn the patch layers from images, and the map from random views of them.
 
         Args:
             images: (N, 3, H, W) uint8, N >= 200, an array or what gives one for an array of positions.
