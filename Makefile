@@ -28,30 +28,30 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	for name in loss step input theory scan startup; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in loss step input theory scan startup; do $(BIN)/python -m lab.benchmarks.$$name || exit 1; done
 
 campaign: setup
 	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
 
 matrix: setup
-	$(BIN)/python tests/release/matrix.py --output benchmarks/results/matrix.jsonl
+	$(BIN)/python tests/release/matrix.py --output lab/benchmarks/results/matrix.jsonl
 
 release-check: setup
 	$(BIN)/python tests/release/check.py
 
 tables: setup
-	$(BIN)/python benchmarks/tables.py --write
+	$(BIN)/python -m lab.benchmarks.tables --write
 
 # Tables and figures of all runs that are there; with one seed asked for nothing is trained. A figure is drawn by Chromium
 # where what it shows has changed.
 results: setup
-	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard studies/results/*/runs.jsonl))); do \
-	  $(BIN)/pairsift study $$name --seeds 1 -o studies/results || exit 1; done
-	$(BIN)/python benchmarks/tables.py --write
-	$(BIN)/python benchmarks/figures.py --write
+	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard lab/results/*/runs.jsonl))); do \
+	  $(BIN)/python -m lab $$name --seeds 1 -o lab/results || exit 1; done
+	$(BIN)/python -m lab.benchmarks.tables --write
+	$(BIN)/python -m lab.benchmarks.figures --write
 
 studies-smoke: setup
-	$(BIN)/python -m pytest tests/studies/test_study_command.py -k smoke
+	$(BIN)/python -m pytest tests/lab/test_study_command.py -k smoke
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

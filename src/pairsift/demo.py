@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import stats
 
 from pairsift._base.extras import versions
 from pairsift._base.files import write_json
 from pairsift.data import ArrayFeatures, ImageSet, load_images
-from pairsift.evaluate import detection, knn, linear_probe
+from pairsift.evaluate import detection, knn, linear_probe, t_interval
 from pairsift.report.drawing import Axis, Drawing, Mark, points, polyline
 from pairsift.report.page import page_template, write_page
 from pairsift.scanning import Scan, scan
@@ -99,15 +98,23 @@ def run_demo(
 
 def _run(tasks: list[dict[str, Any]], processes: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """The measures of all runs, in the order of the tasks, trained side by side."""
+    rows: list[dict[str, Any]] = [{}] * len(tasks)
+
+    def finish(i: int, row: dict[str, Any], done: int) -> None:
+        rows[i] = row
+        say(f"{done} of {len(tasks)}: {METHODS[row['method']][0]}, seed {row['seed']}: {row['seconds']:.0f} s")
+
+    if processes == 1:
+        for i, task in enumerate(tasks):
+            finish(i, train_and_measure(task), i + 1)
+        return rows
     # A fork of a process in which PyTorch has used threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context) as pool:
         jobs = {pool.submit(train_and_measure, task): i for i, task in enumerate(tasks)}
-        rows: list[dict[str, Any]] = [{}] * len(tasks)
         try:
             for done, job in enumerate(as_completed(jobs), 1):
-                row = rows[jobs[job]] = job.result()
-                say(f"{done} of {len(tasks)}: {METHODS[row['method']][0]}, seed {row['seed']}: {row['seconds']:.0f} s")
+                finish(jobs[job], job.result(), done)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -135,10 +142,7 @@ def difference(rows: list[dict[str, Any]], method: str, measure: str) -> Differe
     """A method minus plain SimCLR, paired by seed."""
     values = {(row["method"], row["seed"]): row[measure] for row in rows}
     gains = np.array([value - values["plain", seed] for (name, seed), value in values.items() if name == method])
-    if len(gains) < 2:
-        return Difference(float(gains.mean()), math.nan)
-    spread = gains.std(ddof=1) / math.sqrt(len(gains))
-    return Difference(float(gains.mean()), float(stats.t.ppf(0.975, len(gains) - 1) * spread))
+    return Difference(*t_interval(gains))
 
 
 def summary(report: dict[str, Any]) -> list[str]:

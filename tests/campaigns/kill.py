@@ -3,7 +3,7 @@
 Each run must end with what an uninterrupted one leaves, byte for byte, without a temporary file, and without having
 made a part again that was finished (an epoch, a part of a scan, a run of a study):
 
-    python tests/campaigns/kill.py --kills 50 --output benchmarks/results/campaign.json
+    python tests/campaigns/kill.py --kills 50 --output lab/benchmarks/results/campaign.json
 
 metrics.csv and runs.jsonl are compared without their seconds, checkpoints by name only, TensorBoard files not. Every
 kill comes at a moment drawn from a seed: uniformly over the time that an uninterrupted run takes, or, *at saving*,
@@ -34,7 +34,6 @@ import psutil
 from kill_tasks import Counter, Scan, Study, Task, Train
 from results import OUTPUT, ROOT, merge
 
-from pairsift import cli
 from pairsift.train.run import versions
 
 MOST_KILLS_OF_A_RUN = 3
@@ -97,9 +96,9 @@ class Process:
         self._processes = []
         for rank in range(task.processes):
             told = ranked(rank, task.processes, port) if task.processes > 1 else {}
-            self._processes.append(psutil.Process(self._forked(command, told, saving, seed)))
+            self._processes.append(psutil.Process(self._forked(task, command, told, saving, seed)))
 
-    def _forked(self, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
+    def _forked(self, task: Task, command: list[str], told: dict[str, str], saving: int | None, seed: int) -> int:
         child = os.fork()
         if child:
             return child
@@ -108,7 +107,7 @@ class Process:
         with open(os.devnull, "w") as nowhere:
             for stream in (1, 2):
                 os.dup2(nowhere.fileno(), stream)
-        code = cli.guarded(command, False)
+        code = task.call(command)
         self._moments.write_text(str(moments.moments))
         os._exit(code)
 

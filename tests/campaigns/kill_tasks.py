@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from results import ROOT
 
+from pairsift import cli
 from pairsift.scanning import work
 from pairsift.train.checkpoints import read_checkpoint
 
@@ -42,6 +44,10 @@ class Task(ABC):
     @abstractmethod
     def command(self, out: Path, again: bool) -> list[str]:
         """The command, for the first time or again."""
+
+    def call(self, command: list[str]) -> int:
+        """Run the command in this process; its exit code."""
+        return cli.guarded(command, False)
 
     @abstractmethod
     def ended(self, out: Path) -> bool:
@@ -152,7 +158,14 @@ class Study(Task):
     def command(self, out: Path, again: bool) -> list[str]:
         """The same every time."""
         study = ROOT / "examples" / "own_study.py"
-        return ["study", str(study), "--scale", "smoke", "--seeds", "8", "-o", str(out)]
+        return [str(study), "--scale", "smoke", "--seeds", "8", "-o", str(out)]
+
+    def call(self, command: list[str]) -> int:
+        """Run the study; its exit code."""
+        sys.path.append(str(ROOT))  # the lab is part of the checkout, not of what is installed
+        from lab.__main__ import main
+
+        return main(command)
 
     def ended(self, out: Path) -> bool:
         return False  # a finished study makes its table again

@@ -9,7 +9,7 @@ from typing import Any
 from pairsift._base.files import write_json
 
 ROOT = Path(__file__).parents[2]
-OUTPUT = ROOT / "benchmarks/results/campaign.json"
+OUTPUT = ROOT / "lab/benchmarks/results/campaign.json"
 
 
 def merge(file: Path, part: str, content: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ import pytest
 from mixtures import midpoints
 
 import pairsift as ps
+from lab.laboratory import LaboratorySetting, run_laboratory
+from lab.laboratory.page import laboratory_page
 from pairsift.report.page import Section, write_figures
-from pairsift.studies.laboratory import LaboratorySetting, run_laboratory
-from pairsift.studies.laboratory.page import laboratory_page
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
 
