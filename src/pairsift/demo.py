@@ -173,7 +173,7 @@ def _scan(run_dir: Path) -> tuple[Scan, ImageSet, dict[str, Any]]:
         The scan, the images, and how well the scan finds the mixed ones.
     """
     run = Run.open(run_dir)
-    images = training_images(run.config)
+    images = training_images(run.config())
     found = scan(
         ArrayFeatures(embed(run.load_encoder(), images), "digits, a fifth of them mixed"), out=run_dir / "scan"
     )

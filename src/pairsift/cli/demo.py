@@ -17,13 +17,8 @@ def demo(
     seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
     epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 10,
 ) -> None:
-<<<<<<< HEAD
     """Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute."""
     from pairsift.demo import METHODS, run_demo, summary, table
-=======
-    """Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table, a scan; some minutes."""
-    from pairsift.cli.demo_runs import run_demo, table, verdict
->>>>>>> main
 
     start = time.perf_counter()
     runs = seeds * len(METHODS)
