@@ -1,8 +1,6 @@
 """Benchmarks run as the pages say; what they measure is for quiet machines."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,21 +30,3 @@ def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, ar
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert len(lines) == rows
     assert all(line["benchmark"] == name and "git_commit" in line for line in lines)
-
-
-def test_the_package_is_a_command():
-    done = subprocess.run([sys.executable, "-m", "pairsift", "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "scan" in done.stdout
-
-
-def test_nothing_waits_for_torch_that_does_without():
-    """The command line's list, its version and the package itself; how long they take is for quiet machines."""
-    for code in (
-        "import pairsift",
-        "import sys; from pairsift.cli.run import guarded; guarded(['--help'], False)",
-        "import sys; from pairsift.cli.run import guarded; guarded(['--version'], False)",
-    ):
-        heavy = "import sys; print({'torch', 'numpy', 'lightning', 'sklearn'} & set(sys.modules))"
-        done = subprocess.run([sys.executable, "-c", f"{code}; {heavy}"], capture_output=True, text=True, check=True)
-        assert done.stdout.endswith("set()\n")

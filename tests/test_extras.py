@@ -132,6 +132,9 @@ def test_the_extra_of_training_is_enough_for_it(tmp_path):
         cwd=tmp_path,
     )
     assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    written = {file.name for file in (tmp_path / "run").iterdir()}
+    assert "metrics.csv" in written
+    assert "tensorboard" not in written  # which is an extra of its own
     assert scanned.returncode == 1
     assert scanned.stderr.endswith("needs plotly: pip install 'pairsift[scan]'\n")
 
