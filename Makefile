@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Each test file runs in one process, because its fixtures are made once a file. One thread a process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup setup-demo demo test test-slow test-all lint coverage bench campaign matrix release-check tables results \
+.PHONY: setup setup-demo demo test test-slow test-all lint coverage bench campaign matrix dist release-check tables results \
 	studies-smoke docs clean
 
 setup: $(READY)
@@ -33,13 +33,13 @@ $(READY): pyproject.toml constraints.txt | .venv/bin/python
 demo: $(DEMO)
 	$(BIN)/pairsift demo
 
-# What one waits for while changing code: every test outside tests/slow.
+# What one waits for while changing code.
 test: $(READY)
-	$(PYTEST) --ignore tests/slow
+	$(PYTEST) -m "not slow"
 
-# Killed runs, browsers, Ray, two training processes, notebooks, examples, bare environments, release files.
+# Tests in tests/slow or marked so: kills, browsers, Ray, two training processes, notebooks, examples, new environments.
 test-slow: $(READY)
-	$(PYTEST) tests/slow
+	$(PYTEST) -m slow
 
 # Both suites in one run, so that its last line counts all tests.
 test-all: $(READY)
@@ -53,19 +53,23 @@ lint: $(READY)
 
 # The share of src that the fast suite executes; below the floor of pyproject.toml it fails.
 coverage: $(READY)
-	$(PYTEST) --ignore tests/slow --cov --cov-report=term:skip-covered --cov-report=xml
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=xml
 
 bench: setup
 	for name in loss step input theory scan startup; do $(BIN)/python -m lab.benchmarks.$$name || exit 1; done
 
 campaign: setup
-	for name in kill fuzz soak repeat; do $(BIN)/python tests/campaigns/$$name.py || exit 1; done
+	for name in kill fuzz soak repeat; do $(BIN)/python tests/slow/campaigns/$$name.py || exit 1; done
 
 matrix: setup
-	$(BIN)/python tests/release/matrix.py --output lab/benchmarks/results/matrix.jsonl
+	$(BIN)/python tests/slow/release/matrix.py $(if $(PYTHONS),--pythons $(PYTHONS)) --output lab/benchmarks/results/matrix.jsonl
+
+dist: setup
+	$(PIP) build
+	$(BIN)/python -m build
 
 release-check: setup
-	$(BIN)/python tests/release/check.py
+	$(BIN)/python tests/slow/release/check.py
 
 tables: setup
 	$(BIN)/python -m lab.benchmarks.tables --write
@@ -86,4 +90,4 @@ docs: setup
 	@echo "open site/index.html"
 
 clean:
-	rm -rf .venv runs site .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	rm -rf .venv runs site dist .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
