@@ -31,8 +31,9 @@ from lab.benchmarks._study_figures import STUDY_FIGURES
 from lab.chains import STATES, exact
 from lab.collapse import BATCH
 from pairsift.evaluate import t_interval
+from pairsift.report.figures import INK, styled
 from pairsift.theory import SimilarityGraph, within_class_share
-from pairsift.theory.page import phases
+from pairsift.theory.page import REGIONS, treatment_regions
 
 ROOT = Path(__file__).parents[2]
 _FEWEST = 3  # seeds of which an interval is drawn: that of two is wider than the figure
@@ -198,11 +199,23 @@ def loss() -> go.Figure:
 
 
 def theory_phases() -> go.Figure:
-    """Which treatments lower the bound, for the levels of Table 10: the figure of `pairsift theory --plot`."""
+    """Which treatments lower the bound, for the levels of Table 10: the figure of `pairsift theory graph --output`."""
     graph = SimilarityGraph(n=10_000, r=9, n_d=800, alpha=0.472, beta=0.191, gamma=0.209)
-    return phases(graph, delta=0.05, k=graph.n_classes).update_layout(
-        width=860, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50}
-    )
+    found = treatment_regions(graph, delta=0.05, k=graph.n_classes)
+    colours = ("#ffffff", "#d9d9d9", "#9ecae1", "#4292c6", "#08519c", "#000000")
+    # Two stops for each shade make steps, which plotly would blend otherwise.
+    shades = [[(i + end) / len(colours), colour] for i, colour in enumerate(colours) for end in (0, 1)]
+    figure = go.Figure(go.Heatmap(
+        x=found.gaps, y=found.shares, z=found.codes.tolist(), zmin=-0.5, zmax=len(colours) - 0.5, colorscale=shades,
+        text=[[REGIONS[code] for code in row] for row in found.codes],
+        colorbar={"tickvals": list(range(len(REGIONS))), "ticktext": list(REGIONS), "title": "lower the bound"},
+    ))  # fmt: skip
+    figure.add_scatter(
+        x=[graph.gamma - graph.beta], y=[graph.n_d / graph.n], mode="markers", name="this graph",
+        marker={"symbol": "x", "size": 12, "color": INK[1], "line": {"width": 1, "color": "#fff"}},
+    )  # fmt: skip
+    styled(figure, "gamma - beta (cosine similarity)", "share of difficult examples, n_d / n")
+    return figure.update_layout(width=860, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50})
 
 
 FIGURES: dict[str, Callable[[], go.Figure]] = {

@@ -29,12 +29,11 @@ COMMANDS = {
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
     "demo": Command(
         "all",
-        "Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table, a scan; some minutes.",
+        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute.",
     ),
     "theory": Command(
         "report",
-        "The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice; "
-        "what labels in a loss do to classes.",
+        "Compute the theory's graph of given levels, measure the levels of embeddings, or predict class collapse.",
     ),
     "study": Command(
         "cli", "Studies are not part of the package: run `python -m lab NAME` in a checkout of the repository."

@@ -133,7 +133,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cli.guarded(["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], False)  # loads what commands load
+    # Loads the modules that commands load.
+    cli.guarded(["theory", "graph", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], False)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     limit_memory()
     environment = versions(options.seed) | {"hypothesis": importlib.metadata.version("hypothesis")}

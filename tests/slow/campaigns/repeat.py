@@ -43,7 +43,7 @@ COMMANDS = {
     "embed": "embed RUN digits:test -o OUT/features.parquet",
     "probe": "probe RUN digits:train digits:test --per-class 40",
     "scan": "scan FEATURES --n-classes 10 THREADS -o OUT",
-    "theory --features": "theory --features FEATURES --label-column none --n-classes 10",
+    "theory measure": "theory measure FEATURES --no-labels --n-classes 10",
     "text-views": "text-views TEXTS -o OUT/views.parquet",
     "pairs": "pairs PAIRS THREADS -o OUT",
     "train, auto": f"{TRAIN} auto --no-progress --affinity-start 1 THREADS -o OUT",

@@ -1,4 +1,4 @@
-"""Transitions seen in sequences of states: which, how much each weighs, and which were seen together."""
+"""Transitions that are observed in sequences of states, with their weights and clusters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from scipy import sparse
 
 from pairsift.temporal.pairs import check_lags, steps_left
-from pairsift.theory.arrays import FloatArray, IntArray
+from pairsift.theory.graph import FloatArray, IntArray
 
-# Sequences longer than a fiftieth of all frames are cut into blocks, of at least 100 frames, that count as seen apart.
+# Sequences longer than a fiftieth of all frames are cut into blocks of at least 100 frames, which count as independent.
 _BLOCKS, _LEAST = 50, 100
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """M transitions of N states.
+    """M observed transitions between N states.
 
     Attributes:
         anchors: (M,) states.
         positives: (M,) the states `lag` steps later.
-        weights: (M,) of the transitions, summing to 1.
-        clusters: (M,) number of the sequence, or block of a long one, that each was seen in: errors are correlated
-            inside, independent between clusters.
+        weights: (M,) weights of the transitions, which sum to 1.
+        clusters: (M,) number of the sequence, or of the block of a long sequence, that holds each transition. Errors
+            are correlated inside a cluster and independent between clusters.
         n_states: N.
     """
 
@@ -44,13 +44,13 @@ class Transitions:
         return sparse.coo_array((self.weights, (self.anchors, self.positives)), shape=shape).tocsr()
 
     def standard_error(self, influence: FloatArray) -> FloatArray:
-        """Standard errors of weighted means, from what each transition contributes to their deviation.
+        """Standard errors of weighted means, from the influence of each transition on them.
 
         Args:
             influence: (M, Q) contributions whose weighted means are 0.
 
         Returns:
-            (Q,); nan where there are fewer than two clusters.
+            (Q,). They are nan with fewer than two clusters.
         """
         count = int(self.clusters.max()) + 1
         if count < 2:
@@ -64,7 +64,7 @@ class Transitions:
 def transitions(
     sequences: Sequence[Any], lags: int | Sequence[int], weights: Sequence[float] | None, n_states: int | None
 ) -> Transitions:
-    """The transitions of sequences, at one lag or several; see `ChainGraph.from_sequences`.
+    """Collect the transitions of sequences at one or several lags; see `ChainGraph.from_sequences`.
 
     Raises:
         TypeError: states that are not whole numbers.
@@ -94,7 +94,7 @@ def transitions(
 
 
 def _joined(sequences: Sequence[Any], n_states: int | None) -> tuple[IntArray, IntArray]:
-    """States of all sequences, one after the other, and the length of each."""
+    """States of all sequences, concatenated, and the length of each sequence."""
     arrays = [np.asarray(each) for each in sequences]
     if not arrays:
         raise ValueError("there are no sequences: pass a list of arrays of states")
@@ -118,7 +118,7 @@ def _joined(sequences: Sequence[Any], n_states: int | None) -> tuple[IntArray, I
 
 
 def _blocks(number: IntArray, lengths: IntArray) -> IntArray:
-    """The cluster of every frame: its sequence, long ones cut into blocks of equal length."""
+    """The cluster of every frame, which is its sequence, or its block of a long sequence."""
     total = int(lengths.sum())
     most = max(_LEAST, total // _BLOCKS)
     place = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
