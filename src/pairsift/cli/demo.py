@@ -12,7 +12,7 @@ from pairsift.cli.app import console, notes
 
 
 def demo(
-    run_dir: Annotated[Path, typer.Option("--run-dir", "-o", help="where the runs are written")] = Path("runs/demo"),
+    run_dir: Annotated[Path, typer.Option("--output", "-o", help="folder to write the runs to")] = Path("runs/demo"),
     seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
     epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 30,
 ) -> None:
