@@ -402,6 +402,7 @@ def test_theory_of_features(run, fails, tmp_path):
     features = rng.standard_normal((4, 8))[labels] + 0.5 * rng.standard_normal((200, 8))
     np.savez(tmp_path / "f.npz", features=features, labels=labels)
     code, out, _ = run("theory", "measure", tmp_path / "f.npz")
+    first = out
     assert code == 0
     for word in ("alpha: same class", "Welch's t", "temperature_scale = beta / gamma", "Thm 3.4"):
         assert word in out or "no temperature" in out
@@ -414,6 +415,10 @@ def test_theory_of_features(run, fails, tmp_path):
     assert (code, "were measured by ranks have no number of difficult examples" in err) == (1, True)
     assert not (tmp_path / "page.html").exists()
     assert "no features at" in fails("theory", "measure", tmp_path / "none.npz")
+    np.savez(tmp_path / "two.npz", a=features, b=-features[:, :3], labels=labels)
+    assert fails("theory", "measure", tmp_path / "two.npz").endswith("name the one to read with --column")
+    code, named, _ = run("theory", "measure", tmp_path / "two.npz", "--column", "a", "--label-column", "labels")
+    assert (code, named) == (0, first)
     assert "leave out --label-column label" in fails(
         "theory", "measure", tmp_path / "f.npz", "--no-labels", "--label-column", "label"
     )

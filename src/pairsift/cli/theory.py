@@ -82,6 +82,7 @@ def measure(
     features: Annotated[
         Path, typer.Argument(metavar="FEATURES", help="parquet, a folder of parquet shards, .npy or .npz")
     ],
+    column: Annotated[str | None, _option("column, or columns, of the features")] = None,
     label_column: LabelColumn = None,
     no_labels: Annotated[bool, _option("measure by a rank band, even where there are labels", "--no-labels")] = False,
     fraction: Annotated[float, _option("share of each class taken as difficult")] = 0.08,
@@ -99,8 +100,8 @@ def measure(
     from pairsift.theory import advise, measure_levels
 
     check_output(output)
-    column = column_of_labels(label_column, no_labels)
-    data, band = open_features(features, column), RankBand(pos_high, pos_low)
+    data = open_features(features, column_of_labels(label_column, no_labels), column)
+    band = RankBand(pos_high, pos_low)
     rows, labels = np.arange(data.shape[0]), data.labels
     if labels is not None:
         rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]
