@@ -130,9 +130,7 @@ def feature_columns(
         vectors = [each for each, inner in listed.items() if inner is not None and arrow.is_integer(inner)]
     if len(vectors) > 1:
         shown = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in vectors)
-        raise DataError(
-            f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column`"
-        )
+        raise DataError(f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column`")
     if vectors:
         only_field(name, schema, vectors[0])
         return vectors
