@@ -123,9 +123,7 @@ def test_examples_give_what_they_say(name, tmp_path, monkeypatch):
 
 
 TENSOR_ROOMS = ["losses", "losses.baselines", "pairs", "evaluate", "text", "temporal", "same_class", "theory"]
-TENSOR = re.compile(
-    r"(?<!\[str, )\b(Tensor|ArrayLike|NDArray|FloatArray)\b"
-)  # states are mappings of names, without a shape
+TENSOR = re.compile(r"(?<!\[str, )\b(Tensor|ArrayLike|NDArray|FloatArray)\b")  # a mapping has no shape
 SHAPE = re.compile(r"\([\w+* -]{1,16},(?: [\w+* -]{1,16},?)*\)")  # (N, d), (2N,), (stop - start, K)
 
 

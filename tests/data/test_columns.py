@@ -136,8 +136,10 @@ def test_a_named_column_must_be_there_and_hold_numbers(column, message):
 def test_numbers_of_a_text_file_may_be_whole():
     schema = wide("d0", "d1", d2=pa.int64())
     assert feature_columns("f", schema, None) == ["d0", "d1"]
-    with pytest.raises(DataError, match=r"d2 \(int64\) is of another kind"):
-        feature_columns("f", schema, None, typed=False)
+    assert feature_columns("f", schema, None, typed=False) == ["d0", "d1", "d2"]
+    listed = pa.schema([("ids", pa.list_(pa.int64())), ("v", pa.list_(D))])
+    assert feature_columns("f", listed, None, typed=False) == ["v"]
+    assert feature_columns("f", listed.remove(1), None, typed=False) == ["ids"]
 
 
 # Labels

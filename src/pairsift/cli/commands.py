@@ -29,7 +29,7 @@ COMMANDS = {
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
     "demo": Command(
         "all",
-        "Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table, a scan; some minutes.",
+        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute.",
     ),
     "theory": Command(
         "report",
