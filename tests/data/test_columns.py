@@ -88,7 +88,7 @@ def test_features_are_the_column_of_vectors_or_alike_columns_of_numbers(schema, 
     [
         (
             pa.schema([("a", pa.list_(F)), ("b", pa.list_(D, 3))]),
-            r"2 columns of vectors, a \(.*\), b \(.*\): name .*--column",
+            r"2 columns of vectors, a \(.*\), b \(.*\): name .*`column`",
         ),
         (wide("d0", "d1", "d2", area=F), r"area \(float\) is of another kind .* \(d0, d1, d2\).* as 'd\*'"),
         (wide("d0", "d1", "d2", "d3", "d4", d5=D), r"d5 \(double\) is of another kind .*d0, d1 \.\.\. d4"),

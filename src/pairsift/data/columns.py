@@ -130,9 +130,7 @@ def feature_columns(
         vectors = [each for each, inner in listed.items() if inner is not None and arrow.is_integer(inner)]
     if len(vectors) > 1:
         shown = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in vectors)
-        raise DataError(
-            f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column` (--column)"
-        )
+        raise DataError(f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column`")
     if vectors:
         only_field(name, schema, vectors[0])
         return vectors
@@ -183,7 +181,7 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
         some = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in odd[:4])
         raise DataError(
             f"{name}: {some}{' and more' * (len(odd) > 4)} {'is' if len(odd) == 1 else 'are'} of another kind than the "
-            f"other columns of numbers ({_shown(rest)}): name the dimensions with `column` (--column), as "
+            f"other columns of numbers ({_shown(rest)}): name the dimensions with `column`, as "
             f"{_pattern(rest)!r}"
         )
     left = [field.name for field in schema if field.name in index and arrow.is_number(field.type)]
