@@ -35,7 +35,7 @@ def test_untreated_it_is_the_librarys_ranking_loss(model):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_pairs_are_selected_on_the_embeddings_and_gradients_reach_the_model(model, symmetric):
     anchors, *keys = embedded(model, TEXTS)
-    expected = TwoTowerLoss(0.1, band=BAND, treatment=TREATMENT, symmetric=symmetric)(
+    expected = TwoTowerLoss(0.1, selector=BAND, treatment=TREATMENT, symmetric=symmetric)(
         anchors, torch.cat(keys), anchors, torch.cat(keys)
     )
     value = TreatedRankingLoss(model, 0.1, BAND, TREATMENT, symmetric)(columns(model, TEXTS))

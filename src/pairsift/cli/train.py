@@ -10,7 +10,7 @@ import typer
 
 from pairsift.cli.app import console, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
-from pairsift.train.config import EXPLAINED, TrainConfig
+from pairsift.train.config import EXPLAINED, RENAMED, TrainConfig
 
 
 def train(data: str | None, config: Path | None, **flags: Any) -> None:
@@ -48,7 +48,10 @@ with_parameters(
         parameter("data", str | None, _DATA),
         CONFIG,
         *options_of(TrainConfig, without=("data",), also={"run_dir": ("-o",)}),
-        # What is no field is refused by the configuration, which says why.
-        *(parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True)) for name in EXPLAINED),
+        # What is no field is refused by the configuration, which says why, or is an older name of one.
+        *(
+            parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True))
+            for name in (*EXPLAINED, *RENAMED)
+        ),
     ],
 )

@@ -61,7 +61,7 @@ def advise(levels: Levels) -> Advice:
         reasons.append(
             f"no temperature: beta / gamma means something for 0 < beta < gamma only, got {beta:.4f}, {gamma:.4f}"
         )
-    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: class-mates fill so much of a row")
+    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: same-class pairs fill so much of a row")
     if levels.difficult is None:
         reasons.append(
             "levels were measured by ranks, where gamma exceeds beta by construction: read the settings as upper ends"
@@ -70,7 +70,7 @@ def advise(levels: Levels) -> Advice:
     reasons.append(reason)
     if gamma >= alpha:
         reasons.append(
-            f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs look more alike than class-mates, which the "
+            f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs look more alike than same-class pairs, which the "
             "theory's graph excludes; features have not formed classes"
         )
     return Advice(max(0.0, gap), scale, high, pays, tuple(reasons))
