@@ -72,7 +72,9 @@ def methods() -> Figure:
     return _forest(panels, rows, "points beyond plain training at its best temperature")
 
 
-def _forest(panels: Mapping[str, Mapping[str, tuple[Mapping[tuple[str, str], Line], tuple[str, str]]]], rows: list[str], x: str) -> Figure:
+def _forest(
+    panels: Mapping[str, Mapping[str, tuple[Mapping[tuple[str, str], Line], tuple[str, str]]]], rows: list[str], x: str
+) -> Figure:
     """Mean gains with their 95 % intervals, a panel a set; hollow where the interval holds 0."""
     found = []
     for title, own in panels.items():

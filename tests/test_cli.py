@@ -129,7 +129,7 @@ def test_help_names_every_option(command, capsys, monkeypatch):
     expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
     for option in expected.get(
         command,
-        {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["--collapse"]}.get(command),
+        {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["collapse"]}.get(command),
     ):
         assert option in text
 
@@ -209,6 +209,7 @@ def test_debug_shows_where_an_error_comes_from(run, capsys):
     assert "no data at 'no-such-file'" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "15", "--device", "cpu", "--threads", "1"]
     process = warm.Program("-m", "pairsift.cli", *flags, "-o", tmp_path / "cut")
@@ -335,16 +336,32 @@ def test_patches_are_features_without_a_run(run, fails, tmp_path):
 
 
 def test_theory_of_a_graph(run, fails, tmp_path):
-    code, out, _ = run("theory", *GRAPH, "--plot", tmp_path / "page.html")
+    code, out, _ = run("theory", "graph", *GRAPH, "-o", tmp_path / "page.html")
     assert code == 0
     row = next(line for line in out.splitlines() if "Thm 3.4" in line)
     assert row.split()[3:] == ["0.029491", "0.11675", "0.60608", "0.62644", "violated"]
-    assert (tmp_path / "page.html").stat().st_size > 1e6
-    assert "the graph needs --gamma" in fails("theory", *GRAPH[:4])
-    assert "got k=0" in fails("theory", *GRAPH, "--k", "0")
-    assert "got k=160" in fails("theory", *GRAPH, "--k", "160")
-    assert "n_d=41" in fails("theory", *GRAPH[:-1], "41")
-    assert "the folder of" in fails("theory", *GRAPH, "--plot", tmp_path / "no" / "page.html")
+    assert "<svg" in (tmp_path / "page.html").read_text()
+    code, _, err = run("theory", "graph", *GRAPH[:4])
+    assert (code, "Missing option '--gamma'" in err) == (2, True)
+    assert "got k=0" in fails("theory", "graph", *GRAPH, "--k", "0")
+    assert "got k=160" in fails("theory", "graph", *GRAPH, "--k", "160")
+    assert "n_d=41" in fails("theory", "graph", *GRAPH[:-1], "41")
+    assert "the folder of" in fails("theory", "graph", *GRAPH, "--output", tmp_path / "no" / "page.html")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([*["--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3"], "--plot", "a b.html"],
+         "pairsift theory graph --alpha 0.5 --beta 0.1 --gamma 0.3 --output 'a b.html'"),
+        (["--label-column", "none", "--features", "f.npy"], "pairsift theory measure f.npy --no-labels"),
+        (["--features=f.npy", "--plot=p.html"], "pairsift theory measure f.npy --output p.html"),
+        (["--collapse", "--classes", "3"], "pairsift theory collapse --classes 3"),
+        (["--laboratory", "--draws", "3"], "python -m lab laboratory --draws 3 in a checkout of the repository"),
+    ],
+)  # fmt: skip
+def test_theory_without_a_subcommand_names_the_new_form(fails, old, new):
+    assert fails("theory", *old).endswith(f"has sub-commands now: give {new}")
 
 
 def test_theory_of_features(run, fails, tmp_path):
@@ -352,35 +369,40 @@ def test_theory_of_features(run, fails, tmp_path):
     labels = rng.integers(0, 4, 200)
     features = rng.standard_normal((4, 8))[labels] + 0.5 * rng.standard_normal((200, 8))
     np.savez(tmp_path / "f.npz", features=features, labels=labels)
-    code, out, _ = run("theory", "--features", tmp_path / "f.npz")
+    code, out, _ = run("theory", "measure", tmp_path / "f.npz")
     assert code == 0
     for word in ("alpha: same class", "Welch's t", "temperature_scale = beta / gamma", "Thm 3.4"):
         assert word in out or "no temperature" in out
-    code, out, _ = run(
-        "theory", "--features", tmp_path / "f.npz", "--label-column", "none", "--pos-high", "0.25", "--pos-low", "0.5"
-    )
+    by_ranks = ("theory", "measure", tmp_path / "f.npz", "--no-labels", "--pos-high", "0.25", "--pos-low", "0.5")
+    code, out, _ = run(*by_ranks)
     assert code == 0
     assert "alpha: ranked above the band" in out
     assert "Thm 3.4" not in out
-    assert "no features at" in fails("theory", "--features", tmp_path / "none.npz")
+    code, _, err = run(*by_ranks, "-o", tmp_path / "page.html")
+    assert (code, "were measured by ranks have no number of difficult examples" in err) == (1, True)
+    assert not (tmp_path / "page.html").exists()
+    assert "no features at" in fails("theory", "measure", tmp_path / "none.npz")
+    assert "leave out --label-column label" in fails(
+        "theory", "measure", tmp_path / "f.npz", "--no-labels", "--label-column", "label"
+    )
 
 
 def test_theory_of_collapse(run, fails):
-    code, out, _ = run("theory", "--collapse", "--classes", "3", "--per-class", "4", "--temperature", "0.5")
+    code, out, _ = run("theory", "collapse", "--classes", "3", "--per-class", "4", "--temperature", "0.5")
     assert code == 0
-    assert "classes fall on points up to alpha = 0.1469" in out
+    assert "classes collapse up to alpha = 0.1469" in out
     rows = [line.replace("│", " ").split() for line in out.splitlines() if line.startswith("│")]
     assert ["0.5", "0.3525", "1.0307"] in rows
     assert rows[-1] == ["1", "0.8182", "never"]
     assert rows[1][3:] == ["collapsed"]
     code, out, _ = run(
-        "theory", "--collapse", "--alpha", "0.3", "--classes", "3", "--per-class", "4", "--temperature", "1"
+        "theory", "collapse", "--alpha", "0.3", "--classes", "3", "--per-class", "4", "--temperature", "1"
     )
     assert (code, "collapsed" in out) == (0, True)
-    assert "temperature must be finite and > 0, got 0" in fails("theory", "--collapse", "--temperature", "0")
-    assert "alpha must be in [0, 1]" in fails("theory", "--collapse", "--alpha", "2")
-    assert "a class of one image cannot collapse" in fails("theory", "--collapse", "--per-class", "1")
-    assert "one class has no others" in fails("theory", "--collapse", "--classes", "1")
+    assert "temperature must be finite and > 0, got 0" in fails("theory", "collapse", "--temperature", "0")
+    assert "alpha must be in [0, 1]" in fails("theory", "collapse", "--alpha", "2")
+    assert "a class of one image cannot collapse" in fails("theory", "collapse", "--per-class", "1")
+    assert "one class has no others" in fails("theory", "collapse", "--classes", "1")
 
 
 def test_study_says_where_studies_went(fails):

@@ -143,7 +143,7 @@ def test_named_files_are_found():
     found = [
         name for page in tables.pages() for name in (*NAMED.findall(page.read_text()), *LINK.findall(page.read_text()))
     ]
-    assert {"lab/benchmarks/results/loss.jsonl", "pairs/bands.py", "docs/architecture.md"} <= set(found)
+    assert {"lab/benchmarks/results/loss.jsonl", "pairs/rank_band.py", "docs/architecture.md"} <= set(found)
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)

@@ -70,7 +70,7 @@ def test_the_walk_finds_what_is_documented():
     found = {name: {what for what, _ in public(load(name))} for name in MODULES}
     assert {"NTXentLoss", "NTXentLoss.forward", "NTXentLoss.select"} <= found["pairsift.losses.ntxent"]
     assert {"Run", "Run.open", "Run.config_file"} <= found["pairsift.train.run"]
-    assert {"Detection", "detection"} <= found["pairsift.evaluate._detection"]
+    assert {"Detection", "detection"} <= found["pairsift.evaluate._measures"]
     assert {"command train", "command probe"} <= set().union(*found.values())
 
     class Bare(nn.Module):

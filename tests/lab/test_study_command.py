@@ -134,7 +134,9 @@ def test_a_torn_line_is_made_again(own, tmp_path, command):
     assert "line 2 of" in err
 
 
-@pytest.mark.parametrize("flags", [("--jobs", 2), ("--jobs", 2, "--engine", "ray")])
+@pytest.mark.parametrize(
+    "flags", [("--jobs", 2), pytest.param(("--jobs", 2, "--engine", "ray"), marks=pytest.mark.slow)]
+)
 def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command, flags):
     if "ray" in flags:
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
@@ -148,6 +150,7 @@ def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command, flag
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_on_ray_is_named_and_others_are_kept(own, tmp_path, command):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
     own.write_text(OWN.replace('"scale": len(scale)}', '"scale": 1 / (1 - seed)}'))
@@ -212,6 +215,7 @@ def test_a_run_that_fails_is_named_and_others_are_kept(own, tmp_path, command):
     assert "held=nan: a measure is a finite number, or None" in command(own, "-o", tmp_path / "b")[2].replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(own, tmp_path):
     own.write_text(OWN.replace("    return {", "    import time; time.sleep(0.2 if seed < 1 else 60)\n    return {"))
     file = tmp_path / "out" / "mine" / "runs.jsonl"

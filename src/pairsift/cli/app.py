@@ -41,10 +41,13 @@ app = typer.Typer(
 
 
 def load(name: str) -> Any:
-    """A command with all its options, from the module of its name."""
-    module = importlib.import_module(f"pairsift.cli.{name.replace('-', '_')}")
+    """Import a command, or a group of sub-commands, from the module with its name."""
+    word = name.replace("-", "_")
+    made = getattr(importlib.import_module(f"pairsift.cli.{word}"), word)
+    if isinstance(made, typer.Typer):
+        return typer.main.get_command(made)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    alone.command(name)(getattr(module, name.replace("-", "_")))
+    alone.command(name)(made)
     return typer.main.get_command(alone)
 
 

@@ -33,8 +33,7 @@ COMMANDS = {
     ),
     "theory": Command(
         "report",
-        "The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice; "
-        "what labels in a loss do to classes.",
+        "Compute the theory's graph of given levels, measure the levels of embeddings, or predict class collapse.",
     ),
     "study": Command(
         "cli", "Studies are not part of the package: run `python -m lab NAME` in a checkout of the repository."

@@ -41,6 +41,8 @@ def _flag(found: re.Match[str], command: str | None) -> str:
 def _options(command: str) -> dict[str, str]:
     """The first flag of every option of a command; none of one whose packages are not installed."""
     try:
-        return {each.name: each.opts[0] for each in load(command).params if each.opts[0].startswith("--")}
+        loaded = load(command)
     except MissingExtraError:
         return {}
+    commands = [loaded, *getattr(loaded, "commands", {}).values()]
+    return {each.name: each.opts[0] for one in commands for each in one.params if each.opts[0].startswith("--")}

@@ -81,10 +81,11 @@ class SimCLRViews:
         size = (self.size, self.size) if self.size else (images.shape[2], images.shape[3])
 
         def chance(probability: float) -> Tensor:
-            return torch.rand(n, device=device) < probability
+            return torch.rand(n, dtype=torch.float32, device=device) < probability
 
         def uniform(spread: float, centre: float) -> Tensor:
-            return torch.where(jittered, (torch.rand(n, device=device) * 2 - 1) * spread + centre, centre)
+            drawn = torch.rand(n, dtype=torch.float32, device=device)
+            return torch.where(jittered, (drawn * 2 - 1) * spread + centre, centre)
 
         views = transforms.resized_crop(images, self.draw_boxes(images), size, chance(self.flip))
         jittered = chance(self.jitter)
@@ -106,15 +107,15 @@ class SimCLRViews:
         """Crop boxes (B, 4) as top, left, height, width: ten tries for area and ratio, else the whole image."""
         n, device = len(images), images.device
         height, width = images.shape[2], images.shape[3]
-        area = torch.empty(n, 10, device=device).uniform_(*self.crop_scale) * (height * width)
-        low, high = (torch.tensor(ratio).log().item() for ratio in self.crop_ratio)
-        ratio = torch.empty(n, 10, device=device).uniform_(low, high).exp()
+        area = torch.empty(n, 10, dtype=torch.float32, device=device).uniform_(*self.crop_scale) * (height * width)
+        low, high = (torch.tensor(ratio, dtype=torch.float32).log().item() for ratio in self.crop_ratio)
+        ratio = torch.empty(n, 10, dtype=torch.float32, device=device).uniform_(low, high).exp()
         boxes = torch.stack([(area / ratio).sqrt().round(), (area * ratio).sqrt().round()], dim=2).long()
         limits = torch.tensor([height, width], device=device)
         fits = ((boxes > 0) & (boxes <= limits)).all(dim=2)
         first = fits.int().argmax(dim=1)  # argmax gives the first of equal maxima
         box = torch.where(fits.any(dim=1, keepdim=True), boxes[torch.arange(n, device=device), first], limits)
-        corner = (torch.rand(n, 2, device=device) * (limits - box + 1)).long()
+        corner = (torch.rand(n, 2, dtype=torch.float32, device=device) * (limits - box + 1)).long()
         return torch.cat([corner, box], dim=1)
 
 
@@ -127,7 +128,8 @@ class NoisyFrames:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], noise: float) -> None:
-        self.mean, self.spread = torch.tensor(mean), noise * torch.tensor(std)
+        self.mean = torch.tensor(mean, dtype=torch.float32)
+        self.spread = noise * torch.tensor(std, dtype=torch.float32)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """One view of each frame, (B, D) -> (B, D)."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pairsift.pairs.guide_margin import likely_floor, spread_margin
+from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.pairing import Pairing
 from pairsift.retrieval.vectors import BLOCK, FloatArray, IntArray, UnitFeatures, dots

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairsift.data import UNLABELLED
 from pairsift.pairs import RankBand
 from pairsift.scanning.result import Histogram
 from pairsift.theory import Level, Levels, measure_levels
-from pairsift.theory.statistics import band_parts
+from pairsift.theory.levels import band_parts
 
 # Rows that levels by ranks are measured on, in so many disjoint parts for their error; and levels by labels.
 _LEVEL_ROWS, _LEVEL_PARTS, _LABELLED_ROWS = 5000, 5, 20_000
@@ -53,6 +54,7 @@ def levels_by_labels(
     """Levels by labels on at most 20,000 rows; None without labels, or where they cannot be measured."""
     if labels is None:
         return None
+    sample, labels = sample[labels != UNLABELLED], labels[labels != UNLABELLED]
     chosen = np.sort(rng.choice(len(sample), min(len(sample), _LABELLED_ROWS), replace=False))
     try:
         return measure_levels(sample[chosen], labels[chosen])
