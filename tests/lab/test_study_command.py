@@ -144,6 +144,8 @@ def test_runs_of_several_processes_are_those_of_one(own, tmp_path, command, flag
     code, _, err = command(own, "--seeds", 3, "-o", tmp_path / "two", *flags)
     assert code == 0, err
     one, two = (read_runs(tmp_path / name / "mine" / "runs.jsonl") for name in ("one", "two"))
+    for row in (*one, *two):
+        row["measures"].pop("seconds")
     key = lambda row: (row["arm"], row["seed"], sorted(row["measures"].items()))  # noqa: E731
     assert sorted(map(key, one)) == sorted(map(key, two))
     tables = [(tmp_path / name / "mine" / "table.md").read_text() for name in ("one", "two")]
@@ -223,7 +225,7 @@ def test_ctrl_c_keeps_what_is_finished(own, tmp_path):
         process = warm.Program("-m", "lab", own, "--seeds", 9, "-o", tmp_path / "out", "--jobs", jobs)
         known = len(calls(own))
         for _ in range(1200):
-            if file.exists() and len(file.read_text().splitlines()) >= 3 and len(calls(own)) > max(2, known):
+            if file.exists() and len(file.read_text().splitlines()) >= 2 and len(calls(own)) > max(2, known):
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
