@@ -23,6 +23,7 @@ import fuzz_commands
 import fuzz_sets as sets
 import fuzz_states
 import hypothesis
+import kinds
 import torch
 from fuzz_files import Files
 from hypothesis import HealthCheck, Phase
@@ -61,6 +62,8 @@ def with_files(folder: Path) -> dict[str, tuple[Any, Any, float]]:
     commands = fuzz_commands.Commands(files.shelf)
     return TARGETS | {
         "odd tables": (files.odd_tables, Files.table_cases, 12),
+        "layouts of columns": (files.layouts, kinds.layouts(), 5),
+        "modes of images": (files.pictures, kinds.pictures(), 5),
         "broken files": (files.broken_files, Files.file_cases, 15),
         "broken folders": (files.broken_folders, Files.folder_cases, 6),
         "commands": (commands.inside, fuzz_commands.cases, 8),
