@@ -12,8 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pairsift import retrieval
-from pairsift.cli.app import console, notes
-from pairsift.cli.flags import in_flags
+from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.retrieval import PairsConfig
 
