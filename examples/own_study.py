@@ -1,9 +1,9 @@
-"""A study of your own: does treating pairs gain at a colder temperature, too? `pairsift study examples/own_study.py`"""
+"""A study of your own: does treating pairs gain at a colder temperature, too? `python -m lab examples/own_study.py`"""
 
 import torch
 
 import pairsift as ps
-from pairsift.studies import Arm, Study
+from lab import Arm, Study
 
 PAIRS = {"plain": (), "treated": (ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03, temperature_scale=0.6))}
 

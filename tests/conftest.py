@@ -1,6 +1,7 @@
 import io
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,22 @@ from PIL import Image
 
 # Ray lets its workers step back behind everything else: two processes of tests would leave them nothing.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its own name)
-# Folders of tests that take long, most of it waiting for processes.
-LONG = ("distributed", "campaigns", "studies", "scanning", "train")
+# A shell makes its background jobs ignore Ctrl-C, and tests send it to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# Folders whose tests take longest, most of it waiting for processes.
+LONG = ("slow", "distributed", "lab", "scanning", "train")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Long files first, so that no worker is left alone with one at the end."""
+    """Mark tests as slow by folder and by browser; long files first, so that no worker is left alone with one."""
     here = Path(__file__).parent
     folders = {item.path: item.path.relative_to(here).parts[0] for item in items}
+    for item in items:
+        if folders[item.path] == "slow" or "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
     places = {folder: place for place, folder in enumerate(LONG)}
-    # Files beside this one start commands, each of which imports everything.
+    # Files next to this one start commands, each of which imports everything.
     items.sort(key=lambda item: places.get(folders[item.path], len(LONG) + (item.path.parent != here)))
 
 

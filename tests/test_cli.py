@@ -129,7 +129,7 @@ def test_help_names_every_option(command, capsys, monkeypatch):
     expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
     for option in expected.get(
         command,
-        {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["--laboratory"]}.get(command),
+        {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["--collapse"]}.get(command),
     ):
         assert option in text
 
@@ -209,6 +209,7 @@ def test_debug_shows_where_an_error_comes_from(run, capsys):
     assert "no data at 'no-such-file'" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "15", "--device", "cpu", "--threads", "1"]
     process = warm.Program("-m", "pairsift.cli", *flags, "-o", tmp_path / "cut")
@@ -255,7 +256,7 @@ def test_errors_of_the_library_name_flags(fails, data, embeddings, trained, tmp_
 
 def test_no_message_of_the_library_speaks_of_flags():
     for file in Path(pairsift.__file__).parent.rglob("*.py"):
-        if "cli" in file.parts or "studies" in file.parts:  # studies are commands of their own
+        if "cli" in file.parts:
             continue
         tree = ast.parse(file.read_text())
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -383,23 +384,5 @@ def test_theory_of_collapse(run, fails):
     assert "one class has no others" in fails("theory", "--collapse", "--classes", "1")
 
 
-def test_theory_in_the_laboratory(run, tmp_path):
-    code, out, _ = run(
-        "theory",
-        "--laboratory",
-        "--draws",
-        "2",
-        "--n",
-        "20",
-        "--n-d",
-        "4",
-        "-o",
-        tmp_path / "lab.json",
-        "--plot",
-        tmp_path / "lab.html",
-    )
-    assert code == 0
-    assert "oracle temperature *" in out
-    content = json.loads((tmp_path / "lab.json").read_text())
-    assert (content["draws"], content["setting"]["n"]) == (2, 20)
-    assert (tmp_path / "lab.html").exists()
+def test_study_says_where_studies_went(fails):
+    assert "run python -m lab gaussians in a checkout" in fails("study", "gaussians")

@@ -4,7 +4,6 @@ Their Python runs as it stands, block by block in one namespace a page; their ta
 files they name are there.
 """
 
-import importlib.util
 import json
 import re
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lab.benchmarks import figures, tables
 from pairsift.data import load_images
 from pairsift.train import ImageEncoder, Projector, build_encoder, embed
 
@@ -56,24 +56,10 @@ def test_code_of_the_readme_runs(readers_own, tmp_path, monkeypatch):
     assert {"found", "report.html"} <= {file.name for file in tmp_path.iterdir()}  # the second one saves what it found
 
 
-def made_by_command(name):
-    """A script of `benchmarks/` as a module; scripts find their neighbours on the path."""
-    folder = ROOT / "benchmarks"
-    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        spec.loader.exec_module(module)
-    return module
-
-
-tables, figures = made_by_command("tables"), made_by_command("figures")
-
-
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
 def test_tables_are_those_of_the_result_files(page):
     text = page.read_text()
-    assert text == tables.filled(text), f"python benchmarks/tables.py --write makes the tables of {page.name} anew"
+    assert text == tables.filled(text), f"python -m lab.benchmarks.tables --write makes the tables of {page.name} anew"
     marked, values = (len(pattern.findall(text)) for pattern in (tables.MARKED, tables.VALUE))
     assert (marked, values) == (text.count("<!-- table"), text.count("<!-- value"))
     assert marked + values == text.count("<!-- end")
@@ -88,7 +74,7 @@ def test_every_table_and_value_is_on_a_page(pattern, made):
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_figures_are_those_of_the_result_files(name):
-    said = f"python benchmarks/figures.py --write draws {name}.svg anew"
+    said = f"python -m lab.benchmarks.figures --write draws {name}.svg anew"
     assert figures.alike(figures.kept(figures.file_of(name)), figures.shown(figures.FIGURES[name]())), said
 
 
@@ -106,13 +92,13 @@ def test_a_figure_that_shows_something_else_is_found():
 
 
 def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
-    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    (tmp_path / "lab/benchmarks/results").mkdir(parents=True)
     rows = [
         {"views": 512, "untreated_ms": 3.44, "untreated_peak_mb": 14.7, "dense_ms": 6, "dense_peak_mb": None},
         {"views": 1024, "untreated_ms": None, "another": 1, "git_commit": "0123456789abcdef", "threads": 1},
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "benchmarks/results/loss.jsonl").write_text(text)
+    (tmp_path / "lab/benchmarks/results/loss.jsonl").write_text(text)
     monkeypatch.setattr(sys.modules[tables.read.__module__], "ROOT", tmp_path)
     page = "<!-- table: loss -->\n| stale |\n<!-- end -->"
     assert tables.filled(page).splitlines() == [
@@ -123,14 +109,14 @@ def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
         "| 512 | 3.4 ms, 15 MB | 6.0 ms |",
         "| 1,024 |  |  |",
         "",
-        "From `benchmarks/results/loss.jsonl` (1 thread, commit 0123456789).",
+        "From `lab/benchmarks/results/loss.jsonl` (1 thread, commit 0123456789).",
         "",
         "<!-- end -->",
     ]
 
 
 # A page names files from the root of the checkout, and modules also from that of the package.
-FOLDERS = "benchmarks|docs|examples|src|studies|tests|" + "|".join(p.name for p in (ROOT / "src/pairsift").iterdir())
+FOLDERS = "docs|examples|lab|src|tests|" + "|".join(p.name for p in (ROOT / "src/pairsift").iterdir())
 NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
 LINK = re.compile(r"\]\((?!http)([^)#\s]+)")
 
@@ -149,7 +135,7 @@ def test_named_files_are_found():
     found = [
         name for page in tables.pages() for name in (*NAMED.findall(page.read_text()), *LINK.findall(page.read_text()))
     ]
-    assert {"benchmarks/results/loss.jsonl", "pairs/bands.py", "docs/architecture.md"} <= set(found)
+    assert {"lab/benchmarks/results/loss.jsonl", "pairs/bands.py", "docs/architecture.md"} <= set(found)
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)

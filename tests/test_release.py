@@ -3,7 +3,7 @@
 import re
 
 import yaml
-from environments import PROJECT, ROOT
+from environments import PROJECT, ROOT, requirements
 
 import pairsift
 
@@ -15,16 +15,19 @@ def words(name):
 def test_the_version_is_said_alike():
     assert re.fullmatch(r"\d+\.\d+\.\d+", pairsift.__version__)
     assert "version" in PROJECT["dynamic"]  # read from the package when it is built
-    assert re.findall(r"^## (\S+)$", words("CHANGELOG.md"), re.MULTILINE)[0] == pairsift.__version__
+    released = re.findall(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", words("CHANGELOG.md"), re.MULTILINE)
+    assert len(released) == len(re.findall("^## ", words("CHANGELOG.md"), re.MULTILINE))
+    assert released[0][0] == pairsift.__version__
+    assert [date for _, date in released] == sorted((date for _, date in released), reverse=True)
     citation = yaml.safe_load(words("CITATION.cff"))
-    assert citation["version"] == pairsift.__version__
+    assert (citation["version"], str(citation["date-released"])) == released[0]
     assert citation["license"] == PROJECT["license"]
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
 
 
 def test_the_pythons_of_the_matrix_are_the_declared_ones():
     declared = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if ":: Python :: 3." in line]
-    tested = re.search(r"SUPPORTED = \((.*?)\)", words("tests/release/matrix.py")).group(1)
+    tested = re.search(r"SUPPORTED = \((.*?)\)", words("tests/slow/release/matrix.py")).group(1)
     assert re.findall(r"[\d.]+", tested) == declared
     assert PROJECT["requires-python"] == f">={declared[0]}"
 
@@ -34,6 +37,17 @@ def test_every_extra_is_on_the_page():
     assert all(f"`{extra}`" in page for extra in PROJECT["optional-dependencies"])
 
 
-def test_each_of_the_three_files_is_half_a_page():
-    for name in ("CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"):
-        assert 10 < len(words(name).splitlines()) < 45
+def test_every_requirement_has_a_lowest_version_and_the_matrix_takes_it(monkeypatch):
+    """Requirements of users; those of development come from constraints.txt."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "slow" / "release"))
+    import matrix
+
+    extras = [extra for extra in PROJECT["optional-dependencies"] if extra not in ("dev", "docs")]
+    low = dict(line.split("==") for line in matrix.lowest(extras, torch=True))
+    assert set(low) == {each.name for extra in (None, *extras) for each in requirements(extra)}
+    assert (low["torch"], low["sentence-transformers"]) == ("2.4", "5.4")
+
+
+def test_the_matrix_runs_tests_that_are_there():
+    for name in re.search(r"TESTS = \((.*?)\)", words("tests/slow/release/matrix.py"), re.DOTALL).group(1).split(","):
+        assert not name.strip() or (ROOT / "tests" / name.strip().strip('"')).exists(), name

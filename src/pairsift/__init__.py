@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         retrieval,
         same_class,
         scanning,
+        spectral,
         temporal,
         text,
         theory,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     )
     from pairsift.same_class import Affinity, ConfidentNegatives
     from pairsift.scanning import Scan, ScanConfig, scan
+    from pairsift.spectral import SpectralMap
     from pairsift.temporal import TemporalWindow
     from pairsift.train import TrainConfig, pretrain
     from pairsift.treatments import Treatment
@@ -48,6 +50,7 @@ __all__ = [
     "Scan",
     "ScanConfig",
     "Selector",
+    "SpectralMap",
     "TemporalWindow",
     "TrainConfig",
     "Treatment",
@@ -64,6 +67,7 @@ __all__ = [
     "scan",
     "scanning",
     "select_pairs",
+    "spectral",
     "temporal",
     "text",
     "text_keys",
@@ -74,13 +78,14 @@ __all__ = [
 # A name is loaded where it is first used: the command line's help does not wait for PyTorch, nor a loss in somebody's
 # training loop for Lightning, and what is not used need not be installed.
 _ROOMS = (
-    "data", "evaluate", "integrations", "losses", "pairs", "retrieval", "same_class", "scanning", "temporal", "text",
-    "theory", "train", "treatments",
+    "data", "evaluate", "integrations", "losses", "pairs", "retrieval", "same_class", "scanning", "spectral",
+    "temporal", "text", "theory", "train", "treatments",
 )  # fmt: skip
 _HOMES = {
     "Affinity": "same_class", "ConfidentNegatives": "same_class", "GivenPairs": "pairs", "GuideMask": "pairs",
     "RandomPairs": "pairs", "RankBand": "pairs", "Scan": "scanning", "ScanConfig": "scanning", "Selector": "pairs",
-    "TemporalWindow": "temporal", "TrainConfig": "train", "Treatment": "treatments", "pair_shares": "pairs",
+    "SpectralMap": "spectral", "TemporalWindow": "temporal",
+    "TrainConfig": "train", "Treatment": "treatments", "pair_shares": "pairs",
     "pretrain": "train", "random_pairs": "pairs", "scan": "scanning", "select_pairs": "pairs", "text_keys": "pairs",
 }  # fmt: skip
 

@@ -1,3 +1,7 @@
+import json
+import warnings
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -5,12 +9,16 @@ from pairsift.data import DataError
 from pairsift.data.columns import (
     ARRAY_LABELS,
     FEATURE_LABELS,
-    FEATURE_NAMES,
+    IMAGE_ARRAYS,
     IMAGE_LABELS,
+    UNLABELLED,
     array_called,
+    class_numbers,
+    column_labels,
     feature_columns,
     image_column,
     label_column,
+    with_class_names,
 )
 
 
@@ -38,20 +46,156 @@ def test_a_wanted_column_that_is_not_there_is_named_with_the_remedy():
 
 def test_images_and_arrays_are_found_by_name():
     assert image_column("f", ["img", "image"]) == "image"
-    assert array_called("f", FEATURE_NAMES, ["x", "embedding"]) == "embedding"
+    assert array_called("f", IMAGE_ARRAYS, ["x", "images"]) == "images"
     with pytest.raises(DataError, match=r"f has no image column \(image or img\); its columns: picture"):
         image_column("f", ["picture"])
-    with pytest.raises(DataError, match=r"f has no array called features or .* it holds: weights"):
-        array_called("f", FEATURE_NAMES, ["weights"])
+    with pytest.raises(DataError, match=r"f has no array called images or .* it holds: weights"):
+        array_called("f", IMAGE_ARRAYS, ["weights"])
 
 
-def test_feature_columns_are_one_list_or_all_floats_that_are_not_about_the_row():
-    number, name = pa.float32(), pa.string()
-    listed = pa.schema([("embedding", pa.list_(number)), ("a", number)])
-    assert feature_columns("f", listed, None) == ["embedding"]
-    wide = pa.schema([("row", number), ("a", number), ("path", name), ("b", number), ("y", number), ("kind", number)])
-    assert feature_columns("f", wide, "kind") == ["a", "b"]
-    # A column called features that is no list is a dimension like any other.
-    assert feature_columns("f", pa.schema([("features", number), ("a", number)]), None) == ["features", "a"]
-    with pytest.raises(DataError, match="f has no feature columns; its columns: path"):
-        feature_columns("f", pa.schema([("path", name)]), None)
+F, D, S = pa.float32(), pa.float64(), pa.string()
+PANDAS = {b"pandas": json.dumps({"index_columns": ["time"]}).encode()}
+
+
+def wide(*names, kind=F, **others):
+    return pa.schema([(name, kind) for name in names] + list(others.items()))
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [
+        (pa.schema([("vector", pa.list_(F)), ("price", D)]), ["vector"]),
+        (pa.schema([("image_embedding", pa.list_(F, 8)), ("ids", pa.list_(pa.int64()))]), ["image_embedding"]),
+        (pa.schema([("v", pa.large_list(pa.float16())), ("tags", pa.list_(S))]), ["v"]),
+        (pa.schema([("v", pa.fixed_shape_tensor(F, (8,))), ("map", pa.fixed_shape_tensor(F, (8, 8)))]), ["v"]),
+        (pa.schema([("v", pa.list_view(F)), ("label", pa.list_(F))]), ["v"]),
+        (wide("row", "a", "path", "b", "y", "kind"), ["a", "b"]),
+        # A column called features that is no list is a dimension like any other.
+        (wide("features", "a"), ["features", "a"]),
+        (wide(*"01234567", count=pa.int64(), at=pa.timestamp("s"), ok=pa.bool_(), name=S), list("01234567")),
+        # A table of measurements: names of all kinds, none of them odd.
+        (wide("area", "radius1", "radius2", "texture1", "texture2"), None),
+        (wide("price"), ["price"]),
+    ],
+)
+def test_features_are_the_column_of_vectors_or_alike_columns_of_numbers(schema, found):
+    found = schema.names if found is None else found
+    assert feature_columns("f", schema, "kind" if "kind" in schema.names else "label") == found
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (
+            pa.schema([("a", pa.list_(F)), ("b", pa.list_(D, 3))]),
+            r"2 columns of vectors, a \(.*\), b \(.*\): name .*--column",
+        ),
+        (wide("d0", "d1", "d2", area=F), r"area \(float\) is of another kind .* \(d0, d1, d2\).* as 'd\*'"),
+        (wide("d0", "d1", "d2", "d3", "d4", d5=D), r"d5 \(double\) is of another kind .*d0, d1 \.\.\. d4"),
+        (wide(*"abcd", user_id=F, timestamp=F), r"user_id \(float\), timestamp \(float\) are of another kind"),
+        (wide("0", "1", "2", score=F), r"score .* as '\[0-9\]\*'"),
+        (pa.schema([("path", S)]), "f has no feature columns; its columns: path"),
+        (pa.schema([("code", pa.list_(pa.int8()))]), "'code' holds .*: features must be floating point, got int8"),
+        (pa.schema([("x", pa.list_(F)), ("x", pa.list_(F))]), "two columns called 'x'"),
+        (pa.schema([("a", F), ("a", F)]), "two columns called 'a'"),
+    ],
+)
+def test_what_could_be_meant_is_asked_for(schema, message):
+    with pytest.raises(DataError, match=message):
+        feature_columns("f", schema, None)
+
+
+def test_the_index_of_a_pandas_frame_is_named_and_left_out():
+    schema = wide("a", "b", time=D).with_metadata(PANDAS)
+    with pytest.warns(UserWarning, match="f: time is the index of a pandas frame and no dimension"):
+        assert feature_columns("f", schema, None) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [("b", ["b"]), ("d*", ["d0", "d1"]), ("d1,price", ["d1", "price"]), (["price", "d*"], ["price", "d0", "d1"]),
+     ("a,b", ["a,b"])],
+)  # fmt: skip
+def test_the_user_names_the_columns(column, found):
+    schema = wide("d0", "d1", price=pa.int64(), a=pa.list_(F), b=pa.list_(pa.int8()), **{"a,b": pa.list_(F)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert feature_columns("f", schema, None, column) == found
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("x", r"no column 'x' \(`column`\); its columns: v, t"), ("t", "'t' holds string"), ("v,t", "'v' holds list"),
+     ("q*", r"no column 'q\*'")],
+)  # fmt: skip
+def test_a_named_column_must_be_there_and_hold_numbers(column, message):
+    with pytest.raises(DataError, match=message):
+        feature_columns("f", pa.schema([("v", pa.list_(F)), ("t", S)]), None, column)
+
+
+def test_numbers_of_a_text_file_may_be_whole():
+    schema = wide("d0", "d1", d2=pa.int64())
+    assert feature_columns("f", schema, None) == ["d0", "d1"]
+    with pytest.raises(DataError, match=r"d2 \(int64\) is of another kind"):
+        feature_columns("f", schema, None, typed=False)
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes", "names"),
+    [
+        ([3, -1, 0], [3, -1, 0], None),
+        (np.array([2**63 + 5, 7, 2**63 + 5], np.uint64), [1, 0, 1], ["7", str(2**63 + 5)]),
+        ([1.0, np.nan, 0.0], [1, -1, 0], None),
+        (["b", "a", "b"], [1, 0, 1], ["a", "b"]),
+        (np.array(["b", None, "a"], object), [1, -1, 0], ["a", "b"]),
+        (np.array([4, None], object), [4, -1], None),
+        ([True, False], [1, 0], None),
+    ],
+)
+def test_labels_of_any_kind_are_class_numbers(labels, codes, names):
+    found = class_numbers(np.asarray(labels), "f")
+    assert (found[0].tolist(), found[1]) == (codes, names)
+    assert found[0].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "labels", [[0.5], [np.inf], np.array(["2020-01-01"], "M8[D]"), np.array([(1,)], object)[:, 0:0]]
+)
+def test_what_is_no_class_is_refused(labels):
+    with pytest.raises(DataError, match="labels must be"):
+        class_numbers(np.asarray(labels), "f")
+
+
+@pytest.mark.parametrize(
+    ("values", "codes", "names"),
+    [
+        (pa.array([1, None, 0], pa.uint8()), [1, UNLABELLED, 0], None),
+        (pa.array(["b", None, "a"]), [1, UNLABELLED, 0], ["a", "b"]),
+        (pa.array(["b", None, "a"]).dictionary_encode(), [1, UNLABELLED, 0], ["a", "b"]),
+        (pa.array(["b", None, "a"], pa.string_view()), [1, UNLABELLED, 0], ["a", "b"]),
+        (pa.array([5, 7, 5]).dictionary_encode(), [5, 7, 5], None),
+        (pa.array([1.0, None, 0.0]), [1, UNLABELLED, 0], None),
+        (pa.array([True, None, False]), [1, UNLABELLED, 0], None),
+        (pa.nulls(3), [UNLABELLED] * 3, None),
+        (pa.array([0, 1, None], pa.uint64()), [0, 1, UNLABELLED], None),
+    ],
+)
+def test_labels_of_any_column_are_class_numbers(values, codes, names):
+    field = pa.field("label", values.type)
+    found = column_labels(pa.chunked_array([values]), field, pa.schema([field]), "f")
+    assert (found[0].tolist(), found[1]) == (codes, names)
+
+
+def test_names_of_classes_are_written_where_datasets_reads_them():
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    table = with_class_names(pa.table({"label": [1, 0], "x": [0.5, 1.0]}), "label", ["cat", "dog"])
+    assert column_labels(table["label"], table.schema.field("label"), table.schema, "f")[1] == ["cat", "dog"]
+    read = datasets.Features.from_arrow_schema(table.schema)
+    assert read["label"].names == ["cat", "dog"]
+    written = datasets.Dataset.from_dict(
+        {"label": [1]}, datasets.Features({"label": datasets.ClassLabel(names=["a", "b"])})
+    ).data.table
+    assert column_labels(written["label"], written.schema.field("label"), written.schema, "f")[1] == ["a", "b"]

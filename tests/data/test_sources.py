@@ -38,7 +38,7 @@ def test_shards_are_read_in_order(tmp_path, pixels):
     np.testing.assert_array_equal(images.images, pixels.transpose(0, 3, 1, 2))
     assert images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     write_parquet(tmp_path / "s-3.parquet", map(encode, pixels[:2]), label=["a", "b"])
-    with pytest.raises(DataError, match="different columns or types"):
+    with pytest.raises(DataError, match="other columns or types"):
         load_images(str(tmp_path))
 
 
@@ -90,16 +90,34 @@ def test_digits_are_split_without_overlap():
 @pytest.mark.parametrize(
     ("columns", "wanted", "message"),
     [
-        ({"label": [0.5] * 12}, None, "labels must be whole numbers or names of classes, got float64"),
-        ({"label": [[1]] * 12}, None, "whole numbers or names"),
+        ({"label": [0.5] * 12}, "label", "labels must be whole numbers or names of classes, got numbers that are not"),
+        ({"label": [[1]] * 12}, "label", "whole numbers or names"),
         ({"y": [1] * 12}, "label", "has no column 'label'; its columns: image, y"),
-        ({"label": [None] + [1] * 11}, None, "'label' has 1 missing labels"),
     ],
 )
 def test_bad_labels_are_refused(tmp_path, pixels, columns, wanted, message):
     path = write_parquet(tmp_path / "x.parquet", map(encode, pixels), **columns)
     with pytest.raises(DataError, match=message):
         open_source(path, label_column=wanted)
+
+
+def test_labels_that_nobody_asked_for_never_refuse(tmp_path, pixels):
+    path = write_parquet(tmp_path / "x.parquet", map(encode, pixels), label=[0.5] * 12)
+    with pytest.warns(UserWarning, match=r"labels are not used: .*not whole"):
+        assert load_images(path).labels is None
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.zeros(3, int))
+    with pytest.warns(UserWarning, match=r"labels are not used: .* 12 images but 3 labels"):
+        assert load_images(str(tmp_path / "x.npz")).labels is None
+
+
+def test_images_without_a_label_are_of_no_class(tmp_path, pixels):
+    path = write_parquet(tmp_path / "x.parquet", map(encode, pixels), label=[None, -1, 2, 2, 2, 0, 0, 0, 0, 2, 0, 0])
+    images = load_images(path)
+    assert images.labels.tolist() == [-1, -1, 2, 2, 2, 0, 0, 0, 0, 2, 0, 0]
+    assert images.n_classes == 2
+    assert load_images(path, per_class=2).rows.tolist() == [2, 3, 5, 6]
+    for nothing in ([-1] * 12, pa.nulls(12)):
+        assert load_images(write_parquet(tmp_path / "y.parquet", map(encode, pixels), label=nothing)).labels is None
 
 
 def test_bad_files_are_refused(tmp_path, pixels):
@@ -121,10 +139,7 @@ def test_bad_files_are_refused(tmp_path, pixels):
         load_images(str(tmp_path / "x.npz"))
     np.savez(tmp_path / "x.npz", images=pixels, labels=np.zeros(3, int))
     with pytest.raises(DataError, match="12 images but 3 labels"):
-        load_images(str(tmp_path / "x.npz"))
-    np.save(tmp_path / "x.npy", pixels.astype(np.float32))
-    with pytest.raises(DataError, match="must be uint8"):
-        load_images(str(tmp_path / "x.npy"))
+        load_images(str(tmp_path / "x.npz"), label_column="labels")
     np.save(tmp_path / "x.npy", pixels[0, 0])
     with pytest.raises(DataError, match=r"got shape \(8, 3\)"):
         load_images(str(tmp_path / "x.npy"))

@@ -309,6 +309,7 @@ def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixtur
     assert not np.array_equal(other.scores, ps.scan(mixture[0], 5).scores)
 
 
+@pytest.mark.slow
 def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
     np.save(tmp_path / "f.npy", midpoints(10_000)[0])
     code = (
@@ -332,6 +333,7 @@ def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
     assert not parts.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own
 def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
@@ -341,6 +343,7 @@ def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told_in_seconds(tmp_path, mixture):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
     folder = shards(tmp_path / "shards", mixture[0])

@@ -1,3 +1,5 @@
+"""`python -m pairsift.cli`: the command line."""
+
 from pairsift.cli import main
 
 main()

@@ -37,9 +37,7 @@ COMMANDS = {
         "what labels in a loss do to classes.",
     ),
     "study": Command(
-        "all",
-        "Run a study over seeds: every finished run is kept, and a study that was stopped goes on with the same "
-        "command.",
+        "cli", "Studies are not part of the package: run `python -m lab NAME` in a checkout of the repository."
     ),
     "text-views": Command(
         "text", "Write a synonym and an antonym version of every text: semantic negatives (arXiv 2107.00440)."

@@ -17,7 +17,7 @@ def demo(
     epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 30,
 ) -> None:
     """Plain SimCLR and the combined treatment on digits, a fifth of them mixed: a table, a scan; some minutes."""
-    from pairsift.studies.demo import run_demo, table, verdict
+    from pairsift.cli.demo_runs import run_demo, table, verdict
 
     start = time.perf_counter()
     report = run_demo(run_dir, seeds=seeds, epochs=epochs, say=lambda line: notes.print(line))

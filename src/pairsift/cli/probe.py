@@ -31,6 +31,7 @@ def probe(
 ) -> None:
     """Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."""
     from pairsift._base.files import write_json
+    from pairsift.data import UNLABELLED
     from pairsift.evaluate import knn, linear_probe, linear_probe_sgd
     from pairsift.temporal import by_row
     from pairsift.train import Run
@@ -52,8 +53,9 @@ def probe(
         for spec, n in parts:
             images = load_labelled(run, spec, label_column, n, skip_corrupt)
             features, images = by_row(embed_images(encoder, images), images)
-            x.append(features)
-            y.append(np.asarray(images.labels))
+            labels = np.asarray(images.labels)
+            x.append(features[labels != UNLABELLED])
+            y.append(labels[labels != UNLABELLED])
         fitted = linear_probe(x[0], y[0], x[1], y[1])
         results["linear probe"] = fitted.accuracy
         for k in (20, 200):

@@ -1,99 +1,15 @@
-"""`pairsift study`."""
+"""`pairsift study`: says where the studies went."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
-
-from pairsift.cli.app import console, notes
-
-if TYPE_CHECKING:
-    from pairsift.studies.running import Plan
 
 
-def study(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="of the study, or a Python file with one of your own")
-    ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="what there is, what it answers and what it costs")] = False,
-    scale: Annotated[
-        Literal["smoke", "cpu", "gpu"], typer.Option(help="smoke: seconds, on small data; cpu; gpu: the paper's sizes")
-    ] = "cpu",
-    seeds: Annotated[int | None, typer.Option(help="number of seeds (default: the study's own; smoke: 2)")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the study's folder")] = Path("results"),
-    jobs: Annotated[int, typer.Option(help="runs at a time, a process each")] = 1,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray spreads runs over machines")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster ('auto' finds one; none: Ray on this machine)")
-    ] = None,
-) -> None:
-    """Run a study over seeds: every finished run is kept, and a study that was stopped goes on with the same command.
-
-    Writes runs.jsonl, table.md and figure.html, with the paper's numbers beside those found.
-    """
-    from pairsift.studies.outcome import markdown, write_outcome
-    from pairsift.studies.running import plan
-
-    if list_:
-        _tell_all()
-        return
-    if name is None:
-        raise typer.BadParameter("name a study; --list tells which there are", param_hint="'NAME'")
-    made = plan(name, scale, seeds, output)
-    notes.print(_cost(made, jobs), soft_wrap=True)
-    _work(made, jobs, engine, address)
-    write_outcome(made.folder, made.study, made.arms, made.ledger.rows, made.scale)
-    console.print(markdown(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written: {made.folder / 'table.md'}, figure.html, runs.jsonl", highlight=False, soft_wrap=True)
-
-
-def _work(made: Plan, jobs: int, engine: Literal["local", "ray"], address: str | None) -> None:
-    """Run with a bar; Ctrl-C keeps what is finished."""
-    from pairsift.studies.running import carry_out
-    from pairsift.train import Interrupted
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
-    try:
-        with Progress(*columns, console=notes, transient=True) as bar:
-            task = bar.add_task(made.study.name, total=len(made.todo))
-            carry_out(made, jobs, lambda done: bar.update(task, completed=done), engine, address)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped: {len(made.ledger.rows)} finished runs are kept in {made.ledger.file}; the same command goes on"
-        ) from None
-
-
-def _cost(made: Plan, jobs: int) -> str:
-    there, todo, each = len(made.ledger.rows), len(made.todo), made.seconds
-    words = f"{made.study.name} at scale {made.scale}: {todo} runs to do, {there} there already"
-    if made.taken:
-        words += f", {len(made.taken)} the same as in other studies"
-    if not todo:
-        return words
-    if each is None:
-        return f"{words}; what they take is known after the first"
-    return f"{words}; about {_time(todo * each / max(1, jobs))} ({each:.1f} s a run, {max(1, jobs)} at a time)"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _tell_all() -> None:
-    from pairsift.studies.catalogue import find_study, names
-
-    # Names are to be typed again, so they stay whole on narrow terminals too.
-    study = Column("study", no_wrap=True, min_width=max(map(len, names())))
-    table = Table(study, "what it answers", Column("paper", max_width=12), "runs", "core time")
-    for name in names():
-        found = find_study(name)
-        runs = len(found.of_scale("cpu")) * found.seeds
-        table.add_row(name, found.question, found.table, str(runs), _time(runs * found.seconds))
-    console.print(table)
+def study(name: Annotated[str, typer.Argument(metavar="NAME", help="of the study")] = "NAME") -> None:
+    """Studies are not part of the package: run `python -m lab NAME` in a checkout of the repository."""
+    raise ValueError(
+        f"studies are not part of the package: run python -m lab {name} in a checkout of the repository "
+        "(python -m lab --list names them all)"
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from pairsift.cli.app import console, notes
+from pairsift.cli.app import console
 from pairsift.cli.inputs import check_output
 
 # Of the self-supervised part, shown unless one is given.
@@ -38,29 +38,18 @@ def theory(
     pos_high: Annotated[float, _option("Features", "without labels: upper edge of the band")] = 0.15,
     pos_low: Annotated[float, _option("Features", "without labels: lower edge of the band")] = 0.22,
     n_classes: Annotated[int | None, _option("Features", "without labels: classes (default: 1 / pos-high)")] = None,
-    laboratory: Annotated[
-        bool, _option("Laboratory", "treatments on noisy graphs (n 50, r 4, n-d 10 unless given)", "--laboratory")
-    ] = False,
-    epsilon: Annotated[float, _option("Laboratory", "standard deviation of the noise")] = 0.6,
-    draws: Annotated[int, _option("Laboratory", "noise draws, some 5 a second", min=1)] = 200,
-    seed: Annotated[int, _option("Laboratory", "seed of the draws", min=0)] = 0,
     collapse: Annotated[
         bool, _option("Collapse", "whether training with labels lets classes fall on points", "--collapse")
     ] = False,
     classes: Annotated[int, _option("Collapse", "classes of a batch")] = 10,
     per_class: Annotated[float, _option("Collapse", "images of a class in a batch of two views each")] = 26,
     temperature: Annotated[float, _option("Collapse", "of the loss")] = 0.1,
-    output: Annotated[Path | None, _option("Laboratory", "JSON of all arms to write", "--output", "-o")] = None,
 ) -> None:
     """The similarity graph of given or measured levels: exact spectrum, printed bounds beside exact ones, advice;
     what labels in a loss do to classes."""
     check_output(plot)
-    check_output(output)
     given = {"alpha": alpha, "beta": beta, "n": n, "r": r, "n_d": n_d, "gamma": gamma, "k": k}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if laboratory:
-        _laboratory(settings | {"epsilon": epsilon, "pairing": pairing}, draws, seed, output, plot)
-        return
     from pairsift.theory import SimilarityGraph, bounds, tables
     from pairsift.theory.page import theory_page
 
@@ -99,14 +88,15 @@ def _measured_graph(
     pairing: str,
 ) -> Any:
     """Print the levels of embeddings and what they advise; the graph they make, or None where they make none."""
-    from pairsift.data import open_features
+    from pairsift.data import UNLABELLED, open_features
     from pairsift.pairs import RankBand
     from pairsift.theory import advise, measure_levels, tables
 
     data, band = open_features(file, label_column), RankBand(*edges)
-    levels = measure_levels(
-        data.take(np.arange(data.shape[0])), data.labels, fraction=fraction, band=band, n_classes=n_classes
-    )
+    rows, labels = np.arange(data.shape[0]), data.labels
+    if labels is not None:
+        rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]
+    levels = measure_levels(data.take(rows), labels, fraction=fraction, band=band, n_classes=n_classes)
     console.print(tables.levels_table(levels))
     if levels.t is not None:
         console.print(f"Welch's t of gamma against beta: {levels.t:.4g} (p = {levels.p:.3g})", highlight=False)
@@ -114,22 +104,3 @@ def _measured_graph(
         console.print(f"- {reason}", highlight=False, soft_wrap=True)
     graph_like = levels.beta.mean <= levels.gamma.mean < levels.alpha.mean
     return levels.graph(pairing) if levels.n_d is not None and graph_like else None
-
-
-def _laboratory(settings: dict[str, Any], draws: int, seed: int, output: Path | None, plot: Path | None) -> None:
-    from pairsift.studies.laboratory import LaboratorySetting, run_laboratory
-    from pairsift.studies.laboratory.page import laboratory_page
-    from pairsift.studies.laboratory.table import laboratory_table
-
-    gamma = settings.pop("gamma", None)
-    if gamma is not None:
-        settings["gammas"] = tuple(dict.fromkeys((gamma, settings.get("beta", LaboratorySetting.beta))))
-    report = run_laboratory(LaboratorySetting(**settings), draws, seed, say=notes.print)
-    console.print(laboratory_table(report))
-    if output is not None:
-        report.save(output)
-    if plot is not None:
-        laboratory_page(plot, report)
-    for file in (output, plot):
-        if file is not None:
-            console.print(f"written: {file}", highlight=False, soft_wrap=True)

@@ -1,104 +1,265 @@
-"""Images that come as arrays: in memory, .npy and .npz files, the digits of scikit-learn."""
+"""Files of arrays (.npy, .npz, .pt, .safetensors), read without running code or taking more memory than is free."""
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import psutil
+from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image
 
 from pairsift._base.checks import first_line
-from pairsift.data.columns import ARRAY_LABELS, IMAGE_ARRAYS, NO_LABELS, array_called, label_column
+from pairsift._base.extras import needs
 from pairsift.data.errors import DataError
-from pairsift.data.labels import class_numbers
-from pairsift.data.numpy_files import NpzFile
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 
-class ArraySource:
-    """uint8 images already decoded: (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W).
+class Header(NamedTuple):
+    """What an array holds, known before it is read; `kind` is NumPy's letter, "f" for floating point."""
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+class ArrayFile(Protocol):
+    """Arrays of a file by name."""
+
+    names: list[str]
+
+    def header(self, name: str) -> Header:
+        """Shape and kind of an array, without reading it."""
+
+    def read(self, name: str) -> NDArray[Any]:
+        """An array."""
+
+
+def open_arrays(path: Path) -> ArrayFile:
+    """Open a file of named arrays: .npz, .pt or .safetensors.
 
     Raises:
-        DataError: another dtype or shape, or labels of another length.
+        DataError: not readable, or no arrays in it.
     """
-
-    def __init__(
-        self,
-        images: NDArray[Any],
-        labels: Sequence[Any] | NDArray[Any] | None = None,
-        name: str = "array",
-        where: str = "in memory",
-        class_names: Sequence[str] | None = None,
-    ) -> None:
-        if images.dtype != np.uint8:
-            raise DataError(
-                f"{name}: images must be uint8 (0 to 255), got {images.dtype}; scale and convert them first"
-            )
-        shape = images.shape
-        if images.ndim == 3:
-            images = images[:, None]
-        elif images.ndim == 4 and shape[3] in (1, 3):
-            images = images.transpose(0, 3, 1, 2)
-        elif not (images.ndim == 4 and shape[1] in (1, 3)):
-            raise DataError(f"{name}: images must be (N, H, W), (N, H, W, 3) or (N, 3, H, W), got shape {shape}")
-        if images.shape[1] == 1:
-            images = np.repeat(images, 3, axis=1)
-            where = "in memory"
-        if labels is not None and len(labels) != len(images):
-            raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
-        self.images: NDArray[np.uint8] = images
-        self.name, self.where = name, where
-        self.labels: NDArray[np.int64] | None = None
-        self.class_names = class_names
-        if labels is not None:
-            self.labels, names = class_numbers(np.asarray(labels), name)
-            self.class_names = class_names or names
-        self.paths: Sequence[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def image(self, row: int) -> Image.Image:
-        """One image, RGB."""
-        return Image.fromarray(np.ascontiguousarray(self.images[row].transpose(1, 2, 0)))
-
-    def size(self, row: int) -> tuple[int, int]:
-        """Height and width, the same of every image."""
-        return self.images.shape[2], self.images.shape[3]
-
-
-def open_numpy(path: Path, labels: str | None) -> ArraySource:
-    """Images of a .npy (memory-mapped) or .npz file; `labels` names the array of classes."""
-    name = str(path)
+    suffix, what = path.suffix.lower(), {".npz": "a numpy file", ".safetensors": "safetensors"}
     try:
-        if path.suffix == ".npy":
-            if labels not in (None, NO_LABELS):
-                raise DataError(f"{name} is a bare array without labels: put images and labels into one .npz")
-            return ArraySource(np.load(path, mmap_mode="r"), name=name, where="memory-mapped")
-        arrays = NpzFile(path)
-        images = array_called(name, IMAGE_ARRAYS, arrays.names)
-        classes = label_column(name, arrays.names, labels, ARRAY_LABELS)
-        return ArraySource(arrays.read(images), None if classes is None else arrays.read(classes), name)
+        if suffix == ".npz":
+            return NpzFile(path)
+        return SafetensorsFile(path) if suffix == ".safetensors" else TorchFile(path)
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
-        raise DataError(f"{name} cannot be read as a numpy file: {first_line(error)}") from error
+        known = what.get(suffix, "a file of tensors (weights_only=True)")
+        raise DataError(f"{path} cannot be read as {known}: {first_line(error)}") from error
 
 
-def open_digits(split: str, labels: str | None) -> ArraySource:
-    """The 1,797 digits of scikit-learn, or one of two fixed parts of them."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+def open_npy(path: Path) -> NDArray[Any]:
+    """A memory-mapped .npy file.
 
-    if split not in ("", "train", "test"):
-        raise DataError(f"digits has the splits 'train' and 'test', got {split!r}")
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    classes = digits.target
-    if split:
-        train, test = train_test_split(np.arange(len(images)), test_size=500, random_state=0, stratify=classes)
-        rows = np.sort(train if split == "train" else test)
-        images, classes = images[rows], classes[rows]
-    return ArraySource(images, None if labels == NO_LABELS else classes, f"digits:{split}" if split else "digits")
+    Raises:
+        DataError: not readable, or objects, which are programs as much as data.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+    except Exception as error:  # header, pickle, mapping: a damaged file has many ways to fail
+        raise DataError(f"{path} cannot be read as a numpy file: {first_line(error)}") from error
+    return array
+
+
+class NpzFile:
+    """The arrays of a .npz file by name, each checked by its header before it is read.
+
+    Raises:
+        OSError, zipfile.BadZipFile: no such file, or no archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with zipfile.ZipFile(path) as archive:
+            self.names = [name.removesuffix(".npy") for name in archive.namelist()]
+
+    def header(self, name: str) -> Header:
+        """Shape and kind of an array.
+
+        Raises:
+            DataError: see `read`.
+        """
+        shape, kind = self._checked(name)
+        return Header(shape, kind.kind)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """An array.
+
+        Raises:
+            DataError: its header claims other bytes than there are, or more than the machine has free; or it holds
+                objects, which are programs as much as data.
+        """
+        shape, kind = self._checked(name)
+        if kind.hasobject:
+            raise DataError(
+                f"{self._path}: {name!r} holds Python objects, which are not read because they can run code: save "
+                "numbers or strings"
+            )
+        _check_free(self._path, name, math.prod(shape) * kind.itemsize)
+        with zipfile.ZipFile(self._path) as archive, archive.open(self._entry(archive, name)) as file:
+            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+            return array
+
+    def _checked(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and type of an array, from a header that claims no more than there is."""
+        with zipfile.ZipFile(self._path) as archive:
+            entry = self._entry(archive, name)
+            with archive.open(entry) as file:
+                shape, kind = _header(file)
+                start = file.tell()
+        need, there = math.prod(shape) * kind.itemsize, entry.file_size - start
+        if need > there and not kind.hasobject:
+            raise DataError(f"{self._path}: {name!r} claims {need:,} bytes and has {there:,}: the file is damaged")
+        return shape, kind
+
+    @staticmethod
+    def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+        return archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+
+
+class TorchFile:
+    """The tensors of a file that `torch.save` wrote: one tensor, or a dict of tensors. No code of the file is run.
+
+    Raises:
+        DataError: something else in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {"tensor": content} if isinstance(content, torch.Tensor) else content
+        if isinstance(tensors, (list, tuple)) and tensors and all(isinstance(each, torch.Tensor) for each in tensors):
+            if len({each.shape for each in tensors}) > 1:
+                raise DataError(f"{path} holds a list of tensors of several shapes: stack vectors of one length")
+            tensors = {"tensor": torch.stack(list(tensors))}
+        if not isinstance(tensors, dict):
+            raise DataError(f"{path} holds a {type(content).__name__}: save a tensor, or a dict of tensors")
+        self._tensors = {str(name): each for name, each in tensors.items() if _is_array(each)}
+        self.names = list(self._tensors)
+
+    def header(self, name: str) -> Header:
+        """Shape and kind of a tensor."""
+        return _kind_of(self._tensors[name])
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A tensor as an array; bfloat16 becomes float32."""
+        return _array(self._tensors[name])
+
+
+class SafetensorsFile:
+    """The tensors of a .safetensors file.
+
+    Raises:
+        DataError: the package safetensors is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with needs("scan", f"reading {path.name}", DataError):
+            from safetensors import safe_open
+        opened: Any = safe_open(str(path), framework="pt")
+        self._file, self._path = opened, path
+        self.names = list(self._file.keys())
+
+    def header(self, name: str) -> Header:
+        """Shape and kind of a tensor."""
+        part = self._file.get_slice(name)
+        kinds = {"F": "f", "B": "f", "I": "i", "U": "u"}
+        dtype = str(part.get_dtype())
+        return Header(tuple(part.get_shape()), "b" if dtype == "BOOL" else kinds.get(dtype[0], "V"))
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A tensor as an array; bfloat16 becomes float32.
+
+        Raises:
+            DataError: more than the machine has free.
+        """
+        _check_free(self._path, name, 4 * math.prod(self.header(name).shape))
+        return _array(self._file.get_tensor(name))
+
+
+class Stacked:
+    """Arrays of one width, one below the other, without copying them into one.
+
+    Args:
+        arrays: (N_i, D) each, memory-mapped perhaps.
+        names: of them, for errors.
+
+    Raises:
+        DataError: other shapes or types.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[Any]], names: Sequence[str]) -> None:
+        for array, name in zip(arrays, names, strict=True):
+            if array.ndim != 2 or array.shape[1:] != arrays[0].shape[1:] or array.dtype.kind != arrays[0].dtype.kind:
+                raise DataError(
+                    f"{name} holds {array.dtype} of shape {array.shape}, {names[0]} {arrays[0].dtype} of shape "
+                    f"{arrays[0].shape}: shards must be (N, D) with one D"
+                )
+        self._arrays = list(arrays)
+        self.starts = np.concatenate([[0], np.cumsum([len(each) for each in arrays])]).astype(np.int64)
+        self.shape = (int(self.starts[-1]), arrays[0].shape[1])
+        self.ndim, self.dtype = 2, np.result_type(*[each.dtype for each in arrays])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
+        wanted = np.arange(len(self), dtype=np.int64)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        out = np.empty((len(wanted), self.shape[1]), self.dtype)
+        owner = np.searchsorted(self.starts, wanted, side="right") - 1
+        for number in np.unique(owner):
+            here = owner == number
+            out[here] = self._arrays[number][wanted[here] - self.starts[number]]
+        return out
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, kind = read(file)
+    return shape, kind
+
+
+def _check_free(path: Path, name: str, need: int) -> None:
+    free = psutil.virtual_memory().available
+    if need > 0.8 * free:
+        raise DataError(
+            f"{path}: {name!r} takes {need / 1e9:,.3g} GB and {free / 1e9:,.3g} GB are free: save it as .npy, which is "
+            "not read into memory, or as parquet"
+        )
+
+
+def _is_array(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) or (
+        isinstance(value, list) and bool(value) and all(isinstance(each, (str, int)) for each in value)
+    )
+
+
+def _kind_of(value: Any) -> Header:
+    if isinstance(value, list):
+        array = np.asarray(value)
+        return Header(array.shape, array.dtype.kind)
+    kind = "f" if value.is_floating_point() else "c" if value.is_complex() else "i"
+    return Header(tuple(value.shape), kind)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    if isinstance(value, list):
+        return np.asarray(value)
+    import torch
+
+    dense = value.detach().to_dense().cpu()
+    array: NDArray[Any] = (dense.float() if dense.dtype in (torch.bfloat16,) else dense).numpy()
+    return array

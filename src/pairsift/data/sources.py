@@ -1,24 +1,50 @@
-"""Where images come from: parquet, folders, arrays, digits, and library data sets, behind one small protocol."""
+"""Where images come from: tables, folders, arrays, digits, and library data sets, behind one small protocol."""
 
 from __future__ import annotations
 
+import io
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from pairsift.data.arrays import open_digits, open_numpy
-from pairsift.data.encoded import FolderSource, ParquetSource
+from pairsift._base.checks import first_line
+from pairsift._base.extras import needs
+from pairsift.data import arrow
+from pairsift.data.arrays import NpzFile
+from pairsift.data.columns import (
+    ARRAY_LABELS,
+    IMAGE_ARRAYS,
+    IMAGE_LABELS,
+    NO_LABELS,
+    UNLABELLED,
+    array_called,
+    class_numbers,
+    column_labels,
+    image_column,
+    only_field,
+)  # fmt: skip
+from pairsift.data.columns import (
+    label_column as find_label_column,
+)
+from pairsift.data.decoding import eight_bit, over_white, rgb, upright_size
 from pairsift.data.errors import DataError
+from pairsift.data.tables import TableRows, format_of, is_hidden, open_table
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 class Source(Protocol):
     """Encoded or raw images with labels and paths where known; nothing is decoded until asked.
 
-    Anything with these members can be trained on: `labels` is (N,) int64 or None.
+    Anything with these members can be trained on: `labels` is (N,) int64 or None, -1 where an image has no label.
     """
 
     name: str
@@ -38,33 +64,352 @@ class Source(Protocol):
 def open_source(spec: str, *, label_column: str | None = None) -> Source:
     """Open a source by its name or path.
 
-    ``digits`` (also ``digits:train``, ``digits:test``: 1,297 and 500 images); a parquet file or a folder of parquet
-    shards with an image column of ``{bytes, path}``; an image folder, with or without class subfolders; ``.npy`` or
-    ``.npz`` of uint8 images; ``hf:NAME[:SPLIT]`` (needs `datasets`); ``torchvision:NAME[:SPLIT]`` (needs torchvision).
+    ``digits`` (also ``digits:train``, ``digits:test``: 1,297 and 500 images); a parquet or Arrow file or a folder of
+    them, with an image column of ``{bytes, path}``; an image folder, with or without class subfolders, without its
+    hidden files; ``.npy`` or ``.npz`` of images; ``hf:NAME[:SPLIT]`` (needs `datasets`); ``torchvision:NAME[:SPLIT]``
+    (needs torchvision).
 
     Args:
         spec: name or path.
-        label_column: parquet, npz or Hugging Face column of class numbers or names; None takes the usual one where
+        label_column: table, npz or Hugging Face column of class numbers or names; None takes the usual one where
             there is one; "none" ignores labels.
 
     Raises:
-        DataError: nothing there, not readable, no images, or labels that are missing or of the wrong type.
+        DataError: nothing there, not readable, no images, or a `label_column` of the wrong type.
     """
     kind, _, rest = spec.partition(":")
     if kind == "digits":
         return open_digits(rest, label_column)
     if kind in ("hf", "torchvision") and rest:
-        from pairsift.data import libraries
-
-        return libraries.open_hf(rest, label_column) if kind == "hf" else libraries.open_torchvision(rest, label_column)
+        return open_hf(rest, label_column) if kind == "hf" else open_torchvision(rest, label_column)
     path = Path(spec)
-    if not path.exists():
-        raise DataError(f"no data at {spec!r}: give a file, a folder, 'digits', 'hf:NAME' or 'torchvision:NAME'")
-    if path.is_dir():
-        shards = sorted(path.glob("*.parquet"))
-        return ParquetSource(shards, str(path), label_column) if shards else FolderSource(path, label_column)
-    if path.suffix == ".parquet":
-        return ParquetSource([path], str(path), label_column)
-    if path.suffix in (".npy", ".npz"):
+    if path.is_dir() and not _has_tables(path):
+        return FolderSource(path, label_column)
+    if path.suffix in (".npy", ".npz") and path.exists():
         return open_numpy(path, label_column)
+    if path.is_dir() or format_of(path) in ("parquet", "arrow"):
+        if not (path.exists() or any(each in spec for each in "*?[")):
+            raise DataError(_NOTHING.format(spec))
+        return TableSource(open_table(spec, "images"), label_column)
+    if not path.exists():
+        raise DataError(_NOTHING.format(spec))
     raise DataError(f"{spec!r} is not a kind of data known here: use .parquet, .npy, .npz or a folder of images")
+
+
+_NOTHING = "no data at {!r}: give a file, a folder, 'digits', 'hf:NAME' or 'torchvision:NAME'"
+
+
+def _has_tables(folder: Path) -> bool:
+    """Whether a folder holds a table of images, not files of images."""
+    if any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
+        return True
+    return any(format_of(each) in ("parquet", "arrow") and not is_hidden(Path(each.name)) for each in folder.iterdir())
+
+
+def _labels_unless_bad(labels: Any, asked: bool) -> tuple[NDArray[np.int64] | None, Sequence[str] | None]:
+    """Class numbers and names as `labels()` gives them; None twice where no label is usable and none was asked for."""
+    try:
+        numbers, names = labels()
+    except DataError as error:
+        if asked:
+            raise
+        warnings.warn(f"labels are not used: {error}", stacklevel=4)
+        return None, None
+    return (numbers, names) if (numbers != UNLABELLED).any() else (None, None)
+
+
+class ArraySource:
+    """Images already decoded: (N, H, W), (N, H, W, C) or (N, C, H, W), with 1 to 4 channels C.
+
+    Two channels are grey and alpha, four RGB and alpha: transparent pixels are laid over white. Pixels that are not
+    uint8 are scaled to it, by the range that all of them fill (see `decoding.eight_bit`).
+
+    Raises:
+        DataError: pixels out of any range, another shape, or labels of another length.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        labels: Sequence[Any] | NDArray[Any] | None = None,
+        name: str = "array",
+        where: str = "in memory",
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        images = _channels_first(images, name)
+        if images.dtype != np.uint8:
+            where = "in memory"
+            try:
+                images = eight_bit(images)
+            except ValueError as error:
+                raise DataError(f"{name}: {error}") from error
+        if images.shape[1] in (2, 4):
+            pixels, alpha = images[:, :-1], images[:, -1:]
+            images, where = over_white(pixels, alpha), "in memory"
+        if images.shape[1] == 1:
+            images = np.repeat(images, 3, axis=1)
+            where = "in memory"
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
+        self.images: NDArray[np.uint8] = images
+        self.name, self.where = name, where
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names = class_names
+        if labels is not None:
+            self.labels, names = class_numbers(np.asarray(labels), name)
+            self.class_names = class_names or names
+        self.paths: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, row: int) -> Image.Image:
+        """One image, RGB."""
+        return Image.fromarray(np.ascontiguousarray(self.images[row].transpose(1, 2, 0)))
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Height and width, the same of every image."""
+        return self.images.shape[2], self.images.shape[3]
+
+
+def _channels_first(images: NDArray[Any], name: str) -> NDArray[Any]:
+    shape = images.shape
+    if images.ndim == 3:
+        return images[:, None]
+    # Three channels or one are the usual ones; where a side could be either, channels come last.
+    for channels in ((1, 3), (2, 4)):
+        if images.ndim == 4 and shape[3] in channels:
+            last: NDArray[Any] = images.transpose(0, 3, 1, 2)
+            return last
+        if images.ndim == 4 and shape[1] in channels:
+            return images
+    raise DataError(f"{name}: images must be (N, H, W), (N, H, W, 3) or (N, 3, H, W), got shape {shape}")
+
+
+def open_numpy(path: Path, labels: str | None) -> ArraySource:
+    """Images of a .npy (memory-mapped) or .npz file; `labels` names the array of classes."""
+    name = str(path)
+    try:
+        if path.suffix == ".npy":
+            if labels not in (None, NO_LABELS):
+                raise DataError(f"{name} is a bare array without labels: put images and labels into one .npz")
+            return ArraySource(np.load(path, mmap_mode="r"), name=name, where="memory-mapped")
+        arrays = NpzFile(path)
+        images = ArraySource(arrays.read(array_called(name, IMAGE_ARRAYS, arrays.names)), name=name)
+        classes = find_label_column(name, arrays.names, labels, ARRAY_LABELS)
+        if classes is not None:
+            held = arrays.read(classes)
+            images.labels, images.class_names = _labels_unless_bad(
+                lambda: _of_length(class_numbers(held, name), len(images), name), labels is not None
+            )
+        return images
+    except DataError:
+        raise
+    except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
+        raise DataError(f"{name} cannot be read as a numpy file: {first_line(error)}") from error
+
+
+def _of_length(labels: Any, n: int, name: str) -> Any:
+    if len(labels[0]) != n:
+        raise DataError(f"{name}: {n} images but {len(labels[0])} labels")
+    return labels
+
+
+def open_digits(split: str, labels: str | None) -> ArraySource:
+    """The 1,797 digits of scikit-learn, or one of two fixed parts of them."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    if split not in ("", "train", "test"):
+        raise DataError(f"digits has the splits 'train' and 'test', got {split!r}")
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    classes = digits.target
+    if split:
+        train, test = train_test_split(np.arange(len(images)), test_size=500, random_state=0, stratify=classes)
+        rows = np.sort(train if split == "train" else test)
+        images, classes = images[rows], classes[rows]
+    return ArraySource(images, None if labels == NO_LABELS else classes, f"digits:{split}" if split else "digits")
+
+
+class _EncodedSource:
+    """Shared by sources of encoded images: a subclass opens the bytes of a row."""
+
+    def _open(self, row: int) -> Any:
+        raise AssertionError("defined by subclasses")
+
+    def image(self, row: int) -> Image.Image:
+        """One image, RGB."""
+        with Image.open(self._open(row)) as image:
+            return rgb(image)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Height and width of one image, from its header."""
+        with Image.open(self._open(row)) as image:
+            return upright_size(image)
+
+
+class TableSource(_EncodedSource):
+    """A table with an image column of encoded bytes, plain or as Hugging Face's ``{bytes, path}``.
+
+    The encoded bytes are held in memory (for CIFAR-10 16 MB) or mapped, the images are decoded from them.
+
+    Raises:
+        DataError: no such column, or labels that were asked for and cannot be used.
+    """
+
+    def __init__(self, rows: TableRows, labels: str | None) -> None:
+        self.name, schema = rows.name, rows.schema
+        column = image_column(self.name, schema.names)
+        classes = find_label_column(self.name, schema.names, labels, IMAGE_LABELS)
+        _check_encoded(self.name, only_field(self.name, schema, column))
+        images = rows.read([column]).column(0)
+        self.paths: Sequence[str] | None = None
+        if pa.types.is_struct(images.type):
+            if "path" in {field.name for field in images.type}:
+                paths = pc.struct_field(images, "path").to_pylist()
+                self.paths = [path or "" for path in paths] if any(paths) else None
+            images = pc.struct_field(images, "bytes")
+        self._bytes = images
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names: Sequence[str] | None = None
+        if classes is not None:
+            field = only_field(self.name, schema, classes)
+            self.labels, self.class_names = _labels_unless_bad(
+                lambda: column_labels(rows.read([field.name]).column(0), field, schema, self.name), labels is not None
+            )
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def _open(self, row: int) -> io.BytesIO:
+        data = self._bytes[row].as_py()
+        if data is None:
+            raise ValueError("the image is missing")
+        return io.BytesIO(data)
+
+
+def _check_encoded(name: str, field: pa.Field) -> None:
+    kind = field.type
+    if pa.types.is_struct(kind) and "bytes" in {each.name for each in kind}:
+        kind = kind.field("bytes").type
+    if not arrow.is_bytes(kind):
+        raise DataError(
+            f"{name}: column {field.name!r} must hold encoded images (bytes or {{bytes, path}}), got {kind}"
+        )
+
+
+class FolderSource(_EncodedSource):
+    """A folder of image files; its subfolders, where it has any, are the classes. Hidden files are left out.
+
+    Raises:
+        DataError: no image files.
+    """
+
+    def __init__(self, folder: Path, labels: str | None = None) -> None:
+        self.name, self._folder = str(folder), folder
+        found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
+        files = sorted(
+            each for each in found
+            if each.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(each.relative_to(folder))
+        )  # fmt: skip
+        if not files:
+            raise DataError(f"{folder} holds no parquet and no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        self.paths: Sequence[str] | None = [str(file.relative_to(folder)) for file in files]
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names: Sequence[str] | None = None
+        if labels not in (None, NO_LABELS):
+            raise DataError(f"{folder} is an image folder: its labels are its subfolders, not a column {labels!r}")
+        parts = [file.relative_to(folder).parts for file in files]
+        if labels is None and all(len(part) > 1 for part in parts):
+            self.labels, self.class_names = class_numbers(np.array([part[0] for part in parts]), self.name)
+
+    def __len__(self) -> int:
+        assert self.paths is not None
+        return len(self.paths)
+
+    def _open(self, row: int) -> Path:
+        assert self.paths is not None
+        return self._folder / self.paths[row]
+
+
+class LibrarySource:
+    """Rows of a library's data set, whose `get(row)` gives a PIL image."""
+
+    def __init__(
+        self, name: str, get: Any, length: int, labels: NDArray[Any] | None, class_names: Sequence[str] | None,
+        asked: bool = True,
+    ) -> None:  # fmt: skip
+        self.name, self._get, self._length = name, get, length
+        self.labels: NDArray[np.int64] | None = None
+        self.class_names = class_names
+        if labels is not None:
+            self.labels, names = _labels_unless_bad(lambda: class_numbers(labels, name), asked)
+            self.class_names = None if self.labels is None else class_names or names
+        self.paths: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def image(self, row: int) -> Image.Image:
+        """One image, RGB."""
+        return rgb(self._get(row))
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Height and width of one image, which is decoded for it."""
+        image = self.image(row)
+        return image.height, image.width
+
+
+def open_hf(name: str, labels: str | None) -> LibrarySource:
+    """A data set of the Hugging Face hub or disk cache, `NAME` or `NAME:SPLIT` (default train)."""
+    with needs("vision", f"hf:{name}", DataError):
+        import datasets
+    name, _, split = name.partition(":")
+    try:
+        data = datasets.load_dataset(name, split=split or "train")
+    except Exception as error:
+        raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+    column = image_column(f"hf:{name}", data.column_names)
+    wanted = find_label_column(f"hf:{name}", data.column_names, labels, IMAGE_LABELS)
+    data = data.cast_column(column, datasets.Image(decode=False))
+    classes, class_names = None, None
+    if wanted is not None:
+        classes = np.asarray(data[wanted][:])
+        class_names = getattr(data.features[wanted], "names", None)
+
+    def get(row: int) -> Image.Image:
+        item = data[row][column]
+        return Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"])
+
+    return LibrarySource(f"hf:{name}", get, len(data), classes, class_names, labels is not None)
+
+
+def open_torchvision(name: str, labels: str | None, root: str = "data") -> LibrarySource:
+    """A torchvision data set by class name, `CIFAR10` or `CIFAR10:SPLIT` (default train), from the folder `data`."""
+    try:
+        import torchvision
+    except Exception as error:  # a wheel built for another torch fails with RuntimeError, not ImportError
+        raise DataError(
+            f"torchvision:{name} needs a torchvision that matches the installed torch: pip install 'pairsift[vision]' "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from error
+    name, _, split = name.partition(":")
+    kind = getattr(torchvision.datasets, name, None)
+    if kind is None:
+        raise DataError(f"torchvision has no data set {name!r}")
+    split = split or "train"
+    options = {"train": split == "train"} if name.startswith("CIFAR") or name.endswith("MNIST") else {"split": split}
+    try:
+        data = kind(root=root, download=True, **options)
+    except Exception as error:
+        raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+    classes = getattr(data, "targets", getattr(data, "labels", None))
+    keep = classes is not None and labels != NO_LABELS
+    return LibrarySource(
+        f"torchvision:{name}:{split}",
+        lambda row: data[row][0],
+        len(data),
+        np.asarray(classes) if keep else None,
+        getattr(data, "classes", None) if keep else None,
+    )

@@ -4,7 +4,7 @@ All functions take float images of shape (B, C, H, W) in [0, 1] and per-image pa
 images in [0, 1]; as in torch, a trailing underscore means in place. They draw nothing at random: the parameters are
 drawn by `pairsift.data.views`. For the same parameters they give what `kornia.enhance` and `kornia.geometry` (and so
 torchvision) give; they exist because kornia's augmentation costs a large part of a small encoder's training step
-(`benchmarks/input.py`). Masks are floats: on CPUs torch's `where` costs as much as twenty other passes.
+(`lab/benchmarks/input.py`). Masks are floats: on CPUs torch's `where` costs as much as twenty other passes.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ with needs("train", "pairsift.evaluate"):
     from pairsift.evaluate._collapse import Collapse, collapse
     from pairsift.evaluate._detection import Detection, detection
     from pairsift.evaluate._hits import semantic_hits
+    from pairsift.evaluate._intervals import t_interval
     from pairsift.evaluate._knn import knn
     from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
 
 __all__ = [
     "Collapse", "Detection", "ProbeResult", "collapse", "detection", "knn", "linear_probe", "linear_probe_sgd",
-    "semantic_hits",
+    "semantic_hits", "t_interval",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pairsift.data import ImageSet, SimCLRViews, to_float
+from pairsift.data.images import labelled
 from pairsift.evaluate._checks import check_split
 
 INVERSE_L2 = tuple(10.0**exponent for exponent in range(-4, 2))
@@ -125,6 +126,9 @@ def linear_probe_sgd(
     """
     if train.labels is None or test.labels is None:
         raise ValueError("a probe needs labels in both splits")
+    train, test = labelled(train), labelled(test)
+    assert train.labels is not None
+    assert test.labels is not None
     if len(np.unique(train.labels)) < 2:
         raise ValueError(f"a probe needs at least two classes, but every training label is {train.labels[0]}")
     device = next(encoder.parameters()).device

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from pairsift.data import DataError
-from pairsift.data.columns import NO_LABELS, is_list, only_field
+from pairsift.data.arrow import is_list
+from pairsift.data.columns import NO_LABELS, only_field
 
 Kind = Literal["texts", "embeddings"]
 

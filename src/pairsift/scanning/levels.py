@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairsift.data import UNLABELLED
 from pairsift.pairs import RankBand
 from pairsift.scanning.result import Histogram
 from pairsift.theory import Level, Levels, measure_levels
@@ -53,6 +54,7 @@ def levels_by_labels(
     """Levels by labels on at most 20,000 rows; None without labels, or where they cannot be measured."""
     if labels is None:
         return None
+    sample, labels = sample[labels != UNLABELLED], labels[labels != UNLABELLED]
     chosen = np.sort(rng.choice(len(sample), min(len(sample), _LABELLED_ROWS), replace=False))
     try:
         return measure_levels(sample[chosen], labels[chosen])

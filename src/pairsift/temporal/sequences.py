@@ -1,8 +1,10 @@
-"""Sequences of frames from parquet: a row a sequence, its frames in a list, or a row a frame."""
+"""Sequences of frames from tables: a row is a sequence, its frames in a list, or a row is a frame."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pairsift.data import columns
+from pairsift.data import arrow, columns
 from pairsift.data.errors import DataError
-from pairsift.data.images import ImageSet
-from pairsift.data.loading import load_images
-from pairsift.temporal import tables
+from pairsift.data.images import ImageSet, load_images
+from pairsift.data.tables import TableRows, format_of, open_table
 from pairsift.temporal.pairs import TemporalPairs
 
 # Names that are looked for, the first one that is there wins.
@@ -53,7 +54,7 @@ def load_sequences(
     image_size: int | None = None,
     memory: float = 4.0,
 ) -> FrameSet:
-    """Read sequences of frames, vectors or images, from a parquet file or a folder of parquet shards.
+    """Read sequences of frames, vectors or images, from a table: those that `pairsift.data.open_features` reads.
 
     With a sequence column a row is a frame: an image (as `load_images` reads them), a list of numbers, or a number in
     each floating-point column. Without one a row is a sequence: a list of frames, each a list of D numbers, or a flat
@@ -61,7 +62,7 @@ def load_sequences(
 
     Args:
         spec: path.
-        frame_column: the frames; None takes the first of frames, values, features, embedding, x that holds lists.
+        frame_column: the frames; None takes the one column of lists, or where a row is a frame the columns of numbers.
         frame_size: D numbers of a frame, where lists are flat.
         sequence_column: the sequence of every row; None takes "sequence" or "sequence_id" where there is one.
         time_column: when each row was taken; None takes "time", "step" or "frame" where there is one, or counts the
@@ -85,39 +86,38 @@ def load_sequences(
         >>> frames.images.shape, frames.sequences.tolist(), frames.labels.tolist()
         ((4, 2), [0, 0, 0, 1], [0, 0, 0, 1])
     """
-    files, schema = tables.open_files(spec)
-    sequence = tables.named_column(spec, schema, "sequence_column", sequence_column, SEQUENCE_NAMES)
-    label = columns.label_column(spec, schema.names, label_column, columns.FEATURE_LABELS)
+    table = _open(spec)
+    names = table.schema.names
+    sequence = _named_column(table, "sequence_column", sequence_column, SEQUENCE_NAMES)
+    label = columns.label_column(spec, names, label_column, columns.FEATURE_LABELS)
     if sequence is None:
-        return _row_a_sequence(spec, files, schema, frame_column, frame_size, label, per_class, memory)
+        return _row_a_sequence(table, frame_column, frame_size, label, per_class, memory)
     for name, given in (("per_class", per_class), ("frame_size", frame_size)):
         if given is not None:
             raise DataError(
                 f"`{name}={given}` is for files with a row a sequence, and in {spec} the column {sequence!r} makes a "
                 "row a frame: leave it out"
             )
-    time = tables.named_column(spec, schema, "time_column", time_column, TIME_NAMES)
-    known = tables.read_columns(spec, files, [sequence] if time is None else [sequence, time])
-    tables.refuse_missing(spec, known)
-    ids = known[sequence].to_numpy()
-    times = None if time is None else known[time].to_numpy()
-    if frame_column is None and any(name in schema.names for name in columns.IMAGE_COLUMNS):
+    time = _named_column(table, "time_column", time_column, TIME_NAMES)
+    ids = _whole_column(table, sequence)
+    times = None if time is None else _whole_column(table, time)
+    if frame_column is None and any(name in names for name in columns.IMAGE_COLUMNS):
         images = load_images(spec, label_column=label_column, image_size=image_size, memory=memory)
         facts = {name: getattr(images, name) for name in ("images", "labels", "class_names", "rows", "paths", "where")}
         return FrameSet(**facts, sequences=ids, times=times)
-    vectors = pa.schema([each for each in schema if each.name not in (sequence, time)])
-    names = columns.feature_columns(spec, vectors, label) if frame_column is None else [
-        tables.named_column(spec, schema, "frame_column", frame_column, ()) or ""
-    ]  # fmt: skip
-    tables.check_memory(spec, files, names, memory)
-    table = tables.read_columns(spec, files, names)
-    tables.refuse_missing(spec, table)
-    if columns.is_list(schema.field(names[0]).type):
-        values = tables.matrix(spec, names[0], tables.joined(table[names[0]]))
+    if frame_column is not None:
+        _named_column(table, "frame_column", frame_column, ())
+    vectors = pa.schema([each for each in table.schema if each.name not in (sequence, time)])
+    frames = columns.feature_columns(spec, vectors, label, frame_column, table.typed)
+    _check_memory(table, frames, memory)
+    held = table.read(frames)
+    _refuse_missing(spec, held)
+    if arrow.element_type(table.schema.field(frames[0]).type) is not None:
+        values = _matrix(spec, frames[0], _joined(held[frames[0]]))
     else:
-        values = np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)
+        values = np.stack([arrow.numbers(held[name]) for name in frames], axis=1)
     rows = np.arange(len(values), dtype=np.int64)
-    return _checked(spec, FrameSet(values, *tables.read_labels(spec, files, label), rows, sequences=ids, times=times))
+    return _checked(spec, FrameSet(values, *_read_labels(table, label), rows, sequences=ids, times=times))
 
 
 def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.float32], ImageSet]:
@@ -142,32 +142,34 @@ def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.
 
 
 def _row_a_sequence(
-    spec: str, files: list[Any], schema: pa.Schema, frame_column: str | None, frame_size: int | None,
-    label: str | None, per_class: int | None, memory: float,
+    table: TableRows, frame_column: str | None, frame_size: int | None, label: str | None, per_class: int | None,
+    memory: float,
 ) -> FrameSet:  # fmt: skip
-    column = tables.frame_column(spec, schema, frame_column)
-    nested = columns.is_list(schema.field(column).type.value_type)
+    spec = table.name
+    column = _frame_column(table, frame_column, label)
+    nested = arrow.is_list(arrow.plain_type(table.schema.field(column).type).value_type)
     if nested != (frame_size is None):
         raise DataError(
             f"{spec}: column {column!r} holds lists of frames, so leave out `frame_size={frame_size}`" if nested else
             f"{spec}: column {column!r} holds flat lists: say how many of their numbers are a frame with `frame_size`, "
             "or name the column of the sequences with `sequence_column` if a row is a frame"
         )  # fmt: skip
-    tables.check_memory(spec, files, [column], memory)
-    labels, classes = tables.read_labels(spec, files, label)
-    table = tables.read_columns(spec, files, [column])
-    tables.refuse_missing(spec, table)
-    chosen = np.arange(len(table), dtype=np.int64)
+    _check_memory(table, [column], memory)
+    labels, classes = _read_labels(table, label)
+    held = table.read([column])
+    _refuse_missing(spec, held)
+    chosen = np.arange(len(held), dtype=np.int64)
     if per_class is not None:
         if labels is None:
             raise DataError(f"`per_class` needs labels, and {spec} has none; name their column with `label_column`")
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == each)[:per_class] for each in np.unique(labels)]))
-    lists = tables.joined(table[column].take(pa.array(chosen)))
+        known = np.unique(labels[labels != columns.UNLABELLED])
+        chosen = np.sort(np.concatenate([np.flatnonzero(labels == each)[:per_class] for each in known]))
+    lists = arrow.plain_values(_joined(held[column].take(pa.array(chosen))))
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     if frame_size is None:
-        values = tables.matrix(spec, column, lists.flatten())
+        values = _matrix(spec, column, lists.flatten())
     else:
-        values = tables.cut(spec, lists.flatten(), lengths, frame_size)
+        values = _cut(spec, lists.flatten(), lengths, frame_size)
         lengths = lengths // frame_size
     rows = np.repeat(chosen, lengths)
     frame_labels = None if labels is None else labels[rows]
@@ -189,3 +191,108 @@ def _checked(spec: str, frames: FrameSet) -> FrameSet:
     n, width = values.shape
     where = f"{n:,} frames of {width} numbers in {len(np.unique(frames.sequences)):,} sequences"
     return replace(frames, where=where)
+
+
+# Columns of a table of sequences
+
+
+def _open(spec: str) -> TableRows:
+    """The table that a name stands for."""
+    path = Path(spec)
+    if format_of(path) is not None and not path.exists() and not any(each in spec for each in "*?["):
+        raise DataError(f"no data at {spec!r}")
+    if not path.is_dir() and format_of(path) in (None, "npy"):
+        raise DataError(
+            f"positives from time need sequences, a parquet file or a folder of parquet shards, and {spec!r} is none: "
+            "a row is a sequence with a list of frames, or a frame with the column of its sequence"
+        )
+    return open_table(spec, "sequences")
+
+
+def _named_column(table: TableRows, option: str, wanted: str | None, usual: tuple[str, ...]) -> str | None:
+    """The column that was asked for, or a usual one where there is one."""
+    names = table.schema.names
+    if wanted is None:
+        return next((each for each in usual if each in names), None)
+    if wanted not in names:
+        raise DataError(f"{table.name} has no column {wanted!r} (`{option}`); its columns: {', '.join(names)}")
+    return wanted
+
+
+def _whole_column(table: TableRows, name: str) -> NDArray[Any]:
+    """The values of a column that every row must have; a name where they are texts, else a number."""
+    held = table.read([name])
+    _refuse_missing(table.name, held)
+    if arrow.is_text(held.schema.field(0).type):
+        return np.array(arrow.texts(held.column(0), f"{table.name}, column {name!r}"))
+    values: NDArray[Any] = arrow.plain_values(held.column(0)).to_numpy()
+    return values
+
+
+def _frame_column(table: TableRows, wanted: str | None, label: str | None) -> str:
+    """The column of lists that holds the frames of a sequence."""
+    listed = [each.name for each in table.schema if arrow.is_list(arrow.plain_type(each.type)) and each.name != label]
+    column = _named_column(table, "frame_column", wanted, ())
+    if column is None and len(listed) > 1:
+        raise DataError(
+            f"{table.name} has {len(listed)} columns of lists, {', '.join(listed)}: name that of the frames with "
+            "`frame_column`"
+        )
+    column = next(iter(listed), None) if column is None else column
+    if column is None or column not in listed:
+        raise DataError(
+            f"{table.name} holds no sequences: name the column that says which sequence a row's frame is of with "
+            f"`sequence_column`, or a column of lists of frames with `frame_column`; its columns: "
+            f"{', '.join(f'{each.name} ({each.type})' for each in table.schema)}"
+        )
+    return column
+
+
+def _read_labels(table: TableRows, label: str | None) -> tuple[NDArray[np.int64] | None, Sequence[str] | None]:
+    """Class of every row and names of the classes; None twice without a label column."""
+    if label is None:
+        return None, None
+    field = columns.only_field(table.name, table.schema, label)
+    return columns.column_labels(table.read([label]).column(0), field, table.schema, table.name)
+
+
+def _joined(column: pa.ChunkedArray) -> Any:
+    """A column in one piece."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _matrix(spec: str, column: str, lists: Any) -> NDArray[np.float32]:
+    """(N, D) values of N lists of D numbers; what is missing is nan."""
+    lists = arrow.plain_values(lists)
+    inner = arrow.element_type(lists.type)
+    sizes = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    if len(sizes) != 1 or lists.null_count or inner is None or not arrow.is_number(inner):
+        found = f"{sizes[0]:g} to {sizes[-1]:g}" if len(sizes) > 1 else f"some or no lists of {lists.type.value_type}"
+        raise DataError(f"{spec}: the frames of column {column!r} must be lists of as many numbers each, got {found}")
+    return arrow.vectors(lists, spec)
+
+
+def _cut(spec: str, flat: Any, lengths: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """(N, size) frames of flat lists of so many numbers, one after the other, without the rest at the end of each."""
+    if not arrow.is_number(flat.type):
+        raise DataError(f"{spec}: frames must be numbers, got lists of {flat.type}")
+    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    frames: NDArray[np.float32] = arrow.numbers(flat)[place < np.repeat(lengths - lengths % size, lengths)]
+    return frames.reshape(-1, size)
+
+
+def _check_memory(table: TableRows, names: list[str], memory: float) -> None:
+    """Refuse columns whose numbers do not fit."""
+    need = 4 * table.count(names)
+    if need > memory * 1e9:
+        raise DataError(
+            f"the frames of {table.name} take {need / 1e9:.2g} GB, and memory={memory:g} GB are allowed: raise `memory`"
+        )
+
+
+def _refuse_missing(spec: str, table: pa.Table) -> None:
+    """Refuse rows without a value, the first one by its number."""
+    for name in table.column_names:
+        missing = np.flatnonzero(table[name].is_null().to_numpy())
+        if len(missing):
+            raise DataError(f"{spec} row {missing[0]} has nothing in column {name!r} ({len(missing)} such rows)")

@@ -1,7 +1,6 @@
 """The theory of arXiv 2501.01317, executable and corrected: the similarity graph, its bounds, and measured levels."""
 
 import importlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from pairsift._base.extras import needs
@@ -51,16 +50,10 @@ _CHAINS = {
     "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",
     "estimation_errors": "chain_estimate",
 }  # fmt: skip
-# Names that were here, and where they are now.
-_MOVED = {"Laboratory": "LaboratorySetting", "run_laboratory": "run_laboratory"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _CHAINS:
         with needs("theory", f"pairsift.theory.{name}"):
             return getattr(importlib.import_module(f"{__name__}.{_CHAINS[name]}"), name)
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "pairsift.studies.laboratory"
-    warnings.warn(f"pairsift.theory.{name} is {home}.{_MOVED[name]} now", DeprecationWarning, stacklevel=2)
-    return getattr(importlib.import_module(home), _MOVED[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from pairsift.temporal.lags import check_lags, steps_left
+from pairsift.temporal.pairs import check_lags, steps_left
 from pairsift.theory.arrays import FloatArray, IntArray
 
 # Sequences longer than a fiftieth of all frames are cut into blocks, of at least 100 frames, that count as seen apart.

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import sparse
 
-from pairsift.temporal.lags import check_lags
+from pairsift.temporal.pairs import check_lags
 from pairsift.theory.arrays import BoolArray, FloatArray
 from pairsift.theory.chain_law import Matrix, dense, scaled_rows
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pairsift.data import ImageSet, to_float
+from pairsift.data.columns import with_class_names
 from pairsift.data.tables import write_table
 
 
@@ -58,6 +59,8 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
 def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) -> None:
     """Write parquet: `row` (in the source), `features` (fixed-size list), and `label`, `path`, `mixed` where known.
 
+    Names of the classes go into the schema, where Hugging Face `datasets` and `open_features` look for them.
+
     Raises:
         OSError: the file cannot be written; nothing is left behind.
     """
@@ -69,4 +72,4 @@ def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) 
         columns["path"] = pa.array(list(images.paths))
     if images.mixed is not None:
         columns["mixed"] = pa.array(images.mixed)
-    write_table(path, pa.table(columns))
+    write_table(path, with_class_names(pa.table(columns), "label", images.class_names))

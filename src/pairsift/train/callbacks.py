@@ -108,7 +108,7 @@ class Checkpoints(Callback):
 
 
 class Metrics(Callback):
-    """One row an epoch into ``metrics.csv`` and TensorBoard: means over the epoch's steps.
+    """One row an epoch into ``metrics.csv`` and the TensorBoard log, if any: means over the epoch's steps.
 
     Pairs are looked at on some steps only, and of several processes' pairs the first one's are.
 

@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 from pairsift._base.settings import ConfigError
 from pairsift.data import SimCLRViews
 from pairsift.pairs import RankBand
-from pairsift.temporal.lags import check_lags
+from pairsift.temporal.pairs import check_lags
 from pairsift.train.fields import TrainFields
 from pairsift.treatments import Treatment
 

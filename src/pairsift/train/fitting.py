@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -86,10 +87,17 @@ def _trainer(config: TrainConfig, run: Run, device_kind: str, callbacks: list[li
         accelerator=device_kind, devices=config.devices, num_nodes=config.nodes, use_distributed_sampler=False,
         strategy=strategy, sync_batchnorm=device_kind == "gpu" and together,
         max_epochs=config.epochs, precision=_PRECISION[config.precision],  # type: ignore[arg-type]
-        logger=TensorBoardLogger(str(run.path), name="", version="tensorboard"), callbacks=callbacks,
+        logger=_tensorboard(run), callbacks=callbacks,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=1, default_root_dir=str(run.path),
     )  # fmt: skip
+
+
+def _tensorboard(run: Run) -> TensorBoardLogger | bool:
+    """The run's TensorBoard log; False where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return False
+    return TensorBoardLogger(str(run.path), name="", version="tensorboard")
 
 
 class _AdvanceSampler(lightning.Callback):

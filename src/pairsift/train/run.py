@@ -44,7 +44,8 @@ class Run:
     """A run directory.
 
     ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row an epoch),
-    ``tensorboard/``, ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``), ``encoder.safetensors`` (at the end),
+    ``tensorboard/`` (where TensorBoard is installed), ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``),
+    ``encoder.safetensors`` (at the end),
     ``decisions.jsonl`` (with ``treatment: auto``), ``mixed.csv`` and ``features.parquet`` where asked for.
 
     Attributes:

@@ -1,0 +1,105 @@
+"""What every benchmark needs: interleaved timing, peak memory of one contender, peers, and one JSON line per row."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lab.records import emit as emit
+from lab.records import environment as environment
+
+_LIGHTLY = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "lightly.models.modules")
+
+
+def median_ms(contenders: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
+    """Median milliseconds of each contender, run in turn (A B C A B C ...) after one warm-up of each."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in range(runs + 1):
+        for name, work in contenders.items():
+            start = time.perf_counter()
+            work()
+            if run:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def in_process(work: Callable[..., Any], *arguments: Any, limit: float = 600) -> Any:
+    """The result of `work(*arguments)` in a fresh process; None, with the reason on stderr, where there is none."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(theirs, work, arguments))
+    process.start()
+    theirs.close()
+    try:
+        if ours.poll(limit):
+            return ours.recv()
+        print(f"{work.__name__}{arguments}: stopped after {limit:g} s", file=sys.stderr)
+    except EOFError:
+        print(f"{work.__name__}{arguments}: died without a result (out of memory?)", file=sys.stderr)
+    finally:
+        process.kill()
+        process.join()
+    return None
+
+
+def peak_growth_mb(work: Callable[[], Any]) -> float:
+    """MB by which two calls raise this process's peak memory; call it in a fresh process, after imports and inputs."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def lightly_ntxent() -> Any:
+    """lightly's NTXentLoss, loaded without the torchvision that the rest of lightly imports; None if not installed."""
+    spec = importlib.util.find_spec("lightly")
+    if spec is None or not spec.submodule_search_locations:
+        print("lightly is not installed: its fields are null", file=sys.stderr)
+        return None
+    root = Path(spec.submodule_search_locations[0])
+    stubs = {name: ModuleType(name) for name in (*_LIGHTLY, "torchvision", "torchvision.ops")}
+    for name in _LIGHTLY:
+        stubs[name].__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+    stubs["torchvision.ops"].StochasticDepth = object  # type: ignore[attr-defined]
+    sys.modules.update(stubs)
+    try:
+        return importlib.import_module("lightly.loss.ntx_ent_loss").NTXentLoss
+    except ImportError as error:
+        print(f"lightly cannot be imported, its fields are null: {error}", file=sys.stderr)
+        return None
+    finally:
+        del sys.modules["torchvision"], sys.modules["torchvision.ops"]
+
+
+def ratio(a: float | None, b: float | None) -> float | None:
+    """a / b to three digits, None where one is missing."""
+    return round(a / b, 3) if a and b else None
+
+
+def versions(*packages: str) -> dict[str, Any]:
+    """Versions of the peers, None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return {"peers": found}
+
+
+def _send(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        pipe.send(work(*arguments))
+    except Exception as error:
+        print(f"{work.__name__}{arguments}: {type(error).__name__}: {error}", file=sys.stderr)
+        pipe.send(None)

@@ -1,0 +1,13 @@
+"""Where noise nearly closes the spectral gap: what difficult examples cost, and what each treatment gives back.
+
+A similarity graph with noise (`population.relax`) is factorised, and a linear probe on its features, fitted to a random
+half of the vertices, is scored on the other half. Treatments edit the normalised noisy graph, or take vertices out of
+it. Within a draw all arms and all gammas share the noise and the split, so differences are paired.
+
+`python -m lab.laboratory` runs the sweeps of docs/laboratory.md.
+"""
+
+from lab.laboratory.run import Report, Row, run_laboratory
+from lab.laboratory.setting import ARMS, TREATMENTS, LaboratorySetting
+
+__all__ = ["ARMS", "TREATMENTS", "LaboratorySetting", "Report", "Row", "run_laboratory"]

@@ -1,0 +1,40 @@
+"""What encoders are measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pairsift.data import ImageSet
+from pairsift.evaluate import knn, linear_probe, t_interval
+from pairsift.train import embed
+
+
+def accuracies(encoder: nn.Module, train: ImageSet, test: ImageSet) -> dict[str, float]:
+    """Percent of test images that a linear probe and 20-NN on the features of the training images get right."""
+    x, test_x = embed(encoder, train), embed(encoder, test)
+    y, test_y = labels_of(train), labels_of(test)
+    return {
+        "linear": 100 * linear_probe(x, y, test_x, test_y).accuracy,
+        "knn20": 100 * knn(x, y, test_x, test_y, k=20),
+    }
+
+
+def labels_of(images: ImageSet) -> NDArray[np.int64]:
+    """Classes of images, (N,).
+
+    Raises:
+        ValueError: they have none.
+    """
+    if images.labels is None:
+        raise ValueError(f"{images.where} has no labels, which a study needs to measure accuracy")
+    return images.labels
+
+
+def rounded_interval(values: Sequence[float]) -> dict[str, float]:
+    """`t_interval` to two digits, as results are written."""
+    mean, half = t_interval(values)
+    return {"mean": round(mean, 2), "half_width": round(half, 2)}

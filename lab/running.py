@@ -1,0 +1,218 @@
+"""Runs of a study: what is there, what is to do and what it costs, then one after the other or on several cores."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from threadpoolctl import threadpool_limits
+
+from lab.catalogue import find_study, names
+from lab.claims import claimed
+from lab.ledger import Ledger
+from lab.records import environment
+from lab.spreading import by_processes, by_ray, one_by_one
+from lab.study import Arm, Row, Scale, Study, StudyError
+from pairsift._base.files import remove_unfinished
+
+SMOKE_SEEDS = 2
+Task = tuple[Arm, int]
+Engine = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study about to be run.
+
+    Attributes:
+        spec: name or file of the study.
+        study, scale, arms: what is run.
+        folder: of the results.
+        ledger: runs that are there.
+        todo: arms and seeds that are not.
+        taken: the same runs of other studies, which need not be made again.
+    """
+
+    spec: str
+    study: Study
+    scale: Scale
+    arms: list[Arm]
+    folder: Path
+    ledger: Ledger
+    todo: list[Task]
+    taken: list[Row]
+
+    @property
+    def seconds(self) -> float | None:
+        """A run takes: the median of those that are there, or what the study states at cpu scale."""
+        known: list[float] = [row["seconds"] for row in self.ledger.rows]
+        if known:
+            return statistics.median(known)
+        return self.study.seconds if self.scale == "cpu" else None
+
+
+def plan(spec: str, scale: Scale, seeds: int | None, output: Path) -> Plan:
+    """What a study has to do; refuses what cannot be done before anything is run or written.
+
+    Args:
+        spec: name or file of the study.
+        scale: of the runs.
+        seeds: number of them, 0 to seeds - 1; None takes the study's own.
+        output: folder of the study's folder.
+
+    Raises:
+        StudyError: an unknown study, seeds < 1, lack of data, or results there that do not belong to these arms.
+    """
+    study = find_study(spec)
+    count = (SMOKE_SEEDS if scale == "smoke" else study.seeds) if seeds is None else seeds
+    if count < 1:
+        raise StudyError(f"--seeds must be at least 1, got {count}")
+    arms = study.of_scale(scale)
+    folder = output / study.name
+    ledger = Ledger(folder / "runs.jsonl", study, scale)
+    ledger.check(arms)
+    done = {(row["group"], row["arm"], row["seed"]) for row in ledger.rows}
+    todo = [(arm, seed) for seed in range(count) for arm in arms if (arm.group, arm.name, seed) not in done]
+    if study.ready is not None and todo:
+        study.ready(arms, scale)
+    shared = same_runs(study, scale, output)
+    taken = [
+        {**row, "group": arm.group, "arm": arm.name}
+        for arm, seed in todo
+        if (row := shared.get(_key(arm.setting, seed))) is not None
+    ]
+    made = {(row["group"], row["arm"], row["seed"]) for row in taken}
+    todo = [(arm, seed) for arm, seed in todo if (arm.group, arm.name, seed) not in made]
+    return Plan(spec, study, scale, arms, folder, ledger, todo, taken)
+
+
+def same_runs(study: Study, scale: Scale, output: Path) -> dict[str, Row]:
+    """Runs in the folder of studies that share this study's `run`, by setting and seed."""
+    found: dict[str, Row] = {}
+    for name in names():
+        file = output / name / "runs.jsonl"
+        if name == study.name or not file.is_file():
+            continue
+        other = find_study(name)
+        if other.run is not study.run or other.version != study.version:
+            continue
+        with suppress(StudyError):  # of another scale or version, say
+            rows = Ledger(file, other, scale).rows
+            found |= {
+                _key(row["setting"], row["seed"]): row for row in rows if row["measures"].keys() >= {*study.measures}
+            }
+    return found
+
+
+def _key(setting: Mapping[str, Any], seed: int) -> str:
+    return json.dumps([setting, seed], sort_keys=True)
+
+
+def carry_out(
+    made: Plan, jobs: int, progress: Callable[[int], None], engine: Engine = "local", address: str | None = None
+) -> None:
+    """Run what is to do, and keep every run when it is finished.
+
+    Args:
+        made: as from `plan`.
+        jobs: runs at a time, each in a process of its own where there are several.
+        progress: is told how many runs are finished, from 0 on.
+        engine: "local", processes of this machine, or "ray".
+        address: of a Ray cluster; see `by_ray`.
+
+    Raises:
+        StudyError: jobs < 1, an address without Ray, the folder cannot be written, another process works in it, or a
+            run fails or gives what are no measures; the finished ones are kept.
+    """
+    if jobs < 1:
+        raise StudyError(f"--jobs must be at least 1, got {jobs}")
+    if address is not None and engine != "ray":
+        raise StudyError(f"--address is of a Ray cluster, got {address!r} with the engine {engine!r}: add --engine ray")
+    with ExitStack() as stack:
+        try:
+            made.folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(claimed(made.folder))
+            if free:
+                remove_unfinished(made.folder)
+                made.ledger.open()
+        except OSError as error:
+            raise StudyError(f"{made.folder} cannot be written ({error.strerror}): choose another --output") from error
+        if not free:
+            raise StudyError(f"another process works in {made.folder}: wait for it, or choose another --output")
+        commit = (environment(1)["git_commit"] or "")[:10] or None
+        for row in made.taken:
+            made.ledger.add(row)
+        progress(0)
+        with closing(_finished(made, jobs, engine, address)) as finished:
+            for number, row in enumerate(finished, 1):
+                made.ledger.add({**row, "commit": commit})
+                progress(number)
+
+
+def _finished(made: Plan, jobs: int, engine: Engine, address: str | None) -> Generator[Row, None, None]:
+    if engine == "local" and (jobs == 1 or len(made.todo) < 2):
+        return one_by_one(_run, [(made.study, made.scale, arm, seed) for arm, seed in made.todo])
+    # Functions in files of users do not travel: other processes find the study by themselves.
+    spec = str(Path(made.spec).absolute()) if made.spec.endswith(".py") else made.spec
+    calls = [(spec, made.scale, arm, seed) for arm, seed in made.todo]
+    return by_processes(_run_found, calls, jobs) if engine == "local" else by_ray(_run_found, calls, jobs, address)
+
+
+def _run_found(spec: str, scale: Scale, arm: Arm, seed: int) -> Row:
+    """A run in another process."""
+    return _run(find_study(spec), scale, arm, seed)
+
+
+def _run(study: Study, scale: Scale, arm: Arm, seed: int) -> Row:
+    start = time.perf_counter()
+    try:
+        with _one_thread():
+            measures = study.run(dict(arm.setting), seed, scale)
+    except Exception as error:
+        raise StudyError(f"{_words(arm, seed)} failed: {type(error).__name__}: {error}") from error
+    seconds = round(time.perf_counter() - start, 2)
+    kept = {name: _number(name, value, arm, seed) for name, value in dict(measures).items()}
+    missing = [name for name in study.measures if name not in kept]
+    if missing:
+        raise StudyError(f"{_words(arm, seed)} gave no {missing[0]!r}, which is among the study's measures")
+    return {
+        "group": arm.group, "arm": arm.name, "seed": seed, "setting": dict(arm.setting), "measures": kept,
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def _number(name: str, value: Any, arm: Arm, seed: int) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise StudyError(f"{_words(arm, seed)} gave {name}={value!r}: a measure is a finite number, or None")
+    return float(f"{number:.6g}")
+
+
+def _words(arm: Arm, seed: int) -> str:
+    return f"the run {arm.name!r}{f' of {arm.group}' if arm.group else ''} with seed {seed}"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Everything on one thread for the time of a run, so that runs are alike however many there are at a time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)

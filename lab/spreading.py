@@ -1,0 +1,87 @@
+"""Runs of a study one after the other in this process, in several at a time, or by Ray on other machines."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from lab.study import StudyError
+from pairsift._base.checks import first_line
+from pairsift._base.process import on_ray
+
+T = TypeVar("T")
+# A function of a module and its arguments, which other processes can be told of.
+Call = tuple[Any, ...]
+
+
+def one_by_one(work: Callable[..., T], calls: Iterable[Call]) -> Generator[T, None, None]:
+    """Results in the order of the calls."""
+    for arguments in calls:
+        yield work(*arguments)
+
+
+def by_processes(work: Callable[..., T], calls: Iterable[Call], jobs: int) -> Generator[T, None, None]:
+    """Results as they come, of so many processes of this machine.
+
+    Raises:
+        StudyError: a process ended abruptly; or what the work raised.
+    """
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    try:
+        waiting: set[Future[T]] = set()
+        tasks = iter(calls)
+        waiting |= {pool.submit(work, *arguments) for arguments in itertools.islice(tasks, 2 * jobs)}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+                waiting |= {pool.submit(work, *arguments) for arguments in itertools.islice(tasks, 1)}
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise StudyError("a process ended abruptly, for lack of memory perhaps: lower --jobs") from error
+    finally:
+        # After an error or Ctrl-C nobody waits for what the processes are at.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+
+
+def by_ray(work: Callable[..., T], calls: Iterable[Call], jobs: int, address: str | None) -> Generator[T, None, None]:
+    """Results as they come, of so many tasks of a Ray cluster at a time; what a lost machine worked at is begun anew.
+
+    Args:
+        work: a function of a module that the cluster's machines can import.
+        calls: its arguments.
+        jobs: tasks at a time, a core each.
+        address: of the cluster, see `on_ray`.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        StudyError: there is no such cluster; or what the work raised.
+    """
+    # Workers look for data where this process does.
+    told = {name: os.environ[name] for name in ("PAIRSIFT_DATA",) if name in os.environ}
+    with on_ray(address, told, StudyError) as ray:
+        task = ray.remote(num_cpus=1)(work)
+        waiting: list[Any] = []
+        try:
+            tasks = iter(calls)
+            waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, jobs)]
+            while waiting:
+                done, waiting = ray.wait(waiting, num_returns=1)
+                yield ray.get(done[0])
+                waiting += [task.remote(*arguments) for arguments in itertools.islice(tasks, 1)]
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise (
+                cause if isinstance(cause, StudyError) else StudyError(f"a run was lost on Ray: {first_line(cause)}")
+            ) from None
+        finally:
+            for each in waiting:
+                ray.cancel(each, force=True)

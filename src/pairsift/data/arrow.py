@@ -1,0 +1,180 @@
+"""Arrow types and values: the one test of what a column holds, and its values as NumPy arrays.
+
+Every room asks here, so that a text is a text whichever of Arrow's string types its writer took: pandas 3 writes
+large_string, polars string_view, a categorical column a dictionary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pairsift._base.checks import first_line
+from pairsift.data.errors import DataError
+
+FloatArray = NDArray[np.float32]
+
+# Tests that a version of pyarrow may lack, because it lacks the type.
+_VIEW_TESTS = ("is_string_view", "is_binary_view", "is_list_view", "is_large_list_view")
+
+
+def _is_view(kind: pa.DataType, test: str) -> bool:
+    return test in _VIEW_TESTS and hasattr(pa.types, test) and bool(getattr(pa.types, test)(kind))
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values behind a dictionary, a run-end encoding or an extension."""
+    while True:
+        if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        elif isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        else:
+            return kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are texts: string, large_string, string_view, or a dictionary of one of these."""
+    kind = plain_type(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind)) or _is_view(kind, "is_string_view")
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values are bytes of any length: binary, large_binary, binary_view."""
+    kind = plain_type(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or _is_view(kind, "is_binary_view")
+
+
+def is_integer(kind: pa.DataType) -> bool:
+    """Whether values are whole numbers, signed or not, of any width."""
+    return bool(pa.types.is_integer(plain_type(kind)))
+
+
+def is_floating(kind: pa.DataType) -> bool:
+    """Whether values are floating-point numbers, half precision included."""
+    return bool(pa.types.is_floating(plain_type(kind)))
+
+
+def is_boolean(kind: pa.DataType) -> bool:
+    """Whether values are true or false."""
+    return bool(pa.types.is_boolean(plain_type(kind)))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values are whole or floating-point numbers."""
+    return is_integer(kind) or is_floating(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, of fixed or any length, views of lists included."""
+    listed = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    views = ("is_list_view", "is_large_list_view")
+    return any(bool(test(kind)) for test in listed) or any(_is_view(kind, test) for test in views)
+
+
+def element_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type of the numbers of a vector: of a list, or of a tensor of one dimension. None for anything else."""
+    shape = getattr(kind, "shape", None)
+    if isinstance(kind, pa.BaseExtensionType):
+        if shape is not None and len(shape) != 1:
+            return None
+        kind = kind.storage_type
+    return plain_type(kind.value_type) if is_list(kind) else None
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether values are vectors of floating-point numbers."""
+    inner = element_type(kind)
+    return inner is not None and is_floating(inner)
+
+
+def plain_values(values: Any) -> Any:
+    """An array or chunked array without dictionary, run-end encoding, extension or list view."""
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType):
+        if isinstance(values, pa.ChunkedArray):
+            return plain_values(pa.chunked_array([each.storage for each in values.chunks], kind.storage_type))
+        return plain_values(values.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return plain_values(pc.run_end_decode(values))
+    if pa.types.is_dictionary(kind):
+        return plain_values(values.cast(kind.value_type))
+    if _is_view(kind, "is_list_view") or _is_view(kind, "is_large_list_view"):
+        return values.cast(pa.large_list(kind.value_type))
+    return values
+
+
+def texts(values: Any, name: str) -> list[Any]:
+    """The texts of a column, None where one is missing.
+
+    Args:
+        values: a column of texts.
+        name: of it, for the error.
+
+    Raises:
+        DataError: a text is not UTF-8.
+    """
+    try:
+        found: list[Any] = plain_values(values).to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} holds text that is no UTF-8: {first_line(error)}") from error
+    return found
+
+
+def integers(values: Any, name: str) -> NDArray[Any]:
+    """(N,) whole numbers of a column: int64, or uint64 where int64 cannot hold them.
+
+    Raises:
+        DataError: a number is missing.
+    """
+    if values.null_count:
+        raise DataError(f"{name} has {values.null_count:,} missing numbers")
+    found: NDArray[Any] = plain_values(values).to_numpy()
+    large = found.dtype == np.uint64 and len(found) > 0 and found.max() > np.iinfo(np.int64).max
+    return found if large else found.astype(np.int64)
+
+
+def vectors(values: Any, name: str, start: int = 0, width: int | None = None) -> FloatArray:
+    """(N, D) float32 vectors of a column of lists; a row is nan where its list is missing or empty.
+
+    Args:
+        values: an array of lists, or of tensors of one dimension.
+        name: of the data, for errors.
+        start: number of the first row, for errors.
+        width: the D that every row must have; None takes that of the first row that has one, 0 where none has.
+
+    Raises:
+        DataError: lists of other lengths; the first such row is named.
+    """
+    values = plain_values(values)
+    there = np.asarray(values.is_valid())
+    if pa.types.is_fixed_size_list(values.type):
+        lengths = np.where(there, values.type.list_size, 0)
+    else:
+        lengths = np.asarray(values.value_lengths().fill_null(0))
+    filled = lengths > 0
+    if width is None:
+        width = int(lengths[filled.argmax()]) if filled.any() else 0
+    other = np.flatnonzero(filled & (lengths != width))
+    if len(other):
+        raise DataError(
+            f"{name}: row {start + other[0]:,} has {lengths[other[0]]} dimensions, the rows before it {width}: vectors "
+            "of one encoder must agree"
+        )
+    flat = plain_values(values.flatten()).to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if filled.all():
+        whole: FloatArray = flat.reshape(len(values), width)
+        return whole
+    out = np.full((len(values), width), np.nan, np.float32)
+    out[filled] = flat.reshape(int(filled.sum()), width)
+    return out
+
+
+def numbers(values: Any) -> FloatArray:
+    """(N,) float32 numbers of a column, nan where one is missing."""
+    found: FloatArray = plain_values(values).to_numpy(zero_copy_only=False).astype(np.float32)
+    return found

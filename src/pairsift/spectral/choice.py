@@ -1,0 +1,294 @@
+"""The choice of ridge, width and power on held-out pairs, without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.moments import Array, Covariances, Float64
+from pairsift.spectral.solution import Solution, solve
+
+RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+POWERS = (0.5, 1.0)
+# Widths are powers of two, from 2^3 on.
+_FIRST = 3
+# Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
+MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
+_Z = 1.96
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a map, and how it does on held-out pairs.
+
+    Attributes:
+        ridge: see `SpectralMap`.
+        dimensions: width k.
+        power: see `SpectralMap`.
+        score: mean of -log(rank) of the held-out pairs' own positives; 0 is perfect.
+        behind: how far the score is below that of the best setting, a mean of paired differences.
+        error: standard error of that mean.
+    """
+
+    ridge: float
+    dimensions: int
+    power: float
+    score: float
+    behind: float = 0.0
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How high the own positives of held-out pairs rank, with 95 % intervals (half widths).
+
+    Attributes:
+        mrr: mean reciprocal rank, in [0, 1].
+        mrr_interval: its half width.
+        recall10: share of own positives among the ten most similar, in [0, 1].
+        recall10_interval: its half width.
+    """
+
+    mrr: float
+    mrr_interval: float
+    recall10: float
+    recall10_interval: float
+
+    @classmethod
+    def of(cls, ranks: IntArray) -> Ranking:
+        """The summary of (H,) ranks, counted from 1."""
+        reciprocal, near = 1 / ranks, (ranks <= 10).astype(float)
+        half = _Z / math.sqrt(len(ranks))
+        return cls(
+            float(reciprocal.mean()), half * float(reciprocal.std()), float(near.mean()), half * float(near.std())
+        )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What held-out pairs said: the settings that were tried, the chosen one, and how much of the spectrum holds.
+
+    Attributes:
+        pairs: held-out pairs, of all folds.
+        left_out: training pairs that a fold leaves out because they share a row with its held-out ones, on average.
+        chosen: the setting taken.
+        settings: all that were tried, best first.
+        eigenvalues: (k,) of the fits without the held-out pairs, means over folds.
+        correlations: (k,) of the same directions on the held-out pairs; a sample's own values are too high.
+        adapted: ranking by the maps that were fitted without the held-out pairs.
+        frozen: ranking by the features themselves; None where both sides have different widths.
+        gain: mean difference of reciprocal ranks, adapted less frozen, and its 95 % half width; None as `frozen`.
+    """
+
+    pairs: int
+    left_out: int
+    chosen: Setting
+    settings: tuple[Setting, ...]
+    eigenvalues: Float64 = field(repr=False)
+    correlations: Float64 = field(repr=False)
+    adapted: Ranking
+    frozen: Ranking | None
+    gain: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        best, taken = self.settings[0], self.chosen
+        what = f"ridge {taken.ridge:g}, {taken.dimensions} dimensions, power {taken.power:g}"
+        if len(self.settings) == 1:
+            return f"{what}, as given; mean log rank {-taken.score:.3f} on {self.pairs:,} held-out pairs"
+        why = "the best" if taken == best else (
+            f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, mean log rank "
+            f"{-best.score:.3f})"
+        )  # fmt: skip
+        return (
+            f"{what}: {why} of {len(self.settings)} settings on {self.pairs:,} held-out pairs, mean log rank "
+            f"{-taken.score:.3f}"
+        )
+
+
+class Candidates:
+    """Held-out pairs that rank each other: every first side looks for its own second side among all of them.
+
+    A candidate that is identical to the query or to its positive does not compete.
+
+    Args:
+        first: (H, D) features.
+        second: (H, E) features.
+        same_space: whether both sides hold features of one encoder, so that their rows can be compared.
+    """
+
+    def __init__(self, first: Array, second: Array, same_space: bool) -> None:
+        self.first, self.second, self.same_space = first, second, same_space
+        self.first_keys, self.second_keys = row_keys(first), row_keys(second)
+        rivals = self.second_keys[None, :] != self.second_keys[:, None]
+        if same_space:
+            rivals &= self.second_keys[None, :] != self.first_keys[:, None]
+        self._rivals = rivals
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def shares_rows(self, first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(N,) which pairs have a row that a held-out pair has, by the (N,) `row_keys` of their sides."""
+        if self.same_space:
+            known = np.concatenate([self.first_keys, self.second_keys])
+            return np.asarray(np.isin(first, known) | np.isin(second, known))
+        return np.asarray(np.isin(first, self.first_keys) | np.isin(second, self.second_keys))
+
+    def ranks(self, first: Array, second: Array) -> IntArray:
+        """(H,) ranks of own positives by cosine, from 1; a candidate that ties with the positive ranks before it."""
+        return self._ranks(first @ second.T, np.linalg.norm(second, axis=1))
+
+    def ranks_by_width(
+        self, first: Array, second: Array, widths: Sequence[int]
+    ) -> Iterator[tuple[int, IntArray]]:  # fmt: skip
+        """The same for the first so many columns of both sides, widths ascending."""
+        products = np.zeros((len(first), len(second)), np.float32)
+        squares, start = np.zeros(len(second)), 0
+        for width in widths:
+            part = second[:, start:width]
+            products += first[:, start:width] @ part.T
+            squares += np.square(part, dtype=np.float64).sum(axis=1)
+            start = width
+            yield width, self._ranks(products, np.sqrt(squares))
+
+    def _ranks(self, products: Array, lengths: Float64) -> IntArray:
+        similar = products / np.maximum(lengths, 1e-30).astype(products.dtype)
+        above = similar >= np.diagonal(similar)[:, None]
+        ranks: IntArray = 1 + np.count_nonzero(above & self._rivals, axis=1)
+        return ranks
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The settings to try; a single one where the user named it."""
+
+    ridges: tuple[float, ...]
+    dimensions: int | None
+    powers: tuple[float, ...]
+
+    @classmethod
+    def of(cls, ridge: float | None, dimensions: int | None, power: float | None) -> Grid:
+        """All settings of the grid, or what is given."""
+        return cls(RIDGES if ridge is None else (ridge,), dimensions, POWERS if power is None else (power,))
+
+    @property
+    def single(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self.dimensions is not None and len(self.ridges) == len(self.powers) == 1
+
+    def widths(self, rank: int) -> list[int]:
+        """The widths to try where a solution has so many directions."""
+        if self.dimensions is not None:
+            return [self.dimensions] if self.dimensions <= rank else []
+        return [1 << e for e in range(_FIRST, rank.bit_length())] or [rank]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Held-out pairs, and the covariances of those that share no row with them."""
+
+    covariances: Covariances
+    held: Candidates
+
+    def ranks(self, grid: Grid) -> Iterator[tuple[tuple[float, int, float], IntArray]]:
+        """The ranks of own positives for every setting (ridge, dimensions, power) of the grid."""
+        for ridge in grid.ridges:
+            solution = solve(self.covariances, ridge, grid.dimensions)
+            first, second = self.projected(solution)
+            widths = grid.widths(len(solution.values))
+            for power in grid.powers:
+                scale = (solution.values**power).astype(first.dtype)
+                for width, ranks in self.held.ranks_by_width(first * scale, second * scale, widths):
+                    yield (ridge, width, power), ranks
+
+    def projected(self, solution: Solution) -> tuple[Array, Array]:
+        """(H, r) coordinates of both held-out sides, unscaled, float32."""
+        first = (self.held.first - self.covariances.first_mean) @ solution.first
+        second = (self.held.second - self.covariances.second_mean) @ solution.second
+        return first.astype(np.float32), second.astype(np.float32)
+
+    def spectrum(self, chosen: Setting) -> tuple[Float64, Float64]:
+        """(k,) eigenvalues of the fit, and (k,) correlations of its directions on the held-out pairs."""
+        solution = solve(self.covariances, chosen.ridge, chosen.dimensions)
+        first, second = (side - side.mean(axis=0) for side in self.projected(solution))
+        lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
+        found = (first * second).sum(axis=0) / np.maximum(lengths, 1e-30)
+        return solution.values, found.astype(np.float64)
+
+
+def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
+    """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
+
+    The score is the mean of -log(rank) of every held-out pair's own positive. Among the settings whose paired
+    difference to the best lies within 1.96 standard errors, the smallest width is taken, then the best score.
+
+    Args:
+        folds: held-out pairs, and covariances of the others.
+        left_out: training pairs that a fold leaves out because they share a row with held-out ones, on average.
+        grid: what to try.
+
+    Raises:
+        SpectralError: no setting has as many directions as asked for.
+    """
+    found = [dict(fold.ranks(grid)) for fold in folds]
+    tried = {
+        key: np.concatenate([each[key] for each in found]) for key in found[0] if all(key in each for each in found)
+    }
+    if not tried:
+        shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
+        raise too_wide(grid.dimensions or 1, min(shared))
+    scores = {key: -np.log(ranks) for key, ranks in tried.items()}
+    best = max(scores.values(), key=lambda each: float(each.mean()))
+    settings = []
+    for (ridge, width, power), score in scores.items():
+        gap = best - score
+        error = float(gap.std()) / math.sqrt(len(gap))
+        settings.append(Setting(ridge, width, power, float(score.mean()), float(gap.mean()), error))
+    settings.sort(key=lambda each: (-each.score, each.dimensions))
+    near = [each for each in settings if each.behind <= _Z * each.error]
+    chosen = min(near, key=lambda each: (each.dimensions, -each.score))
+    ranks = tried[chosen.ridge, chosen.dimensions, chosen.power]
+    return _described(folds, left_out, chosen, tuple(settings), ranks)
+
+
+def too_wide(dimensions: int, rank: int) -> SpectralError:
+    """The error of a width that no solution has."""
+    return SpectralError(
+        f"dimensions={dimensions}, but the pairs share only {rank} directions with a positive correlation: ask for at "
+        "most so many, or leave dimensions out"
+    )
+
+
+def _described(
+    folds: Sequence[Fold], left_out: int, chosen: Setting, settings: tuple[Setting, ...], ranks: IntArray
+) -> HeldOut:  # fmt: skip
+    spectra = [fold.spectrum(chosen) for fold in folds]
+    frozen: Ranking | None = None
+    gain: tuple[float, float] | None = None
+    if folds[0].held.first.shape[1] == folds[0].held.second.shape[1]:
+        before = np.concatenate([fold.held.ranks(fold.held.first, fold.held.second) for fold in folds])
+        gaps = 1 / ranks - 1 / before
+        frozen = Ranking.of(before)
+        gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
+    return HeldOut(
+        len(ranks), left_out, chosen, settings, np.mean([each[0] for each in spectra], axis=0),
+        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain,
+    )  # fmt: skip
+
+
+def row_keys(features: Array) -> NDArray[np.uint64]:
+    """(N,) numbers that are equal for equal rows, and for others with a chance of about 2^-60."""
+    rows = np.ascontiguousarray(features)
+    if rows.shape[1] * rows.itemsize % 8:
+        rows = np.pad(rows, ((0, 0), (0, 1)))
+    words = rows.view(np.uint64)
+    factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+    keys: NDArray[np.uint64] = np.einsum("ij,j->i", words, factors)
+    return keys

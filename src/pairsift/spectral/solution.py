@@ -1,0 +1,108 @@
+"""The minimiser of the spectral contrastive loss among linear maps, in closed form.
+
+For positive pairs with centred features `a` and `b` and maps `f = W'a`, `g = V'b` the loss of HaoChen et al. (2021,
+arXiv 2106.04156) is a quadratic function of `M = W V'`:
+
+    L(M) = -2 E_pos f.g + E_indep (f.g)^2 = -2 tr(M'C) + tr(M'A M B)
+
+Its minimisers of rank k come from the singular values of `A^-1/2 C B^-1/2`: canonical correlation analysis (Hotelling
+1936). Balestriero and LeCun (2022, arXiv 2205.11508) derive closed forms of this kind for several spectral losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from pairsift.spectral.moments import Covariances, Float64
+
+# Eigenvalues of a covariance below this share of the largest one count as zero when nothing is added (ridge 0).
+_RANGE = 1e-10
+# Correlations below this are rounding errors.
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Directions of both sides before their scaling.
+
+    Attributes:
+        first: (D, r) directions `A^-1/2 U` of the first side, strongest first.
+        second: (E, r) directions `B^-1/2 Q` of the second side; of one tower the same array.
+        values: (r,) singular values s; of one tower the positive eigenvalues.
+    """
+
+    first: Float64
+    second: Float64
+    values: Float64
+
+    def maps(self, width: int, power: float) -> tuple[Float64, Float64]:
+        """The (D, k) and (E, k) matrices `W = A^-1/2 U s^p` and `V = B^-1/2 Q s^p` of the first k directions."""
+        scale = self.values[:width] ** power
+        first = self.first[:, :width] * scale
+        return first, first if self.second is self.first else self.second[:, :width] * scale
+
+
+def solve(covariances: Covariances, ridge: float, most: int | None = None) -> Solution:
+    """The directions that minimise the ridged loss.
+
+    Args:
+        covariances: of the pairs.
+        ridge: `A + ra I` and `B + rb I` are inverted, `ra = ridge tr(A) / D`; 0 inverts on the range of `A` and `B`.
+        most: directions wanted; None takes all.
+
+    Returns:
+        Directions with a positive value, `most` at the most.
+    """
+    first = whitener(covariances.first, ridge)
+    if covariances.one_tower:
+        kernel = first.T @ covariances.cross @ first
+        kernel = (kernel + kernel.T) / 2
+        size = len(kernel)
+        kept = size if most is None else min(most, size)
+        values, vectors = scipy.linalg.eigh(kernel, subset_by_index=(size - kept, size - 1))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = int((values > _LEAST).sum())
+        directions = _signed(first @ vectors[:, :kept])
+        return Solution(directions, directions, values[:kept])
+    second = whitener(covariances.second, ridge)
+    left, values, right = np.linalg.svd(first.T @ covariances.cross @ second, full_matrices=False)
+    kept = int((values > _LEAST).sum())
+    kept = kept if most is None else min(most, kept)
+    signs = _signs(left[:, :kept])
+    return Solution(first @ (left[:, :kept] * signs), second @ (right[:kept].T * signs), values[:kept])
+
+
+def whitener(covariance: Float64, ridge: float) -> Float64:
+    """(D, r) `T` with `T'(A + ra I) T = I`; with ridge 0 its columns span the range of `A`."""
+    added = ridge * float(np.trace(covariance)) / len(covariance)
+    if added > 0:
+        ridged = covariance + added * np.eye(len(covariance))
+        lower = np.linalg.cholesky(ridged)
+        inverse: Float64 = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
+        upper: Float64 = inverse.T
+        return upper
+    values, vectors = np.linalg.eigh(covariance)
+    there = values > _RANGE * values[-1]
+    whitening: Float64 = vectors[:, there] / np.sqrt(values[there])
+    return whitening
+
+
+def population_loss(covariances: Covariances, first: Float64, second: Float64) -> float:
+    """`-2 tr(M'C) + tr(M'A M B)` of maps `W` (D, k) and `V` (E, k), `M = W V'`."""
+    positive = np.einsum("dk,dk->", first, covariances.cross @ second)
+    own = first.T @ covariances.first @ first
+    other = second.T @ covariances.second @ second
+    return float(-2 * positive + np.einsum("kl,kl->", own, other))
+
+
+def _signs(vectors: Float64) -> Float64:
+    """(r,) signs that make the largest entry of every column positive, so that equal input gives equal maps."""
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
+    return np.where(largest < 0, -1.0, 1.0)
+
+
+def _signed(vectors: Float64) -> Float64:
+    return vectors * _signs(vectors)

@@ -1,0 +1,189 @@
+"""Positive pairs as blocks of features: of arrays, memory maps, parquet, or any other `FeatureSource`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pairsift.data import FeatureSource, open_features
+from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.moments import Array, Moments
+
+# Examples of a block. All kinds of input are cut at the same places, so equal features give equal sums.
+BLOCK = 8192
+
+Features: TypeAlias = Any
+"""An (N, D) array or tensor, a memory map, a path that `open_features` reads, or a `FeatureSource`."""
+
+
+class PairStream(Protocol):
+    """Positive pairs, read in order.
+
+    Attributes:
+        rows: pairs, or examples with views.
+        widths: D and E.
+        bytes_in_memory: what all features would take.
+    """
+
+    rows: int
+    widths: tuple[int, int]
+    bytes_in_memory: int
+
+    def moments(self) -> Moments:
+        """Sums without a pair."""
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
+        """The first pair and both sides of one block after the other; views are (n, V, D) on the first side."""
+
+    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Both sides of some pairs, given in ascending order."""
+
+
+class PairedRows:
+    """Row i of one matrix and row i of another are a pair.
+
+    Args:
+        first: (N, D) features.
+        second: (N, E) features.
+
+    Raises:
+        SpectralError: other shapes or types, or another number of rows.
+    """
+
+    def __init__(self, first: Features, second: Features) -> None:
+        self._sides = (opened(first, "first"), opened(second, "second"))
+        (n, d), (m, e) = (each.shape for each in self._sides)
+        if n != m:
+            raise SpectralError(f"first has {n:,} rows and second {m:,}: row i of both must be a positive pair")
+        self.rows, self.widths, self.bytes_in_memory = n, (d, e), 4 * n * (d + e)
+
+    def moments(self) -> Moments:
+        """See `PairStream`."""
+        return Moments(*self.widths)
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
+        """See `PairStream`."""
+        stop = self.rows if stop is None else stop
+        both = (blocks_of(each, BLOCK, start, stop) for each in self._sides)
+        for (at, a), (_, b) in zip(*both, strict=True):
+            yield at, a, b
+
+    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """See `PairStream`."""
+        first, second = (_taken(each, rows) for each in self._sides)
+        return first, second
+
+
+class ViewRows:
+    """Several views of every example.
+
+    Args:
+        features: (N, V, D), or (N V, D) where the V views of an example follow each other.
+        views: V, at least 2; None takes it from a matrix of three axes.
+
+    Raises:
+        SpectralError: other shapes or types, one view, or rows that no number of examples has.
+    """
+
+    def __init__(self, features: Features, views: int | None) -> None:
+        if getattr(features, "ndim", 2) == 3:
+            shape = tuple(features.shape)
+            if views not in (None, shape[1]):
+                raise SpectralError(f"first has {shape[1]} views an example (its second axis), got views={views}")
+            views = shape[1]
+            features = features.reshape(-1, shape[2])
+        if isinstance(views, bool) or not isinstance(views, int) or views < 2:
+            raise SpectralError(f"an example needs at least 2 views to make a positive pair, got views={views!r}")
+        self._features, self.views = opened(features, "first"), views
+        n, width = self._features.shape
+        if n % views:
+            raise SpectralError(f"first has {n:,} rows, which is no multiple of views={views}")
+        self.rows, self.widths, self.bytes_in_memory = n // views, (width, width), 4 * n * width
+
+    def moments(self) -> Moments:
+        """See `PairStream`."""
+        return Moments(self.widths[0], None)
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
+        """See `PairStream`."""
+        stop = self.rows if stop is None else stop
+        each = max(1, BLOCK // self.views)
+        for at, x in blocks_of(self._features, each * self.views, start * self.views, stop * self.views):
+            x = x.reshape(-1, self.views, x.shape[1])
+            yield at // self.views, x, x
+
+    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """The first two views of some examples."""
+        both = _taken(self._features, np.repeat(rows * self.views, 2) + np.tile((0, 1), len(rows)))
+        return both[::2], both[1::2]
+
+
+def stream_of(first: Features, second: Features | None, views: int | None) -> PairStream:
+    """The pairs that the arguments of `SpectralMap.fit` describe.
+
+    Raises:
+        SpectralError: both or neither of `second` and views are given, or features that cannot be used.
+    """
+    if second is not None:
+        if views is not None:
+            raise SpectralError("give second (pairs) or views (examples of several views), not both")
+        return PairedRows(first, second)
+    if views is None and getattr(first, "ndim", 2) != 3:
+        raise SpectralError("there are no positives: give second, or views for examples of several views")
+    return ViewRows(first, views)
+
+
+def opened(features: Features, name: str) -> Any:
+    """A matrix or a `FeatureSource` of what a user may give.
+
+    Raises:
+        SpectralError: not floating point, not (N, D), or empty.
+        DataError: a file that cannot be read.
+    """
+    if isinstance(features, torch.Tensor):
+        features = features.detach().cpu()
+        features = (features.float() if features.dtype == torch.bfloat16 else features).numpy()
+    if isinstance(features, (str, Path)):
+        return open_features(features)
+    if not isinstance(features, np.ndarray) and hasattr(features, "blocks") and hasattr(features, "shape"):
+        return features
+    matrix = np.asarray(features)
+    if matrix.dtype.kind != "f":
+        raise SpectralError(f"{name}: features must be floating point, got {matrix.dtype}")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise SpectralError(f"{name}: features must be a non-empty (N, D) matrix, got shape {matrix.shape}")
+    return matrix
+
+
+def blocks_of(source: Any, rows: int, start: int, stop: int) -> Iterator[tuple[int, Array]]:
+    """Blocks of exactly so many rows (the last may have fewer), whatever blocks a source gives."""
+    if isinstance(source, np.ndarray):
+        for at in range(start, stop, rows):
+            yield at, _working(source[at : min(at + rows, stop)])
+        return
+    at, kept = start, np.empty((0, source.shape[1]), np.float32)
+    for _, block in _read(source, rows, start, stop):
+        kept = np.concatenate([kept, block]) if len(kept) else block
+        while len(kept) >= rows:
+            yield at, kept[:rows]
+            at, kept = at + rows, kept[rows:]
+    if len(kept):
+        yield at, kept
+
+
+def _read(source: FeatureSource, rows: int, start: int, stop: int) -> Iterator[tuple[int, Array]]:
+    yield from source.blocks(rows, start, stop)
+
+
+def _taken(source: Any, rows: NDArray[np.int64]) -> Array:
+    return _working(source[rows]) if isinstance(source, np.ndarray) else source.take(rows)
+
+
+def _working(block: NDArray[Any]) -> Array:
+    """Half precision becomes float32; float64 stays, and is multiplied as such."""
+    return np.asarray(block, np.float64 if block.dtype.itemsize > 4 else np.float32)

@@ -1,1 +1,0 @@
-"""The studies that `pairsift study` knows, one a file, each with a `STUDY`."""

