@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pairsift.evaluate._checks import check_split
+from pairsift.neighbors import NearestIndex
 from pairsift.pairs.rows import unit_rows
 
 
@@ -52,9 +52,7 @@ def knn(
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     train_x, test_x = (unit_rows(torch.tensor(x), "features").numpy() for x in (train_x, test_x))
-    index = faiss.IndexFlatIP(train_x.shape[1])
-    index.add(train_x)
-    similarities, neighbours = index.search(test_x, k)
+    similarities, neighbours = NearestIndex.of(train_x, inverted=False).search(test_x, k)
     classes, numbers = np.unique(train_y, return_inverse=True)
     votes = np.zeros((len(test_x), len(classes)))
     rows = np.repeat(np.arange(len(test_x)), k)

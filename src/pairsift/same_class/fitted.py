@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pairsift._base.checks import real_array
 from pairsift._base.files import read_tensors, write_tensors
+from pairsift.neighbors import FloatArray, unit_rows
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.logit import fold
-from pairsift.same_class.spaces import FloatArray, unit_rows
 
 # Rows below which a graph of neighbours says nothing.
 _LEAST_ROWS = 50

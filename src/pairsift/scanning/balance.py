@@ -17,25 +17,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.same_class.spaces import FloatArray, generator, kmeans, principal_axes
+from pairsift.neighbors import FloatArray, IntArray, generator, kmeans, principal_axes
 
-IntArray = NDArray[np.int64]
 FloatsArray = NDArray[np.float64]
 
 # Rows that clusters are sought on, and leading principal components that they are sought in.
 _ROWS, _COMPONENTS = 20_000, 32
+_BLOCK = 4096
 # Clusters to start from, as a multiple of the number of classes; at most so many, and with so many rows each.
 _MULTIPLE, _MOST, _FEWEST_ROWS = 3, 600, 16
 # The numbers of groups to accept, as multiples of the number of classes, which is a rough one.
 _RANGE = (0.5, 2.0)
 # The separation of the groups must be so large, and exceed all separations inside of groups by this factor.
 _SEPARATION, _JUMP = 2.0, 1.15
+# Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
+_HALVES, _PART = 1.6, 0.15
 # Smaller groups weigh as though they had this share of the mean class's rows: a few outliers must not outweigh a class.
 _SMALLEST = 0.2
 
 
-def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray:
-    """Weight of every row, inverse to the size of its cluster where clusters are separated; else all 1.
+def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray | None:
+    """Weight of every row, inverse to the size of its cluster; None where clusters are not clearly separated.
 
     Args:
         features: (N, D) finite.
@@ -47,10 +49,11 @@ def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatA
     """
     groups = separated_groups(features, n_classes, seed)
     if groups is None:
-        return np.ones(len(features), np.float32)
+        return None
     sizes = np.bincount(groups).astype(np.float64)
     weights = 1 / np.maximum(sizes, _SMALLEST * len(features) / n_classes)[groups]
-    return (weights / weights.mean()).astype(np.float32)
+    balanced: FloatArray = (weights / weights.mean()).astype(np.float32)
+    return balanced
 
 
 def separated_groups(features: FloatArray, n_classes: int, seed: int) -> IntArray | None:
@@ -58,24 +61,43 @@ def separated_groups(features: FloatArray, n_classes: int, seed: int) -> IntArra
     rng = generator(seed)
     centre, _, vectors = principal_axes(features)
     axes = np.ascontiguousarray(vectors[:, ::-1][:, :_COMPONENTS], dtype=np.float32)
-    chosen = np.sort(rng.choice(len(features), min(len(features), _ROWS), replace=False))
-    places: FloatArray = (features[chosen] - centre) @ axes
-    clusters = max(2, min(_MULTIPLE * n_classes, _MOST, len(chosen) // _FEWEST_ROWS))
-    fitted = rng.random(len(chosen)) < 0.5
+    everywhere: FloatArray = np.concatenate([
+        (features[start : start + _BLOCK] - centre) @ axes for start in range(0, len(features), _BLOCK)
+    ])  # fmt: skip
+    places = everywhere[np.sort(rng.choice(len(features), min(len(features), _ROWS), replace=False))]
+    clusters = max(2, min(_MULTIPLE * n_classes, _MOST, len(places) // _FEWEST_ROWS))
+    fitted = rng.random(len(places)) < 0.5
     centres = kmeans(places[fitted], clusters, seed, spherical=False, spread=True)
     # Half the squared distance, up to a constant of the row.
     offsets = (centres**2).sum(axis=1) / 2
     nearest = (places @ centres.T - offsets).argmax(axis=1)
-    merged = _merged(_Moments.of(places[fitted], nearest[fitted], clusters), _Moments.of(
-        places[~fitted], nearest[~fitted], clusters
-    ), n_classes)  # fmt: skip
-    if merged is None:
+    merged = _merged(
+        _Moments.of(places[fitted], nearest[fitted], clusters),
+        _Moments.of(places[~fitted], nearest[~fitted], clusters),
+        n_classes,
+    )
+    if merged is None or not _all_are_one(places, merged[nearest], fitted, seed):
         return None
-    groups = [
-        ((features[start : start + _ROWS] - centre) @ axes @ centres.T - offsets).argmax(axis=1)
-        for start in range(0, len(features), _ROWS)
-    ]
-    return merged[np.concatenate(groups)]
+    nearest = np.concatenate([
+        (everywhere[start : start + _BLOCK] @ centres.T - offsets).argmax(axis=1)
+        for start in range(0, len(features), _BLOCK)
+    ])  # fmt: skip
+    groups: IntArray = merged[nearest]
+    return groups
+
+
+def _all_are_one(places: FloatArray, groups: IntArray, fitted: NDArray[np.bool_], seed: int) -> bool:
+    """Whether no large group falls into two: then one of its classes would be taken for many rows of one."""
+    sizes = np.bincount(groups)
+    for group in np.flatnonzero(sizes > sizes.mean()):
+        own, line = places[groups == group], fitted[groups == group]
+        centres = kmeans(own[line], 2, seed, spherical=False, spread=True)
+        half = (own @ centres.T - (centres**2).sum(axis=1) / 2).argmax(axis=1)
+        both = [_Moments.of(own[part], half[part], 2) for part in (line, ~line)]
+        # A few outliers are no second class.
+        if half.mean() > _PART and 1 - half.mean() > _PART and _separations(both[0], both[1], 0)[1] > _HALVES:
+            return False
+    return True
 
 
 class _Moments:
