@@ -22,12 +22,12 @@ print(mask.describe())
 
 picture = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 128), nn.ReLU(), nn.Linear(128, 32))
 caption = nn.Linear(len(words), 32)
-loss = ps.losses.TwoTowerLoss(0.1, band=mask, treatment=ps.Treatment(removal="exclude"))
+loss = ps.losses.TwoTowerLoss(0.1, band=mask)
 optimizer = torch.optim.Adam([*picture.parameters(), *caption.parameters()], lr=3e-3)
 for step in range(40):
     rows = torch.randperm(len(images))[:128]
     z0, z1 = picture(images[rows]), caption(counts[rows])
-    value = loss(z0, z1, mask.attach(z0, rows), mask.attach_keys(z1, rows))
+    value = loss(z0, z1, z0.detach(), z1.detach(), rows=rows)
     optimizer.zero_grad()
     value.backward()
     optimizer.step()

@@ -17,12 +17,12 @@ mask = ps.GuideMask.fit(guide(questions), guide(answers), texts=texts, labels=in
 print(mask.describe())
 
 adapter = nn.Linear(128, 32, bias=False)
-loss = ps.losses.TwoTowerLoss(0.05, band=mask, treatment=ps.Treatment(removal="exclude"))
+loss = ps.losses.TwoTowerLoss(0.05, band=mask)
 optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3)
 for step in range(40):
     rows = torch.randperm(600)[:128]
     z0, z1 = adapter(questions[rows]), adapter(answers[rows])
-    value = loss(z0, z1, mask.attach(z0, rows), mask.attach_keys(z1, rows))
+    value = loss(z0, z1, z0.detach(), z1.detach(), rows=rows)
     optimizer.zero_grad()
     value.backward()
     optimizer.step()

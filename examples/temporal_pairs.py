@@ -16,17 +16,15 @@ frames = rng.standard_normal((6, 20))[states.ravel()] + rng.standard_normal((600
 x = torch.from_numpy(frames).float()
 
 pairs = ps.temporal.temporal_pairs(np.arange(200).repeat(30), lags=(1, 2))
-sequences, times = torch.from_numpy(pairs.sequences), torch.from_numpy(pairs.times)
 encoder = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 16))
-selector = ps.TemporalWindow(ps.RankBand(0.15, 0.3), window=5)
+selector = ps.TemporalWindow(ps.RankBand(0.15, 0.3), 5, pairs.sequences, pairs.times)
 loss = ps.losses.NTXentLoss(0.2, selector, ps.Treatment(margin=0.03, temperature_scale=0.6))
 optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
 for step in range(100):
     batch = rng.choice(len(pairs), 256, p=pairs.weights)
     rows = torch.from_numpy(np.stack([pairs.anchors[batch], pairs.positives[batch]]))
     h = encoder(x[rows])
-    known = [selector.attach(each.detach(), sequences[row], times[row]) for each, row in zip(h, rows, strict=True)]
-    value = loss(*h, *known)
+    value = loss(*h, *h.detach(), rows=rows[0], key_rows=rows[1])
     optimizer.zero_grad()
     value.backward()
     optimizer.step()

@@ -95,7 +95,7 @@ class Known(nn.Module):
         """Loss of a batch whose labels are the positions of its examples."""
         a, p = (self.model(tokens)["sentence_embedding"] for tokens in sentence_features)
         if self.mask is not None:
-            value: Tensor = self.loss(a, p, self.mask.attach(a, labels), self.mask.attach_keys(p, labels))
+            value: Tensor = self.loss(a, p, a.detach(), p.detach(), rows=labels)
             return value
         classes = self.labels[labels]
         known: Tensor = self.loss(a, p, pairs=(classes[:, None] == classes).fill_diagonal_(False))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pairsift.pairs import GivenMasks, Precision
+from pairsift.pairs import GivenMasks, Precision, Selector
+from pairsift.pairs.selector import need_rows
 from pairsift.train import Evidence
 from pairsift.treatments import NOTHING
 
@@ -39,10 +40,11 @@ class OracleMasks(GivenMasks):
         return self._logs[start:stop].clone()
 
 
-class OracleSelector:
-    """Flags, of every row, the most similar pairs of different classes; features carry class and row behind them.
+class OracleSelector(Selector):
+    """Flags, of every row, the most similar pairs of different classes.
 
     Args:
+        labels: (N,) class numbers of all examples.
         share: of all keys that is flagged, in (0, 1]; less where fewer are of different classes.
         mistaken: share of the pairs of one class that is flagged beside them, in [0, 1].
         missed: share of the pairs of different classes that is never flagged, in [0, 1).
@@ -54,23 +56,26 @@ class OracleSelector:
     """
 
     def __init__(
-        self, share: float, noise: Tensor | None = None, *, mistaken: float = 0.0, missed: float = 0.0,
+        self, labels: Tensor, share: float, noise: Tensor | None = None, *, mistaken: float = 0.0, missed: float = 0.0,
         auroc: float | None = None, confidence: float = 0.8,
     ) -> None:  # fmt: skip
+        self.labels = labels
         self.share, self.mistaken, self.missed, self.confidence = share, mistaken, missed, confidence
         self.distance = None if auroc is None else math.sqrt(2) * NormalDist().inv_cdf(auroc)
         self.noise = noise
 
     @torch.no_grad()
     def masks(
-        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
-    ) -> OracleMasks:
-        """The pairs of (B, D + 2) rows with (K, D + 2) keys, held whole; see `Selector`."""
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> OracleMasks:  # fmt: skip
+        """The pairs of (B, D) rows with (K, D) keys, held whole; see `Selector`."""
         others = h if keys is None else keys
-        same = h[:, -2:-1] == others[:, -2]
+        rows, columns = need_rows(self, keys, rows, key_rows)
+        labels = self.labels.to(h.device)
+        same = labels[rows][:, None] == labels[columns]
         with torch.autocast(h.device.type, enabled=False):
-            similar = F.normalize(h[:, :-2].float(), dim=1) @ F.normalize(others[:, :-2].float(), dim=1).T
-        rows, columns = h[:, -1].long(), others[:, -1].long()
+            similar = F.normalize(h.detach().float(), dim=1) @ F.normalize(others.detach().float(), dim=1).T
         image = rows[:, None] == columns
         errors = None if self.noise is None else _of_pairs(self.noise, rows, columns)
         if self.distance is None:
@@ -106,12 +111,7 @@ class OracleEvidence(Evidence):
         if errors:
             generator = torch.Generator().manual_seed(seed)
             noise = torch.randn(len(labels), len(labels), generator=generator).half()
-        self.selector = OracleSelector(share, noise, **errors)
-        self._labels = torch.from_numpy(labels).float()
-
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        labels = self._labels.to(h.device)[rows]
-        return torch.cat([h.detach().float(), labels[:, None], rows[:, None].float()], dim=1)
+        self.selector = OracleSelector(torch.from_numpy(labels), share, noise, **errors)
 
 
 def _of_pairs(noise: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -98,9 +98,9 @@ def trained(arm: str, seed: int, texts: TextSet, temperature: float) -> tuple[Ad
         elif arm == "oracle":
             pairs = (labels[rows, None] == labels[rows]).fill_diagonal_(False)
         elif mask is not None:
-            h0, h1 = mask.attach(a, rows), mask.attach_keys(p, rows)
+            h0, h1 = a, p
         optimizer.zero_grad()
-        loss(adapter(a), adapter(p), h0, h1, pairs=pairs).backward()
+        loss(adapter(a), adapter(p), h0, h1, pairs=pairs, rows=rows).backward()
         optimizer.step()
         schedule.step()
     return adapter, mask

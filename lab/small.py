@@ -89,8 +89,9 @@ class Training:
         removal: Any = self.removal
         treatment = Treatment(self.margin, self.temperature_scale, removal)
         if self.select == "oracle":
-            judged = NTXentLoss(self.temperature, OracleSelector(ORACLE), treatment)
-            return lambda z0, z1, h0, h1, y, rows: judged(z0, z1, _told(h0, y, rows), _told(h1, y, rows))
+            return lambda z0, z1, h0, h1, y, rows: NTXentLoss(self.temperature, OracleSelector(y, ORACLE), treatment)(
+                z0, z1, h0, h1, rows=torch.arange(len(y))
+            )
         if self.select == "all":
             return lambda z0, z1, h0, h1, *_: NTXentLoss(self.temperature, GivenPairs(_all(2 * len(z0))), treatment)(
                 z0, z1, h0, h1
@@ -248,11 +249,6 @@ def sets_of(scale: Scale, *names: str) -> tuple[str, ...]:
 
 def _short(setting: Mapping[str, Any], usual: Training) -> dict[str, Any]:
     return {name: value for name, value in setting.items() if value != getattr(usual, name)}
-
-
-def _told(h: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-    """Features with class and row behind them, as the oracle reads them."""
-    return torch.cat([h.float(), y[:, None].float(), rows[:, None].float()], dim=1)
 
 
 def _all(count: int) -> Tensor:

@@ -124,9 +124,10 @@ def pairs_of(frames: Frames, arm: Arm, bridging: NDArray[np.bool_] | None, seed:
     return found.anchors, found.positives, found.sequences, found.times
 
 
-def objective(method: str, scale: float, arm: Arm) -> NTXentLoss | SpectralLoss:
+def objective(method: str, scale: float, arm: Arm, found: Any) -> NTXentLoss | SpectralLoss:
     """The loss of an arm."""
-    near: Any = TemporalWindow(RankBand(0.05, 0.2), arm.window) if arm.window else RankBand(0.05, 0.2)
+    band: Any = RankBand(0.05, 0.2)
+    near = TemporalWindow(band, arm.window, *found[2:]) if arm.window else band
     treated = (near, TREATMENT) if arm.band else (None, None)
     return SpectralLoss(scale, *treated) if method == "spectral" else NTXentLoss(scale, *treated)
 
@@ -137,11 +138,11 @@ def trained(
     """The encoder after an arm's training; 0 steps leave it as it began."""
     torch.manual_seed(seed)
     encoder, projector = mlp(frames.values.shape[1]), Projector(WIDTH, 128, 64)
-    loss, values = objective(method, scale, arm), torch.from_numpy(frames.values)
+    loss, values = objective(method, scale, arm, found), torch.from_numpy(frames.values)
     optimizer = torch.optim.Adam([*encoder.parameters(), *projector.parameters()], lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     rng = np.random.default_rng(seed)
-    anchors, positives, sequences, times = found
+    anchors, positives, sequences, _ = found
     by_sequence = np.split(np.arange(len(anchors))[order := np.argsort(sequences[anchors], kind="stable")],
                            np.flatnonzero(np.diff(sequences[anchors][order])) + 1)  # fmt: skip
     for _ in range(steps):
@@ -153,9 +154,8 @@ def trained(
         rows = np.concatenate([anchors[batch], positives[batch]])
         h = encoder(noisy(values[rows], arm.noise))
         z, seen = projector(h), h.detach()
-        if arm.window:
-            seen = TemporalWindow.attach(seen, torch.from_numpy(sequences[rows]), torch.from_numpy(times[rows]))
-        value = loss(*z.chunk(2), *seen.chunk(2))
+        first, second = torch.from_numpy(rows).chunk(2)
+        value = loss(*z.chunk(2), *seen.chunk(2), rows=first, key_rows=second)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

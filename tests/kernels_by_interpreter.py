@@ -5,8 +5,8 @@ import sys
 import torch
 from objectives import objective, rows, value_and_gradients
 
-from pairsift.pairs import band_kernel
-from pairsift.pairs.triton_support import runs_kernels
+from pairsift.pairs import kernels
+from pairsift.pairs.kernels import runs_kernels
 
 
 def selections():
@@ -33,7 +33,7 @@ def cases():
 
 def main():
     assert runs_kernels(torch.zeros(1))
-    masks = [band_kernel.mask_band(similarities.clone(), high, low) for similarities, high, low in selections()]
+    masks = [kernels.mask_band(similarities.clone(), high, low) for similarities, high, low in selections()]
     losses = [
         value_and_gradients(objective(name, treatment, dtype=torch.float32, tile=tile), *rows(name, n, torch.float32))
         for name, treatment, n, tile in cases()

@@ -1,76 +1,77 @@
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
-from pairsift.cli.demo_runs import COLUMNS, paired_difference, run_demo, table, verdict
 from pairsift.data import load_images
+from pairsift.demo import METHODS, Difference, difference, run_demo, summary, table
 from pairsift.evaluate import detection
 from pairsift.scanning import Scan
 
 
-def rows(plain, treated):
+def rows(**values):
     return [
-        {"treatment": name, "seed": seed, **dict.fromkeys(COLUMNS, value), "different": 86.0, "different_base": 90.0}
-        for name, values in (("none", plain), ("combined", treated))
-        for seed, value in enumerate(values)
+        {"method": name, "seed": seed, "knn": value, "linear": value, "seconds": 9.0}
+        for name, each in values.items()
+        for seed, value in enumerate(each)
     ]
 
 
-def report(plain, treated):
-    content = rows(plain, treated)
-    return {"rows": content, "differences": {name: paired_difference(content, name) for name in COLUMNS}}
+def report(plain, auto):
+    content = rows(plain=plain, band=plain, auto=auto)
+    differences = {name: {m: difference(content, name, m) for m in ("knn", "linear")} for name in ("band", "auto")}
+    return {"rows": content, "differences": differences, "found": {"auroc": 0.9, "mixed": 20, "shown": 24}}
 
 
 def test_the_interval_is_that_of_the_paired_t_test():
     plain, treated = [90.0, 91.5, 89.2, 90.7], [91.1, 91.9, 90.9, 91.0]
-    mean, half = paired_difference(rows(plain, treated), "linear")
+    mean, half = difference(rows(plain=plain, auto=treated), "auto", "linear")
     interval = stats.ttest_rel(treated, plain).confidence_interval(0.95)
     assert mean == pytest.approx(np.mean(np.subtract(treated, plain)))
     assert (mean - half, mean + half) == pytest.approx((interval.low, interval.high))
 
 
 @pytest.mark.parametrize(
-    ("plain", "treated", "says"),
+    ("plain", "auto", "line"),
     [
-        ([90, 90, 90.1], [92, 92, 92.2], "the treatment gains 2.03"),
-        ([90, 90, 90.1], [88, 88, 88.2], "the treatment loses 1.97"),
-        ([90, 93, 88], [91, 90, 91], "no difference beyond seed noise"),
-        ([90], [95], "+5.00 from one seed says nothing about seed noise"),
+        ([90, 90, 90.1], [92, 92, 92.2], "auto: gains 2.0 ± 0.1 points of 20-NN over 3 seeds."),
+        ([90, 90, 90.1], [88, 88, 88.2], "auto: loses 2.0 ± 0.1 points of 20-NN over 3 seeds."),
+        ([90, 93, 88], [91, 90, 91], "auto: no clear difference in 20-NN (+0.3 ± 7.6 points over 3 seeds)."),
+        ([90], [95], "auto: +5.0 points of 20-NN. One seed cannot tell a gain from chance."),
     ],
 )
-def test_the_verdict_is_what_the_table_shows(plain, treated, says):
-    words = verdict(report(plain, treated))
-    assert says in words
-    assert "86.0 % are of different classes, of all pairs 90.0 %" in words
-    assert "no better than chance" in words
+def test_the_summary_says_what_the_table_shows(plain, auto, line):
+    assert line in summary(report(plain, auto))
+
+
+def test_the_table_holds_means_and_gains():
+    *_, auto = table(report([90, 90, 90.1], [92, 92, 92.2]))
+    assert auto == ["auto", "92.1", "+2.0 ± 0.1", "92.1", "+2.0 ± 0.1", "9"]
+    assert str(Difference(1.25, math.nan)) == "+1.2"
 
 
 def test_one_run_of_everything(tmp_path):
     said = []
-    result = run_demo(
-        tmp_path, seeds=1, epochs=1, say=said.append, per_class=30, image_size=8, batch_size=64, progress=False
-    )
-    assert [row["treatment"] for row in result["rows"]] == ["none", "combined"]
-    for row in result["rows"]:
-        assert 10 < row["linear"] <= 100
-        assert 0 <= row["different"] <= 100
-        run = tmp_path / f"{row['treatment']}-seed0"
-        assert (run / "encoder.safetensors").exists()
-        found = Scan.load(run / "scan")
-        rows = load_images("digits:train", per_class=30).rows  # a scan counts positions, mixed.csv rows of the source
-        mixed = np.isin(rows, np.loadtxt(run / "mixed.csv", skiprows=1))
-        assert mixed.sum() == 60
-        assert row["auroc"] == pytest.approx(100 * detection(found.scores, mixed).auroc)
-        assert (run / "scan" / "report.html").stat().st_size > 5e4
-    assert all(math.isnan(half) for _, half in result["differences"].values())
+    sizes = {"per_class": 30, "image_size": 8, "batch_size": 64}
+    result = run_demo(tmp_path, seeds=1, epochs=1, say=said.append, processes=1, **sizes)
+    assert [row["method"] for row in result["rows"]] == list(METHODS)
+    assert all(10 < row["linear"] <= 100 for row in result["rows"])
+    assert all((tmp_path / f"{name}-seed0" / "encoder.safetensors").exists() for name in METHODS)
+    found = Scan.load(tmp_path / "auto-seed0" / "scan")
+    positions = load_images("digits:train", per_class=30).rows  # a scan counts positions, mixed.csv rows of the source
+    mixed = np.isin(positions, np.loadtxt(tmp_path / "auto-seed0" / "mixed.csv", skiprows=1))
+    assert mixed.sum() == 60
+    assert result["found"]["auroc"] == pytest.approx(detection(found.scores, mixed).auroc)
+    assert result["found"]["mixed"] == mixed[np.argsort(-found.scores, kind="stable")[:24]].sum()
     assert json.loads((tmp_path / "demo.json").read_text())["rows"] == result["rows"]
-    assert said == [f"seed 0, treatment {name} -> {tmp_path}/{name}-seed0" for name in ("none", "combined")]
-    console = Console(width=100, record=True)
-    console.print(table(result))
-    text = console.export_text()
-    assert "plain SimCLR" in text
-    assert f"{result['rows'][0]['linear']:.2f}" in text
+    assert [re.sub(r"\d+ s$", "", line) for line in said] == [
+        f"{i} of 3: {title}, seed 0: " for i, (title, _) in enumerate(METHODS.values(), 1)
+    ]
+    page = (tmp_path / "demo.html").read_text()
+    assert page.count("data:image/png") == 24 + 2 * min(12, found.pairs.num_rows)
+    assert page.count('class="mixed"') == result["found"]["mixed"]
+    assert 'href="auto-seed0/scan/report.html"' in page
+    assert (tmp_path / "auto-seed0" / "scan" / "report.html").stat().st_size > 5e4

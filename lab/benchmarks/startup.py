@@ -1,10 +1,10 @@
-"""How long a fresh Python takes to import pairsift and to answer on the command line, beside the imports it saves.
+"""How long a fresh Python takes to import parts of pairsift and to answer on the command line.
 
     python -m lab.benchmarks.startup [--runs 9] [--starts "import pairsift"]
         [--output lab/benchmarks/results/startup.jsonl]
 
-One JSON line per start: median milliseconds of as many fresh processes, run in turn, after one of each that fills the
-file cache; those of an empty start are part of every figure. The command line is started as the installed script does.
+One JSON line per start: the median milliseconds of fresh processes that run in turn, after one of each that fills the
+file cache. Every figure includes the start of Python. The line of the losses adds their time beyond `import torch`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ STARTS = {
     "pairsift.pretrain": "import pairsift; pairsift.pretrain",
 }
 TARGETS_MS = {"import pairsift": 300, "pairsift --version": 500, "pairsift --help": 500}
+BEYOND_TORCH_MS = 300  # of the losses
 
 
 def starter(code: str) -> Callable[[], Any]:
@@ -55,6 +56,9 @@ def main() -> None:
         row = {"benchmark": "startup", "start": name, "ms": round(ms, 1), "runs": options.runs}
         if name in TARGETS_MS:
             row["targets_met"] = {"ms": ms < TARGETS_MS[name]}
+        if name == "pairsift.losses" and "import torch" in times:
+            row["beyond_torch_ms"] = round(ms - times["import torch"], 1)
+            row["targets_met"] = {"beyond_torch_ms": row["beyond_torch_ms"] < BEYOND_TORCH_MS}
         rows.append(row | environment(1))
         emit(rows, options.output)
 

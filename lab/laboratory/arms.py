@@ -10,7 +10,7 @@ import torch
 from lab.laboratory.setting import TREATMENTS, LaboratorySetting
 from pairsift.pairs import random_pairs, select_pairs
 from pairsift.theory import SimilarityGraph, edits, nystroem_features, population
-from pairsift.theory.arrays import BoolArray, FloatArray
+from pairsift.theory.graph import BoolArray, FloatArray
 
 Arm = tuple[str, BoolArray | None, FloatArray]  # name, flagged pairs where there are any, features
 

@@ -17,7 +17,7 @@ from pairsift._base.extras import versions
 from pairsift._base.files import write_json
 from pairsift.evaluate import t_interval
 from pairsift.pairs import pair_shares
-from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pairsift.pairs import RankBand
 from pairsift.theory import SimilarityGraph, edits
-from pairsift.theory.cells import Pairing
+from pairsift.theory.graph import Pairing
 
 Knows = Literal["nothing", "difficult", "classes"]
 

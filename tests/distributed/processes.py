@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from objectives import objective, rows, value_and_gradients
+from objectives import WIDTH, D, objective, rows, value_and_gradients
 from warm import CONTEXT
 
 import pairsift as ps
@@ -121,6 +121,72 @@ def more_keys(rank, world):
     return value_and_gradients(
         objective("two-tower", "combined", tile=2), z0[n : n + m], z1[keys], h0[n : n + m], h1[keys]
     )
+
+
+SELECTORS = ("guide", "affinity", "window")
+
+
+def known(name, count=60):
+    """A selector of examples with ids above 2^31, the ids, and a treatment."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.eye(6).repeat_interleave(count // 6, 0) + 0.3 * torch.randn(count, 6, generator=generator)
+    ids = 2**31 + 7 * torch.randperm(count, generator=generator)
+    if name == "guide":
+        others = features + 0.1 * torch.randn(count, 6, generator=generator)
+        mask = ps.GuideMask.fit(features, others, ids=ids, cap=1.0, margin=0.3, floor=0.3)
+        mask.off_because = ""
+        return mask, ids, None
+    if name == "affinity":
+        chosen = ps.ConfidentNegatives(ps.Affinity.fit(features, ids=ids), 0.6, 0.4)
+        return chosen, ids, ps.Treatment(0.1, 0.7, class_mates=1.0)
+    frames = torch.arange(count)
+    window = ps.TemporalWindow(ps.RankBand(0.1, 0.8), 7, frames // 20, frames, ids=ids)
+    return window, ids, ps.Treatment(0.1, 0.7)
+
+
+def by_ids(rank, world):
+    """Value, gradients and queued ids of losses that go by ids of examples."""
+    results = {}
+    for name in SELECTORS:
+        for kind, loss, ids in id_losses(name):
+            *batch, mine = share([*rows("ntxent", TOTAL), ids[: 3 * TOTAL : 3]], rank, world)
+            results[name, kind] = value_and_gradients(ByIds(loss, mine), *batch)
+            if kind == "moco":
+                results[name, kind] += (loss.queue_rows[:TOTAL],)
+    return results
+
+
+class ByIds(torch.nn.Module):
+    """A loss that is told which examples its batch holds."""
+
+    def __init__(self, loss, ids):
+        super().__init__()
+        self.loss, self.ids = loss, ids
+
+    def forward(self, *views):
+        return self.loss(*views, rows=self.ids)
+
+
+def id_losses(name):
+    """NT-Xent, two towers and MoCo with a selector that goes by ids."""
+    for kind, make in (
+        ("ntxent", lambda *chosen: ps.losses.NTXentLoss(0.3, *chosen, tile=4)),
+        ("two-tower", lambda *chosen: ps.losses.TwoTowerLoss(0.3, False, *chosen, tile=4)),
+        ("moco", lambda *chosen: queue_of(*chosen)),
+    ):
+        chosen, ids, treatment = known(name)
+        yield kind, make(chosen, treatment), ids
+
+
+def queue_of(chosen, treatment):
+    """A queue that holds ten keys already, alike on all processes."""
+    loss = ps.losses.MoCoLoss(64, D, WIDTH, 0.3, chosen, treatment, tile=4).double()
+    ids, engine = known("window")[1], loss.engine
+    loss.engine = ps.losses.Engine(gather=False)
+    _, z1, _, h1 = rows("ntxent", 10, seed=3)
+    loss.enqueue(z1, h1, ids[:10])
+    loss.engine = engine
+    return loss
 
 
 def precisions(rank, world):

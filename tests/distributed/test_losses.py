@@ -96,6 +96,23 @@ def test_hard_negatives_of_every_process_count_for_all(tmp_path):
     torch.testing.assert_close(torch.cat([g[1] for _, g in results]) / 2, expected, rtol=0, atol=1e-10)
 
 
+def test_ids_of_examples_are_gathered(world, tmp_path):
+    found = run(processes.by_ids, world, tmp_path)
+    for name in processes.SELECTORS:
+        close = 1e-6 if name == "affinity" else 1e-10  # probabilities are float32
+        for kind, loss, ids in processes.id_losses(name):
+            ids = ids[: 3 * TOTAL : 3]
+            batch = rows("ntxent", TOTAL)
+            value, gradients = value_and_gradients(processes.ByIds(loss, ids), *batch)
+            for rank, results in enumerate(found):
+                theirs, ours, *queued = results[name, kind]
+                torch.testing.assert_close(theirs, value, rtol=0, atol=close)
+                for got, expected in zip(ours[:2], gradients[:2], strict=True):
+                    torch.testing.assert_close(got / world, share([expected], rank, world)[0], rtol=0, atol=close)
+                if queued:
+                    assert torch.equal(queued[0], loss.queue_rows[:TOTAL])
+
+
 def test_every_precision_is_gathered(tmp_path):
     first, second = run(processes.precisions, 2, tmp_path)
     assert first == second

@@ -115,3 +115,20 @@ def test_sgd_probe_refuses_what_has_no_classes():
     one = ImageSet(train.images, labels=train.labels * 0, rows=train.rows)
     with pytest.raises(ValueError, match="every training label is 0"), warnings.catch_warnings():
         linear_probe_sgd(Pixels(), one, test)
+
+
+@pytest.mark.parametrize("own", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_default_dtype_and_that_of_the_encoder_change_nothing_but_rounding(own):
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), np.uint8)
+    labels = np.arange(40) % 2
+    images[labels == 1] //= 4  # dark and light images
+    train, test = (ImageSet(images[rows], labels[rows]) for rows in (slice(0, 30), slice(30, 40)))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    expected = [linear_probe_sgd(each, train, test, epochs=10, lr=0.1) for each in (encoder, nn.Flatten())]
+    try:
+        torch.set_default_dtype(torch.float64)
+        found = [linear_probe_sgd(each, train, test, epochs=10, lr=0.1) for each in (encoder.to(own), nn.Flatten())]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found[1] == expected[1] == 1
+    assert found[0] == pytest.approx(expected[0], abs=0 if own is torch.float32 else 0.1)

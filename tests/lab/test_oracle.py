@@ -13,7 +13,7 @@ def test_the_oracle_flags_the_most_similar_pairs_of_two_classes():
     labels = np.array([0, 0, 1, 1, 2, 2])
     h = torch.tensor([[1.0, 0], [1, 0.1], [1, 0.2], [0, 1], [1, 0.3], [0.5, 1]])
     evidence = OracleEvidence(labels, share=1 / 3)
-    masks = evidence.selector.masks(evidence.attach(h, torch.arange(6)))
+    masks = evidence.selector.masks(h, rows=torch.arange(6))
     assert masks.whole()[0].tolist() == [False, False, True, False, True, False]
     assert masks.whole().sum(1).tolist() == [2] * 6
     expected = torch.zeros(6, 6)
@@ -36,7 +36,7 @@ def views():
 def of(views, share=0.1, **errors):
     h, rows, labels = views
     evidence = OracleEvidence(labels, share, 0, **errors)
-    return evidence.selector.masks(evidence.attach(h, rows))
+    return evidence.selector.masks(h, rows=rows)
 
 
 @pytest.mark.parametrize("mistaken", [0.25, 1.0])

@@ -118,7 +118,7 @@ def test_random_selection_draws_anew_and_is_saved_too():
     copied = copy.deepcopy(loss)
     assert not torch.equal(first, loss.select(h))
     assert torch.equal(loss.select(h).sum(1), first.sum(1))
-    assert copied.get_extra_state() == {"draws": 1}
+    assert copied.selector.draws == copied.state_dict()["selector_state.draws"] == 1
 
 
 def test_without_features_it_selects_on_projections_and_says_so():

@@ -8,9 +8,7 @@ from oracle import cosine, two_tower
 import pairsift as ps
 from pairsift.losses import TwoTowerLoss
 from pairsift.losses.engine import Engine
-from pairsift.pairs.guide_margin import spread_margin
-from pairsift.pairs.guide_masks import _NOTHING
-from pairsift.treatments import NOTHING
+from pairsift.pairs.guide_table import spread_margin
 
 EXCLUDE = ps.Treatment(removal="exclude")
 
@@ -66,39 +64,34 @@ def case(columns, margin, cap, floor=-1.0, **options):
 @pytest.mark.parametrize(("tile", "floor"), [(None, -1.0), (7, -1.0), (7, 0.5)])
 def test_masks_and_loss_equal_the_oracle_in_both_directions(columns, margin, cap, tile, floor):
     mask, rows, z0, z1, forth, back = case(columns, margin, cap, floor)
-    h0, h1 = mask.attach(z0, rows), mask.attach_keys(z1, rows)
-    assert (mask.masks(h0, h1).whole().numpy() == forth).all()
-    assert (mask.masks(h1[:20], h0).whole().numpy() == back).all()
+    keys = torch.cat([mask.identify(rows, column) for column in range(1, columns)])
+    assert (mask.masks(z0, z1, rows=rows, key_rows=keys).whole().numpy() == forth).all()
+    assert (mask.masks(z1[:20], z0, rows=keys[:20], key_rows=mask.identify(rows, 0)).whole().numpy() == back).all()
     assert forth.any()
     expected = two_tower(z0.tolist(), z1.tolist(), 0.2, forth, removal="exclude")
     turned = two_tower(z1[:20].tolist(), z0.tolist(), 0.2, back, removal="exclude")
     for treatment in (EXCLUDE, ps.Treatment(class_mates=1)):
         settings = dict(band=mask, treatment=treatment, engine=Engine(tile=tile or "auto"))
-        assert float(TwoTowerLoss(0.2, symmetric=False, **settings)(z0, z1, h0, h1)) == pytest.approx(
+        assert float(TwoTowerLoss(0.2, symmetric=False, **settings)(z0, z1, z0, z1, rows=rows)) == pytest.approx(
             expected, abs=1e-10
         )
-        both = float(TwoTowerLoss(0.2, **settings)(z0, z1, h0, h1))
+        both = float(TwoTowerLoss(0.2, **settings)(z0, z1, z0, z1, rows=rows))
         assert both == pytest.approx((expected + turned) / 2, abs=1e-10)
-
-
-def test_what_stands_for_nothing_is_one_number():
-    assert _NOTHING == NOTHING
 
 
 @pytest.mark.parametrize("treatment", [EXCLUDE, ps.Treatment(margin=0.1, temperature_scale=0.6, class_mates=1)])
 def test_gradcheck(treatment):
     mask, rows, z0, z1, _, _ = case(4, 0.0, 1.0, difficult=None if treatment is EXCLUDE else 0.2)
     z0, z1, rows = z0[:5], z1.view(3, 20, 8)[:, :5].reshape(15, 8), rows[:5]
-    h0, h1 = mask.attach(z0, rows), mask.attach_keys(z1, rows)
     loss = TwoTowerLoss(0.5, band=mask, treatment=treatment)
     assert torch.autograd.gradcheck(
-        lambda a, b: loss(a, b, h0, h1), (z0.clone().requires_grad_(), z1.clone().requires_grad_())
+        lambda a, b: loss(a, b, z0, z1, rows=rows), (z0.clone().requires_grad_(), z1.clone().requires_grad_())
     )
 
 
 def test_difficult_pairs_are_the_closest_of_the_others():
     mask, rows, z0, z1, expected, _ = case(2, 0.0, 1.0, difficult=0.2)
-    masks = mask.masks(mask.attach(z0, rows), mask.attach_keys(z1, rows))
+    masks = mask.masks(z0, z1, rows=rows, key_rows=rows)
     flagged, unit = masks.whole().numpy(), torch.nn.functional.normalize
     similar = (unit(z0) @ unit(z1).T).numpy()
     for i in range(20):
@@ -110,7 +103,7 @@ def test_difficult_pairs_are_the_closest_of_the_others():
 
 def test_the_cap_leaves_rows_alone_and_identity_stays():
     mask, rows, z0, z1, _, _ = case(2, 10.0, 0.1)  # such a margin masks everything
-    whole = mask.masks(mask.attach(z0, rows), mask.attach_keys(z1, rows)).whole()
+    whole = mask.masks(z0, z1, rows=rows, key_rows=rows).whole()
     report = mask.report()
     assert report.rows_off == report.rows == 20
     assert (report.guide, report.identity) == (0, int(whole.sum()))
@@ -124,10 +117,10 @@ def test_a_bad_guide_is_off_for_the_run_and_says_why():
     assert mask.describe() == mask.off_because
     assert "off" in repr(mask)
     rows = torch.arange(50)
-    whole = mask.masks(mask.attach(anchors[:50], rows), mask.attach_keys(positives[:50], rows)).whole()
+    whole = mask.masks(anchors[:50], positives[:50], rows=rows, key_rows=rows).whole()
     assert whole.nonzero().tolist() == [[0, 1], [1, 0]]
     mask.difficult = 0.1
-    assert not mask.masks(mask.attach(anchors[:50], rows), mask.attach_keys(positives[:50], rows)).whole().any()
+    assert not mask.masks(anchors[:50], positives[:50], rows=rows, key_rows=rows).whole().any()
     good = ps.GuideMask.fit(anchors, anchors + 0.01 * positives)
     assert not good.off_because
     assert "identical texts; at most 10 %" in good.describe()
@@ -158,12 +151,12 @@ def test_it_counts_and_goes_on_counting_after_a_resume():
     loss = TwoTowerLoss(band=mask, treatment=EXCLUDE, symmetric=False)
     rows = torch.arange(40)
     z = torch.randn(40, 8, requires_grad=True)
-    loss(z, z, mask.attach(z, rows), mask.attach_keys(z, rows)).backward()
-    whole = mask.masks(mask.attach(z, rows), mask.attach_keys(z, rows)).whole().numpy()
+    loss(z, z, z, z, rows=rows).backward()
+    whole = mask.masks(z, z, rows=rows, key_rows=rows).whole().numpy()
     same = (labels[:, None] == labels) & ~np.eye(40, dtype=bool)
     report = mask.report()
-    mask.set_state({"counts": [0] * 9})
-    loss(z, z, mask.attach(z, rows), mask.attach_keys(z, rows))
+    mask.set_state({"counts": torch.zeros(9, dtype=torch.int64)})
+    loss(z, z, z, z, rows=rows)
     assert mask.report() == ps.pairs.GuideReport(
         40 * 39, whole.sum(), 0, 40, 0, 40 * 39, same.sum(), whole.sum(), (whole & same).sum()
     )
@@ -181,7 +174,7 @@ def test_an_example_that_is_drawn_twice_is_no_negative_of_itself():
     first, second = guides()
     mask = ps.GuideMask.fit(first, second, margin=-2.0)  # the guide masks nothing
     rows = torch.tensor([3, 5, 3])
-    whole = mask.masks(mask.attach(first[rows], rows), mask.attach_keys(second[rows], rows)).whole()
+    whole = mask.masks(first[rows], second[rows], rows=rows, key_rows=rows).whole()
     assert whole.nonzero().tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
 
 
@@ -190,15 +183,16 @@ def test_where_all_candidates_would_go_none_goes_and_one_row_is_no_batch():
     mask = ps.GuideMask.fit(first, second, texts=[["a"] * 40, ["b"] * 40], margin=5.0, floor=-1, cap=0.5)
     for count in (1, 4):
         rows = torch.arange(count)
-        h0, h1 = mask.attach(first[:count], rows), mask.attach_keys(second[:count], rows)
-        assert not mask.masks(h0, h1).whole().any()
-        value = TwoTowerLoss(band=mask, treatment=EXCLUDE)(first[:count], second[:count], h0, h1)
+        batch = first[:count], second[:count]
+        assert not mask.masks(*batch, rows=rows, key_rows=rows).whole().any()
+        value = TwoTowerLoss(band=mask, treatment=EXCLUDE)(*batch, *batch, rows=rows)
         assert torch.isfinite(value)
 
 
 def test_bfloat16_masks_nearly_the_same():
     mask, rows, z0, z1, expected, _ = case(4, 0.0, 1.0, difficult=None)
-    masks = mask.masks(mask.attach(z0, rows), mask.attach_keys(z1, rows), precision="bf16")
+    keys = torch.cat([mask.identify(rows, column) for column in (1, 2, 3)])
+    masks = mask.masks(z0, z1, rows=rows, key_rows=keys, precision="bf16")
     assert (masks.whole().numpy() == expected).mean() > 0.98
 
 
@@ -235,12 +229,36 @@ def test_bad_input_is_refused_by_name():
             ps.GuideMask.fit(first, second, **{name: math.nan})
     mask = ps.GuideMask.fit(first, second)
     with pytest.raises(ValueError, match="fitted to 40 examples"):
-        mask.attach(first[:1], torch.tensor([40]))
+        mask.masks(first[:1], second[:1], rows=torch.tensor([40]), key_rows=torch.tensor([0]))
     with pytest.raises(ValueError, match="integer positions"):
-        mask.attach(first[:1], torch.tensor([0.5]))
-    with pytest.raises(ValueError, match="one row a position"):
-        mask.attach(first[:3], torch.arange(2))
-    with pytest.raises(ValueError, match="up to 1 times"):
-        mask.attach_keys(first[:4], torch.arange(2))
-    with pytest.raises(ValueError, match=r"pass GuideMask\.attach"):
+        mask.masks(first[:1], rows=torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"rows must be \(3,\), an id for each feature row"):
+        mask.masks(first[:3], rows=torch.arange(2))
+    with pytest.raises(ValueError, match=r"GuideMask has to know which examples these are: pass rows="):
         mask.masks(first, second)
+    with pytest.raises(ValueError, match=r"examples the keys are of: pass key_rows="):
+        mask.masks(first, second, rows=torch.arange(40))
+    with pytest.raises(ValueError, match="fitted to 2 columns"):
+        TwoTowerLoss(band=mask)(first, first.repeat(2, 1), first, first.repeat(2, 1), rows=torch.arange(40))
+
+
+def test_it_leaves_masked_pairs_out_by_itself_and_refuses_what_pushes_them_harder():
+    mask, rows, z0, z1, _, _ = case(2, 0.0, 1.0)
+    losses = [TwoTowerLoss(0.2, band=mask, treatment=each) for each in (None, EXCLUDE)]
+    assert losses[0](z0, z1, z0, z1, rows=rows) == losses[1](z0, z1, z0, z1, rows=rows)
+    assert TwoTowerLoss(0.2, band=mask, treatment=ps.Treatment())(z0, z1, z0, z1) == TwoTowerLoss(0.2)(z0, z1)
+    for treatment in (ps.Treatment(margin=0.1), ps.Treatment(temperature_scale=0.6), ps.Treatment(0.03, 0.6)):
+        with pytest.raises(ValueError, match="pushes the false negatives that the mask finds apart harder: give no"):
+            TwoTowerLoss(0.2, band=mask, treatment=treatment)
+        with pytest.raises(ValueError, match="apart harder"):
+            TwoTowerLoss(0.2)(z0, z1, z0, z1, rows=rows, selector=mask, treatment=treatment)
+    for treatment in (ps.Treatment(removal="neutral"), ps.Treatment(temperature_scale=2), ps.Treatment(class_mates=1)):
+        assert TwoTowerLoss(0.2, band=mask, treatment=treatment)(z0, z1, z0, z1, rows=rows).isfinite()
+    mask.difficult = 0.2
+    for treatment in (ps.Treatment(margin=0.1), EXCLUDE):
+        with pytest.raises(ValueError, match="leaves the false negatives that the mask finds in the denominator"):
+            TwoTowerLoss(0.2, band=mask, treatment=treatment)
+    assert TwoTowerLoss(0.2, band=mask).treatment == ps.Treatment(class_mates=1)
+    for wrapped in (ps.RandomPairs(mask), ps.TemporalWindow(mask, 1)):
+        with pytest.raises(ValueError, match="in the denominator"):
+            TwoTowerLoss(0.2, band=wrapped, treatment=EXCLUDE)

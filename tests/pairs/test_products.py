@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from pairsift.pairs import products
-from pairsift.pairs.products import Products
+from pairsift.pairs import rank_band
+from pairsift.pairs.rank_band import Products
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(products, "_BLOCK_ROWS", 12)
+    monkeypatch.setattr(rank_band, "_BLOCK_ROWS", 12)
 
 
 def rows(n, seed=0):

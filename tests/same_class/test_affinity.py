@@ -69,7 +69,8 @@ def test_pairs_are_symmetric_and_between_and_attach_give_the_same():
     np.testing.assert_allclose(matrix, pairs, atol=2e-6)
     np.testing.assert_allclose(pairs.ravel(), affinity.probability(np.tile(others, 4), np.repeat(rows, 3)), atol=2e-6)
     h = torch.randn(4, 6, requires_grad=True)
-    attached = affinity.attach(h, torch.from_numpy(rows))
+    with pytest.warns(DeprecationWarning, match="pass rows= to the loss"):
+        attached = affinity.attach(h, torch.from_numpy(rows))
     assert attached.shape == (4, 6 + affinity.width)
     assert not attached.requires_grad
     assert torch.equal(attached[:, :6], h)
@@ -163,7 +164,7 @@ def test_features_that_cannot_be_used_are_refused(features, message):
 
 def test_positions_and_codes_that_do_not_fit_are_refused():
     affinity = ps.Affinity.fit(clusters()[0])
-    with pytest.raises(AffinityError, match="has 200 rows"):
+    with pytest.raises(AffinityError, match="has 200 examples"):
         affinity.probability([0], [200])
     with pytest.raises(AffinityError, match="2 rows and 1 others"):
         affinity.probability([0, 1], [2])
@@ -171,5 +172,5 @@ def test_positions_and_codes_that_do_not_fit_are_refused():
         affinity.probability([0.5], [2])
     with pytest.raises(AffinityError, match="codes of this affinity"):
         affinity.between(affinity.codes[:2, :3], affinity.codes[:2])
-    with pytest.raises(AffinityError, match="one row a position"):
+    with pytest.raises(AffinityError, match="one row a position"), pytest.warns(DeprecationWarning, match="rows="):
         affinity.attach(torch.randn(3, 4), torch.arange(2))

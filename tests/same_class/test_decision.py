@@ -31,7 +31,7 @@ def test_digits_are_treated_and_the_numbers_are_those_of_the_selector():
     assert decision.on
     assert decision.treatment == COMBINED == Treatment.auto(result)
     assert decision.class_mates == 1
-    masks = selector.masks(affinity.attach(torch.from_numpy(features), torch.arange(len(features))))
+    masks = selector.masks(torch.from_numpy(features), rows=torch.arange(len(features)))
     pairs = masks.whole()
     assert result.rows == len(features) == 1797
     assert result.flagged == pytest.approx(pairs.float().mean().item())

@@ -32,7 +32,7 @@ def test_the_most_similar_of_the_confident_are_flagged(fitted):
     _features, affinity = fitted
     rows = torch.arange(0, 240, 3)
     h = torch.randn(80, 5, generator=torch.Generator().manual_seed(0))
-    masks = ps.ConfidentNegatives(affinity, 0.9, 0.1).masks(affinity.attach(h, rows))
+    masks = ps.ConfidentNegatives(affinity, 0.9, 0.1).masks(h, rows=rows)
     similar = F.normalize(h, dim=1) @ F.normalize(h, dim=1).T
     different = 1 - affinity.between(affinity.codes[rows], affinity.codes[rows])
     different.fill_diagonal_(0)
@@ -51,7 +51,7 @@ def test_fewer_candidates_than_the_share_are_all_flagged(fitted):
     rows = torch.arange(0, 240, 4)
     different = 1 - affinity.between(affinity.codes[rows], affinity.codes[rows])
     different.fill_diagonal_(0)
-    flags = ps.ConfidentNegatives(affinity, 0.8, 1.0).masks(affinity.attach(features[rows], rows)).whole()
+    flags = ps.ConfidentNegatives(affinity, 0.8, 1.0).masks(features[rows], rows=rows).whole()
     assert torch.equal(flags, different >= 0.8)
     assert flags.sum() < flags.numel() - len(rows)
 
@@ -59,9 +59,9 @@ def test_fewer_candidates_than_the_share_are_all_flagged(fitted):
 def test_keys_and_the_row_among_them(fitted):
     features, affinity = fitted
     keys = torch.arange(239, -1, -2)
-    h, k = affinity.attach(features[keys[10:30]], keys[10:30]), affinity.attach(features[keys], keys)
+    h, k, ids = features[keys[10:30]], features[keys], {"rows": keys[10:30], "key_rows": keys}
     selector = ps.ConfidentNegatives(affinity, 0.001, 1.0)
-    with_own, without = selector.masks(h, k, 10), selector.masks(h, k)
+    with_own, without = selector.masks(h, k, 10, **ids), selector.masks(h, k, **ids)
     assert with_own.whole().shape == (20, 120)
     assert not with_own.whole()[torch.arange(20), torch.arange(10, 30)].any()
     assert torch.equal(with_own.log_weights(0, 20)[torch.arange(20), torch.arange(10, 30)], torch.zeros(20))
@@ -71,7 +71,7 @@ def test_keys_and_the_row_among_them(fitted):
 def test_weights_are_the_logarithm_of_different_classes(fitted):
     features, affinity = fitted
     rows = torch.arange(0, 240, 4)
-    masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[rows], rows))
+    masks = ps.ConfidentNegatives(affinity).masks(features[rows], rows=rows)
     weights = masks.log_weights(5, 25)
     log = (1 - affinity.between(affinity.codes[rows], affinity.codes[rows])).clamp_min(1e-6).log()
     log.fill_diagonal_(0)
@@ -82,7 +82,7 @@ def test_weights_are_the_logarithm_of_different_classes(fitted):
 
 def test_a_tile_and_its_weights_share_one_computation(fitted, monkeypatch):
     features, affinity = fitted
-    masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[:40], torch.arange(40)))
+    masks = ps.ConfidentNegatives(affinity).masks(features[:40], rows=torch.arange(40))
     calls = []
     between = affinity.between
     monkeypatch.setattr(type(affinity), "between", lambda self, *codes: calls.append(1) or between(*codes))
@@ -104,7 +104,7 @@ def test_without_an_affinity_nothing_is_selected_until_there_is_one(fitted):
     assert not masks.whole().any()
     assert not masks.tile(0, 10).any()
     selector.affinity = affinity
-    assert selector.masks(affinity.attach(features, torch.arange(240))).whole().any()
+    assert selector.masks(features, rows=torch.arange(240)).whole().any()
 
 
 def test_a_loss_runs_on_attached_features(fitted):
@@ -112,15 +112,15 @@ def test_a_loss_runs_on_attached_features(fitted):
     rows = torch.arange(0, 240, 8)
     generator = torch.Generator().manual_seed(0)
     z0, z1 = torch.randn(2, 30, 6, generator=generator).requires_grad_().unbind()
-    h = [affinity.attach(features[rows] + 0.05 * torch.randn(30, 8, generator=generator), rows) for _ in range(2)]
+    h = [features[rows] + 0.05 * torch.randn(30, 8, generator=generator) for _ in range(2)]
     selector = ps.ConfidentNegatives(affinity)
     assert isinstance(selector, ps.Selector)
     loss = ps.losses.NTXentLoss(0.5, selector, ps.Treatment(margin=0.3))
-    value = loss(z0, z1, *h)
+    value = loss(z0, z1, *h, rows=rows)
     assert value.isfinite()
     assert value != ps.losses.NTXentLoss(0.5)(z0, z1)
     value.backward()
-    pairs = loss.select(*h)
+    pairs = loss.select(*h, rows=rows)
     assert pairs.shape == (60, 60)
     assert pairs.any()
     assert not (pairs & torch.eye(60, dtype=torch.bool).roll(30, 0)).any()  # no view is a negative of the other
@@ -128,9 +128,8 @@ def test_a_loss_runs_on_attached_features(fitted):
 
 def test_half_precision_selects_nearly_the_same(fitted):
     features, affinity = fitted
-    h = affinity.attach(features, torch.arange(240))
-    selector = ps.ConfidentNegatives(affinity)
-    full, half = selector.masks(h).whole(), selector.masks(h, precision="bf16").whole()
+    selector, rows = ps.ConfidentNegatives(affinity), torch.arange(240)
+    full, half = (selector.masks(features, rows=rows, precision=each).whole() for each in ("fp32", "bf16"))
     assert (full != half).float().mean() < 0.02
 
 
@@ -149,11 +148,16 @@ def test_settings_out_of_range_are_refused(arguments, error, message):
         ps.ConfidentNegatives(**arguments)
 
 
-def test_features_without_codes_are_refused(fitted):
+def test_ids_that_are_missing_or_of_another_set_are_refused(fitted):
     features, affinity = fitted
-    selector = ps.ConfidentNegatives(affinity)
-    with pytest.raises(AffinityError, match=r"affinity\.attach"):
+    selector, rows = ps.ConfidentNegatives(ps.Affinity(affinity.codes)), torch.arange(240)
+    with pytest.raises(ValueError, match="ConfidentNegatives has to know which examples these are: pass rows="):
         selector.masks(features)
-    h = affinity.attach(features, torch.arange(240))
+    with pytest.raises(ValueError, match="pass key_rows="):
+        selector.masks(features, features, rows=rows)
+    with pytest.raises(AffinityError, match="key_rows hold positions from 1 to 240, and the set has 240"):
+        selector.masks(features, features, rows=rows, key_rows=rows + 1)
+    with pytest.raises(ValueError, match="features are 240 rows, and there are 3 ids"):
+        selector.masks(features, rows=rows[:3])
     with pytest.raises(ValueError, match="8 dimensions and keys 5"):
-        selector.masks(h, h[:, 3:])
+        selector.masks(features, features[:, 3:], rows=rows, key_rows=rows)

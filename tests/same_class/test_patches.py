@@ -4,7 +4,7 @@ from sklearn.metrics import roc_auc_score
 
 from pairsift.data import load_images
 from pairsift.same_class import Affinity, AffinityError, patch_features
-from pairsift.same_class.patches import _learned
+from pairsift.same_class.patches import learned_layer
 
 
 def stripes(n, size=32, seed=0):
@@ -30,7 +30,7 @@ def test_kinds_of_texture_are_told_apart_whatever_their_place_and_colour():
 
 def test_counts_are_those_of_patches_looked_at_one_by_one():
     images, _ = stripes(60)
-    layer = _learned(images, 10, np.random.default_rng(0), 0)
+    layer = learned_layer(images, 10, np.random.default_rng(0), 0)
     filters, offsets = layer.filters.flatten(1).numpy().astype(np.float64), layer.offsets.numpy()
     x = images[7].astype(np.float64)
     found = np.zeros((10, 27, 27))

@@ -41,12 +41,48 @@ values, counts = graph.spectrum()
 assert counts.sum() == 250 and abs(values[0] - 1) < 1e-12
 assert len(ps.theory.bounds.compare(graph, 0.05, 5)) > 3
 ps.theory.edits, ps.theory.collapse_threshold(10, 26, 0.1)
-print(sorted({"lightning", "pydantic", "rich", "scipy", "sklearn", "typer"} & set(sys.modules)))
+assert ps.evaluate.semantic_hits(torch.eye(2), torch.eye(2), -torch.eye(2)) == 1
+assert 0 < ps.evaluate.collapse(torch.randn(40, 4), torch.arange(40) % 2).within_class < 1
+print(sorted({"faiss", "lightning", "pydantic", "rich", "scipy", "sklearn", "typer"} & set(sys.modules)))
 """
 
 
 def test_losses_and_the_graph_of_the_theory_run_bare(bare):
     done = bare.run("-c", CORE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+EVALUATION = """
+import sys, numpy as np, pairsift as ps
+from pairsift._base.extras import MissingExtraError
+x, y = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+ps.evaluate.linear_probe(x, y, x, y), ps.evaluate.detection(x[:, 0], y), ps.evaluate.t_interval(x[:, 0])
+try:
+    ps.evaluate.knn(x, y, x, y, k=3)
+except MissingExtraError as error:
+    print(error)
+print(sorted({"faiss", "lightning", "pyarrow", "typer"} & set(sys.modules)))
+"""
+
+
+def test_evaluation_needs_what_it_imports_alone(tmp_path):
+    done = Environment(tmp_path / "env", "theory").run("-c", EVALUATION)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "pairsift.evaluate.knn needs faiss: pip install faiss-cpu\n[]\n"
+
+
+ESTIMATE = """
+import sys, numpy as np, torch, pairsift as ps
+x = np.random.default_rng(0).normal(size=(5, 16))[np.arange(1500) % 5] * 3
+x += np.random.default_rng(1).normal(size=x.shape)
+affinity = ps.same_class.Affinity.fit(x.astype(np.float32), seed=0)
+print(sorted({"lightning", "typer"} & set(sys.modules)))
+"""
+
+
+def test_the_same_class_estimator_needs_no_training_framework(tmp_path):
+    done = Environment(tmp_path / "env", "scan").run("-c", ESTIMATE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
 
@@ -58,7 +94,9 @@ NEEDY = {
     "ps.pretrain": "train",
     "ps.ConfidentNegatives": "train",
     "from pairsift.integrations.lightning import TreatPairs": "train",
-    "ps.evaluate.knn": "train",
+    "ps.evaluate.linear_probe(np.eye(4), [0, 1, 0, 1], np.eye(4), [0, 1, 0, 1])": "theory",
+    "ps.evaluate.detection([1.0, 2.0], [0, 1])": "theory",
+    "ps.evaluate.t_interval([1.0, 2.0])": "theory",
     "ps.retrieval.inspect_pairs": "scan",
     "ps.data.load_images": "data",
     "ps.text.WordNet": "text",
@@ -144,9 +182,9 @@ def test_the_extra_of_pages_is_enough_for_the_theory(tmp_path):
     levels = ("--alpha", "0.472", "--beta", "0.191", "--gamma", "0.209")
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
     done = environment.pairsifts(
-        ("theory", *levels, "--plot", "page.html"),
-        ("theory", "--features", "features.npy"),
-        ("theory", "--collapse"),
+        ("theory", "graph", *levels, "-o", "page.html"),
+        ("theory", "measure", "features.npy"),
+        ("theory", "collapse"),
         imports="pairsift.theory",
         cwd=tmp_path,
     )

@@ -76,14 +76,14 @@ def test_admissible_noise_is_where_a_bound_becomes_infinite(scale):
 
 
 def test_compare_names_where_the_printed_statements_part_from_the_exact_ones():
-    verdicts = {k: {row.statement: row.verdict for row in bounds.compare(GRAPH, 0.05, k)} for k in (3, 4, 5)}
-    assert verdicts[4] == {
+    statuses = {k: {row.statement: row.status for row in bounds.compare(GRAPH, 0.05, k)} for k in (3, 4, 5)}
+    assert statuses[4] == {
         "none difficult": "exact", "untreated": "violated", "removal": "exact", "margin": "exact",
         "temperature": "exact",
     }  # fmt: skip
-    assert verdicts[5]["untreated"] == "loose"
+    assert statuses[5]["untreated"] == "loose"
     matched = SimilarityGraph(40, 3, 8, 0.5, 0.1, 0.3, "matched")
-    assert [bounds.compare(matched, 0.05, k)[1].verdict for k in (4, 10, 11, 12)] == [
+    assert [bounds.compare(matched, 0.05, k)[1].status for k in (4, 10, 11, 12)] == [
         "violated", "violated", "violated", "loose",
     ]  # fmt: skip
     row = bounds.compare(GRAPH, 0.05, 4)[1]

@@ -75,7 +75,7 @@ def test_levels_by_band_equal_those_of_the_selected_pairs():
     assert (levels.n_classes, levels.n) == (4, 75)
     assert levels.t is levels.p is levels.n_d is levels.difficult is None
     assert measure_levels(FEATURES, band=band, n_classes=10).n_classes == 10
-    with pytest.raises(ValueError, match="measure with labels"):
+    with pytest.raises(ValueError, match="pass labels to measure_levels"):
         levels.graph()
 
 

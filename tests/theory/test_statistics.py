@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pairsift import RankBand
-from pairsift.theory.statistics import GroupSums, band_parts, band_sums
+from pairsift.theory.levels import GroupSums, band_parts, band_sums
 
 
 def cosines(features):

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.data import DataError, load_images, subset
 from pairsift.evaluate import knn
-from pairsift.pairs import GivenMasks
+from pairsift.pairs import GivenMasks, Selector
 from pairsift.same_class import Affinity, AffinityError, patch_features
 from pairsift.train import Evidence, Interrupted, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
@@ -128,26 +127,21 @@ def test_a_bad_guide_or_bank_is_refused_and_leaves_nothing(train, guide, many, c
 def test_evidence_of_ones_own(config, many, small):
     seen = []
 
-    class Unlike:
-        """Flags pairs of different last columns."""
+    class Unlike(Selector):
+        """Flags pairs of images at odd and at even positions."""
 
-        def masks(self, h, keys=None, own=None, *, precision="fp32"):
-            seen.append(h.shape)
-            return GivenMasks(h[:, -1:] != h[:, -1])
+        def masks(self, h, keys=None, own=None, *, rows=None, key_rows=None, precision="fp32"):
+            seen.append((h.shape, rows.shape))
+            return GivenMasks(rows[:, None] % 2 != (rows if keys is None else key_rows) % 2)
 
     class Odd(Evidence):
-        """Images at odd and at even positions are two classes."""
-
         def __init__(self):
             super().__init__()
             self.selector = Unlike()
 
-        def attach(self, h, rows):
-            return torch.cat([h, rows[:, None] % 2], dim=1)
-
     settings = config(select="affinity", treatment="margin", batch_size=96, epochs=2, affinity_start=1)
     result = pretrain(settings, images=many, encoder=small(), evidence=Odd())
-    assert seen[0] == (192, 17)
+    assert seen[0] == ((192, 16), (192,))
     assert 0.4 < result.metrics[0]["flagged"] < 0.6
     assert result.metrics[0]["estimated"] == ""
     with pytest.raises(ValueError, match="evidence needs select='affinity', got select='band'"):

@@ -4,7 +4,7 @@ from torch import nn
 
 from pairsift.losses import NTXentLoss, SpectralLoss
 from pairsift.train import Projector, Run, TrainConfig, pretrain
-from pairsift.train.methods import MomentumEncoder, build_method
+from pairsift.train.methods import MomentumEncoder, Step, build_method
 
 
 @pytest.fixture
@@ -23,6 +23,11 @@ def moco():
 def views(n=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, 6, generator=generator), torch.randn(n, 6, generator=generator)
+
+
+def step(pair, labels=None, watch=False, **told):
+    rows = torch.arange(len(pair[0]))
+    return Step(pair, labels, rows, rows, watch, **told)
 
 
 def queries(method, encoder, projector, pair):
@@ -66,7 +71,7 @@ def test_queries_meet_the_key_of_their_other_view(moco, both):
     method, encoder, projector = moco(symmetric=both)
     pair, labels = views(), torch.arange(8)
     z, h = queries(method, encoder, projector, pair)
-    outcome = method(z, h, pair, labels, watch=False)
+    outcome = method(z, h, step(pair, labels))
     assert float(outcome.loss.detach()) == pytest.approx(0, abs=1e-6)  # nothing was queued yet
     other = torch.cat([pair[1], pair[0]]) if both else pair[1]
     keys, features = method.loss.keys()
@@ -78,19 +83,19 @@ def test_queries_meet_the_key_of_their_other_view(moco, both):
     positive = (nn.functional.normalize(z) * nn.functional.normalize(k)).sum(1) / 0.2
     negatives = nn.functional.normalize(z) @ keys.T / 0.2
     expected = (torch.cat([positive[:, None], negatives], 1).logsumexp(1) - positive).mean()
-    torch.testing.assert_close(method(z, h, pair, labels, watch=False).loss, expected)
+    torch.testing.assert_close(method(z, h, step(pair, labels)).loss, expected)
 
 
 def test_keys_are_encoded_in_random_groups_with_statistics_of_their_own(moco):
     """Groups change batch statistics, and nothing else: without batch norm they change nothing."""
     method, encoder, projector = moco(key_groups=2, symmetric=False)
     pair = views()
-    method(*queries(method, encoder, projector, pair), pair, None, watch=False)
+    method(*queries(method, encoder, projector, pair), step(pair))
     grouped = method.loss.keys()[1]
     assert not torch.allclose(grouped, encoder(pair[1]).detach(), atol=1e-3)
     for module in (encoder, method.key_encoder):
         module[1] = nn.Identity()
-    method(*queries(method, encoder, projector, pair), pair, None, watch=False)
+    method(*queries(method, encoder, projector, pair), step(pair))
     torch.testing.assert_close(method.loss.keys()[1][8:], encoder(pair[1]).detach())
 
 
@@ -103,7 +108,7 @@ def test_what_is_not_treated_is_the_plain_method(moco, name, watch):
         method, encoder, projector = moco(method=name, treatment=treatment, pos_high=0.1, pos_low=0.5)
         pairs = [views(seed=seed) for seed in range(2)]
         return [
-            float(method(*queries(method, encoder, projector, pair), pair, None, watch=watch, **told).loss.detach())
+            float(method(*queries(method, encoder, projector, pair), step(pair, watch=watch, **told)).loss.detach())
             for pair in pairs
         ]
 
@@ -115,7 +120,7 @@ def test_flagged_pairs_and_their_classes_are_told(moco):
     method, encoder, projector = moco(treatment="margin", pos_high=0.1, pos_low=0.5)
     for seed in range(3):
         pair, labels = views(seed=seed), torch.arange(8) % 2
-        outcome = method(*queries(method, encoder, projector, pair), pair, labels, watch=True)
+        outcome = method(*queries(method, encoder, projector, pair), step(pair, labels, watch=True))
         if seed == 0:
             assert outcome.pairs is None
     assert outcome.pairs.shape == (16, 20)

@@ -13,8 +13,7 @@ from rich.progress import Progress
 
 from pairsift import scanning
 from pairsift._base.process import Interrupted
-from pairsift.cli.app import console, notes
-from pairsift.cli.flags import in_flags
+from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.scanning import ScanConfig
 
@@ -66,10 +65,10 @@ def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], Non
 
 def _tell(result: Scan, source: FeatureSource, settings: ScanConfig) -> None:
     """Levels, advice, and how well planted mixes were found where there are any."""
+    from pairsift.cli.theory import levels_table
     from pairsift.evaluate import detection
-    from pairsift.theory import tables
 
-    console.print(tables.levels_table(result.levels))
+    console.print(levels_table(result.levels))
     for reason in result.advice.reasons:
         console.print(f"- {reason}", highlight=False, soft_wrap=True)
     if source.mixed is not None:

@@ -1,18 +1,12 @@
-"""How good features are: linear probes and nearest neighbours; how good a difficulty score is;
-whether classes have collapsed.
+"""Evaluation of features and scores: probes, nearest neighbours, detection and class collapse.
 
-Its modules are private: `pairsift.evaluate.knn` is always the function.
+The modules are private, so that `pairsift.evaluate.collapse` is always the function. Each function imports the packages
+that it needs when it is called.
 """
 
-from pairsift._base.extras import needs
-
-with needs("train", "pairsift.evaluate"):
-    from pairsift.evaluate._collapse import Collapse, collapse
-    from pairsift.evaluate._detection import Detection, detection
-    from pairsift.evaluate._hits import semantic_hits
-    from pairsift.evaluate._intervals import t_interval
-    from pairsift.evaluate._knn import knn
-    from pairsift.evaluate._probe import ProbeResult, linear_probe, linear_probe_sgd
+from pairsift.evaluate._collapse import Collapse, collapse
+from pairsift.evaluate._measures import Detection, detection, semantic_hits, t_interval
+from pairsift.evaluate._probes import ProbeResult, knn, linear_probe, linear_probe_sgd
 
 __all__ = [
     "Collapse", "Detection", "ProbeResult", "collapse", "detection", "knn", "linear_probe", "linear_probe_sgd",

@@ -1,4 +1,4 @@
-"""Have classes fallen on points?"""
+"""Class collapse in features: the share of variance within classes, and NC1."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pairsift._base.checks import class_labels, real_array
 
 # Quantile of the normal distribution for 95 %.
 _NORMAL = 1.959964
-# Directions between class means of less than this part of the greatest variance are none.
+# Directions between class means with less than this share of the greatest variance count as none.
 _RELATIVE = 1e-10
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """How far classes have fallen on points.
+    """The degree to which classes have collapsed to points.
 
     Attributes:
-        within_class: share of the variance that lies within classes, in [0, 1]; 0 where every class is a point.
-        low, high: its 95 % interval, by leaving out one example at a time (jackknife).
-        nc1: tr(S_w pinv(S_b)) / m of the m classes' covariances within and between (arXiv 2008.08186); 0 where every
-            class is a point.
-        per_class: mean squared distance to the class mean, in parts of the mean squared distance to the mean of all, by
-            class; their mean over examples is `within_class`.
-        n: examples counted.
+        within_class: share of the variance that lies within classes, in [0, 1]. It is 0 where every class is a point.
+        low, high: 95 % interval of `within_class` by the jackknife, which leaves out one example at a time.
+        nc1: tr(S_w pinv(S_b)) / m, with the covariances of m classes within and between (arXiv 2008.08186). It is 0
+            where every class is a point.
+        per_class: by class, the mean squared distance to the class mean divided by the mean squared distance to the
+            mean of all examples. The mean over examples is `within_class`.
+        n: number of examples used.
     """
 
     within_class: float
@@ -45,21 +45,21 @@ class Collapse:
 
 
 def collapse(features: ArrayLike, labels: ArrayLike, *, normalise: bool = True) -> Collapse:
-    """Measure whether the examples of a class lie on one point, as supervised contrastive training may have it.
+    """Measure whether the examples of every class lie on one point, which supervised contrastive training can cause.
 
-    Compare with what `theory.within_class_share` expects (arXiv 2503.08203).
+    `theory.within_class_share` predicts the result (arXiv 2503.08203).
 
     Args:
         features: (N, D), finite.
-        labels: (N,) whole numbers; examples of -1 are left out, as are those that are alone in their class.
-        normalise: whether rows are taken at unit length, as contrastive losses take them.
+        labels: (N,) whole numbers. Examples with a negative label, or alone in their class, are left out.
+        normalise: whether rows are scaled to unit length, as contrastive losses do.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, zero rows to normalise, fewer than two classes
-            of two examples, or examples that are all one point.
+            with two examples, or examples that are all equal.
 
     Warns:
-        UserWarning: classes of one example, which say nothing of collapse.
+        UserWarning: classes with one example, which are left out.
 
     Example:
         >>> import numpy as np
@@ -79,7 +79,7 @@ def collapse(features: ArrayLike, labels: ArrayLike, *, normalise: bool = True) 
     if not total.sum() > 0:
         raise ValueError("all examples are one point: there is no variance to share")
     share = float(within.sum() / total.sum())
-    # Sums of squares about means that move when an example leaves.
+    # Sums of squares about means, which move when an example is left out.
     own = sizes[place]
     left = (within.sum() - within * own / (own - 1)) / (total.sum() - total * len(x) / (len(x) - 1))
     half = _NORMAL * float(np.sqrt((len(x) - 1) / len(x) * ((left - left.mean()) ** 2).sum()))
@@ -92,7 +92,7 @@ def collapse(features: ArrayLike, labels: ArrayLike, *, normalise: bool = True) 
 
 
 def _nc1(deviations: NDArray[np.float64], between: NDArray[np.float64]) -> float:
-    """tr(S_w pinv(S_b)) / m, in the few directions in which class means differ."""
+    """tr(S_w pinv(S_b)) / m, in the few directions along which class means differ."""
     _, values, directions = np.linalg.svd(between / np.sqrt(len(between)), full_matrices=False)
     used = values**2 > _RELATIVE * max(float(values[0] ** 2), np.finfo(float).tiny)
     if not used.any():

@@ -9,8 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pairsift.pairs import GuideMask
-from pairsift.pairs.guide_tally import GuideReport
+from pairsift.pairs import GuideMask, GuideReport
 
 _logger = logging.getLogger(__name__)
 

@@ -52,6 +52,7 @@ class NTXentLoss(nn.Module):
         self, embeddings: Tensor, labels: Tensor | None = None, indices_tuple: Any = None,
         ref_emb: Tensor | None = None, ref_labels: Tensor | None = None, *,
         features: Tensor | None = None, ref_features: Tensor | None = None,
+        rows: Tensor | None = None, ref_rows: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Mean loss over all positive pairs.
 
@@ -61,6 +62,7 @@ class NTXentLoss(nn.Module):
             indices_tuple: must be None.
             ref_emb, ref_labels: (K, d) and (K,) rows to compare with; None compares the embeddings among themselves.
             features, ref_features: (B, D) and (K, D) encoder features; they go before the hook's.
+            rows, ref_rows: (B,) and (K,) ids of the examples, for selectors that go by them.
 
         Returns:
             Scalar.
@@ -78,6 +80,13 @@ class NTXentLoss(nn.Module):
             taken = self.hook.take(len(embeddings) + (0 if ref_emb is None else len(ref_emb)))
             features, ref_features = taken[: len(embeddings)], None if ref_emb is None else taken[len(embeddings) :]
         value: Tensor = self.loss(
-            embeddings, labels, features, ref_z=ref_emb, ref_labels=ref_labels, ref_h=ref_features
+            embeddings,
+            labels,
+            features,
+            ref_z=ref_emb,
+            ref_labels=ref_labels,
+            ref_h=ref_features,
+            rows=rows,
+            key_rows=ref_rows,
         )
         return value

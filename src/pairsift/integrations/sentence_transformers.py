@@ -90,11 +90,11 @@ class TreatedRankingLoss(nn.Module):
     def _value(self, embeddings: list[Tensor], columns: list[dict[str, Tensor]]) -> Tensor:
         """Loss of (B, D) embeddings of each column."""
         anchors, keys = embeddings[0], torch.cat(embeddings[1:])
-        h0, h1 = anchors.detach(), keys.detach()
+        rows = None
         if self.mask is not None and self.rows is not None:
-            rows = self.rows.of(columns)
-            h0, h1 = self.mask.attach(h0, rows), self.mask.attach_keys(h1, rows)
-        value: Tensor = self.loss(anchors, keys, h0, h1)
+            rows, ids = self.rows.of(columns), self.mask.table.index.ids
+            rows = rows if ids is None else ids[rows]
+        value: Tensor = self.loss(anchors, keys, anchors.detach(), keys.detach(), rows=rows)
         return value
 
     def get_config_dict(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pairsift.treatments import Treatment
 
 def simclr_loss_func(
     z: Tensor, indexes: Tensor, temperature: float = 0.1, *,
-    h: Tensor | None = None, band: Selector | None = None, treatment: Treatment | None = None,
-    **options: Unpack[Options],
+    h: Tensor | None = None, rows: Tensor | None = None, band: Selector | None = None,
+    treatment: Treatment | None = None, **options: Unpack[Options],
 ) -> Tensor:  # fmt: skip
     """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
 
@@ -23,6 +23,7 @@ def simclr_loss_func(
         indexes: (B,) the image that each view is of.
         temperature: tau, > 0.
         h: (B, D) encoder features of the same views (`torch.cat(out["feats"])`), on which pairs are selected.
+        rows: (B,) ids of the examples that the views are of, for selectors that go by them; None takes `indexes`.
         band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
@@ -33,5 +34,6 @@ def simclr_loss_func(
     Raises:
         ValueError: a setting out of range, shapes that do not fit, or a treatment without a band.
     """
-    value: Tensor = LabelledNTXentLoss(temperature, band, treatment, positives="summed", **options)(z, indexes, h)
+    loss = LabelledNTXentLoss(temperature, band, treatment, positives="summed", **options)
+    value: Tensor = loss(z, indexes, h, rows=indexes if rows is None else rows)
     return value

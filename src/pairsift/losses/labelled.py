@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_ids, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import NOTHING, Edit, Treatment
 
@@ -61,7 +61,8 @@ class LabelledNTXentLoss(TreatedLoss):
     def forward(
         self, z: Tensor, labels: Tensor, h: Tensor | None = None, *,
         ref_z: Tensor | None = None, ref_labels: Tensor | None = None, ref_h: Tensor | None = None,
-        treated: bool = True,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, treated: bool = True,
+        selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of B rows among themselves, or against K reference rows.
 
@@ -71,7 +72,10 @@ class LabelledNTXentLoss(TreatedLoss):
             h: (B, D) encoder features of the rows, on which pairs are selected; without them the projections are used,
                 with a warning. Pairs carry no gradient.
             ref_z, ref_labels, ref_h: the same of the reference rows, (K, d), (K,) and (K, D).
+            rows: (B,) ids of the examples that the rows are of, for selectors that go by them.
+            key_rows: (K,) ids of those that the reference rows are of.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
 
         Returns:
             Scalar, the mean over all processes of a process group; float32, or float64 for float64 projections. 0 where
@@ -83,15 +87,20 @@ class LabelledNTXentLoss(TreatedLoss):
         self._check(z, labels, h, ref_z, ref_labels, ref_h)
         with torch.autocast(z.device.type, enabled=False):
             labels = labels.to(z.device, torch.int64)
-            rows, keys = Rows(unit(z), h), None if ref_z is None else Rows(unit(ref_z), ref_h)
-            comparison = self._compare(rows, keys, treated=treated, gathered=keys is None)
+            plan = self._plan(selector, treatment, treated)
+            anchors = Rows(unit(z), h, plan.ids((check_ids(rows, len(z)), 0), device=z.device))
+            keys = None
+            if ref_z is not None:
+                key_ids = plan.ids((check_ids(key_rows, len(ref_z), "key_rows"), 0), device=z.device)
+                keys = Rows(unit(ref_z), ref_h, key_ids)
+            comparison = self._compare(anchors, keys, plan, gathered=keys is None)
             if ref_labels is not None:
                 key_labels = ref_labels.to(z.device, torch.int64)
             else:
                 key_labels = Processes(self.engine.gather, labels=labels).gather("labels", labels)
             groups = _Groups(labels, key_labels, comparison, self.positives)
             edit = comparison.edit(self.temperature)
-            scaled = rows.z / self.temperature
+            scaled = anchors.z / self.temperature
             total = row_losses(scaled, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile)
             processes = comparison.processes
             return processes.mean(total * (processes.size / processes.sum(groups.count()).clamp_min(1).to(total.dtype)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,8 +11,8 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
-from pairsift.pairs import PairMasks, Selector
+from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit, view_ids
+from pairsift.pairs import Selector
 from pairsift.treatments import NOTHING, Treatment
 
 Form = Literal["outside", "inside"]
@@ -74,11 +73,15 @@ class MixedContrastiveLoss(TreatedLoss):
         self.alpha, self.form, self.own_view = alpha, form, own_view
         self.temperature = check_temperature(temperature)
 
-    def select(self, h0: Tensor, h1: Tensor) -> Tensor:
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
         """Flag the difficult pairs of a batch, as `forward` does: see `NTXentLoss.select`.
 
         Args:
             h0, h1: (N, D) features of the first and the second views.
+            rows, key_rows, selector: see `forward`.
 
         Returns:
             (2N, 2N) bool over the views, first views first.
@@ -86,11 +89,14 @@ class MixedContrastiveLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        return self._select(torch.cat([h0, h1]))
+        plan = self._select_plan(selector)
+        h = torch.cat([h0, h1])
+        return self._select(Rows(h, h, view_ids(plan, rows, key_rows, h)), None, plan)
 
     def forward(
         self, z0: Tensor, z1: Tensor, labels: Tensor | None = None, h0: Tensor | None = None, h1: Tensor | None = None,
-        *, pairs: Tensor | None = None, treated: bool = True,
+        *, rows: Tensor | None = None, key_rows: Tensor | None = None, pairs: Tensor | None = None,
+        treated: bool = True, selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each.
 
@@ -99,8 +105,11 @@ class MixedContrastiveLoss(TreatedLoss):
             labels: (N,) classes, whole numbers; -1 where unknown. None knows none: `NTXentLoss`.
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
+            rows: (N,) ids of the examples that the first views are of, for selectors that go by them.
+            key_rows: (N,) ids of those that the second views are of; None takes `rows`.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
 
         Returns:
             Scalar, the mean over the views of all processes; float32, or float64 for float64 projections.
@@ -114,24 +123,28 @@ class MixedContrastiveLoss(TreatedLoss):
             z = unit(torch.cat([z0, z1]))
             h = None if h0 is None or h1 is None else torch.cat([h0, h1])
             own = torch.arange(len(z), device=z.device).roll(len(z0))
-            comparison = self._compare(Rows(z, h), treated=treated, pairs=pairs).with_positives(own)
-            processes = comparison.processes
-            weight = processes.weight("z")
-            if self.alpha == 1:
-                return processes.mean(info_nce(z, self.temperature, comparison, weight=weight))
-            seen = None
-            if comparison.masks is not None:
-                seen = _OwnSeen(comparison)
-                comparison = replace(comparison, masks=seen)
+            plan = self._plan(selector, treatment, treated)
+            ids = view_ids(plan, rows, key_rows, z)
+            comparison = self._compare(Rows(z, h, ids), None, plan, pairs=pairs)
+            comparison = comparison.with_positives(own, record=self.alpha < 1)
+            weight = comparison.processes.weight("z")
             loss = info_nce(z, self.temperature, comparison, weight=weight)
-            own_logits = (z * z[own]).sum(dim=1) / self.temperature
-            classes = _Classes(known.repeat(2), comparison, own_logits, self.own_view)
-            edit = comparison.edit(self.temperature)
-            if seen is not None and edit is not None and edit.of_difficult and not edit.excludes:
-                own_logits = edit.of(own_logits, seen.own.to(z.dtype))
-            scaled, share = z / self.temperature, (1 - self.alpha) * weight
-            pull = classes.means(scaled) if self.form == "outside" else classes.log_means(scaled)
-            return processes.mean(loss + share * (own_logits[classes.counts > 0].sum() - pull))
+            if self.alpha < 1:
+                loss = loss + (1 - self.alpha) * weight * self._pull(z, known.repeat(2), comparison)
+            return comparison.processes.mean(loss)
+
+    def _pull(self, z: Tensor, labels: Tensor, comparison: Comparison) -> Tensor:
+        """Sum over the views with positives of what makes the own view's logit their positives' mean."""
+        assert comparison.positives is not None
+        own = comparison.positives - comparison.first
+        own_logits = (z * z[own]).sum(dim=1) / self.temperature
+        classes = _Classes(labels, comparison, own_logits, self.own_view)
+        edit, recorded = comparison.edit(self.temperature), comparison.recorded
+        if recorded is not None and edit is not None and edit.of_difficult and not edit.excludes:
+            own_logits = edit.of(own_logits, recorded.at_positives)
+        scaled = z / self.temperature
+        pull = classes.means(scaled) if self.form == "outside" else classes.log_means(scaled)
+        return own_logits[classes.counts > 0].sum() - pull
 
     def _own_settings(self) -> str:
         return f"alpha={self.alpha}, temperature={self.temperature}, form={self.form!r}, own_view={self.own_view}"
@@ -188,33 +201,10 @@ def _log_sums(among: Tensor) -> Callable[[Tensor, slice], Tensor]:
     return lambda x, part: x.masked_fill(~among[part], NOTHING).logsumexp(dim=1)
 
 
-class _OwnSeen:
-    """Pairs of another selection, remembering how difficult each row's own view was said to be, in `own` (B,)."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        assert comparison.masks is not None
-        assert comparison.positives is not None
-        self._masks: PairMasks = comparison.masks
-        self.rows, self.columns, self.empty = self._masks.rows, self._masks.columns, self._masks.empty
-        self._columns = comparison.positives
-        self.own = torch.zeros(len(self._columns), device=self._columns.device)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._masks, name)
-
-    def whole(self) -> Tensor:
-        return self._masks.whole()
-
-    def tile(self, start: int, stop: int) -> Tensor:
-        mask = self._masks.tile(start, stop)
-        self.own[start:stop] = mask.gather(1, self._columns[start:stop, None])[:, 0].to(self.own.dtype)
-        return mask
-
-
 def _classes(labels: Tensor | None, z: Tensor) -> Tensor:
     """Checked labels (N,) as int64 beside the projections; all -1 where there are none."""
     if labels is None:
-        return torch.full((len(z),), -1, device=z.device)
+        return torch.full((len(z),), -1, dtype=torch.int64, device=z.device)
     check_tensors({"labels": labels})
     if labels.shape != (len(z),):
         raise ValueError(f"labels must be ({len(z)},), one for each image, got {tuple(labels.shape)}")

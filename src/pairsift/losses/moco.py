@@ -8,7 +8,7 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Processes, Rows, info_nce
-from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.losses.treated import Options, Plan, TreatedLoss, check_alike, check_ids, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -17,9 +17,9 @@ class MoCoLoss(TreatedLoss):
     """Every query against its own key and a queue of earlier keys.
 
     Pairs are ranked per query among the queued keys, by the query encoder's features h against the *key* encoder's
-    queued features: the queue holds h beside z, so its memory is `queue_size * (d + D)` floats. The positive is not in
-    the queue and is never treated. The queue starts empty and fills up; it is part of the state dict, so a resumed run
-    goes on with the same keys.
+    queued features. The queue holds h beside z, so its memory is `queue_size * (d + D)` floats, and the ids of the
+    keys' examples where they are given. The positive is not in the queue and is never treated. The queue starts
+    empty and fills up; it is part of the state dict, so a resumed run goes on with the same keys.
 
     Args:
         queue_size: keys to keep, at least a batch.
@@ -47,6 +47,7 @@ class MoCoLoss(TreatedLoss):
 
     queue_z: Tensor
     queue_h: Tensor
+    queue_rows: Tensor
     _next: Tensor
     _filled: Tensor
 
@@ -69,8 +70,10 @@ class MoCoLoss(TreatedLoss):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
         self.temperature = check_temperature(temperature)
-        self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim))
-        self.register_buffer("queue_h", torch.zeros(queue_size, feature_dim or 0))
+        self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim, dtype=torch.float32))
+        self.register_buffer("queue_h", torch.zeros(queue_size, feature_dim or 0, dtype=torch.float32))
+        # Ids of the queued keys' examples, -1 where unknown; in the state dict only once there are some.
+        self.register_buffer("queue_rows", torch.full((queue_size,), -1, dtype=torch.int64), persistent=False)
         self.register_buffer("_next", torch.zeros((), dtype=torch.long))
         self.register_buffer("_filled", torch.zeros((), dtype=torch.long))
 
@@ -85,11 +88,12 @@ class MoCoLoss(TreatedLoss):
         order = (torch.arange(filled, device=self.queue_z.device) + int(self._next) - filled) % len(self.queue_z)
         return self.queue_z[order], self.queue_h[order]
 
-    def select(self, h: Tensor) -> Tensor:
+    def select(self, h: Tensor, *, rows: Tensor | None = None, selector: Selector | None = None) -> Tensor:
         """Flag the difficult pairs of queries with queued keys, as `forward` does.
 
         Args:
             h: (N, D) features of the queries; projections where the queue holds no features.
+            rows, selector: see `forward`.
 
         Returns:
             (N, K) bool, K the keys queued so far, in the order of the queue's slots.
@@ -99,12 +103,16 @@ class MoCoLoss(TreatedLoss):
         """
         if self.n_queued == 0:
             raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
-        features = self.queue_h if self.queue_h.shape[1] else self.queue_z
-        return self._select(h, features[: self.n_queued], gathered=False)
+        plan, filled = self._select_plan(selector), self.n_queued
+        features = (self.queue_h if self.queue_h.shape[1] else self.queue_z)[:filled]
+        queued = Rows(features, features, self._queued_ids(plan, rows, filled))
+        ids = plan.ids((check_ids(rows, len(h)), 0), device=h.device)
+        return self._select(Rows(h, h, ids), queued, plan, gathered=False)
 
     def forward(
         self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
-        pairs: Tensor | None = None, enqueue: bool = True, treated: bool = True,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, pairs: Tensor | None = None, enqueue: bool = True,
+        treated: bool = True, selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of N queries; their keys join the queue afterwards.
 
@@ -115,9 +123,12 @@ class MoCoLoss(TreatedLoss):
             q: (N, d) projections of the query encoder.
             k: (N, d) projections of the key encoder for the other view of the same images; no gradient flows to them.
             h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
+            rows: (N,) ids >= 0 of the examples that the queries are of, for selectors that go by them.
+            key_rows: (N,) ids of those that the keys are of, which are queued with them; None takes `rows`.
             pairs: (N, K) bool, a selection already made (`select`).
             enqueue: whether the keys join the queue.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
 
         Returns:
             Scalar; float32, or float64 for float64 projections. 0 while the queue is empty.
@@ -129,22 +140,25 @@ class MoCoLoss(TreatedLoss):
         with torch.autocast(q.device.type, enabled=False):
             q, k = unit(q), unit(k.detach())
             filled = self.n_queued
+            plan = self._plan(selector, treatment, treated and filled > 0)
+            ids = plan.ids((check_ids(rows, len(q)), 0), device=q.device)
             # A copy: the backward pass needs the keys as they were, and the queue moves on before it.
-            queued = Rows(self.queue_z[:filled].to(q.dtype, copy=True), None if h_q is None else self.queue_h[:filled])
-            comparison = self._compare(
-                Rows(q, h_q), queued, treated=treated and filled > 0, pairs=pairs, gathered=False
-            )
+            queued = Rows(
+                self.queue_z[:filled].to(q.dtype, copy=True), None if h_q is None else self.queue_h[:filled],
+                self._queued_ids(plan, rows, filled),
+            )  # fmt: skip
+            comparison = self._compare(Rows(q, h_q, ids), queued, plan, pairs=pairs, gathered=False)
             processes = comparison.processes
             if enqueue:
                 self._check_room(processes.total("z"))
             positive = torch.linalg.vecdot(q, k)
             loss = info_nce(q, self.temperature, comparison, positive, weight=processes.weight("z"))
         if enqueue:
-            self.enqueue(k, h_k)
+            self.enqueue(k, h_k, rows if key_rows is None else key_rows)
         return processes.mean(loss)
 
     @torch.no_grad()
-    def enqueue(self, k: Tensor, h_k: Tensor | None = None) -> Tensor:
+    def enqueue(self, k: Tensor, h_k: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
         """Queue the keys of a batch; the oldest leave where the queue is full.
 
         In a process group every process must call it; the keys of all are queued, in the order of the processes.
@@ -152,6 +166,7 @@ class MoCoLoss(TreatedLoss):
         Args:
             k: (N, d) projections of the key encoder, N <= queue_size.
             h_k: (N, D) features of the key encoder, where the queue holds features.
+            rows: (N,) ids >= 0 of the examples that the keys are of; None where they are not known.
 
         Returns:
             The slots that the keys of all processes went to, (N,) without a process group: for who keeps something else
@@ -164,16 +179,52 @@ class MoCoLoss(TreatedLoss):
         if wide and (h_k is None or h_k.shape != (len(k), wide)):
             seen = None if h_k is None else tuple(h_k.shape)
             raise ValueError(f"keys need features h_k of shape {(len(k), wide)} to be queued, got {seen}")
-        processes = Processes(self.engine.gather, k=k, h_k=h_k)
+        rows = check_ids(rows, len(k))
+        if rows is not None and len(rows) and int(rows.min()) < 0:
+            raise ValueError(f"rows hold {int(rows.min())}, and ids in a queue must be >= 0: renumber the examples")
+        processes = Processes(self.engine.gather, k=k, h_k=h_k, rows=rows)
         n, size = processes.total("k"), len(self.queue_z)
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
         self.queue_z[slots] = processes.gather("k", unit(k).to(self.queue_z.dtype))
         if wide and h_k is not None:
             self.queue_h[slots] = processes.gather("h_k", h_k.to(self.queue_h.dtype))
+        self.queue_rows[slots] = -1 if rows is None else processes.gather("rows", rows.to(self.queue_rows.device))
         self._next.copy_((self._next + n) % size)
         self._filled.copy_((self._filled + n).clamp_max(size))
         return slots
+
+    def _queued_ids(self, plan: Plan, rows: Tensor | None, filled: int) -> Tensor | None:
+        """Ids of the queued keys as the selector takes them.
+
+        Raises:
+            ValueError: some keys were queued without an id.
+        """
+        if rows is None or plan.selector is None or plan.treatment is None:
+            return None
+        known = self.queue_rows[:filled]
+        if int(known.min()) < 0:
+            missing = int((known < 0).sum())
+            raise ValueError(
+                f"{missing} of {filled} queued keys came without an id: pass rows= (or key_rows=) from the first batch "
+                "on"
+            )
+        return plan.ids((known, 1), device=self.queue_z.device)
+
+    def _kept(self) -> dict[str, Tensor]:
+        ids = {"queue_rows": self.queue_rows} if bool((self.queue_rows >= 0).any()) else {}
+        return super()._kept() | ids
+
+    def _restore(self, held: dict[str, Tensor]) -> None:
+        super()._restore(held)
+        if "queue_rows" not in held:
+            self.queue_rows.fill_(-1)
+            return
+        if held["queue_rows"].shape != self.queue_rows.shape:
+            raise ValueError(
+                f"queue_rows of the state has {len(held['queue_rows'])} ids, and the queue {len(self.queue_rows)}"
+            )
+        self.queue_rows.copy_(held["queue_rows"])
 
     def _check_room(self, n: int) -> None:
         if n > len(self.queue_z):

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Rows, info_nce
-from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit
+from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit, view_ids
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -57,11 +57,15 @@ class NTXentLoss(TreatedLoss):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
         self.reduction = reduction
 
-    def select(self, h0: Tensor, h1: Tensor) -> Tensor:
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
         """Flag the difficult pairs of a batch, as `forward` does.
 
         Args:
             h0, h1: (N, D) features of the first and the second views.
+            rows, key_rows, selector: see `forward`.
 
         Returns:
             (2N, 2N) bool over the views, first views first; in a process group (2N, M) for the M views of all
@@ -70,11 +74,14 @@ class NTXentLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        return self._select(torch.cat([h0, h1]))
+        plan = self._select_plan(selector)
+        h = torch.cat([h0, h1])
+        return self._select(Rows(h, h, view_ids(plan, rows, key_rows, h)), None, plan)
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
-        pairs: Tensor | None = None, treated: bool = True,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, pairs: Tensor | None = None, treated: bool = True,
+        selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each.
 
@@ -82,8 +89,11 @@ class NTXentLoss(TreatedLoss):
             z0, z1: (N, d) projections of the first and the second views.
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
+            rows: (N,) ids of the examples that the first views are of, for selectors that go by them.
+            key_rows: (N,) ids of those that the second views are of; None takes `rows`.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
 
         Returns:
             Scalar, or (2N,) with reduction "none"; float32, or float64 for float64 projections. In a process group the
@@ -96,7 +106,9 @@ class NTXentLoss(TreatedLoss):
         with torch.autocast(z0.device.type, enabled=False):
             z = unit(torch.cat([z0, z1]))
             h = None if h0 is None or h1 is None else torch.cat([h0, h1])
-            comparison = self._compare(Rows(z, h), treated=treated, pairs=pairs)
+            plan = self._plan(selector, treatment, treated)
+            ids = view_ids(plan, rows, key_rows, z)
+            comparison = self._compare(Rows(z, h, ids), None, plan, pairs=pairs)
             comparison = comparison.with_positives(torch.arange(len(z), device=z.device).roll(len(z0)))
             if self.reduction == "none":
                 return info_nce(z, self.temperature, comparison)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
@@ -112,10 +112,6 @@ class SemanticNegativeLoss(TreatedLoss):
                 other = treatment.edit(self.temperature).of(other, torch.ones_like(other))
             counted = torch.ones_like(same) if weights is None else weights.to(z.dtype)
             return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
-
-    # Nothing is drawn, so a resumed run needs nothing, and trainers that save tensors alone can save this.
-    get_extra_state = nn.Module.get_extra_state
-    set_extra_state = nn.Module.set_extra_state
 
     def _own_settings(self) -> str:
         return f"temperature={self.temperature}, in_batch={self.in_batch}, similarity={self.similarity!r}"

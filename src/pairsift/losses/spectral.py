@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_views, power_of_two, wide
+from pairsift.losses.treated import Options, Plan, TreatedLoss, check_ids, check_views, power_of_two, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -63,17 +63,17 @@ class SpectralLoss(TreatedLoss):
             raise TypeError(f"mu must be a number, got {mu!r}")
         if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
             raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")
-        if treatment is not None and treatment.class_mates:
-            raise ValueError(
-                f"class_mates={treatment.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"
-            )
         self.mu = mu
 
-    def select(self, h0: Tensor, h1: Tensor) -> Tensor:
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
         """Flag the difficult pairs of a batch, as `forward` does.
 
         Args:
             h0, h1: (N, D) features of the first and the second views.
+            rows, key_rows, selector: see `forward`.
 
         Returns:
             (N, N) bool, first views by second views; in a process group (N, M) for the M second views of all processes.
@@ -81,11 +81,14 @@ class SpectralLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, or see `select_pairs`.
         """
-        return self._select(h0, h1)
+        plan = self._select_plan(selector)
+        ids = self._both_ids(plan, rows, key_rows, h0)
+        return self._select(Rows(h0, h0, ids[0]), Rows(h1, h1, ids[1]), plan)
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
-        pairs: Tensor | None = None, treated: bool = True,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, pairs: Tensor | None = None, treated: bool = True,
+        selector: Selector | None = None, treatment: Treatment | None = None,
         positives: Tensor | None = None, weights: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of a batch of N images in two views each, or of a population.
@@ -94,8 +97,11 @@ class SpectralLoss(TreatedLoss):
             z0, z1: (N, d) projections of the first and the second views; for a population the same twice.
             h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
                 projections are used, with a warning. Pairs carry no gradient.
+            rows: (N,) ids of the examples that the first views are of, for selectors that go by them.
+            key_rows: (N,) ids of those that the second views are of; None takes `rows`.
             pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
             positives: (N, N) probabilities of positive pairs, summing to 1; None takes each row with its other view.
             weights: (N,) probabilities of rows, summing to 1: negatives are then all N x N pairs, weighted by the
                 product. None takes all pairs of different rows alike.
@@ -112,9 +118,11 @@ class SpectralLoss(TreatedLoss):
         with torch.autocast(z0.device.type, enabled=False):
             first, second = self._bounded(z0), self._bounded(z1)
             engine = replace(self.engine, gather=False, tile="dense") if population else self.engine
+            plan = self._plan(selector, treatment, treated)
+            ids = self._both_ids(plan, rows, key_rows, z0)
             comparison = self._compare(
-                Rows(first, h0), Rows(second, h1), treated=treated, pairs=pairs, engine=engine
-            ).with_positives(torch.arange(len(z0), device=z0.device))
+                Rows(first, h0, ids[0]), Rows(second, h1, ids[1]), plan, pairs=pairs, engine=engine
+            ).with_positives(torch.arange(len(z0), device=z0.device), treated=False, record=not population)
             processes = comparison.processes
             if processes.total("z") == 1 and weights is None:
                 raise ValueError("one image has no negatives: the spectral loss needs at least two")
@@ -129,23 +137,20 @@ class SpectralLoss(TreatedLoss):
         """Sum of the products that attract, of the squares that repel, and how many repel."""
         edit, where = comparison.edit(1 / self.mu), comparison.positives
         assert where is not None
-        difficult = first.new_zeros(len(first))  # the positives
-        count = torch.tensor(len(first) * (len(comparison.keys) - 1), device=first.device)
 
         def repulsion(products: Tensor, part: slice) -> Tensor:
             mask = comparison.mask(part, edit, products.dtype)
             if edit is not None and mask is not None:
-                difficult[part] = mask.gather(1, where[part, None]).squeeze(1)
-                mask.scatter_(1, where[part, None], 0)
                 products = edit.of_products(products, mask)
-                if edit.excludes:
-                    count.sub_(mask.sum().long())
             return products.scatter(1, where[part, None], 0).square().sum(dim=1)
 
         repelled = row_losses(first, comparison.keys, repulsion, comparison.tile)
         attracted = torch.linalg.vecdot(first, second)
-        if edit is not None:
-            attracted = attracted * (1 + difficult * (edit.factor - 1))
+        count = torch.tensor(len(first) * (len(comparison.keys) - 1), device=first.device)
+        if edit is not None and comparison.recorded is not None:
+            attracted = attracted * (1 + comparison.recorded.at_positives * (edit.factor - 1))
+            if edit.excludes:
+                count -= comparison.recorded.others.sum()
         return attracted.sum(), repelled, count
 
     def _population(
@@ -172,6 +177,23 @@ class SpectralLoss(TreatedLoss):
         lengths = (z * scale).norm(dim=1, keepdim=True).clamp_min(1e-12)
         bounded: Tensor = z * (math.sqrt(self.mu) * scale / lengths).clamp_max(1)
         return bounded
+
+    @staticmethod
+    def _both_ids(
+        plan: Plan, rows: Tensor | None, key_rows: Tensor | None, views: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Ids of the first and of the second views."""
+        first = check_ids(rows, len(views))
+        second = first if key_rows is None else check_ids(key_rows, len(views), "key_rows")
+        return plan.ids((first, 0), device=views.device), plan.ids((second, 1), device=views.device)
+
+    def _fitting(self, selector: Selector | None, treatment: Treatment | None) -> Treatment | None:
+        fitting = super()._fitting(selector, treatment)
+        if fitting is not None and fitting.class_mates:
+            raise ValueError(
+                f"class_mates={fitting.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"
+            )
+        return fitting
 
     def _own_settings(self) -> str:
         return f"mu={self.mu}"

@@ -1,11 +1,11 @@
-"""What every treated objective shares: which pairs are difficult, what happens to them, and how rows are compared."""
+"""`TreatedLoss`, the base of the objectives: a selector of pairs, a treatment for them, and the engine."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from dataclasses import replace
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
-from pairsift.pairs import GuideMask, Precision, RandomPairs, Selector
+from pairsift.pairs import Precision, RandomPairs, Selector
 from pairsift.treatments import LEAST_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
+# What names of a selector's state begin with in a state dict.
+_STATE = "selector_state."
 
 
 class Options(TypedDict, total=False):
@@ -38,17 +40,45 @@ class Options(TypedDict, total=False):
     gather: bool
 
 
+class Plan(NamedTuple):
+    """What one call of a loss does with pairs.
+
+    Attributes:
+        selector: which pairs are selected; None selects nothing.
+        treatment: what happens to them; None treats nothing.
+    """
+
+    selector: Selector | None
+    treatment: Treatment | None
+
+    def ids(self, *parts: tuple[Tensor | None, int], device: torch.device) -> Tensor | None:
+        """Ids of one side of a comparison as the selector takes them.
+
+        Args:
+            *parts: (N,) int64 ids, and which part of each example is meant; see `Selector.identify`.
+            device: of the side.
+
+        Returns:
+            (B,) or (B, M) int64, the parts one after the other; None where ids are not known or not wanted.
+        """
+        if self.selector is None or self.treatment is None:
+            return None
+        known = [self.selector.identify(rows, column) for rows, column in parts if rows is not None]
+        return torch.cat(known).to(device) if len(known) == len(parts) else None
+
+
 class TreatedLoss(nn.Module):
-    """An objective with difficult pairs.
+    """An objective with treated pairs.
 
     Args:
-        band: which pairs are difficult: a `RankBand`, or any `Selector`; None selects nothing.
-        treatment: what happens to them; None treats nothing.
+        band: which pairs are selected: a `RankBand`, or any `Selector`; None selects nothing.
+        treatment: what happens to them; None takes the selector's own default, which is to treat nothing but for
+            selectors of false negatives (`GuideMask`).
         **options: see `Options`.
 
     Raises:
         TypeError: a band that is no selector, or an unknown option.
-        ValueError: an option out of range, or a treatment without a band to apply it to.
+        ValueError: an option out of range, a treatment without a band to apply it to, or one that does not fit.
     """
 
     def __init__(self, band: Selector | None, treatment: Treatment | None, **options: Unpack[Options]) -> None:
@@ -57,43 +87,68 @@ class TreatedLoss(nn.Module):
         if unknown:
             raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
         if band is not None and not isinstance(band, Selector):
-            raise TypeError(f"band must be a RankBand or another selector (an object with masks), got {band!r}")
-        if treatment is not None and not treatment.is_neutral and band is None:
-            raise ValueError(f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)")
+            raise TypeError(f"band must be a RankBand or another pairsift.Selector, got {band!r}")
         self.selection: Selection = options.get("select", "band")
         if self.selection not in get_args(Selection):
             raise ValueError(f"select must be 'band' or 'random', got {self.selection!r}")
         self.band = band
-        self.treatment = treatment
         self.seed = options.get("seed", 0)
         self.selector = band if band is None or self.selection == "band" else RandomPairs(band, self.seed)
+        self.treatment = self._fitting(self.selector, treatment)
         fields: dict[str, Any] = {name: options[name] for name in ("tile", "precision", "gather") if name in options}
         self.engine = replace(options.get("engine", Engine()), **fields)
         self._warned = False
 
+    def _fitting(self, selector: Selector | None, treatment: Treatment | None) -> Treatment | None:
+        """A treatment that fits the selector, the selector's own where there is none.
+
+        Raises:
+            ValueError: a treatment without a selector, or one that does not fit it.
+        """
+        if selector is None:
+            if treatment is not None and not treatment.is_neutral:
+                raise ValueError(
+                    f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)"
+                )
+            return treatment
+        return selector.fit_treatment(treatment)
+
+    def _plan(self, selector: Selector | None, treatment: Treatment | None, treated: bool) -> Plan:
+        """What a call does: its own selector and treatment where it names them, else those of the loss."""
+        if selector is not None or treatment is not None:
+            selector = self.selector if selector is None else selector
+            treatment = self._fitting(selector, self.treatment if treatment is None else treatment)
+        else:
+            selector, treatment = self.selector, self.treatment
+        return Plan(selector, treatment if treated and treatment is not None and not treatment.is_neutral else None)
+
     def _compare(
-        self, rows: Rows, keys: Rows | None = None, *, treated: bool = True, pairs: Tensor | None = None,
-        gathered: bool = True, engine: Engine | None = None,
+        self, rows: Rows, keys: Rows | None, plan: Plan, *, pairs: Tensor | None = None, gathered: bool = True,
+        engine: Engine | None = None,
     ) -> Comparison:  # fmt: skip
-        """`compare` with this loss's selector, treatment and engine; z serves where features are missing."""
-        treatment = self.treatment if treated and self.treatment is not None and not self.treatment.is_neutral else None
-        if treatment is None or pairs is not None:
+        """`compare` by a plan and this loss's engine; z serves where features are missing."""
+        if plan.treatment is None or pairs is not None:
             rows, keys = Rows(rows.z), None if keys is None else Rows(keys.z)
         elif rows.h is None:
             self._warn_of_projections()
-            rows = Rows(rows.z, rows.z.detach())
-            keys = None if keys is None else Rows(keys.z, keys.z.detach())
-        return compare(
-            rows, keys, self.selector, treatment, engine or self.engine,
-            pairs=pairs, gathered=gathered,
-        )  # fmt: skip
+            rows = rows._replace(h=rows.z.detach())
+            keys = None if keys is None else keys._replace(h=keys.z.detach())
+        return compare(rows, keys, plan.selector, plan.treatment, engine or self.engine, pairs=pairs, gathered=gathered)
 
-    def _select(self, rows: Tensor, keys: Tensor | None = None, *, gathered: bool = True) -> Tensor:
-        """(B, K) bool: the difficult pairs of feature rows among themselves or with keys."""
-        if self.band is None:
+    def _select_plan(self, selector: Selector | None) -> Plan:
+        """What a call of `select` does.
+
+        Raises:
+            ValueError: neither the call nor the loss has a selector.
+        """
+        selector = self.selector if selector is None else selector
+        if selector is None:
             raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
-        features = None if keys is None else Rows(keys, keys)
-        comparison = compare(Rows(rows, rows), features, self.selector, Treatment(), self.engine, gathered=gathered)
+        return Plan(selector, Treatment())
+
+    def _select(self, rows: Rows, keys: Rows | None, plan: Plan, *, gathered: bool = True) -> Tensor:
+        """(B, K) bool: the selected pairs of rows, of which the features count, among themselves or with keys."""
+        comparison = compare(rows, keys, plan.selector, plan.treatment, self.engine, gathered=gathered)
         assert comparison.masks is not None
         return comparison.masks.whole()
 
@@ -107,17 +162,33 @@ class TreatedLoss(nn.Module):
                 stacklevel=5,
             )
 
-    def get_extra_state(self) -> Any:
-        """What a resumed run needs to draw the same random pairs, and to go on counting what a guide masks."""
-        state = {"draws": getattr(self.selector, "draws", 0)}
-        return {**state, "mask": self.band.get_state()} if isinstance(self.band, GuideMask) else state
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.update({f"{prefix}{name}": value for name, value in self._kept().items()})
 
-    def set_extra_state(self, state: Any) -> None:
-        """See `get_extra_state`."""
-        if isinstance(self.selector, RandomPairs):
-            self.selector.draws = state["draws"]
-        if isinstance(self.band, GuideMask) and "mask" in state:
-            self.band.set_state(state["mask"])
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        held = {
+            name.removeprefix(prefix): state_dict.pop(name)
+            for name in list(state_dict)
+            if name.startswith(prefix) and is_kept(name.removeprefix(prefix))
+        }
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        old = held.pop("_extra_state", None)
+        if old is not None:
+            held |= _state_of_0_2(old)
+        self._restore(held)
+
+    def _kept(self) -> dict[str, Tensor]:
+        """Tensors of the state dict besides parameters and buffers: what a resumed run needs of the selector."""
+        state = {} if self.selector is None else self.selector.get_state()
+        return {f"{_STATE}{name}": value for name, value in state.items()}
+
+    def _restore(self, held: dict[str, Tensor]) -> None:
+        """Take back what `_kept` gave; names that are missing leave things as they are."""
+        if self.selector is not None:
+            self.selector.set_state(
+                {name.removeprefix(_STATE): value for name, value in held.items() if name.startswith(_STATE)}
+            )
 
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""
@@ -127,6 +198,60 @@ class TreatedLoss(nn.Module):
     def _own_settings(self) -> str:
         """What a subclass adds to `extra_repr`."""
         return ""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a name in a loss's own part of a state dict is of its selector or queue, present where there is need."""
+    return name == "_extra_state" or name == "queue_rows" or name.startswith(_STATE)
+
+
+def _state_of_0_2(state: Any) -> dict[str, Tensor]:
+    """What version 0.2 kept as extra state, under the names of today."""
+    held = {f"{_STATE}draws": torch.tensor(state["draws"], dtype=torch.int64)}
+    if "mask" in state:
+        counts = torch.tensor(state["mask"]["counts"], dtype=torch.int64)
+        held |= {f"{_STATE}counts": counts, f"{_STATE}selector.counts": counts}
+    return held
+
+
+def check_ids(rows: Tensor | None, n: int, name: str = "rows") -> Tensor | None:
+    """Ids of examples as int64.
+
+    Args:
+        rows: (n,) integers; None where they are not known.
+        n: rows of the batch.
+        name: of the argument.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: not one integer for each row.
+    """
+    if rows is None:
+        return None
+    check_tensors({name: rows})
+    whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+    if rows.shape != (n,) or not whole:
+        raise ValueError(
+            f"{name} must be ({n},) whole numbers, the id of each row's example, got {rows.dtype} {tuple(rows.shape)}"
+        )
+    return rows.to(torch.int64)
+
+
+def view_ids(plan: Plan, rows: Tensor | None, key_rows: Tensor | None, views: Tensor) -> Tensor | None:
+    """Ids (2N,) or (2N, M) of the views of N images, first views first.
+
+    Args:
+        plan: of the call.
+        rows: (N,) ids of the first views.
+        key_rows: (N,) ids of the second views; None takes those of the first.
+        views: (2N, .) what they are of.
+
+    Raises:
+        TypeError, ValueError: see `check_ids`.
+    """
+    first = check_ids(rows, len(views) // 2)
+    second = first if key_rows is None else check_ids(key_rows, len(views) // 2, "key_rows")
+    return plan.ids((first, 0), (second, 1), device=views.device)
 
 
 def wide(z: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
-from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_temperature, unit
+from pairsift.losses.treated import Options, Plan, TreatedLoss, check_alike, check_ids, check_temperature, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -58,7 +58,8 @@ class TwoTowerLoss(TreatedLoss):
     ) -> None:
         super().__init__(band, treatment, **options)
         check_temperature(temperature, _COLDEST if learnable else 0)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learnable else None
+        start = torch.tensor(math.log(temperature), dtype=torch.float32)
+        self.log_temperature = nn.Parameter(start) if learnable else None
         self._temperature = temperature
         self.symmetric = symmetric
         self.flag_positive = flag_positive
@@ -73,12 +74,16 @@ class TwoTowerLoss(TreatedLoss):
             self.log_temperature.clamp_(min=math.log(_COLDEST))
         return self.log_temperature.exp()
 
-    def select(self, h0: Tensor, h1: Tensor) -> Tensor:
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
         """Flag the difficult pairs of rows with keys, as `forward` does.
 
         Args:
             h0: (N, D) features of the rows' tower.
             h1: (K, D) features of the keys' tower, K >= N.
+            rows, key_rows, selector: see `forward`.
 
         Returns:
             (N, K) bool; in a process group K counts the keys of all processes, those of one after those of the other.
@@ -86,14 +91,17 @@ class TwoTowerLoss(TreatedLoss):
         Raises:
             ValueError: the loss has no band, features of different widths, or see `select_pairs`.
         """
-        pairs = self._select(h0, h1)
+        plan = self._select_plan(selector)
+        ids, key_ids = _tower_ids(plan, rows, key_rows, h0, h1)
+        pairs = self._select(Rows(h0, h0, ids), Rows(h1, h1, key_ids), plan)
         if not self.flag_positive:
             pairs.diagonal(Processes(self.engine.gather, keys=h1).before("keys")).fill_(False)
         return pairs
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
-        pairs: Tensor | None = None, treated: bool = True,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, pairs: Tensor | None = None, treated: bool = True,
+        selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
         """Loss of N rows against K keys.
 
@@ -103,9 +111,13 @@ class TwoTowerLoss(TreatedLoss):
                 positive and no anchors.
             h0, h1: (N, D) and (K, D) features of the towers, on which pairs are selected; without them the projections
                 are used, with a warning. Pairs carry no gradient.
+            rows: (N,) ids of the examples that the rows are of, for selectors that go by them.
+            key_rows: (K,) ids of those that the keys are of; None takes `rows` for the positives and for every further
+                N keys, one column of hard negatives after the other.
             pairs: a selection already made for rows against keys, of the shape that `select` gives; its transpose
                 serves the other direction. Overrides h0 and h1.
             treated: False treats nothing in this call, as before a warm-up has ended.
+            selector, treatment: of this call; None takes those of the loss.
 
         Returns:
             Scalar; float32, or float64 for float64 projections.
@@ -116,13 +128,15 @@ class TwoTowerLoss(TreatedLoss):
         _check_towers(z0, z1, h0, h1)
         n = len(z0)
         with torch.autocast(z0.device.type, enabled=False):
-            rows, keys = Rows(unit(z0), h0), Rows(unit(z1), h1)
-            forth = self._compare(rows, keys, treated=treated, pairs=pairs)
-            loss = self._sum(rows.z, forth, pairs is not None)
+            plan = self._plan(selector, treatment, treated)
+            ids, key_ids = _tower_ids(plan, rows, key_rows, z0, z1)
+            first, second = Rows(unit(z0), h0, ids), Rows(unit(z1), h1, key_ids)
+            forth = self._compare(first, second, plan, pairs=pairs)
+            loss = self._sum(first.z, forth, pairs is not None)
             if self.symmetric:
                 turned = None if pairs is None else self._turned(pairs, forth)
-                anchors = Rows(keys.z[:n], None if h1 is None else h1[:n])
-                back = self._compare(anchors, rows, treated=treated, pairs=turned)
+                anchors = Rows(*(None if each is None else each[:n] for each in second))  # type: ignore[arg-type]
+                back = self._compare(anchors, first, plan, pairs=turned)
                 loss = loss + self._sum(anchors.z, back, pairs is not None)
             return forth.processes.mean(loss * (forth.processes.weight("z") / (1 + self.symmetric)))
 
@@ -143,6 +157,19 @@ class TwoTowerLoss(TreatedLoss):
         return (
             f"temperature={temperature:.4g}, learnable={self.log_temperature is not None}, symmetric={self.symmetric}"
         )
+
+
+def _tower_ids(
+    plan: Plan, rows: Tensor | None, key_rows: Tensor | None, first: Tensor, second: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Ids of the rows and of the keys, which are positives and then columns of hard negatives."""
+    n, k = len(first), len(second)
+    rows = check_ids(rows, n)
+    if key_rows is None and rows is not None and k % n:
+        raise ValueError(f"{k} keys are no multiple of {n} rows: pass key_rows=, with an id for each key")
+    keys = rows.repeat(k // n) if key_rows is None and rows is not None else check_ids(key_rows, k, "key_rows")
+    columns = [(None, 1)] if keys is None else [(part, number) for number, part in enumerate(torch.split(keys, n), 1)]
+    return plan.ids((rows, 0), device=first.device), plan.ids(*columns, device=second.device)
 
 
 def _check_towers(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:

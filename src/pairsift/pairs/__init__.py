@@ -1,18 +1,24 @@
-"""Which pairs are difficult: selectors, of which the rank band of Eq. 12 is one, and what they select."""
+"""Selectors: which pairs of a batch are treated, and masks of what they select."""
 
-from pairsift.pairs.bands import BandMasks, RankBand, select_pairs
-from pairsift.pairs.control import RandomPairs, random_pairs
-from pairsift.pairs.guide import GuideMask
-from pairsift.pairs.guide_masks import GuideMasks
-from pairsift.pairs.guide_tally import GuideReport
-from pairsift.pairs.identity import text_keys
+from pairsift.pairs.guide import GuideMask, GuideMasks
+from pairsift.pairs.guide_table import GuideReport
 from pairsift.pairs.purity import pair_shares
-from pairsift.pairs.rows import Precision, tile_rows
-from pairsift.pairs.selectors import GivenMasks, GivenPairs, OwnMasks, PairMasks, Selector
+from pairsift.pairs.rank_band import BandMasks, RankBand, select_pairs
+from pairsift.pairs.selector import (
+    GivenMasks,
+    GivenPairs,
+    OwnMasks,
+    PairMasks,
+    Precision,
+    RandomPairs,
+    Selector,
+    random_pairs,
+    tile_rows,
+)
+from pairsift.pairs.text_keys import text_keys
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "GuideMask", "GuideMasks", "GuideReport", "OwnMasks", "PairMasks",
-    "Precision",
-    "RandomPairs", "RankBand", "Selector", "pair_shares", "random_pairs",
-    "select_pairs", "text_keys", "tile_rows",
+    "Precision", "RandomPairs", "RankBand", "Selector", "pair_shares", "random_pairs", "select_pairs",
+    "text_keys", "tile_rows",
 ]  # fmt: skip

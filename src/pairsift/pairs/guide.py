@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs.guide_margin import likely_floor, median_rank, spread_margin
-from pairsift.pairs.guide_masks import GuideMasks, GuideSettings
-from pairsift.pairs.guide_table import GuideTable, encoded
-from pairsift.pairs.guide_tally import GuideReport, Tally
-from pairsift.pairs.rows import Precision
+from pairsift.pairs.guide_table import (
+    UNKNOWN,
+    GuideReport,
+    GuideTable,
+    Known,
+    Tally,
+    encoded,
+    likely_floor,
+    median_rank,
+    spread_margin,
+)
+from pairsift.pairs.rank_band import band_edges
+from pairsift.pairs.selector import PairMasks, Precision, Selector, check_precision, need_rows, unit_rows
+from pairsift.treatments import NOTHING, Treatment
+
+# Numbers that `attach` puts behind features: similarity of the own pair, text, partner, example, label.
+_CODES = 5
+# They are float32, which holds whole numbers up to here exactly.
+_MOST = 2**24
 
 
 class Encodes(Protocol):
@@ -25,7 +40,7 @@ class Encodes(Protocol):
         ...
 
 
-class GuideMask:
+class GuideMask(Selector):
     """Masks in-batch negatives that are positives in disguise, by a frozen guide and by identity of texts.
 
     With g the guide's unit features, candidate c_j is a false negative of anchor a_i with positive p_i when
@@ -34,13 +49,13 @@ class GuideMask:
     would lose more than `cap` of its candidates, and for the whole run, with a sentence why, where it ranks known
     positives too low. Identical texts are masked anyway, unless nothing would be left of a row.
 
-    - With `Treatment(removal="exclude")` (`difficult` None) or `Treatment(class_mates=1)` masked pairs leave the
-      denominator.
+    - By default masked pairs leave the denominator: `Treatment(removal="exclude")`, which a loss takes where it is
+      given no treatment. A treatment that would push them apart harder is refused.
     - With `difficult`, a share, and `Treatment(margin=m, temperature_scale=r, class_mates=1)` they leave, and the share
       of the keys that is most similar to an anchor among the others is treated.
 
-    Features must carry what the guide knows: pass `attach(h, rows)` for anchors and `attach_keys(h, rows)` for
-    candidates where a loss takes `h`. Make masks by `fit`, or by hand from a table.
+    A loss has to say which examples a batch holds: `loss(z0, z1, h0, h1, rows=rows)`. Make masks by `fit`, or by hand
+    from a table.
 
     Attributes:
         margin: relative, as a part of the own positive's similarity.
@@ -68,9 +83,9 @@ class GuideMask:
         >>> topics = torch.eye(40, 64).repeat_interleave(5, dim=0)
         >>> questions, answers = (topics + 0.05 * torch.randn(200, 64) for _ in range(2))
         >>> mask = ps.GuideMask.fit(questions, answers, labels=torch.arange(200) // 5)
-        >>> loss = ps.losses.TwoTowerLoss(band=mask, treatment=ps.Treatment(removal="exclude"))
+        >>> loss = ps.losses.TwoTowerLoss(band=mask)
         >>> rows, h = torch.arange(100), torch.randn(100, 16)
-        >>> loss(h, h, mask.attach(h, rows), mask.attach_keys(h, rows)).shape
+        >>> loss(h, h, h, h, rows=rows).shape
         torch.Size([])
         >>> mask.report().precision
         1.0
@@ -89,12 +104,13 @@ class GuideMask:
         self.table, self.margin, self.cap, self.difficult = table, float(margin), cap, difficult
         self.off_because, self.floor = off_because, float(floor)
         self._tally = Tally()
+        self._attached = False
 
     @classmethod
     def fit(
         cls, anchors: ArrayLike, positives: ArrayLike, negatives: Sequence[ArrayLike] = (), *,
         texts: Sequence[Any] | None = None, labels: ArrayLike | None = None, margin: float | None = None,
-        floor: float | None = None, cap: float = 0.1, difficult: float | None = None,
+        floor: float | None = None, cap: float = 0.1, difficult: float | None = None, ids: ArrayLike | None = None,
     ) -> GuideMask:  # fmt: skip
         """A mask for N examples, its margin from the data.
 
@@ -106,12 +122,14 @@ class GuideMask:
             margin: None takes the spread of known positives, see `spread_margin`; 0 is GISTEmbed's.
             floor: None takes the 90th percentile of known positives, see `likely_floor`; -1 is GISTEmbed's, none.
             cap, difficult: see the class.
+            ids: (N,) distinct integers of any size by which losses name the examples (`rows=`); None names them by
+                their positions, 0 to N - 1.
 
         Raises:
             TypeError: a missing column, or texts that are none.
             ValueError: columns of several shapes, not finite, empty texts, or a number out of range.
         """
-        table = GuideTable([anchors, positives, *negatives], texts, labels)
+        table = GuideTable([anchors, positives, *negatives], texts, labels, ids)
         mask = cls(
             table, spread_margin(table.own) if margin is None else margin, cap, difficult,
             floor=likely_floor(table.own) if floor is None else floor,
@@ -137,7 +155,7 @@ class GuideMask:
                 features are frozen here as they are before training.
             anchors, positives: N texts each.
             negatives: N texts of every column of hard negatives.
-            **settings: `labels`, `margin`, `floor`, `cap` and `difficult` of `fit`.
+            **settings: `labels`, `margin`, `floor`, `cap`, `difficult` and `ids` of `fit`.
 
         Raises:
             TypeError, ValueError: see `fit`.
@@ -145,12 +163,64 @@ class GuideMask:
         features, texts = encoded(guide.encode, [anchors, positives, *negatives])
         return cls.fit(features[0], features[1], features[2:], texts=texts, **settings)
 
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        """Features of anchors with what the guide knows of them behind.
+    def identify(self, rows: Tensor, column: int) -> Tensor:
+        """(N, 2) int64: the ids, and which column of texts is meant, 0 for anchors, 1 for positives, 2 and more for
+        hard negatives."""
+        return torch.stack([rows, torch.full_like(rows, column)], dim=1)
+
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> GuideMasks:  # fmt: skip
+        """The false negatives of every row, or with `difficult` its difficult pairs; see `Selector`.
 
         Args:
-            h: (B, F) features of the encoder in training, on which difficult pairs are selected.
-            rows: (B,) int positions of the examples.
+            h: (B, F) features, on which difficult pairs are selected.
+            keys: (K, F) of what they are compared with; None compares the rows among themselves.
+            own: the column of `keys` that is row 0 itself; None where rows are not keys.
+            rows: (B,) ids of anchors, or (B, 2) as `identify` makes them.
+            key_rows: (K,) ids of positives, or (K, 2) as `identify` makes them.
+            precision: "bf16" multiplies features in bfloat16.
+
+        Raises:
+            ValueError: ids that are missing or none of the examples that the mask was fitted to.
+        """
+        check_precision(precision)
+        if rows is None and self._attached:
+            anchors = self._split(h, "features", precision)
+            others = anchors if keys is None else self._split(keys, "keys", precision)
+        else:
+            rows, key_rows = need_rows(self, keys, rows, key_rows)
+            anchors = self._side(h, rows, 0, "rows", precision)
+            others = anchors if keys is None else self._side(keys, key_rows, 1, "key_rows", precision)
+        settings = GuideSettings(self.margin, self.floor, self.cap, self.difficult, not self.off_because)
+        return GuideMasks(settings, self._tally, anchors, others, 0 if keys is None else own)
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        """By default masked pairs leave the denominator; what pushes them apart as before, or harder, is refused.
+
+        Raises:
+            ValueError: such a treatment; the message says which fit.
+        """
+        if treatment is None:
+            return Treatment(removal="exclude") if self.difficult is None else Treatment(class_mates=1)
+        if treatment.is_neutral or treatment.class_mates:
+            return treatment
+        if self.difficult is not None:
+            raise ValueError(
+                f"{treatment} leaves the false negatives that the mask finds in the denominator: add class_mates=1, "
+                "with which they leave it, or give no treatment"
+            )
+        if treatment.removal is None and (treatment.margin or treatment.temperature_scale < 1):
+            raise ValueError(
+                f"{treatment} pushes the false negatives that the mask finds apart harder: give no treatment, which "
+                "leaves them out (removal='exclude'), or treat the pairs next to them: GuideMask.fit(..., "
+                "difficult=0.15) with class_mates=1 in the treatment"
+            )
+        return treatment
+
+    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
+        """Deprecated: pass `rows=` to the loss. Features (B, F) of anchors with what the guide knows of them behind.
 
         Returns:
             (B, F + D + 5) without gradient, on the device of `h`; float32, or float64 for float64 features.
@@ -158,41 +228,18 @@ class GuideMask:
         Raises:
             ValueError: not one position a feature row, or positions outside the set.
         """
-        return self._attached(h, self._positions(rows), first=0)
+        return self._behind(h, rows, 0, "attach")
 
     def attach_keys(self, h: Tensor, rows: Tensor) -> Tensor:
-        """Features of candidates with what the guide knows of them behind: positives, then each column of negatives.
-
-        Args:
-            h: (m B, F) features of the first m columns after the anchors, one column after the other.
-            rows: (B,) int positions of the examples.
+        """Deprecated: pass `rows=` to the loss. `attach` for candidates: positives, then each column of negatives.
 
         Returns:
-            (m B, F + D + 5), as `attach`.
+            (m B, F + D + 5) for (m B, F) features of the first m columns after the anchors.
 
         Raises:
             ValueError: not m feature rows a position, more columns than were fitted, or positions outside the set.
         """
-        return self._attached(h, self._positions(rows), first=1)
-
-    def masks(
-        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
-    ) -> GuideMasks:
-        """The false negatives of every row, or with `difficult` its difficult pairs; see `Selector`.
-
-        Args:
-            h: (B, F + D + 5) from `attach`, or from `attach_keys` for positives as anchors.
-            keys: (K, F + D + 5) from `attach_keys` (`attach`); None compares the rows among themselves.
-            own: the column of `keys` that is row 0 itself; None where rows are not keys.
-            precision: "bf16" multiplies features in bfloat16.
-
-        Raises:
-            ValueError: features without codes behind them, or of a guide of another width.
-        """
-        settings = GuideSettings(
-            self.table.width, self.margin, self.floor, self.cap, self.difficult, not self.off_because
-        )
-        return GuideMasks(settings, self._tally, h, keys, own, precision)
+        return self._behind(h, rows, 1, "attach_keys")
 
     def describe(self) -> str:
         """The mask in words."""
@@ -208,40 +255,169 @@ class GuideMask:
         """What was masked so far."""
         return self._tally.report()
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Tensor]:
         """What a resumed run needs to go on counting; what was fitted is fitted again."""
         return self._tally.get_state()
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """See `get_state`."""
         self._tally.set_state(state)
 
-    def _attached(self, h: Tensor, rows: Tensor, first: int) -> Tensor:
-        columns = 1 if first == 0 else len(h) // max(1, len(rows))
-        most = 1 if first == 0 else len(self.table.features) - 1
-        if h.dim() != 2 or len(h) != columns * len(rows) or not 0 < columns <= most:
-            raise ValueError(
-                f"h must be ({len(rows)}, F), one row a position{f', or up to {most} times as many' if first else ''}: "
-                f"got {tuple(h.shape)}"
-            )
-        behind = [
-            torch.cat([self.table.features[column][rows], self.table.codes(rows, column)], dim=1)
-            for column in range(first, first + columns)
-        ]
-        wide = h.detach().to(torch.promote_types(h.dtype, torch.float32))
-        return torch.cat([wide, torch.cat(behind).to(h.device, wide.dtype)], dim=1)
+    def _side(self, h: Tensor, rows: Tensor, column: int, name: str, precision: Precision) -> _Side:
+        """Rows or keys by their ids."""
+        pairs = rows if rows.dim() == 2 else self.identify(rows, column)
+        if len(pairs) != len(h):
+            raise ValueError(f"{name} must be ({len(h)},), an id for each feature row, got {tuple(rows.shape)}")
+        known = self.table.cells(self.table.index.positions(pairs[:, 0], name), pairs[:, 1].cpu())
+        return self._as_side(h, Known(*(each.to(h.device) for each in known)), precision)
 
-    def _positions(self, rows: Tensor) -> Tensor:
-        given = torch.as_tensor(rows).detach().cpu()
-        if given.dim() != 1 or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(f"rows must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
-        if len(given) and (int(given.min()) < 0 or int(given.max()) >= self.table.n):
+    def _as_side(self, h: Tensor, known: Known, precision: Precision) -> _Side:
+        features = known.guide if self.difficult is None else unit_rows(h.detach(), "features")
+        if precision == "bf16":
+            features, known = features.bfloat16(), known._replace(guide=known.guide.bfloat16())
+        return _Side(features, known)
+
+    def _behind(self, h: Tensor, rows: Tensor, first: int, name: str) -> Tensor:
+        """Features with guide features and codes behind them."""
+        warnings.warn(
+            f"GuideMask.{name} will go with the next release: pass rows= to the loss, as in loss(z0, z1, h0, h1, "
+            "rows=rows)", DeprecationWarning, stacklevel=3,
+        )  # fmt: skip
+        self._attached = True
+        positions = self.table.index.positions(rows)
+        columns = 1 if first == 0 else len(h) // max(1, len(positions))
+        most = 1 if first == 0 else len(self.table.features) - 1
+        if h.dim() != 2 or len(h) != columns * len(positions) or not 0 < columns <= most:
             raise ValueError(
-                f"rows hold positions from {int(given.min())} to {int(given.max())}, and the mask was fitted to "
-                f"{self.table.n} examples"
+                f"h must be ({len(positions)}, F), one row a position"
+                f"{f', or up to {most} times as many' if first else ''}: got {tuple(h.shape)}"
             )
-        return given.long()
+        places = torch.arange(first, first + columns).repeat_interleave(len(positions))
+        known = self.table.cells(positions.repeat(columns), places)
+        if max(int(each.max()) for each in known[2:]) > _MOST:
+            raise ValueError(f"numbers behind features end at {_MOST}: pass rows= to the loss instead")
+        codes = torch.stack([known.own, *(each.to(torch.float32) for each in known[2:])], dim=1)
+        wide = h.detach().to(torch.promote_types(h.dtype, torch.float32))
+        return torch.cat([wide, torch.cat([known.guide, codes], dim=1).to(h.device, wide.dtype)], dim=1)
+
+    def _split(self, h: Tensor, name: str, precision: Precision) -> _Side:
+        """Rows or keys from features that `attach` made."""
+        behind = self.table.width + _CODES
+        if h.dim() != 2 or h.shape[1] <= behind:
+            raise ValueError(
+                f"{name} must be (rows, D + {behind}), as attach and attach_keys make them, got {tuple(h.shape)}: "
+                "better pass rows= to the loss"
+            )
+        own, *whole = h[:, -_CODES:].float().unbind(1)
+        guide = h[:, -behind:-_CODES].float().contiguous()
+        return self._as_side(h[:, :-behind], Known(guide, own, *(each.long() for each in whole)), precision)
 
     def __repr__(self) -> str:
         numbers = f"margin={self.margin:.3g}, floor={self.floor:.3g}, cap={self.cap}, difficult={self.difficult}"
         return f"GuideMask({numbers}{', off' if self.off_because else ''})"
+
+
+class GuideSettings(NamedTuple):
+    """What decides: margin, floor, cap, difficult share, and whether the guide is asked."""
+
+    margin: float
+    floor: float
+    cap: float
+    difficult: float | None
+    asked: bool
+
+
+class _Side(NamedTuple):
+    """Rows or keys: unit features where difficult pairs are asked for, and what the table holds of them."""
+
+    features: Tensor
+    known: Known
+
+
+class GuideMasks(PairMasks):
+    """`PairMasks` of a `GuideMask`.
+
+    Args:
+        settings: of the mask.
+        tally: counts every pair once.
+        anchors: B rows.
+        keys: K keys.
+        own: the key that is row 0 itself, the other rows following it; None where rows are not among the keys.
+    """
+
+    def __init__(self, settings: GuideSettings, tally: Tally, anchors: _Side, keys: _Side, own: int | None) -> None:
+        super().__init__(len(anchors.known.text), len(keys.known.text), keys.known.text.device)
+        self._settings, self._tally, self._own = settings, tally, own
+        self._anchors, self._keys = anchors, keys
+        self._counted = 0
+        self._held: tuple[int, int, Tensor] | None = None
+        # An example that stands once among the keys is its row's positive; one that stands twice is a duplicate too.
+        examples = keys.known.example
+        _, inverse, counts = torch.unique(examples, return_inverse=True, return_counts=True)
+        self._single = torch.where((counts[inverse] == 1) & (examples >= 0), examples, UNKNOWN - 1)
+
+    @torch.no_grad()
+    def tile(self, start: int, stop: int) -> Tensor:
+        """(stop - start, K) float: 1 for masked pairs, or, with a `difficult` share, for difficult ones of the rest."""
+        false = self.false_negatives(start, stop)
+        share = self._settings.difficult
+        if share is None:
+            return false.to(torch.float32)
+        if not self._settings.asked:
+            return torch.zeros(false.shape, dtype=torch.float32, device=false.device)
+        similar = (self._anchors.features[start:stop] @ self._keys.features.T).float()
+        similar.masked_fill_(false | self._own_pairs(start, stop), -torch.inf)
+        # As in a rank band: 0.07 * 100 is 7.000000000000001 in floating point.
+        edge = band_edges(similar, *[max(1, math.ceil(share * self.columns - 1e-9))] * 2)[0]
+        return torch.ge(similar, edge.clamp_min(-2)).to(torch.float32)  # -inf is the edge of a row with too few of them
+
+    @torch.no_grad()
+    def log_weights(self, start: int, stop: int) -> Tensor:
+        """(stop - start, K) float32: log 0 for masked pairs and log 1 for others; `Treatment(class_mates=1)` asks."""
+        false = self.false_negatives(start, stop)
+        return torch.zeros(false.shape, dtype=torch.float32, device=false.device).masked_fill_(false, NOTHING)
+
+    @torch.no_grad()
+    def false_negatives(self, start: int, stop: int) -> Tensor:
+        """(stop - start, K) bool: the masked pairs, held until others are asked for."""
+        if self._held is None or self._held[:2] != (start, stop):
+            self._held = (start, stop, self._masked(start, stop))
+        return self._held[2]
+
+    def _masked(self, start: int, stop: int) -> Tensor:
+        anchors = Known(*(each[start:stop, None] for each in self._anchors.known))
+        keys = self._keys.known
+        own = self._own_pairs(start, stop)
+        same = ((keys.text == anchors.partner) | (keys.text == anchors.text)) & ~own
+        candidates = self.columns - own.sum(dim=1, keepdim=True)
+        same &= same.sum(dim=1, keepdim=True) < candidates  # where nothing would be left, nothing goes
+        masked, off = same, torch.zeros_like(candidates, dtype=torch.bool)
+        if self._settings.asked:
+            least = (anchors.own - self._settings.margin * anchors.own.abs()).clamp_min(self._settings.floor)
+            with torch.autocast(self.device.type, enabled=False):
+                guide = (self._anchors.known.guide[start:stop] @ keys.guide.T).float()
+            # A row without a known pair has no similarity to go by (hard negatives as anchors, say).
+            masked = ((guide > least) & (anchors.example >= 0) & ~own) | same
+            off = masked.sum(dim=1, keepdim=True) > self._settings.cap * candidates
+            masked = torch.where(off, same, masked)
+        self._count(start, stop, candidates, masked, same, off, own)
+        return masked
+
+    def _own_pairs(self, start: int, stop: int) -> Tensor:
+        """(R, K) bool: positives, and rows themselves."""
+        own = self._single == self._anchors.known.example[start:stop, None]
+        if self._own is not None:
+            own.diagonal(self._own + start).fill_(True)
+        return own
+
+    def _count(self, start: int, stop: int, candidates: Tensor, masked: Tensor, same: Tensor, off: Tensor,
+               own: Tensor) -> None:  # fmt: skip
+        if start < self._counted:  # asked again, in a backward pass for example
+            return
+        self._counted = stop
+        identical = same.sum()
+        counts: list[int | Tensor] = [candidates.sum(), masked.sum() - identical, identical, stop - start, off.sum()]
+        labels, key_labels = self._anchors.known.label[start:stop, None], self._keys.known.label
+        known = (labels >= 0) & (key_labels >= 0) & ~own
+        alike = known & (labels == key_labels)
+        self._tally.add([*counts, known.sum(), alike.sum(), (known & masked).sum(), (alike & masked).sum()])

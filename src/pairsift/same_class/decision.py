@@ -130,10 +130,9 @@ def estimate(
     chosen = torch.randperm(len(given), generator=draw)[:_ROWS].sort().values
     sample = given[chosen]
     affinity = selector.affinity
-    attached = affinity.attach(sample, chosen)
-    codes = attached[:, -affinity.width :]
+    codes = affinity.codes[chosen]
     same = float(affinity.between(codes, codes).fill_diagonal_(0).sum(dtype=torch.float64))
-    masks = selector.masks(attached)
+    masks = selector.masks(sample, rows=chosen if affinity.index.ids is None else affinity.index.ids[chosen])
     flagged = float(masks.whole().float().mean())
     unit = unit_rows(sample.numpy())
     # Copies would be the clearest of clusters, images that a run has not seen yet among them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from pairsift._base.checks import real_array
 from pairsift._base.files import read_tensors, write_tensors
 from pairsift.neighbors import FloatArray, unit_rows
+from pairsift.pairs.selector import RowIndex
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.logit import fold
@@ -43,9 +45,11 @@ class Affinity:
 
     Attributes:
         codes: (N, M) float32, on the CPU.
+        ids: (N,) int64 by which losses name the rows (`rows=`); None names them by their positions.
 
     Args:
         codes: (N, M) float32.
+        ids: (N,) distinct integers of any size; None takes positions, 0 to N - 1.
 
     Example:
         >>> import numpy as np
@@ -58,8 +62,10 @@ class Affinity:
         True
     """
 
-    def __init__(self, codes: Tensor) -> None:
+    def __init__(self, codes: Tensor, ids: ArrayLike | Tensor | None = None) -> None:
         self.codes = codes
+        self.index = RowIndex(len(codes), ids, "the set has", AffinityError)
+        self.attached = False  # whether the deprecated `attach` was called
 
     @property
     def n(self) -> int:
@@ -72,7 +78,7 @@ class Affinity:
         return self.codes.shape[1]
 
     @classmethod
-    def fit(cls, features: ArrayLike | Tensor, *, seed: int = 0) -> Affinity:
+    def fit(cls, features: ArrayLike | Tensor, *, seed: int = 0, ids: ArrayLike | Tensor | None = None) -> Affinity:
         """Fit to the features of a set.
 
         10,000 rows of 128 columns take about 2 s on one core; memory is about 4 (D + M + 150) bytes a row. The same
@@ -82,6 +88,7 @@ class Affinity:
         Args:
             features: (N, D) of one encoder, N >= 50 and D >= 2; only their directions matter.
             seed: of the eigenvectors' iteration.
+            ids: see the class.
 
         Raises:
             AffinityError: not a finite (N, D) matrix, fewer than 50 rows, one column, rows that all point in one
@@ -94,7 +101,7 @@ class Affinity:
                 "for features that were not centred although they should be"
             )
         try:
-            return cls(torch.from_numpy(fold(signs(unit, seed))))
+            return cls(torch.from_numpy(fold(signs(unit, seed))), ids)
         except MemoryError as error:
             raise AffinityError(
                 f"memory does not hold an affinity of {unit.shape[0]} x {unit.shape[1]} features: fit on fewer columns "
@@ -148,12 +155,23 @@ class Affinity:
             itself = logits >= _self_bound(codes)[:, None]
             return logits.add_(codes[:, -1:]).add_(others[:, -1]).sigmoid_().masked_fill_(itself, 1)
 
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        """Features with the codes of their rows behind them, as `ConfidentNegatives` takes them.
+    def codes_of(self, rows: Tensor, name: str = "rows") -> Tensor:
+        """Codes of rows by their ids.
 
         Args:
-            h: (B, D) encoder features of some rows, in any view of them.
-            rows: (B,) int positions of these rows in the set.
+            rows: (B,) ids.
+            name: of the ids, for messages.
+
+        Returns:
+            (B, M) float32, on the device of the ids.
+
+        Raises:
+            AffinityError: no integers, or ids outside the set.
+        """
+        return self.codes[self.index.positions(rows, name)].to(rows.device)
+
+    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
+        """Deprecated: pass `rows=` to the loss. Features (B, D) with the codes of their rows behind them.
 
         Returns:
             (B, D + M) without gradient, on the device of `h`; float32, or float64 for float64 features.
@@ -161,15 +179,20 @@ class Affinity:
         Raises:
             AffinityError: not one position a feature row, or positions outside the set.
         """
-        positions = self._positions(rows.detach().cpu(), "rows")
-        if h.dim() != 2 or len(h) != len(positions):
-            raise AffinityError(f"h must be ({len(positions)}, D), one row a position, got {tuple(h.shape)}")
-        codes = self.codes[positions].to(h.device)
-        return torch.cat([h.detach().to(torch.promote_types(h.dtype, torch.float32)), codes], dim=1)
+        warnings.warn(
+            "Affinity.attach will go with the next release: pass rows= to the loss, as in loss(z0, z1, h0, h1, "
+            "rows=rows)", DeprecationWarning, stacklevel=2,
+        )  # fmt: skip
+        self.attached = True
+        codes = self.codes_of(rows)
+        if h.dim() != 2 or len(h) != len(codes):
+            raise AffinityError(f"h must be ({len(codes)}, D), one row a position, got {tuple(h.shape)}")
+        return torch.cat([h.detach().to(torch.promote_types(h.dtype, torch.float32)), codes.to(h.device)], dim=1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a safetensors file, whole or not at all."""
-        write_tensors(Path(path), {"codes": self.codes}, {})
+        ids = {} if self.index.ids is None else {"ids": self.index.ids}
+        write_tensors(Path(path), {"codes": self.codes, **ids}, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Affinity:
@@ -180,25 +203,21 @@ class Affinity:
             OSError: no such file.
         """
         try:
-            codes = read_tensors(Path(path))[0]["codes"]
+            held = read_tensors(Path(path))[0]
+            codes = held["codes"]
         except (KeyError, ValueError, SafetensorError) as error:
             raise AffinityError(f"{path} holds no affinity ({error}): save one with Affinity.save") from error
         if codes.dim() != 2 or codes.dtype != torch.float32 or not bool(codes.isfinite().all()):
             raise AffinityError(
                 f"{path} holds no affinity: its codes are {codes.dtype} {tuple(codes.shape)}, or not finite"
             )
-        return cls(codes)
+        return cls(codes, held.get("ids"))
 
     def _positions(self, positions: Any, name: str) -> Tensor:
         array = real_array(positions, name, AffinityError)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise AffinityError(f"{name} must be (P,) integer positions, got {array.dtype} {array.shape}")
-        given = torch.from_numpy(array.astype(np.int64))
-        if len(given) and (int(given.min()) < 0 or int(given.max()) >= self.n):
-            raise AffinityError(
-                f"{name} hold positions from {int(given.min())} to {int(given.max())}, and the set has {self.n} rows"
-            )
-        return given
+        return self.index.positions(torch.from_numpy(array.astype(np.int64)), name)
 
     def __repr__(self) -> str:
         return f"Affinity(n={self.n}, width={self.width})"

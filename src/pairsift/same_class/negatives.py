@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pairsift.pairs import Precision, tile_rows
-from pairsift.pairs.rows import check_precision, unit_rows
+from pairsift.pairs import PairMasks, Precision, Selector
+from pairsift.pairs.selector import check_precision, need_rows, unit_rows
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.fitted import Affinity
 
@@ -17,14 +18,14 @@ from pairsift.same_class.fitted import Affinity
 _LEAST = 1e-6
 
 
-class ConfidentNegatives:
+class ConfidentNegatives(Selector):
     """Selects, of every row, the most similar of the pairs that an `Affinity` holds for different classes.
 
     Of a row's keys those with `P(different class) >= probability` are candidates, and of these the `share` of all keys
     that are most similar (cosine of the encoder features) are flagged, fewer where there are fewer candidates. So hard
     negatives are treated that are hardly false ones.
 
-    Features must carry codes: pass `affinity.attach(h, rows)` where a loss takes `h`.
+    A loss has to say which examples a batch holds: `loss(z0, z1, h0, h1, rows=rows)`.
 
     Attributes:
         affinity: may be set later, or anew as training goes on; while it is None nothing is selected.
@@ -45,7 +46,7 @@ class ConfidentNegatives:
         >>> features = torch.eye(4).repeat_interleave(50, dim=0) + 0.2 * torch.randn(200, 4)
         >>> affinity = ps.Affinity.fit(features)
         >>> rows = torch.arange(0, 200, 4)
-        >>> masks = ps.ConfidentNegatives(affinity).masks(affinity.attach(features[rows], rows))
+        >>> masks = ps.ConfidentNegatives(affinity).masks(features[rows], rows=rows)
         >>> masks.whole().shape, 0.8 <= masks.purity() <= 1
         (torch.Size([50, 50]), True)
     """
@@ -60,73 +61,82 @@ class ConfidentNegatives:
         self.affinity, self.probability, self.share = affinity, probability, share
 
     def masks(
-        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
-    ) -> ConfidentMasks:
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> ConfidentMasks:  # fmt: skip
         """The confident negatives of every row; see `Selector`.
 
         Args:
-            h: (B, D + M), features with codes behind them, as `Affinity.attach` makes them.
-            keys: (K, D + M) of what they are compared with; None compares the rows among themselves.
+            h: (B, D) features.
+            keys: (K, D) of what they are compared with; None compares the rows among themselves.
             own: the column of `keys` that is row 0 itself, the other rows following it; None where rows are not keys.
+            rows: (B,) ids of the rows, see `Affinity`; needed once there is an affinity.
+            key_rows: (K,) ids of the keys.
             precision: "bf16" multiplies unit features, not codes, in bfloat16.
 
         Raises:
-            AffinityError: features without codes.
-            TypeError, ValueError: see `select_pairs`.
+            AffinityError: ids that are none of the affinity's.
+            TypeError, ValueError: missing ids; see also `select_pairs`.
         """
-        return ConfidentMasks(self, h, keys, own, precision)
+        check_precision(precision)
+        own = 0 if keys is None else own
+        if self.affinity is None:
+            return ConfidentMasks(self, (len(h), len(h if keys is None else keys)), own, h.device)
+        with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
+            if rows is None and self.affinity.attached:
+                anchors = _split(h, self.affinity, "features", precision)
+                others = anchors if keys is None else _split(keys, self.affinity, "keys", precision)
+            else:
+                rows, key_rows = need_rows(self, keys, rows, key_rows)
+                anchors = _side(h, self.affinity, rows, "features", precision)
+                others = anchors if keys is None else _side(keys, self.affinity, key_rows, "keys", precision)
+        shape = len(anchors.features), len(others.features)
+        if anchors.features.shape[1] != others.features.shape[1]:
+            raise ValueError(
+                f"features have {anchors.features.shape[1]} dimensions and keys {others.features.shape[1]}: they must "
+                "agree"
+            )
+        return ConfidentMasks(self, shape, own, h.device, anchors, others)
 
     def __repr__(self) -> str:
         return f"ConfidentNegatives({self.affinity!r}, probability={self.probability}, share={self.share})"
 
 
-class ConfidentMasks:
+class _Side(NamedTuple):
+    """Rows or keys: (R, D) unit features and (R, M) codes."""
+
+    features: Tensor
+    codes: Tensor
+
+
+class ConfidentMasks(PairMasks):
     """`PairMasks` of confident negatives, and how much every pair weighs; made by `ConfidentNegatives.masks`."""
 
     def __init__(
-        self, selector: ConfidentNegatives, h: Tensor, keys: Tensor | None, own: int | None, precision: Precision
-    ) -> None:
-        check_precision(precision)
-        self._affinity, self._probability = selector.affinity, selector.probability
-        self.rows, self.columns = len(h), len(h if keys is None else keys)
-        self._own = 0 if keys is None else own
-        self._device = h.device
-        self._held: tuple[int, int, Tensor] | None = None
-        others = self.columns - (self._own is not None)
+        self, selector: ConfidentNegatives, shape: tuple[int, int], own: int | None, device: torch.device,
+        anchors: _Side | None = None, keys: _Side | None = None,
+    ) -> None:  # fmt: skip
+        others = shape[1] - (own is not None)
         # As in a rank band: 0.07 * 100 is 7.000000000000001 in floating point.
         self._most = min(others, max(1, math.ceil(selector.share * others - 1e-9)))
-        self.empty = self._affinity is None or self._most == 0
-        if self._affinity is not None:
-            with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
-                self._anchors, self._codes = _split(h, self._affinity, "features", precision)
-                same = keys is None
-                self._keys, self._key_codes = (
-                    (self._anchors, self._codes) if same else _split(keys, self._affinity, "keys", precision)  # type: ignore[arg-type]
-                )
-            if self._anchors.shape[1] != self._keys.shape[1]:
-                raise ValueError(
-                    f"features have {self._anchors.shape[1]} dimensions and keys {self._keys.shape[1]}: they must agree"
-                )
+        super().__init__(*shape, device, empty=anchors is None or self._most == 0)
+        self._affinity, self._probability, self._own = selector.affinity, selector.probability, own
+        if anchors is not None and keys is not None:
+            self._anchors, self._codes, self._keys, self._key_codes = *anchors, *keys
+        self._held: tuple[int, int, Tensor] | None = None
 
     @torch.no_grad()
     def tile(self, start: int, stop: int) -> Tensor:
         """(R, K) float: 1 for the pairs flagged, 0 for others."""
         if self.empty:
-            return torch.zeros(stop - start, self.columns, device=self._device)
-        with torch.autocast(self._device.type, enabled=False):
+            return torch.zeros(stop - start, self.columns, dtype=torch.float32, device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
             similar = (self._anchors[start:stop] @ self._keys.T).float()
         similar.masked_fill_(self._same(start, stop) > 1 - self._probability, -torch.inf)
         if self._own is not None:
             similar.diagonal(self._own + start).fill_(-torch.inf)
         # A row with too few candidates has its edge at -inf: all of them are flagged, and nothing else.
-        return torch.ge(similar, _kth_largest(similar, self._most).clamp_min(-2)).float()
-
-    def whole(self) -> Tensor:
-        """(B, K) bool: the pairs flagged."""
-        pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self._device)
-        for start, stop in self._ranges():
-            pairs[start:stop] = self.tile(start, stop) > 0
-        return pairs
+        return torch.ge(similar, _kth_largest(similar, self._most).clamp_min(-2)).to(torch.float32)
 
     @torch.no_grad()
     def log_weights(self, start: int, stop: int) -> Tensor | None:
@@ -145,15 +155,11 @@ class ConfidentMasks:
     def purity(self) -> float:
         """Mean P(different class) of the flagged pairs, which is their purity without labels; nan if there are none."""
         total, count = 0.0, 0
-        for start, stop in self._ranges():
+        for start, stop in self.parts():
             flagged = self.tile(start, stop)
             total += float(((1 - self._same(start, stop)) * flagged).sum(dtype=torch.float64))
             count += int(flagged.sum())
         return total / count if count else math.nan
-
-    def _ranges(self) -> list[tuple[int, int]]:
-        step = tile_rows(max(self.columns, 1))
-        return [(start, min(start + step, self.rows)) for start in range(0, 0 if self.empty else self.rows, step)]
 
     def _same(self, start: int, stop: int) -> Tensor:
         """P(same class) of some rows, held until others are asked for: tile and weights share one computation."""
@@ -163,16 +169,25 @@ class ConfidentMasks:
         return self._held[2]
 
 
-def _split(h: Tensor, affinity: Affinity, name: str, precision: Precision) -> tuple[Tensor, Tensor]:
+def _side(h: Tensor, affinity: Affinity, rows: Tensor, name: str, precision: Precision) -> _Side:
+    """Unit features, and the codes of their ids."""
+    if len(rows) != len(h):
+        raise ValueError(f"{name} are {len(h)} rows, and there are {len(rows)} ids: give an id for each row")
+    unit = unit_rows(h, name)
+    codes = affinity.codes_of(rows, "rows" if name == "features" else "key_rows").to(h.device)
+    return _Side(unit.bfloat16() if precision == "bf16" else unit, codes)
+
+
+def _split(h: Tensor, affinity: Affinity, name: str, precision: Precision) -> _Side:
     """Unit features and codes of rows that `Affinity.attach` made."""
     if h.dim() != 2 or h.shape[1] <= affinity.width:
         raise AffinityError(
-            f"{name} must be (rows, D + {affinity.width}), features with codes behind them, got {tuple(h.shape)}: pass "
-            "affinity.attach(h, rows)"
+            f"{name} must be (rows, D + {affinity.width}), as affinity.attach makes them, got {tuple(h.shape)}: better "
+            "pass rows= to the loss"
         )
     unit = unit_rows(h[:, : -affinity.width], name)
     codes = h[:, -affinity.width :].detach().float()
-    return (unit.bfloat16() if precision == "bf16" else unit), codes
+    return _Side(unit.bfloat16() if precision == "bf16" else unit, codes)
 
 
 def _kth_largest(values: Tensor, k: int) -> Tensor:

@@ -63,7 +63,7 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise AffinityError(f"{name} must be a whole number >= 1, got {value!r}")
     rng = generator(seed)
-    layer = _learned(images, filters, rng, seed)
+    layer = learned_layer(images, filters, rng, seed)
     sample = np.sort(rng.choice(len(images), min(len(images), _IMAGES), replace=False))
     seen = np.concatenate([layer.counts(images[part]) for part in _parts(sample)])
     spread = seen.std(axis=0)
@@ -79,7 +79,7 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
 
 
 @dataclass(frozen=True)
-class _Layer:
+class PatchLayer:
     """Filters that a patch is compared with, (K, 3, 6, 6), and what is taken from each comparison, (K,)."""
 
     filters: Tensor
@@ -87,25 +87,31 @@ class _Layer:
 
     def counts(self, images: NDArray[np.uint8]) -> FloatArray:
         """(N, 4 K) mean similarity to every filter in each quarter, of either sign."""
-        x = _resized(images)
+        out: FloatArray = F.adaptive_avg_pool2d(self.maps(resized(images)), 2).flatten(1).numpy()
+        return out
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(N, K, 27, 27) similarity of every patch to every filter, of either sign, less what counts as none.
+
+        Args:
+            x: (N, 3, 32, 32) float images in [0, 255].
+        """
         n = 3 * _PATCH**2
         mean = F.avg_pool2d(x.mean(dim=1, keepdim=True), _PATCH, 1)
         square = F.avg_pool2d(x.square().mean(dim=1, keepdim=True), _PATCH, 1)
         spread = ((square - mean.square()).clamp_min_(0) * (n / (n - 1)) + _NOISE).sqrt_()
         found = F.conv2d(x, self.filters).div_(spread).sub_(self.offsets[:, None, None])
-        found.abs_().sub_(_LEAST).clamp_min_(0)
-        out: FloatArray = F.adaptive_avg_pool2d(found, 2).flatten(1).numpy()
-        return out
+        return found.abs_().sub_(_LEAST).clamp_min_(0)
 
 
-def _learned(images: Any, filters: int, rng: np.random.Generator, seed: int) -> _Layer:
+def learned_layer(images: Any, filters: int, rng: np.random.Generator, seed: int) -> PatchLayer:
     """Centres of whitened patches, folded with the whitening into filters of pixels."""
     at = np.sort(rng.choice(len(images), min(len(images), _IMAGES), replace=False))
     each = -(-_PATCHES // len(at))
     drawn = []
     for part in _parts(at):
         corners = rng.integers(0, _SIZE - _PATCH + 1, (len(part), each, 2))
-        whole = _resized(images[part]).numpy()
+        whole = resized(images[part]).numpy()
         windows = np.lib.stride_tricks.sliding_window_view(whole, (_PATCH, _PATCH), axis=(2, 3))
         chosen = windows[np.arange(len(part))[:, None], :, corners[..., 0], corners[..., 1]]
         drawn.append(chosen.reshape(-1, 3 * _PATCH**2))
@@ -120,10 +126,11 @@ def _learned(images: Any, filters: int, rng: np.random.Generator, seed: int) -> 
     pixels = kmeans(white, min(filters, len(white)), seed) @ whitening
     offsets = pixels @ centre
     pixels -= pixels.mean(axis=1, keepdims=True)  # takes the mean of a patch away
-    return _Layer(torch.from_numpy(pixels).view(-1, 3, _PATCH, _PATCH), torch.from_numpy(offsets))
+    return PatchLayer(torch.from_numpy(pixels).view(-1, 3, _PATCH, _PATCH), torch.from_numpy(offsets))
 
 
-def _resized(images: NDArray[np.uint8]) -> Tensor:
+def resized(images: NDArray[np.uint8]) -> Tensor:
+    """(N, 3, 32, 32) float images in [0, 255] of uint8 images of any size."""
     x = torch.from_numpy(np.ascontiguousarray(images)).float()
     if x.shape[2:] == (_SIZE, _SIZE):
         return x

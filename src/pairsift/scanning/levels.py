@@ -13,7 +13,7 @@ from pairsift.data import UNLABELLED
 from pairsift.pairs import RankBand
 from pairsift.scanning.result import Histogram
 from pairsift.theory import Level, Levels, measure_levels
-from pairsift.theory.statistics import band_parts
+from pairsift.theory.levels import band_parts
 
 # Rows that levels by ranks are measured on, in so many disjoint parts for their error; and levels by labels.
 _LEVEL_ROWS, _LEVEL_PARTS, _LABELLED_ROWS = 5000, 5, 20_000

@@ -6,5 +6,6 @@ with needs("train", "pairsift.spectral"):
     from pairsift.spectral.choice import HeldOut, Ranking, Setting
     from pairsift.spectral.errors import SpectralError
     from pairsift.spectral.map import SpectralMap, UnitLinear
+    from pairsift.spectral.patches import PatchEncoder
 
-__all__ = ["HeldOut", "Ranking", "Setting", "SpectralError", "SpectralMap", "UnitLinear"]
+__all__ = ["HeldOut", "PatchEncoder", "Ranking", "Setting", "SpectralError", "SpectralMap", "UnitLinear"]

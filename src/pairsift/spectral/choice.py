@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
 _Z = 1.96
 
 IntArray = NDArray[np.int64]
+T = TypeVar("T", int, float)
+Choices: TypeAlias = T | Sequence[T] | None
+"""One value, several to choose from, or None for the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Setting:
     score: float
     behind: float = 0.0
     error: float = 0.0
+
+    @property
+    def values(self) -> tuple[int, float, float]:
+        """Dimensions, ridge and power."""
+        return self.dimensions, self.ridge, self.power
 
 
 @dataclass(frozen=True)
@@ -121,9 +130,11 @@ class Candidates:
         first: (H, D) features.
         second: (H, E) features.
         same_space: whether both sides hold features of one encoder, so that their rows can be compared.
+        rows: (H,) numbers of the pairs; None where they have none.
     """
 
-    def __init__(self, first: Array, second: Array, same_space: bool) -> None:
+    def __init__(self, first: Array, second: Array, same_space: bool, rows: IntArray | None = None) -> None:
+        self.rows = np.empty(0, np.int64) if rows is None else rows
         self.first, self.second, self.same_space = first, second, same_space
         self.first_keys, self.second_keys = row_keys(first), row_keys(second)
         rivals = self.second_keys[None, :] != self.second_keys[:, None]
@@ -170,24 +181,41 @@ class Grid:
     """The settings to try; a single one where the user named it."""
 
     ridges: tuple[float, ...]
-    dimensions: int | None
+    given_widths: tuple[int, ...] | None
     powers: tuple[float, ...]
 
     @classmethod
-    def of(cls, ridge: float | None, dimensions: int | None, power: float | None) -> Grid:
+    def of(cls, ridge: Choices[float], dimensions: Choices[int], power: Choices[float]) -> Grid:
         """All settings of the grid, or what is given."""
-        return cls(RIDGES if ridge is None else (ridge,), dimensions, POWERS if power is None else (power,))
+        return cls(_several(ridge) or RIDGES, _several(dimensions), _several(power) or POWERS)
 
     @property
     def single(self) -> bool:
         """Whether there is nothing to choose."""
-        return self.dimensions is not None and len(self.ridges) == len(self.powers) == 1
+        return len(self.given_widths or ()) == len(self.ridges) == len(self.powers) == 1
+
+    @property
+    def only(self) -> tuple[int, float, float]:
+        """Dimensions, ridge and power where there is nothing to choose."""
+        return (self.given_widths or (1,))[0], self.ridges[0], self.powers[0]
+
+    @property
+    def most(self) -> int | None:
+        """The widest map to try; None where all directions may be wanted."""
+        return None if self.given_widths is None else max(self.given_widths)
 
     def widths(self, rank: int) -> list[int]:
         """The widths to try where a solution has so many directions."""
-        if self.dimensions is not None:
-            return [self.dimensions] if self.dimensions <= rank else []
+        if self.given_widths is not None:
+            return sorted({width for width in self.given_widths if width <= rank})
         return [1 << e for e in range(_FIRST, rank.bit_length())] or [rank]
+
+
+def _several(given: Any) -> Any:
+    """What is given as a tuple; None stays."""
+    if given is None or isinstance(given, (tuple, list)):
+        return None if given is None else tuple(given)
+    return (given,)
 
 
 @dataclass(frozen=True)
@@ -200,7 +228,7 @@ class Fold:
     def ranks(self, grid: Grid) -> Iterator[tuple[tuple[float, int, float], IntArray]]:
         """The ranks of own positives for every setting (ridge, dimensions, power) of the grid."""
         for ridge in grid.ridges:
-            solution = solve(self.covariances, ridge, grid.dimensions)
+            solution = solve(self.covariances, ridge, grid.most)
             first, second = self.projected(solution)
             widths = grid.widths(len(solution.values))
             for power in grid.powers:
@@ -243,7 +271,7 @@ def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     }
     if not tried:
         shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
-        raise too_wide(grid.dimensions or 1, min(shared))
+        raise too_wide(min(grid.given_widths or (1,)), min(shared))
     scores = {key: -np.log(ranks) for key, ranks in tried.items()}
     best = max(scores.values(), key=lambda each: float(each.mean()))
     settings = []

@@ -23,6 +23,7 @@ from pairsift.spectral.choice import (
     MOST_FOLDS,
     MOST_HELD,
     Candidates,
+    Choices,
     Fold,
     Grid,
     HeldOut,
@@ -39,6 +40,8 @@ from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, s
 Log = Callable[[str], None]
 # Matrices of D x D numbers that a fit holds at once.
 _MATRICES = 12
+# Up to this width there are several folds; wider matrices take more time than the noise of one fold is worth.
+_FOLDED = 1024
 _TRANSFORMED = 65_536
 _FORMAT = "1"
 
@@ -102,6 +105,8 @@ class SpectralMap:
         _check_settings(dimensions, ridge, power, towers)
         self.dimensions, self.ridge, self.power, self.towers = dimensions, float(ridge), float(power), towers
         self.held_out: HeldOut | None = None
+        self.first_map = self.second_map = np.empty((0, 0))
+        self.eigenvalues, self.loss = np.empty(0), float("nan")
         self._moments: Moments | None = None
         self._first_mean = self._second_mean = np.empty(0)
 
@@ -112,9 +117,9 @@ class SpectralMap:
         second: Features | None = None,
         *,
         views: int | None = None,
-        dimensions: int | None = None,
-        ridge: float | None = None,
-        power: float | None = None,
+        dimensions: Choices[int] = None,
+        ridge: Choices[float] = None,
+        power: Choices[float] = None,
         towers: int | None = None,
         drop: NDArray[Any] | None = None,
         selector: Selector | None = None,
@@ -137,9 +142,9 @@ class SpectralMap:
                 reads, or a `FeatureSource`. Without `second`, (N, V, D) or (N V, D) views of examples.
             second: (N, E) features of the other side; row i is the positive of row i.
             views: V, where rows of `first` that follow each other are views of one example.
-            dimensions: width k; None chooses it.
-            ridge: see `SpectralMap`; None chooses it.
-            power: see `SpectralMap`; None chooses it.
+            dimensions: width k, or several to choose from; None chooses among powers of two from 8 on.
+            ridge: see `SpectralMap`, or several to choose from; None chooses from 0.001 to 10.
+            power: see `SpectralMap`, or several to choose from; None chooses 0.5 or 1.
             towers: see `SpectralMap`.
             drop: (N,) bool, or positions: pairs that are left out of all sums.
             selector: which pairs are difficult; they get the margin. Of one tower all rows of both sides are compared
@@ -160,7 +165,7 @@ class SpectralMap:
             See `SpectralMap`.
         """
         grid = Grid.of(ridge, dimensions, power)
-        _check_settings(dimensions or 1, 0.1 if ridge is None else ridge, 1.0 if power is None else power, towers)
+        _check_grid(grid, towers)
         if not 0 <= held_out <= 0.5:
             raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
         if not held_out and not grid.single:
@@ -182,15 +187,17 @@ class SpectralMap:
             left_out = round(sum(part.count - len(each) for part, each in zip(shared, held, strict=True)) / len(held))
             chosen = choose(folds, left_out, grid)
             say(f"chose {chosen}")
-        settings = (dimensions, ridge, power) if chosen is None else (
-            chosen.chosen.dimensions, chosen.chosen.ridge, chosen.chosen.power
-        )  # fmt: skip
-        made = cls(int(settings[0] or 0), float(settings[1] or 0.0), float(settings[2] or 0.0), towers)
+        made = cls(*(grid.only if chosen is None else chosen.chosen.values), towers)
         made.held_out, made._moments = chosen, total
         made._solve()
         if edit is not None:
             made._solve_edited(edit, stream, kept, say)
         return made
+
+    @property
+    def mean(self) -> Float64:
+        """(D,) mean of the first features, which `transform` subtracts."""
+        return self._first_mean
 
     def partial_fit(self, first: Features, second: Features | None = None, *, views: int | None = None) -> Self:
         """Add pairs to those that the map was fitted to; the settings stay.
@@ -320,7 +327,7 @@ class SpectralMap:
             }  # fmt: skip
             arrays |= {} if kept.views else {"sums.second": kept.second_scatter}
             facts["count"] = kept.count
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in arrays.items()}
+        tensors = {name: torch.from_numpy(np.array(each)) for name, each in arrays.items()}
         write_tensors(Path(path), tensors, {"pairsift.spectral": _FORMAT, "facts": json.dumps(facts)})
 
     @classmethod
@@ -426,6 +433,15 @@ def _check_settings(dimensions: int, ridge: float, power: float, towers: int | N
         raise SpectralError(f"towers must be 1 (one map of both sides) or 2 (a map of each), got {towers!r}")
 
 
+def _check_grid(grid: Grid, towers: int | None) -> None:
+    for dimensions in (1,) if grid.given_widths is None else grid.given_widths:
+        for ridge in grid.ridges:
+            for power in grid.powers:
+                _check_settings(dimensions, ridge, power, towers)
+    if not grid.ridges or not grid.powers or grid.given_widths == ():
+        raise SpectralError("dimensions, ridge and power need at least one value to choose from")
+
+
 def _edit(selector: Selector | None, margin: float, rounds: int) -> Edit | None:
     if not 0 <= margin < np.inf:
         raise SpectralError(f"margin must be a number >= 0, got {margin}")
@@ -469,9 +485,9 @@ def _check_size(
     width, pairs = max(stream.widths), int(kept.sum())
     if pairs < 2:
         raise SpectralError(f"{pairs} pairs say nothing about what positives share: give at least 2")
-    if grid.dimensions is not None and grid.dimensions > min(stream.widths):
+    if grid.most is not None and grid.most > min(stream.widths):
         raise SpectralError(
-            f"dimensions={grid.dimensions} is more than the {min(stream.widths):,} that the features have: lower it"
+            f"dimensions={grid.most} is more than the {min(stream.widths):,} that the features have: lower it"
         )
     needed = 8 * _MATRICES * width**2 + (0 if edit is None else 2 * stream.bytes_in_memory)
     if needed > memory_gb * 1e9:
@@ -530,9 +546,9 @@ def _held_pairs(
             f"{len(rows):,} pairs leave {count} to choose settings on, and {FEWEST_HELD} are needed: give more pairs, "
             "a larger held_out, or dimensions, ridge and power"
         )
-    folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count)
-    drawn = np.random.default_rng(seed).choice(rows, (folds, count), replace=False)
-    return [Candidates(*stream.pairs(np.sort(each)), same_space=towers == 1) for each in drawn]
+    folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count) if max(stream.widths) <= _FOLDED else 1
+    drawn = np.sort(np.random.default_rng(seed).choice(rows, (folds, count), replace=False), axis=1)
+    return [Candidates(*stream.pairs(each), same_space=towers == 1, rows=each) for each in drawn]
 
 
 def _summed(
@@ -548,8 +564,11 @@ def _summed(
             continue
         _add(total, a, b, start)
         keys = _keys(a, b, total.views) if held else None
+        numbers = start + np.flatnonzero(inside)
         for part, each in zip(shared, held, strict=True):
-            chosen = each.shares_rows(*keys) if keys is not None else inside[:0]
+            chosen = np.isin(numbers, each.rows)
+            if keys is not None:
+                chosen |= each.shares_rows(*keys)
             if chosen.any():
                 _add(part, a[chosen], b[chosen], start)
     return total, shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ Features: TypeAlias = Any
 """An (N, D) array or tensor, a memory map, a path that `open_features` reads, or a `FeatureSource`."""
 
 
+@runtime_checkable
 class PairStream(Protocol):
     """Positive pairs, read in order.
 
@@ -129,6 +130,8 @@ def stream_of(first: Features, second: Features | None, views: int | None) -> Pa
     Raises:
         SpectralError: both or neither of `second` and views are given, or features that cannot be used.
     """
+    if second is None and views is None and isinstance(first, PairStream):
+        return first
     if second is not None:
         if views is not None:
             raise SpectralError("give second (pairs) or views (examples of several views), not both")

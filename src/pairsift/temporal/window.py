@@ -3,56 +3,82 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs.rows import Precision, tile_rows
-from pairsift.pairs.selectors import PairMasks, Selector
+from pairsift.pairs import PairMasks, Precision, Selector
+from pairsift.pairs.selector import RowIndex, need_rows, set_wrapped_state, wrapped_state
+from pairsift.treatments import Treatment
 
-# Whole numbers up to here are exact in float32, which features may be.
+# Numbers that the deprecated `attach` puts behind features are exact in float32 up to here.
 _MOST = 2**24
 
 
-class TemporalWindow:
+class TemporalWindow(Selector):
     """Another selector's pairs without those of one sequence that are at most a window apart in time.
 
     Frames close in time are similar because they show one event: positives in disguise, which fill a rank band and
     must not be pushed apart harder (arXiv 2312.00966 takes the nearest of them as positives). They still count in the
     ranking of a band.
 
-    Features must carry sequence and time: pass `attach(h, sequences, times)` where a loss takes `h`. Over features that
-    carry something else already, as those of an `Affinity`, it is attached last.
+    A loss has to say which frames a batch holds: `loss(z0, z1, h0, h1, rows=rows)`.
 
     Args:
         selector: whose pairs are taken.
         window: pairs up to so far apart are spared, in the units of `times`, >= 0; 0 spares the frame itself only.
+        sequences: (N,) whole numbers, which sequence each frame of the set is of.
+        times: (N,) time of each frame in its sequence.
+        ids: (N,) distinct integers by which losses name the frames; None takes their positions, 0 to N - 1.
 
     Raises:
         TypeError: a selector that is none.
-        ValueError: a window that is negative or not finite.
+        ValueError: a window that is negative or not finite, or frames without a sequence and a finite time each.
 
     Example:
         >>> import torch
         >>> import pairsift as ps
         >>> _ = torch.manual_seed(0)
-        >>> near = ps.TemporalWindow(ps.RankBand(0.1, 0.5), window=3)
-        >>> h = near.attach(torch.randn(40, 8), sequences=torch.arange(40) // 20, times=torch.arange(40) % 20)
-        >>> pairs = near.masks(h).whole()
+        >>> frames = torch.arange(40)
+        >>> near = ps.TemporalWindow(ps.RankBand(0.1, 0.5), window=3, sequences=frames // 20, times=frames % 20)
+        >>> pairs = near.masks(torch.randn(40, 8), rows=frames).whole()
         >>> bool(pairs[0, 1:4].any()), bool(pairs[0, 4:].any())
         (False, True)
     """
 
-    def __init__(self, selector: Selector, window: float) -> None:
+    def __init__(
+        self, selector: Selector, window: float, sequences: ArrayLike | Tensor | None = None,
+        times: ArrayLike | Tensor | None = None, ids: ArrayLike | Tensor | None = None,
+    ) -> None:  # fmt: skip
         if not isinstance(selector, Selector):
-            raise TypeError(f"selector must be a RankBand or another selector (an object with masks), got {selector!r}")
+            raise TypeError(f"selector must be a RankBand or another pairsift.Selector, got {selector!r}")
         if isinstance(window, bool) or not (math.isfinite(window) and window >= 0):
             raise ValueError(f"window must be finite and >= 0, in the units of the times, got {window!r}")
+        if (sequences is None) != (times is None):
+            raise ValueError("pass the sequences and the times of all frames, or neither")
         self.selector, self.window = selector, window
+        self._sequences, self._times = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
+        self._index: RowIndex | None = None
+        if sequences is None or times is None:
+            return
+        self._sequences, self._times = _numbers(sequences), _numbers(times)
+        whole = not (self._sequences.is_floating_point() or self._sequences.is_complex())
+        if self._sequences.dim() != 1 or self._times.shape != self._sequences.shape or not whole:
+            raise ValueError(
+                "sequences must be (N,) whole numbers and times (N,) numbers, one for each frame, got "
+                f"{self._sequences.dtype} {tuple(self._sequences.shape)} and {tuple(self._times.shape)}"
+            )
+        if self._times.is_floating_point() and not bool(self._times.isfinite().all()):
+            raise ValueError("times must be finite: leave frames without a time out of the set")
+        self._index = RowIndex(len(self._times), ids, "the window knows")
 
     @staticmethod
     def attach(h: Tensor, sequences: Tensor, times: Tensor) -> Tensor:
-        """Features with their sequence and time behind them, as `masks` takes them.
+        """Deprecated: give the window the times of all frames, and the loss `rows=`. Features with time behind them.
 
         Args:
             h: (B, D) encoder features.
@@ -65,6 +91,10 @@ class TemporalWindow:
         Raises:
             ValueError: not one number a row, or numbers out of range.
         """
+        warnings.warn(
+            "TemporalWindow.attach will go with the next release: make TemporalWindow(selector, window, sequences, "
+            "times) of all frames, and pass rows= to the loss", DeprecationWarning, stacklevel=2,
+        )  # fmt: skip
         columns = []
         for name, values, least in (("sequences", sequences, 0), ("times", times, -_MOST)):
             if h.dim() != 2 or values.shape != (len(h),):
@@ -80,55 +110,103 @@ class TemporalWindow:
         return torch.cat([wide, behind.to(wide.dtype)], dim=1)
 
     def masks(
-        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *, precision: Precision = "fp32"
-    ) -> WindowMasks:
-        """The pairs of (B, D + 2) rows with (K, D + 2) keys; see `Selector`.
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> WindowMasks:  # fmt: skip
+        """The pairs of (B, D) rows with (K, D) keys; see `Selector`.
 
         Raises:
-            TypeError, ValueError: see the selector that is wrapped, or features without time.
+            TypeError, ValueError: see the selector that is wrapped; missing ids, or ids of no frame of the set.
         """
-        for name, rows in (("features", h), ("keys", h if keys is None else keys)):
-            if rows.dim() != 2 or rows.shape[1] < 3:
-                raise ValueError(f"{name} must be (rows, D + 2), with sequence and time behind them, got "
-                                 f"{tuple(rows.shape)}: pass TemporalWindow.attach(h, sequences, times)")  # fmt: skip
-        inner = self.selector.masks(h[:, :-2], None if keys is None else keys[:, :-2], own, precision=precision)
-        return WindowMasks(inner, h[:, -2:], (h if keys is None else keys)[:, -2:], self.window)
+        if self._index is None and rows is not None:
+            raise ValueError(
+                "this window was made without sequences and times, so it cannot take rows=: make it as "
+                "TemporalWindow(selector, window, sequences, times)"
+            )
+        if self._index is None:
+            h, when, keys, key_when = self._split(h, keys)
+        else:
+            known, key_known = need_rows(self, keys, rows, key_rows)
+            when = self._when(known, "rows", h.device)
+            key_when = when if keys is None else self._when(key_known, "key_rows", h.device)
+            if (len(when[0]), len(key_when[0])) != (len(h), len(h if keys is None else keys)):
+                raise ValueError(f"{len(h)} rows and their keys need an id each, got {len(when[0])} for the rows and "
+                                 f"{len(key_when[0])} for the keys")  # fmt: skip
+        inner = self.selector.masks(h, keys, own, rows=rows, key_rows=key_rows, precision=precision)
+        return WindowMasks(inner, when, key_when, self.window)
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        """As the selector that is wrapped."""
+        return self.selector.fit_treatment(treatment)
+
+    def identify(self, rows: Tensor, column: int) -> Tensor:
+        """As the selector that is wrapped."""
+        return self.selector.identify(rows, column)
+
+    def get_state(self) -> dict[str, Tensor]:
+        """The state of the selector that is wrapped."""
+        return wrapped_state(self.selector)
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `get_state`."""
+        set_wrapped_state(self.selector, state)
+
+    def _when(self, rows: Tensor, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Sequences and times (B,) of frames by their ids."""
+        assert self._index is not None
+        at = self._index.positions(rows if rows.dim() == 1 else rows[:, 0], name)
+        return self._sequences[at].to(device), self._times[at].to(device)
+
+    @staticmethod
+    def _split(
+        h: Tensor, keys: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None, tuple[Tensor, Tensor]]:
+        """Features, and sequences and times, of rows and keys that `attach` made."""
+        for name, each in (("features", h), ("keys", h if keys is None else keys)):
+            behind = each[:, -2] if each.dim() == 2 and each.shape[1] > 2 else None
+            if behind is None or not bool(((behind >= 0) & (behind == behind.round())).all()):
+                raise ValueError(f"this window was made without sequences and times, so {name} must be (rows, D + 2) "
+                                 f"from TemporalWindow.attach, got {tuple(each.shape)}: better make it as "
+                                 "TemporalWindow(selector, window, sequences, times) and pass rows=")  # fmt: skip
+        others = h if keys is None else keys
+        when, key_when = (each[:, -2], each[:, -1]), (others[:, -2], others[:, -1])
+        return h[:, :-2], when, None if keys is None else keys[:, :-2], key_when
 
     def __repr__(self) -> str:
         return f"TemporalWindow({self.selector!r}, window={self.window})"
 
 
-class WindowMasks:
+def _numbers(values: ArrayLike | Tensor) -> Tensor:
+    """Numbers on the CPU; those of lists in double precision: float32 cannot tell the seconds of a date apart."""
+    return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
+
+
+class WindowMasks(PairMasks):
     """`PairMasks` of another selection without near pairs; made by `TemporalWindow.masks`.
 
     Args:
         masks: (B, K) the other selection.
-        when, key_when: (B, 2) and (K, 2) sequence and time.
+        when, key_when: sequences and times, (B,) each and (K,) each.
         window: see `TemporalWindow`.
     """
 
-    def __init__(self, masks: PairMasks, when: Tensor, key_when: Tensor, window: float) -> None:
-        self.rows, self.columns, self.empty = masks.rows, masks.columns, masks.empty
+    def __init__(
+        self, masks: PairMasks, when: tuple[Tensor, Tensor], key_when: tuple[Tensor, Tensor], window: float
+    ) -> None:
+        super().__init__(masks.rows, masks.columns, masks.device, masks.empty)
         self._masks, self._when, self._key_when, self._window = masks, when, key_when, window
-        if hasattr(masks, "log_weights"):  # what weighs pairs in a denominator weighs near ones as before
-            self.log_weights = masks.log_weights
 
     @torch.no_grad()
     def tile(self, start: int, stop: int) -> Tensor:
         """See `PairMasks`."""
         return self._masks.tile(start, stop).masked_fill_(self.near(start, stop), 0)
 
-    def whole(self) -> Tensor:
-        """See `PairMasks`."""
-        pairs = self._masks.whole().clone()
-        step = tile_rows(max(self.columns, 1))
-        for start in range(0, self.rows, step):
-            stop = min(start + step, self.rows)
-            pairs[start:stop] &= ~self.near(start, stop)
-        return pairs
+    def log_weights(self, start: int, stop: int) -> Tensor | None:
+        """Near pairs weigh what the other selection makes them weigh."""
+        return self._masks.log_weights(start, stop)
 
     def near(self, start: int, stop: int) -> Tensor:
         """(stop - start, K) bool: pairs of one sequence at most a window apart."""
-        rows = self._when[start:stop]
-        apart = (rows[:, 1:] - self._key_when[:, 1]).abs()
-        return (rows[:, :1] == self._key_when[:, 0]) & (apart <= self._window)
+        (sequences, times), (key_sequences, key_times) = self._when, self._key_when
+        apart = (times[start:stop, None] - key_times).abs()
+        return (sequences[start:stop, None] == key_sequences) & (apart <= self._window)

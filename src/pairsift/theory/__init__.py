@@ -1,21 +1,17 @@
-"""The theory of arXiv 2501.01317, executable and corrected: the similarity graph, its bounds, and measured levels."""
+"""The corrected theory of arXiv 2501.01317 as code: the similarity graph, its bounds, and measured levels."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from pairsift._base.extras import needs
 from pairsift.theory import bounds, edits, population
-from pairsift.theory.advice import Advice, advise
-from pairsift.theory.closed_form import SlowMode
 from pairsift.theory.collapse import collapse_temperature, collapse_threshold, ssem, within_class_share
-from pairsift.theory.difficult import difficult_examples
-from pairsift.theory.graph import SimilarityGraph
-from pairsift.theory.levels import Level, Levels, measure_levels
+from pairsift.theory.graph import SimilarityGraph, SlowMode
+from pairsift.theory.levels import Advice, Level, Levels, advise, difficult_examples, measure_levels
 from pairsift.theory.population import nystroem_features
 
 if TYPE_CHECKING:
-    from pairsift.theory.chain import ChainGraph
-    from pairsift.theory.chain_estimate import ChainErrors, estimation_errors
+    from pairsift.theory.chain import ChainErrors, ChainGraph, estimation_errors
     from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 
 __all__ = [
@@ -44,11 +40,11 @@ __all__ = [
     "within_class_share",
 ]
 
-# Chains are sparse matrices of scipy's, which the graph of levels does without.
+# Chains need scipy, and the similarity graph does not: these names are imported on first use.
 _CHAINS = {
-    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain_estimate",
+    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain",
     "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",
-    "estimation_errors": "chain_estimate",
+    "estimation_errors": "chain",
 }  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
 from pairsift.theory.chain import ChainGraph
-from pairsift.theory.chain_spectrum import grouped
+from pairsift.theory.chain_law import grouped
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray
 
 
 class ChainFamily:

@@ -1,4 +1,4 @@
-"""When supervised contrastive learning lets all examples of a class fall on one point (arXiv 2503.08203)."""
+"""Class collapse: when supervised contrastive learning maps all examples of a class to one point (arXiv 2503.08203)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from pairsift._base.extras import needs
 def collapse_threshold(
     n_classes: int, per_class: float, temperature: float, *, margin: float = 0.0, scale: float = 1.0
 ) -> float:
-    """The weight alpha of the self-supervised part up to which the mixed loss is least where classes are points.
+    """The weight alpha of the self-supervised part up to which collapsed classes minimise the mixed loss.
 
-    Of `losses.MixedContrastiveLoss` in its outside form, own views among the positives, for balanced classes seen whole
-    in two views, unit embeddings and enough dimensions. With ``E = exp(((margin - 1 / (m - 1)) / scale - 1) / tau)``
-    it is ``1 - (2n - 1) (1 - E / scale) / ((2n - 1) + 2n (m - 1) E)``: the derivative of the loss by the share of
-    variance within classes, at share 0, changes sign there.
+    The loss is the outside form of `losses.MixedContrastiveLoss` with own views among the positives. The result holds
+    for balanced classes that a batch contains whole in two views, unit embeddings and enough dimensions. With
+    ``E = exp(((margin - 1 / (m - 1)) / scale - 1) / tau)`` the threshold is
+    ``1 - (2n - 1) (1 - E / scale) / ((2n - 1) + 2n (m - 1) E)``. There the derivative of the loss by the share of
+    variance within classes changes sign at share 0.
 
     Args:
-        n_classes: m, classes; >= 2.
-        per_class: n, images of a class; > 1, a mean say.
+        n_classes: m, number of classes, >= 2.
+        per_class: n, images of a class, > 1. It may be a mean.
         temperature: tau, > 0.
-        margin: added to the similarity of all pairs of different classes; finite.
-        scale: factor on the temperature of all pairs of different classes; > 0.
+        margin: added to the similarity of all pairs of different classes, finite.
+        scale: factor on the temperature of all pairs of different classes, > 0.
 
     Returns:
-        alpha* in (0, 1]; classes collapse for alpha <= alpha*.
+        alpha* in (0, 1]. Classes collapse for alpha <= alpha*.
 
     Raises:
         ValueError: a number out of range.
@@ -40,22 +41,22 @@ def collapse_threshold(
     """
     _check(n_classes, per_class, temperature, margin, scale)
     exponent = ((margin - 1 / (n_classes - 1)) / scale - 1) / temperature
-    if exponent > math.log(scale):  # other classes push more than the own one already where it is a point
+    if exponent > math.log(scale):  # other classes push more than the own class even when it is a point
         return 1.0
     pushed, own = math.exp(exponent), 2 * per_class - 1
     return 1 - own * (1 - pushed / scale) / (own + 2 * per_class * (n_classes - 1) * pushed)
 
 
 def collapse_temperature(alpha: float, n_classes: int, per_class: float) -> float:
-    """The temperature from which on classes collapse at a weight: where `collapse_threshold` is alpha.
+    """The temperature from which on classes collapse at the weight alpha. It inverts `collapse_threshold`.
 
     Args:
         alpha: weight of the self-supervised part, in [0, 1].
-        n_classes: m, classes; >= 2.
-        per_class: n, images of a class; > 1.
+        n_classes: m, number of classes, >= 2.
+        per_class: n, images of a class, > 1.
 
     Returns:
-        tau* >= 0; classes collapse for tau >= tau*. 0 for alpha = 0, inf for alpha = 1.
+        tau* >= 0. Classes collapse for tau >= tau*. It is 0 for alpha = 0 and inf for alpha = 1.
 
     Raises:
         ValueError: a number out of range.
@@ -77,9 +78,9 @@ def collapse_temperature(alpha: float, n_classes: int, per_class: float) -> floa
 def within_class_share(
     alpha: float, n_classes: int, per_class: float, temperature: float, *, margin: float = 0.0, scale: float = 1.0
 ) -> float:
-    """The share of variance within classes at which the mixed loss is least, q*.
+    """The share of variance within classes that minimises the mixed loss, q*.
 
-    Along `ssem` the loss is convex in q. Its minimiser is 0 up to `collapse_threshold`; above, it solves
+    Along `ssem` the loss is convex in q. Its minimiser is 0 up to `collapse_threshold`. Above, it solves
     ``(1 - alpha) / (2n - 1) = (exp(s_in / tau) - exp(o) / scale) / Z`` with ``s_in = 1 - q n / (n - 1)``,
     ``o = (margin - (1 - q) / (m - 1)) / (scale tau)`` and Z the denominator of an anchor.
 
@@ -103,7 +104,7 @@ def within_class_share(
     m, n = n_classes, per_class
 
     def slope(q: float) -> float:
-        """Of the loss by q, but for a positive factor."""
+        """The derivative of the loss by q, up to a positive factor."""
         same = (1 - q * n / (n - 1)) / temperature
         other = (margin - (1 - q) / (m - 1)) / (scale * temperature)
         top = max(1 / temperature, same, other)
@@ -115,24 +116,25 @@ def within_class_share(
         return 0.0
     if slope(1.0) <= 0:
         return 1.0
-    with needs("theory", "the share of variance inside classes"):
+    with needs("theory", "the share of variance within classes"):
         from scipy.optimize import brentq
     return float(brentq(slope, 0.0, 1.0, xtol=1e-14))
 
 
 def ssem(n_classes: int, per_class: int, q: float, dimensions: int | None = None) -> NDArray[np.float64]:
-    """The simplex-to-simplex embedding: class means form a simplex, and the images of each class one about its mean.
+    """The simplex-to-simplex embedding: class means form a simplex, and so do the images of each class about its mean.
 
-    Rows have unit length; those of one class the similarity ``1 - q n / (n - 1)``, of two ``-(1 - q) / (m - 1)``.
+    Rows have unit length. The similarity of two rows of one class is ``1 - q n / (n - 1)``, and that of rows of two
+    classes is ``-(1 - q) / (m - 1)``.
 
     Args:
-        n_classes: m, classes; >= 2.
-        per_class: n, images of a class; >= 2.
+        n_classes: m, number of classes, >= 2.
+        per_class: n, images of a class, >= 2.
         q: share of the variance within classes, in [0, 1].
-        dimensions: of the embedding; >= m n - 1, which None takes.
+        dimensions: of the embedding, >= m n - 1. None takes m n - 1.
 
     Returns:
-        (m n, dimensions) float64, class by class.
+        (m n, dimensions) float64, ordered by class.
 
     Raises:
         ValueError: a number out of range, or too few dimensions.
@@ -162,7 +164,7 @@ def ssem(n_classes: int, per_class: int, q: float, dimensions: int | None = None
 
 
 def _simplex(n: int) -> NDArray[np.float64]:
-    """(n, n - 1) unit rows of the same similarity -1 / (n - 1) to each other."""
+    """(n, n - 1) unit rows with similarity -1 / (n - 1) to each other."""
     contrasts = np.zeros((n, n - 1))
     for k in range(1, n):
         contrasts[:k, k - 1], contrasts[k, k - 1] = 1, -k

@@ -1,8 +1,8 @@
 """Margin and temperature as edits of the similarity graph (Thms 4.3 and 4.5 of arXiv 2501.01317).
 
-Both theorems choose, for every kind of pair, the margin or temperature that turns the normalised graph with difficult
-examples into the one without. All cases follow from that requirement, for either pairing:
-`M = D^-1/2 (A_bar - A_bar_clean) D^-1/2` and `T = A_bar_clean / A_bar`, with D the degrees with difficult examples.
+For every kind of pair, both theorems choose the margin or temperature that turns the normalised graph with difficult
+examples into the graph without them. All cases follow from that requirement, for either pairing:
+`M = D^-1/2 (A_bar - A_bar_clean) D^-1/2` and `T = A_bar_clean / A_bar`. D holds the degrees with difficult examples.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import math
 
 import numpy as np
 
-from pairsift.theory.arrays import FloatArray
-from pairsift.theory.graph import SimilarityGraph
+from pairsift.theory.graph import FloatArray, SimilarityGraph
 
 KINDS = (
     "easy with anything easy",
@@ -26,7 +25,7 @@ KINDS = (
 
 
 def margin_cases(graph: SimilarityGraph) -> dict[str, float]:
-    """The margin of every kind of pair (Thm 4.3), in O(1); the seventh kind exists in the matched graph only.
+    """The margin of every kind of pair (Thm 4.3), in O(1). Only the matched graph has the seventh kind.
 
     "difficult pair" is the printed `c0 (gamma - beta) / (c1^2 c2)` with `c0 = c2 - n_d r beta` (block graph).
     """
@@ -38,10 +37,10 @@ def margin_cases(graph: SimilarityGraph) -> dict[str, float]:
 
 
 def temperature_cases(graph: SimilarityGraph) -> dict[str, float]:
-    """The temperature of every kind of pair (Thm 4.5), in O(1); "difficult pair" is the printed `(c1/c2)(beta/gamma)`.
+    """The temperature of every kind of pair (Thm 4.5), in O(1). "difficult pair" is the printed `(c1/c2)(beta/gamma)`.
 
     Raises:
-        ValueError: gamma = 0 with beta other than 0: no factor turns the one into the other.
+        ValueError: gamma = 0 while beta is not 0, so that no factor turns one into the other.
     """
     if graph.gamma == 0 and graph.beta != 0:
         raise ValueError(f"gamma = 0 with beta = {graph.beta}: no temperature turns a similarity of 0 into beta")
@@ -55,7 +54,7 @@ def temperature_cases(graph: SimilarityGraph) -> dict[str, float]:
 def margin_matrix(graph: SimilarityGraph) -> FloatArray:
     """M of Thm 4.3, (n (r + 1), n (r + 1)), in units of degrees.
 
-    In a loss whose weights are probabilities (`population.margin_loss`) multiply it by `graph.volume`.
+    Multiply it by `graph.volume` for a loss whose weights are probabilities, such as `population.margin_loss`.
     """
     return _fill(graph, margin_cases(graph))
 

@@ -1,8 +1,9 @@
-"""The whole population as one batch: losses, their exact minimiser, and the exact probe on it.
+"""Losses of a whole population, their exact minimiser, and the exact linear probe on it.
 
-Everywhere `adjacency` is a symmetric (N, N) matrix of similarities with positive row sums: a `SimilarityGraph`'s, a
-noisy one's (`relax`), or a measured one. Its degrees over its volume are the probabilities w of the vertices, and its
-entries over its volume the probabilities of positive pairs (HaoChen et al., arXiv 2106.04156).
+`adjacency` is always a symmetric (N, N) matrix of similarities with positive row sums, such as that of a
+`SimilarityGraph`, a noisy one (`relax`) or a measured one. Its degrees divided by its volume are the probabilities w of
+the vertices. Its entries divided by its volume are the probabilities of positive pairs (HaoChen et al., arXiv
+2106.04156).
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift._base.extras import needs
-from pairsift.theory.arrays import BoolArray, FloatArray, IntArray
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray
 
-# Above this many vertices a few leading eigenpairs are found by Lanczos iterations, below it by a dense solver.
+# A dense solver finds leading eigenpairs up to this number of vertices, and Lanczos iterations above it.
 _DENSE = 1000
 
 
 def weights(adjacency: FloatArray) -> FloatArray:
-    """Probability of every vertex, its degree over the volume: (N,).
+    """Probability of every vertex, which is its degree divided by the volume: (N,).
 
     Raises:
-        ValueError: not a symmetric square matrix of finite numbers with positive row sums.
+        ValueError: adjacency is not a symmetric square matrix of finite numbers with positive row sums.
     """
     if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1] or adjacency.size == 0:
         raise ValueError(f"an adjacency matrix is square and not empty, got shape {adjacency.shape}")
@@ -45,18 +46,18 @@ def normalize(adjacency: FloatArray) -> FloatArray:
 
 
 def spectral_loss(features: FloatArray, adjacency: FloatArray) -> float:
-    """Population spectral contrastive loss `-2 E[f.f+] + E[(f.f')^2]` of features f (N, k)."""
+    """The population spectral contrastive loss `-2 E[f.f+] + E[(f.f')^2]` of features f, (N, k)."""
     return margin_loss(features, adjacency, np.zeros_like(adjacency))
 
 
 def margin_loss(features: FloatArray, adjacency: FloatArray, margins: FloatArray) -> float:
-    """Population loss with margins m (N, N) in the second term: `E[(f.f' + m)^2]` (Eq. 31)."""
+    """The population loss with margins m, (N, N), in the second term: `E[(f.f' + m)^2]` (Eq. 31)."""
     w, products = _pairs(features, adjacency)
     return float(-2 * (adjacency * products).sum() / adjacency.sum() + w @ (products + margins) ** 2 @ w)
 
 
 def temperature_loss(features: FloatArray, adjacency: FloatArray, temperatures: FloatArray) -> float:
-    """Population loss with temperatures (N, N) on both terms: `f.f+ / tau` and `(f.f' / tau)^2` (Eq. 40)."""
+    """The population loss with temperatures, (N, N), in both terms: `f.f+ / tau` and `(f.f' / tau)^2` (Eq. 40)."""
     w, products = _pairs(features, adjacency)
     scaled = products / temperatures
     return float(-2 * (adjacency * scaled).sum() / adjacency.sum() + w @ scaled**2 @ w)
@@ -65,8 +66,8 @@ def temperature_loss(features: FloatArray, adjacency: FloatArray, temperatures: 
 def factorization_loss(features: FloatArray, adjacency: FloatArray, margins: FloatArray | None = None) -> float:
     """`||A_bar - M_bar - F F^T||_F^2` with rows `F = sqrt(w) f` and `M_bar = W^1/2 M W^1/2` (Thm 4.2).
 
-    Differs from `spectral_loss`, or from `margin_loss` where margins are given, by a constant that does not depend on
-    the features: `||A_bar - M_bar||^2 - ||M_bar||^2`.
+    It differs from `spectral_loss`, or with margins from `margin_loss`, by the constant
+    `||A_bar - M_bar||^2 - ||M_bar||^2`, which does not depend on the features.
     """
     w, products = _pairs(features, adjacency)
     outer = np.sqrt(w[:, None] * w)
@@ -77,15 +78,15 @@ def factorization_loss(features: FloatArray, adjacency: FloatArray, margins: Flo
 def weighted_factorization_loss(features: FloatArray, adjacency: FloatArray, temperatures: FloatArray) -> float:
     """`||(T * A_bar - F F^T) / T||_F^2`, the weighted norm of Thm 4.4.
 
-    Differs from `temperature_loss` by the constant `||A_bar||^2`. Because of the weights its minimiser is in general
-    not a truncated eigendecomposition of `T * A_bar`.
+    It differs from `temperature_loss` by the constant `||A_bar||^2`. Because of the weights, its minimiser is in
+    general not a truncated eigendecomposition of `T * A_bar`.
     """
     w, products = _pairs(features, adjacency)
     return float(((normalize(adjacency) - np.sqrt(w[:, None] * w) * products / temperatures) ** 2).sum())
 
 
 def solved_whole(n: int, k: int) -> bool:
-    """Whether the k leading eigenpairs of n are found by a dense solver of all, not by Lanczos iterations."""
+    """Whether `leading_eigenpairs` of n vertices uses a dense solver instead of Lanczos iterations."""
     return n <= _DENSE or k > n // 10
 
 
@@ -93,7 +94,7 @@ def leading_eigenpairs(matrix: Any, k: int) -> tuple[FloatArray, FloatArray]:
     """The k largest eigenvalues of a symmetric matrix, descending, and their eigenvectors (N, k).
 
     Args:
-        matrix: (N, N) array; sparse, or a scipy operator, where not `solved_whole`.
+        matrix: (N, N) array, or a sparse matrix or scipy operator where `solved_whole` is false.
         k: from 1 to N.
 
     Raises:
@@ -106,10 +107,10 @@ def leading_eigenpairs(matrix: Any, k: int) -> tuple[FloatArray, FloatArray]:
         from scipy.linalg import eigh
         from scipy.sparse.linalg import eigsh
     if solved_whole(n, k):
-        # All of them: asked for some, the solver may give fewer where k cuts through equal eigenvalues.
+        # All eigenpairs, because a solver of some may return fewer where k cuts through equal eigenvalues.
         values, vectors = (each[..., n - k :] for each in eigh(matrix, driver="evd"))
     else:
-        # A start at random: a constant one is an eigenvector where all vertices weigh alike.
+        # The start is random, because a constant one is an eigenvector where all vertices have equal weight.
         start = np.random.default_rng(0).standard_normal(n)
         values, vectors = eigsh(matrix, k=k, which="LA", v0=start, ncv=min(n, max(4 * k, 100)))
         order = np.argsort(values)
@@ -118,12 +119,13 @@ def leading_eigenpairs(matrix: Any, k: int) -> tuple[FloatArray, FloatArray]:
 
 
 def optimal_features(adjacency: FloatArray, k: int) -> FloatArray:
-    """The exact minimiser of the population spectral loss over features (N, k): `U_k Lambda_k^1/2 / sqrt(w)`.
+    """The exact minimiser of the population spectral loss, (N, k): `U_k Lambda_k^1/2 / sqrt(w)`.
 
-    Negative eigenvalues among the k largest give zero columns. Unique up to a rotation where lambda_k > lambda_{k+1}.
+    Negative eigenvalues among the k largest give zero columns. The minimiser is unique up to a rotation where
+    lambda_k > lambda_{k+1}.
 
     Raises:
-        ValueError: k outside [1, N], or no adjacency matrix.
+        ValueError: k outside [1, N], or adjacency is not an adjacency matrix.
     """
     w = weights(adjacency)
     values, vectors = leading_eigenpairs(normalize(adjacency), k)
@@ -132,13 +134,18 @@ def optimal_features(adjacency: FloatArray, k: int) -> FloatArray:
 
 
 def nystroem_features(adjacency: FloatArray, removed: BoolArray, k: int) -> FloatArray:
-    """Optimal features of the graph without some vertices, extended to these: (N, k).
+    """Optimal features of the graph without some vertices, extended to the removed vertices: (N, k).
 
-    The eigenfunctions of the kept graph continue to a removed vertex x as `f(x) = sum_y (A_xy / d_x) f(y) / lambda`,
-    the sum and d_x over kept y (Bengio et al., NIPS 2003). `adjacency` is (N, N) and `removed` (N,).
+    The eigenfunctions of the kept graph extend to a removed vertex x as `f(x) = sum_y (A_xy / d_x) f(y) / lambda`. The
+    sum and d_x run over kept y (Bengio et al., NIPS 2003).
+
+    Args:
+        adjacency: (N, N) of the whole graph.
+        removed: (N,) bool.
+        k: feature dimension.
 
     Raises:
-        ValueError: k outside [1, number of kept vertices], or a degree among the kept that is not positive.
+        ValueError: k outside [1, number of kept vertices], or a degree among the kept vertices that is not positive.
     """
     kept = ~removed
     inner, outer = adjacency[np.ix_(kept, kept)], adjacency[np.ix_(removed, kept)]
@@ -149,7 +156,7 @@ def nystroem_features(adjacency: FloatArray, removed: BoolArray, k: int) -> Floa
     values, vectors = leading_eigenpairs(normalize(inner), k)
     features = np.empty((len(adjacency), k))
     features[kept] = vectors * np.sqrt(np.maximum(values, 0)) / roots[:, None]
-    # Columns of eigenvalues that are not positive are zero, whatever they are divided by.
+    # Columns of eigenvalues that are not positive are zero for any divisor.
     features[removed] = outer @ features[kept] / degrees[:, None] / np.where(values > 0, values, 1)
     return features
 
@@ -157,8 +164,13 @@ def nystroem_features(adjacency: FloatArray, removed: BoolArray, k: int) -> Floa
 def linear_probe_error(adjacency: FloatArray, features: FloatArray, labels: IntArray) -> float:
     """Error of the least-squares linear classifier on the population, in [0, 1].
 
-    The classifier is `argmax` of `B f(x)` with B the exact minimiser of `sum_x w_x ||onehot(y_x) - B f(x)||^2`; it has
-    no intercept, as in the theorems. The error is weighted by w. Scores that tie go to the class that comes first.
+    The classifier is `argmax` of `B f(x)`, where B is the exact minimiser of `sum_x w_x ||onehot(y_x) - B f(x)||^2`. It
+    has no intercept, as in the theorems. The error is weighted by w. Ties go to the first class.
+
+    Args:
+        adjacency: (N, N).
+        features: (N, k).
+        labels: (N,) classes.
 
     Raises:
         ValueError: shapes that do not fit, or fewer than two classes.
@@ -177,19 +189,19 @@ def linear_probe_error(adjacency: FloatArray, features: FloatArray, labels: IntA
 
 
 def labelling_error(adjacency: FloatArray, labels: IntArray) -> float:
-    """The smallest delta that the graph allows: half the probability that a positive pair has two labels.
+    """The smallest delta that the graph allows, which is half the probability that a positive pair has two labels.
 
-    A classifier of augmentations that errs with probability delta gives two views of an image different labels with
-    probability at most 2 delta (arXiv 2106.04156, Appendix B), so no smaller delta fits this graph and these labels.
+    A classifier of augmentations with error delta gives two views of an image different labels with probability at
+    most 2 delta (arXiv 2106.04156, Appendix B). No smaller delta fits this graph and these labels.
     """
     crossing = adjacency[labels[:, None] != labels].sum() / adjacency.sum()
     return float(crossing / 2)
 
 
 def relax(adjacency: FloatArray, epsilon: float, seed: int) -> FloatArray:
-    """The random relaxation of Thms B.4 and B.5: `A + epsilon E` with E symmetric, standard normal above the diagonal.
+    """The random relaxation of Thms B.4 and B.5: `A + epsilon E` with E symmetric, standard normal off-diagonal.
 
-    The diagonal keeps its similarity of 1. A positive degree is not guaranteed; `weights` checks it.
+    The diagonal stays 1. Degrees may become negative; `weights` checks them.
 
     Raises:
         ValueError: epsilon negative or not finite.

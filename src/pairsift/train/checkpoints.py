@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pairsift.losses.treated import is_kept
 from pairsift.train.config import ConfigError
 from pairsift.train.run import RunError
 
@@ -58,9 +59,13 @@ def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> No
         RunError: other names, or tensors of other shapes.
     """
     held = content["state_dict"]
-    for name in sorted(held.keys() ^ state.keys()):
+    # What a loss keeps of its selector is there only where there is something to keep.
+    names = {name for name in held.keys() ^ state.keys() if not is_kept(name.removeprefix("method.loss."))}
+    for name in sorted(names):
         raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the encoder to train: {_SAME}")
     for name, value in state.items():
+        if name not in held:
+            continue
         shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
         if shapes[0] != shapes[1]:
             raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")

@@ -32,33 +32,22 @@ class Evidence(nn.Module):
     """What is known about the classes of pairs while a run goes on, beyond the features of a batch.
 
     Attributes:
-        selector: which pairs are difficult, judged by what `attach` gives.
+        selector: which pairs are selected; it knows examples by their positions in the training set.
     """
 
     selector: Selector
-    # Numbers that `attach` puts behind features, where keys that wait in a queue need them too.
-    width: int = 0
 
     @property
     def ready(self) -> bool:
         """Whether anything is known yet; until then the loss is the plain one."""
         return True
 
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        """What the selector needs to see of some views: (B, D) features -> (B, D + M), without a gradient.
-
-        Args:
-            h: (B, D) features.
-            rows: (B,) positions of their images in the training set.
-        """
-        raise NotImplementedError
-
-    def estimated(self, pairs: Tensor, attached: Tensor) -> float | None:
+    def estimated(self, pairs: Tensor, rows: Tensor) -> float | None:
         """Purity of flagged pairs as far as it can be told without labels: the mean of P(different class) over them.
 
         Args:
             pairs: (B, K) bool, flagged pairs of the views of this process with those of all.
-            attached: (B, D + M), see `attach`.
+            rows: (B,) positions in the training set of what the views are of.
 
         Returns:
             In [0, 1]; None where it cannot be told.
@@ -115,12 +104,9 @@ class AffinityEvidence(Evidence):
     def decisions(self) -> list[dict[str, Any]]:
         return [] if self._decider is None else self._decider.made
 
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        return self._affinity.attach(h.detach().float(), rows)
-
     @torch.no_grad()
-    def estimated(self, pairs: Tensor, attached: Tensor) -> float | None:
-        codes = attached[:, -self._affinity.width :].contiguous()
+    def estimated(self, pairs: Tensor, rows: Tensor) -> float | None:
+        codes = self._affinity.codes_of(rows).contiguous()
         everyones = Processes(True, codes=codes).gather("codes", codes)  # also where this process flags nothing
         different = 1 - self._affinity.between(codes, everyones)
         flagged = int(pairs.sum())
@@ -139,11 +125,10 @@ class AffinityEvidence(Evidence):
 
     def _describe(self, features: Tensor, when: str) -> None:
         rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(self._seed))[:_SAMPLE]
-        attached = self.attach(features[rows], rows)
-        codes = attached[:, -self._affinity.width :]
+        codes = self._affinity.codes_of(rows)
         same = self._affinity.between(codes, codes).fill_diagonal_(0).sum() / max(1, len(rows) * (len(rows) - 1))
-        pairs = self.selector.masks(attached).whole()
-        purity = self.estimated(pairs, attached)
+        pairs = self.selector.masks(features[rows].float(), rows=rows).whole()
+        purity = self.estimated(pairs, rows)
         found = "no pair is confidently of two classes" if purity is None else (
             f"{pairs.float().mean():.1%} are flagged, {purity:.1%} of these of different classes"
         )  # fmt: skip
@@ -206,18 +191,10 @@ class TimeEvidence(Evidence):
     """
 
     selector: TemporalWindow
-    width = 2
-    sequences: Tensor
-    times: Tensor
 
     def __init__(self, config: TrainConfig, pairs: TemporalPairs) -> None:
         super().__init__()
-        self.selector = TemporalWindow(config.band(), config.window)
-        self.register_buffer("sequences", torch.from_numpy(pairs.sequences), persistent=False)
-        self.register_buffer("times", torch.from_numpy(pairs.times), persistent=False)
-
-    def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        return TemporalWindow.attach(h, self.sequences[rows], self.times[rows])
+        self.selector = TemporalWindow(config.band(), config.window, pairs.sequences, pairs.times)
 
 
 class NoEvidence(Evidence):

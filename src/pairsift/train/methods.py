@@ -16,9 +16,37 @@ from pairsift.losses.treated import Selection
 from pairsift.pairs import Selector
 from pairsift.train.collapse import within_class_share
 from pairsift.train.config import TrainConfig
+from pairsift.treatments import Treatment
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-Attach = Callable[[Tensor], Tensor]
+
+
+class Step(NamedTuple):
+    """What a step encodes, and what its loss is to do with pairs.
+
+    Attributes:
+        views: N images (N, ...) in two views each.
+        labels: (N,) classes, -1 where unknown; None without labels.
+        rows: (N,) positions in the training set of what first views are of.
+        other_rows: (N,) the same of second views.
+        watch: whether the outcome tells which pairs are selected.
+        treated: whether the loss treats them.
+        selector, treatment: of the loss; None takes its own.
+    """
+
+    views: tuple[Tensor, Tensor]
+    labels: Tensor | None
+    rows: Tensor
+    other_rows: Tensor
+    watch: bool
+    treated: bool = True
+    selector: Selector | None = None
+    treatment: Treatment | None = None
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """Arguments of a loss."""
+        return {"treated": self.treated, "selector": self.selector, "treatment": self.treatment}
 
 
 class Outcome(NamedTuple):
@@ -58,21 +86,13 @@ class Method(nn.Module):
             progress: share of the run that is done, in [0, 1].
         """
 
-    def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True, attach: Attach | None = None,
-    ) -> Outcome:  # fmt: skip
+    def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
         """Loss of what was encoded.
 
         Args:
             z, h: (B, d) projections and (B, D) features of the views of both kinds, first views first, or of the first
                 views only (`both_views`).
-            views: N images (N, ...) in two views each.
-            labels: (N,) classes, -1 where unknown; None without labels.
-            watch: whether the outcome tells which pairs are difficult.
-            treated: whether the loss treats them.
-            attach: puts behind the features of second views, then of first ones, what the selector needs to see; for
-                methods that encode keys of their own.
+            step: what was encoded, and what the loss is to do.
         """
         raise NotImplementedError
 
@@ -87,26 +107,24 @@ class OneEncoder(Method):
         super().__init__()
         self.loss = loss
 
-    def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True, attach: Attach | None = None,
-    ) -> Outcome:  # fmt: skip
+    def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
         """Loss of projections and features (2N, .), first views first; see `Method`."""
-        (z0, z1), (h0, h1) = z.chunk(2), h.chunk(2)
+        (z0, z1), (h0, h1), labels = z.chunk(2), h.chunk(2), step.labels
+        known: dict[str, Any] = {"rows": step.rows, "key_rows": step.other_rows}
         learned: dict[str, Any] = {}
         within = None
         if isinstance(self.loss, MixedContrastiveLoss):
             learned = {"labels": labels}
             within = None if labels is None else within_class_share(z, labels.repeat(2))
-        if not watch:
-            loss = self.loss(z0, z1, h0=h0, h1=h1, treated=treated, **learned)
+        if not step.watch:
+            loss = self.loss(z0, z1, h0=h0, h1=h1, **known, **step.choice, **learned)
             return Outcome(loss, None, 0, None, within_class=within)
-        pairs = self.loss.select(h0, h1)
-        treatment = self.loss.treatment
+        pairs = self.loss.select(h0, h1, selector=step.selector, **known)
+        treatment = self.loss.treatment if step.treatment is None else step.treatment
         if treatment is not None and treatment.class_mates > 0:  # a matrix of flagged pairs holds no weights of others
-            loss = self.loss(z0, z1, h0=h0, h1=h1, treated=treated, **learned)
+            loss = self.loss(z0, z1, h0=h0, h1=h1, **known, **step.choice, **learned)
         else:
-            loss = self.loss(z0, z1, pairs=pairs, treated=treated, **learned)
+            loss = self.loss(z0, z1, pairs=pairs, **step.choice, **learned)
         if isinstance(self.loss, SpectralLoss):
             return Outcome(loss, pairs, pairs.numel(), labels, _gathered(labels))
         if labels is not None:
@@ -125,10 +143,7 @@ class GivenLoss(Method):
         super().__init__()
         self.objective = objective
 
-    def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True, attach: Attach | None = None,
-    ) -> Outcome:  # fmt: skip
+    def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
         """Loss of projections (2N, d), first views first; it tells of no pairs. See `Method`."""
         return Outcome(self.objective(*z.chunk(2)), None, 0, None)
 
@@ -158,27 +173,25 @@ class MomentumEncoder(Method):
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_projector = copy.deepcopy(projector).requires_grad_(False)
         # Classes of the queued keys, -1 where unknown: only to tell how often flagged pairs differ in class.
-        self.register_buffer("labels", torch.full((len(loss.queue_z),), -1))
+        self.register_buffer("labels", torch.full((len(loss.queue_z),), -1, dtype=torch.int64))
 
     def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
         """Let the key encoder follow what is trained."""
         self.follow(encoder, projector, progress)
 
-    def forward(
-        self, z: Tensor, h: Tensor, views: tuple[Tensor, Tensor], labels: Tensor | None, watch: bool,
-        treated: bool = True, attach: Attach | None = None,
-    ) -> Outcome:  # fmt: skip
+    def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
         """Loss of the queries' projections and features, after which their keys join the queue; see `Method`."""
+        views, labels, rows, key_rows = step.views, step.labels, step.rows, step.other_rows
         other = torch.cat([views[1], views[0]]) if self.both_views else views[1]
         k, h_k = self._keys(other)
-        h_k = h_k if attach is None else attach(h_k)
-        if labels is not None and self.both_views:
-            labels = torch.cat([labels, labels])
+        if self.both_views:
+            labels = None if labels is None else torch.cat([labels, labels])
+            rows, key_rows = torch.cat([rows, key_rows]), torch.cat([key_rows, rows])
         filled = self.loss.n_queued
-        pairs = self.loss.select(h) if watch and filled else None
-        loss = self.loss(z, k, h, h_k, pairs=pairs, enqueue=False, treated=treated)
+        pairs = self.loss.select(h, rows=rows, selector=step.selector) if step.watch and filled else None
+        loss = self.loss(z, k, h, h_k, rows=rows, key_rows=key_rows, pairs=pairs, enqueue=False, **step.choice)
         key_labels = self.labels[:filled].clone()
-        slots = self.loss.enqueue(k, h_k)
+        slots = self.loss.enqueue(k, h_k, key_rows)
         all_labels = _gathered(labels)
         if all_labels is not None:
             self.labels[slots] = all_labels
@@ -210,20 +223,15 @@ def _gathered(labels: Tensor | None) -> Tensor | None:
     return Processes(True, labels=labels).gather("labels", labels)
 
 
-def build_method(
-    config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int, selector: Selector | None = None,
-    attached: int = 0,
-) -> Method:  # fmt: skip
+def build_method(config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int) -> Method:
     """The configuration's method for an encoder with features of `n_features` dimensions.
 
     Args:
         config: of the run.
         encoder, projector: what is trained.
-        n_features: width of what pairs are selected on, without what is attached to it.
-        selector: which pairs are difficult; None takes the configuration's band.
-        attached: how many numbers are attached to features.
+        n_features: width of what pairs are selected on.
     """
-    band, treatment = selector or config.band(), config.pair_treatment()
+    band, treatment = config.band(), config.pair_treatment()
     select: Selection = "random" if config.select == "random" else "band"
     seed = config.seed
     if config.method == "spectral":
@@ -233,6 +241,6 @@ def build_method(
     if config.method == "mixed":
         mixed = MixedContrastiveLoss(config.alpha, config.temperature, band, treatment, select=select, seed=seed)
         return OneEncoder(mixed)
-    sizes = config.queue_size, config.projector_dim, n_features + attached
+    sizes = config.queue_size, config.projector_dim, n_features
     loss = MoCoLoss(*sizes, config.temperature, band, treatment, select=select, seed=seed)
     return MomentumEncoder(config, loss, encoder, projector)

@@ -18,15 +18,15 @@ from pairsift.train.config import TrainConfig
 from pairsift.train.encoders import ImageEncoder, Projector
 from pairsift.train.evidence import Evidence
 from pairsift.train.methods import (
-    Attach,
     GivenLoss,
     Method,
     MomentumEncoder,
     Objective,
     OneEncoder,
     Outcome,
+    Step,
     build_method,
-)  # fmt: skip
+)
 
 # To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
 # enough for that.
@@ -60,13 +60,11 @@ class ContrastiveModule(lightning.LightningModule):
         self.config = config
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
-        selector = None if evidence is None else evidence.selector
-        self.method: Method
-        if objective is None:
-            attached = 0 if evidence is None else evidence.width
-            self.method = build_method(config, self.encoder, self.projector, n_features, selector, attached)
-        else:
-            self.method = GivenLoss(objective)
+        self.method: Method = (
+            build_method(config, self.encoder, self.projector, n_features)
+            if objective is None
+            else GivenLoss(objective)
+        )
         self.evidence = evidence
         self.views = views
         self.steps_per_epoch = steps_per_epoch
@@ -90,35 +88,28 @@ class ContrastiveModule(lightning.LightningModule):
         if not bool(torch.isfinite(h).all()):
             raise self._diverged("features are", batch.step)
 
-        treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
-        watch = step % _WATCH_EVERY == 0
-        seen, attach = h, None
-        if self.evidence is not None:
-            treated, watch = treated and self.evidence.ready, watch and self.evidence.ready
-            assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no evidence
-            self.method.loss.treatment = self.evidence.treatment(self.method.loss.treatment)
-            if self.evidence.ready:
-                seen, attach = self._attached(h, batch, self.evidence)
-        outcome: Outcome = self.method(
-            z, seen, (view0, view1), batch.labels, watch=watch, treated=treated, attach=attach
-        )
+        what = self._step(batch, (view0, view1), step % _WATCH_EVERY == 0)
+        outcome: Outcome = self.method(z, h, what)
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
-        self._measure(outcome, seen)
+        self._measure(outcome, torch.cat([what.rows, what.other_rows])[: len(h)])
         if self.evidence is not None:
             self.evidence.observe(h, batch.rows)
         return outcome.loss
 
-    @staticmethod
-    def _attached(h: Tensor, batch: Batch, evidence: Evidence) -> tuple[Tensor, Attach | None]:
-        """Features as the selector takes them, and what attaches the same to features of keys."""
+    def _step(self, batch: Batch, views: tuple[Tensor, Tensor], watch: bool) -> Step:
+        """What the method is to do with a batch."""
         others = batch.rows if batch.other_rows is None else batch.other_rows
-        rows, key_rows = torch.cat([batch.rows, others]), torch.cat([others, batch.rows])
-
-        def attach(keys: Tensor) -> Tensor:
-            return evidence.attach(keys, key_rows[: len(keys)])
-
-        return evidence.attach(h.detach(), rows[: len(h)]), attach if evidence.width else None
+        treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
+        step = Step(views, batch.labels, batch.rows, others, watch, treated)
+        if self.evidence is None:
+            return step
+        assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no evidence
+        ready = self.evidence.ready
+        return step._replace(
+            watch=watch and ready, treated=treated and ready, selector=self.evidence.selector,
+            treatment=self.evidence.treatment(self.method.loss.treatment),
+        )  # fmt: skip
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
@@ -153,7 +144,7 @@ class ContrastiveModule(lightning.LightningModule):
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters()):
             raise self._diverged("weights are", self.global_step)
 
-    def _measure(self, outcome: Outcome, seen: Tensor) -> None:
+    def _measure(self, outcome: Outcome, rows: Tensor) -> None:
         self.measured = {"loss": float(outcome.loss.detach())}
         if outcome.within_class is not None:
             self.measured["within_class"] = outcome.within_class
@@ -165,7 +156,7 @@ class ContrastiveModule(lightning.LightningModule):
             self.measured |= {"different": share, "different_base": base}
         if self.evidence is not None:
             with torch.autocast(self.device.type, enabled=False):
-                estimated = self.evidence.estimated(outcome.pairs, seen)
+                estimated = self.evidence.estimated(outcome.pairs, rows)
             self.measured |= {} if estimated is None else {"estimated": estimated}
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:

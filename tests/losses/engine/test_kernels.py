@@ -9,8 +9,8 @@ import torch
 from objectives import objective, rows, value_and_gradients
 
 from pairsift.losses.engine import softmax_kernel
-from pairsift.pairs import band_kernel
-from pairsift.pairs.triton_support import runs_kernels
+from pairsift.pairs import kernels
+from pairsift.pairs.kernels import runs_kernels
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -58,7 +58,7 @@ def test_kernels_compile_for_gpus(capability):
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8}).asm
 
     assert "cubin" in compiled(
-        band_kernel._band_kernel, {}, similarities="*fp32", keys="i32", edge_high="i32", edge_low="i32"
+        kernels._band_kernel, {}, similarities="*fp32", keys="i32", edge_high="i32", edge_low="i32"
     )
     floats = dict.fromkeys(("logits", "masks", "weights", "losses", "d_positives", "d_offsets"), "*fp32")
     numbers = {"keys": "i32", "factor": "fp32", "offset": "fp32", "first_diagonal": "i32"}

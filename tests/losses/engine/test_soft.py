@@ -10,19 +10,17 @@ from oracle import cosine
 import pairsift as ps
 
 
-class Soft:
+class Soft(ps.Selector):
     """A selector of seeded difficulties in [0, 1] and weights of all pairs, for any rows and keys."""
 
-    def masks(self, h, keys=None, own=None, *, precision="fp32"):
+    def masks(self, h, keys=None, own=None, *, rows=None, key_rows=None, precision="fp32"):
         return SoftMasks(len(h), len(h) if keys is None else len(keys))
 
 
-class SoftMasks:
-    empty = False
-
+class SoftMasks(ps.pairs.PairMasks):
     def __init__(self, n, k):
+        super().__init__(n, k, torch.device("cpu"))
         generator = torch.Generator().manual_seed(n + k)
-        self.rows, self.columns = n, k
         self.difficulty = torch.rand(n, k, generator=generator)
         self.weights = torch.rand(n, k, generator=generator)
 
@@ -31,9 +29,6 @@ class SoftMasks:
 
     def log_weights(self, start, stop):
         return self.weights[start:stop].log()
-
-    def whole(self):
-        return self.difficulty > 0.5
 
 
 TREATMENT = ps.Treatment(margin=0.1, temperature_scale=0.7, class_mates=1.5)

@@ -36,9 +36,9 @@ COMMANDS = (
     ("run/encoder.safetensors", "probe {}/run {}/images.npz {}/images.npz"),
     ("pairs.parquet", "pairs {}/pairs.parquet -o {}/out --threads 1"),
     ("texts.parquet", "text-views {}/texts.parquet -o {}/views.parquet"),
-    ("features.parquet", "theory --features {}/features.parquet"),
-    ("features.npz", "theory --features {}/features.npz --plot {}/page.html"),
-    ("texts.txt", "theory --alpha 0.5 --beta 0.1 --gamma 0.3 --plot {}/page.html"),
+    ("features.parquet", "theory measure {}/features.parquet"),
+    ("features.npz", "theory measure {}/features.npz -o {}/page.html"),
+    ("texts.txt", "theory graph --alpha 0.5 --beta 0.1 --gamma 0.3 -o {}/page.html"),
 )
 QUICK = "--batch-size 16 --epochs 1 --device cpu --threads 1 --no-progress"
 _NAMES = """n-classes reference seed memory drop labels max-pairs threads epochs batch-size temperature margin alpha

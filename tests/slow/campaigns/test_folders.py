@@ -72,7 +72,7 @@ def test_a_folder_that_is_only_read(tmp_path, command, capsys):
         "scan": ["scan", features_file(tmp_path / "x.parquet"), "-o", place / "out"],
         "pairs": ["pairs", tmp_path / "pairs.parquet", "-o", place / "out"],
         "text-views": ["text-views", tmp_path / "x.txt", "-o", place / "x.parquet"],
-        "theory": ["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "--plot", place / "x.html"],
+        "theory": ["theory", "graph", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "-o", place / "x.html"],
     }[command]
     assert cli.guarded([str(each) for each in words], False) == 1
     said = capsys.readouterr().err

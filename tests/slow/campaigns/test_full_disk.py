@@ -95,7 +95,7 @@ def test_a_scan_goes_on_where_the_disk_was_full(tmp_path, size):
 def test_results_that_were_there_stay(tmp_path):
     """A second report into the same place does not cost the first."""
     page = tmp_path / "page.html"
-    theory = ["theory", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "--plot", page]
+    theory = ["theory", "graph", "--alpha", "0.5", "--beta", "0.1", "--gamma", "0.3", "-o", page]
     assert cli.guarded([str(each) for each in theory], False) == 0
     before = page.read_bytes()
     limited(2000, "now", *theory)

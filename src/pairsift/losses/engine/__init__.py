@@ -1,4 +1,4 @@
-"""How rows meet keys: in tiles or whole, over all processes, with difficult pairs treated. Every loss stands on it."""
+"""How rows meet keys: in tiles or whole, over all processes, with selected pairs treated. Every loss stands on it."""
 
 from pairsift.losses.engine.comparison import Comparison, Rows, compare
 from pairsift.losses.engine.info_nce import info_nce

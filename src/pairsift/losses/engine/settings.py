@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from pairsift.pairs.rows import Precision, check_precision, tile_rows
+from pairsift.pairs.selector import Precision, check_precision, tile_rows
 
 Tile = int | Literal["auto", "dense"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pairsift.losses.engine.softmax_kernel import softmax_rows_by_kernel
-from pairsift.pairs.triton_support import runs_kernels
+from pairsift.pairs.kernels import runs_kernels
 from pairsift.treatments import NOTHING, Edit
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pairsift.pairs.triton_support import WARPS, block_size, tl, triton
+from pairsift.pairs.kernels import WARPS, block_size, tl, triton
 from pairsift.treatments import NOTHING, Edit
 
 

@@ -1,0 +1,428 @@
+"""Selectors say which pairs of a batch are treated: their protocol, and those that look at no features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from pairsift._base.checks import check_tensors
+from pairsift.treatments import Treatment
+
+Precision = Literal["fp32", "bf16"]
+
+# Fewer rows make the products slower, more rows nothing faster (measured on 1,024 to 16,384 keys).
+_MOST_ROWS = 256
+# Entries of a tile of similarities, of which a few are held at a time: 64 MB each.
+_TILE_ENTRIES = 2**24
+
+
+class PairMasks(ABC):
+    """The selected pairs of B rows with K keys, a few rows at a time, as numbers to calculate with.
+
+    Attributes:
+        rows: B.
+        columns: K.
+        empty: True where it is known that no pair is selected.
+
+    Args:
+        rows: B.
+        columns: K.
+        device: where tiles are made.
+        empty: see above.
+    """
+
+    def __init__(self, rows: int, columns: int, device: torch.device, empty: bool = False) -> None:
+        self.rows, self.columns, self.device, self.empty = rows, columns, device, empty
+
+    @abstractmethod
+    def tile(self, start: int, stop: int) -> Tensor:
+        """Masks of some rows.
+
+        Returns:
+            (stop - start, K) float32 in [0, 1]: how far a pair is selected, 0 or 1 for most selectors. The caller may
+            overwrite it.
+        """
+
+    def log_weights(self, start: int, stop: int) -> Tensor | None:
+        """Weights of the pairs of some rows in a denominator.
+
+        Returns:
+            (stop - start, K) float32, the logarithms of the weights; None where all pairs weigh alike.
+        """
+        return None
+
+    def whole(self) -> Tensor:
+        """(B, K) bool: the selected pairs of all rows, those with a mask above 0."""
+        pairs = torch.zeros(self.rows, self.columns, dtype=torch.bool, device=self.device)
+        for start, stop in self.parts():
+            pairs[start:stop] = self.tile(start, stop) > 0
+        return pairs
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Start and stop of the tiles that together are all rows; none where nothing is selected."""
+        step = tile_rows(max(self.columns, 1))
+        return [(start, min(start + step, self.rows)) for start in range(0, 0 if self.empty else self.rows, step)]
+
+
+class Selector(ABC):
+    """Says which pairs are selected for treatment; subclass it and write `masks`.
+
+    A selector that has to know *which examples* the rows are takes their ids (`rows`, `key_rows`), and refuses to work
+    without them. What `identify` makes of the ids is gathered from all processes and waits in queues.
+    """
+
+    @abstractmethod
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> PairMasks:  # fmt: skip
+        """The selected pairs of every row of `h`.
+
+        Args:
+            h: (B, D) features of the rows.
+            keys: (K, D) features of the keys; None compares the rows among themselves.
+            own: the column of `keys` that is row 0 itself, the other rows following it, which are then no pairs; None
+                where rows are not among the keys.
+            rows: (B,) int64, ids of the examples that the rows belong to, as `identify` gives them; None where they are
+                not known.
+            key_rows: (K,) int64, the same of the keys; None with `keys` None.
+            precision: of the products of features, where the selector makes any; see `select_pairs`.
+        """
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        """The treatment of the selected pairs.
+
+        Args:
+            treatment: that was asked for; None takes the selector's default, which for most is to treat nothing.
+
+        Raises:
+            ValueError: the treatment does the opposite of what the selection is for; the message says which fit.
+        """
+        return treatment
+
+    def identify(self, rows: Tensor, column: int) -> Tensor:
+        """Ids as `masks` takes them.
+
+        Args:
+            rows: (N,) int64, ids of examples.
+            column: which part of each example is meant: 0 its anchor or first view, 1 its positive or second view, 2
+                and more its hard negatives.
+
+        Returns:
+            (N,) or (N, M) int64; the ids themselves unless a selector tells the parts of an example apart.
+        """
+        return rows
+
+    def get_state(self) -> dict[str, Tensor]:
+        """What a resumed run needs of the selector, as tensors by name; empty for most."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `get_state` gave; names that are missing leave things as they are."""
+        return
+
+
+class RowIndex:
+    """Finds the positions of examples in a set by their ids.
+
+    Attributes:
+        ids: (N,) int64, in the order of the set; None where ids are positions.
+
+    Args:
+        n: examples of the set.
+        ids: (N,) distinct integers, the ids of the examples; None takes their positions, 0 to N - 1.
+        owner: of the set, for messages.
+        error: type of the errors.
+
+    Raises:
+        ValueError: ids that are not N distinct integers.
+    """
+
+    def __init__(self, n: int, ids: ArrayLike | None, owner: str, error: type[ValueError] = ValueError) -> None:
+        self.n, self._owner, self._error = n, owner, error
+        self.ids: Tensor | None = None
+        if ids is None:
+            return
+        given = ids.detach().cpu() if isinstance(ids, Tensor) else torch.from_numpy(np.array(ids))
+        if given.shape != (n,) or given.is_floating_point() or given.dtype == torch.bool:
+            raise error(f"ids must be ({n},) integers, one for each example, got {given.dtype} {tuple(given.shape)}")
+        self.ids = given.long()
+        self._sorted, self._order = self.ids.sort()
+        if bool((self._sorted[1:] == self._sorted[:-1]).any()):
+            raise error("ids must be distinct: an id that stands for two examples says nothing about either")
+
+    def positions(self, rows: Any, name: str = "rows") -> Tensor:
+        """Positions of ids in the set.
+
+        Args:
+            rows: (B,) integers.
+            name: of the ids, for messages.
+
+        Returns:
+            (B,) int64, on the CPU.
+
+        Raises:
+            ValueError: no (B,) integers, or ids that are none of the set's.
+        """
+        given = torch.as_tensor(rows).detach().cpu()
+        if given.dim() != 1 or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+            raise self._error(f"{name} must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
+        given = given.long().contiguous()
+        if not len(given):
+            return given
+        if self.ids is None:
+            if int(given.min()) < 0 or int(given.max()) >= self.n:
+                raise self._error(
+                    f"{name} hold positions from {int(given.min())} to {int(given.max())}, and {self._owner} "
+                    f"{self.n} examples"
+                )
+            return given
+        place = torch.searchsorted(self._sorted, given).clamp_max(self.n - 1)
+        unknown = given[self._sorted[place] != given]
+        if len(unknown):
+            raise self._error(f"{name} hold {int(unknown[0])}, which is none of the {self.n} ids that were given")
+        return self._order[place]
+
+
+def need_rows(
+    selector: Selector, keys: Tensor | None, rows: Tensor | None, key_rows: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The ids of rows and keys, for selectors that cannot do without.
+
+    Raises:
+        ValueError: one of them is missing; the message names the argument.
+    """
+    missing = "rows" if rows is None else "key_rows" if keys is not None and key_rows is None else None
+    if missing is not None:
+        whose = "examples these are" if missing == "rows" else "examples the keys are of"
+        raise ValueError(
+            f"{type(selector).__name__} has to know which {whose}: pass {missing}=, an int64 tensor with an id for "
+            "each row, to the loss (or to `select`, `masks`)"
+        )
+    assert rows is not None
+    return rows, rows if keys is None or key_rows is None else key_rows
+
+
+class GivenMasks(PairMasks):
+    """`PairMasks` of a selection that was made before.
+
+    Args:
+        pairs: (B, K) bool.
+    """
+
+    def __init__(self, pairs: Tensor) -> None:
+        super().__init__(pairs.shape[0], pairs.shape[1], pairs.device)
+        self.pairs = pairs
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        """See `PairMasks`."""
+        return self.pairs[start:stop].to(torch.float32)
+
+    def whole(self) -> Tensor:
+        """See `PairMasks`."""
+        return self.pairs
+
+
+class OwnMasks(PairMasks):
+    """`PairMasks` with at most one selected pair a row, in the memory of a row.
+
+    Args:
+        own: (B,) which key it is; -1 where a row has none.
+        columns: K.
+    """
+
+    def __init__(self, own: Tensor, columns: int) -> None:
+        super().__init__(len(own), columns, own.device)
+        self.own = own
+
+    def tile(self, start: int, stop: int) -> Tensor:
+        """See `PairMasks`."""
+        own = self.own[start:stop, None]
+        flags = torch.zeros(len(own), self.columns, dtype=torch.float32, device=own.device)
+        return flags.scatter_(1, own.clamp_min(0), (own >= 0).to(torch.float32))
+
+
+class GivenPairs(Selector):
+    """The selector that always selects the same pairs, whatever the features.
+
+    Args:
+        pairs: (B, K) bool.
+
+    Raises:
+        TypeError: not a bool matrix.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> rivals = torch.tensor([[False, True], [True, False]])
+        >>> ps.GivenPairs(rivals).masks(torch.randn(2, 8)).whole()
+        tensor([[False,  True],
+                [ True, False]])
+    """
+
+    def __init__(self, pairs: Tensor) -> None:
+        if not isinstance(pairs, Tensor) or pairs.dtype != torch.bool or pairs.dim() != 2:
+            kind = f"{pairs.dtype} {tuple(pairs.shape)}" if isinstance(pairs, Tensor) else type(pairs).__name__
+            raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {kind}")
+        self.pairs = pairs
+
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> GivenMasks:  # fmt: skip
+        """The given (B, K) pairs; see `Selector`.
+
+        Raises:
+            ValueError: rows and keys are not as many as the given pairs have rows and columns.
+        """
+        shape = (len(h), len(h) if keys is None else len(keys))
+        if self.pairs.shape != shape:
+            raise ValueError(f"pairs were given for {tuple(self.pairs.shape)} rows and keys, and these are {shape}")
+        return GivenMasks(self.pairs.to(h.device))
+
+    def __repr__(self) -> str:
+        return f"GivenPairs({self.pairs.shape[0]} x {self.pairs.shape[1]})"
+
+
+class RandomPairs(Selector):
+    """As many pairs of every row as another selector selects, drawn at random: the control for claims about selection.
+
+    Every call draws afresh from (seed, number of the call, process); `draws`, the number of calls so far, is what a
+    resumed run needs to go on with the same pairs, and the losses save it.
+
+    Args:
+        selector: whose numbers of pairs to copy.
+        seed: of the draws.
+
+    Example:
+        >>> import torch
+        >>> import pairsift as ps
+        >>> h, band = torch.randn(50, 8), ps.RankBand(0.1, 0.3)
+        >>> drawn = ps.RandomPairs(band, seed=0).masks(h).whole()
+        >>> bool((drawn.sum(1) == ps.select_pairs(h, band).sum(1)).all())
+        True
+    """
+
+    def __init__(self, selector: Selector, seed: int = 0) -> None:
+        self.selector, self.seed, self.draws = selector, seed, 0
+
+    def masks(
+        self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
+        rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
+    ) -> GivenMasks:  # fmt: skip
+        """Random pairs; held whole, B x K bytes. See `Selector`."""
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        seed = self.seed * 1_000_003 + self.draws + rank * 100_000_007
+        self.draws += 1
+        pairs = self.selector.masks(h, keys, own, rows=rows, key_rows=key_rows, precision=precision).whole()
+        generator = torch.Generator(pairs.device).manual_seed(seed % 2**63)
+        return GivenMasks(random_pairs(pairs, generator, own=0 if keys is None else own))
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        """As the selector whose numbers are copied."""
+        return self.selector.fit_treatment(treatment)
+
+    def identify(self, rows: Tensor, column: int) -> Tensor:
+        """As the selector whose numbers are copied."""
+        return self.selector.identify(rows, column)
+
+    def get_state(self) -> dict[str, Tensor]:
+        """`draws`, and the state of the selector whose numbers are copied."""
+        return {"draws": torch.tensor(self.draws, dtype=torch.int64), **wrapped_state(self.selector)}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `get_state`."""
+        if "draws" in state:
+            self.draws = int(state["draws"])
+        set_wrapped_state(self.selector, state)
+
+    def __repr__(self) -> str:
+        return f"RandomPairs({self.selector!r}, seed={self.seed})"
+
+
+def wrapped_state(selector: Selector) -> dict[str, Tensor]:
+    """State of a selector that another one holds, under names of its own."""
+    return {f"selector.{name}": value for name, value in selector.get_state().items()}
+
+
+def set_wrapped_state(selector: Selector, state: Mapping[str, Tensor]) -> None:
+    """See `wrapped_state`."""
+    selector.set_state({name.removeprefix("selector."): each for name, each in state.items() if "." in name})
+
+
+@torch.no_grad()
+def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own: int | None = 0) -> Tensor:
+    """Flag as many pairs per row as `pairs` does, but at random.
+
+    Args:
+        pairs: (B, K) bool, as from `select_pairs`.
+        generator: source of randomness, on the device of `pairs`.
+        own: column of the first row itself, the other rows following, never drawn; None where rows are not among the
+            columns.
+
+    Returns:
+        (B, K) bool with the row sums of `pairs`.
+
+    Raises:
+        TypeError: pairs that are no bool matrix.
+        ValueError: a row that flags every column, and itself is one of them.
+    """
+    check_tensors({"pairs": pairs})
+    if pairs.dtype != torch.bool or pairs.dim() != 2:
+        raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
+    counts = pairs.sum(dim=1, keepdim=True)
+    most = int(counts.max()) if pairs.numel() else 0
+    if own is not None and most == pairs.shape[1] > 0:
+        raise ValueError(f"a row flags all {most} columns, its own among them: give own=None where rows are no columns")
+    order = torch.rand(pairs.shape, generator=generator, dtype=torch.float32, device=pairs.device)
+    if own is not None:
+        order.diagonal(own).fill_(-1)
+    chosen = order.topk(most, dim=1).indices  # most <= K - 1 where a row leaves itself out, so -1 is never drawn
+    drawn = torch.arange(most, device=pairs.device) < counts
+    return torch.zeros_like(pairs).scatter_(1, chosen, drawn)
+
+
+def check_precision(precision: Precision) -> Precision:
+    """Refuse an unknown precision."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be 'fp32' or 'bf16', got {precision!r}")
+    return precision
+
+
+def tile_rows(keys: int) -> int:
+    """Rows of a tile against so many keys: 64 to 256."""
+    return min(_MOST_ROWS, max(64, _TILE_ENTRIES // keys))
+
+
+def unit_rows(features: Tensor, name: str) -> Tensor:
+    """Rows (N, D) scaled to unit length in float32; all-zero rows stay zero.
+
+    Raises:
+        TypeError: not floating point.
+        ValueError: no (rows, dimensions) matrix, or not finite: cosine similarity cannot rank that.
+    """
+    if not features.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {features.dtype}")
+    if features.dim() != 2 or 0 in features.shape:
+        raise ValueError(f"{name} must be a non-empty (rows, dimensions) matrix, got shape {tuple(features.shape)}")
+    if features.dtype in (torch.float16, torch.bfloat16):
+        features = features.float()
+    # Cosine is scale-free: dividing by the largest entry first keeps huge and tiny rows inside float32.
+    peak = features.abs().amax(dim=1, keepdim=True)
+    finite = peak.isfinite()
+    if not bool(finite.all()):
+        rows = (~finite).flatten().nonzero().flatten().tolist()
+        raise ValueError(
+            f"{name} row {rows[0]} is not finite ({len(rows)} of {len(features)} rows hold nan or inf); "
+            "similarities cannot be ranked: look for a diverged encoder or an overflow in half precision"
+        )
+    scaled = features / peak.clamp_min(torch.finfo(features.dtype).tiny)
+    return F.normalize(scaled.float(), dim=1)
