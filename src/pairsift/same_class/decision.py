@@ -9,10 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pairsift.neighbors import FloatArray, principal_axes, unit_rows
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.negatives import ConfidentNegatives
-from pairsift.same_class.spaces import FloatArray, principal_axes, unit_rows
 from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which treating is worth more than treating as many random
