@@ -61,6 +61,6 @@ def versions(*names: str) -> dict[str, str]:
     """Versions of distributions by name, with pairsift first. Distributions that are not installed are left out."""
     found = {"pairsift": __version__}
     for name in names:
-        with suppress(importlib.metadata.PackageNotFoundError):  # an extra that is not installed, or a package under another name
+        with suppress(importlib.metadata.PackageNotFoundError):  # not installed, or under another name
             found[name] = importlib.metadata.version(name)
     return found
