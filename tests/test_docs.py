@@ -94,9 +94,9 @@ def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
     write(tmp_path / "loss.jsonl", [row_of("loss", row) for row in rows])
     monkeypatch.setattr(made, "BENCHMARKS", tmp_path)
     made.runs.cache_clear()
-    page = "<!-- table: step -->\n| stale |\n<!-- end -->"
+    page = "<!-- table: loss, all sizes -->\n| stale |\n<!-- end -->"
     assert tables.filled(page).splitlines() == [
-        "<!-- table: step -->",
+        "<!-- table: loss, all sizes -->",
         "",
         "| views | ours untreated | dense `cross_entropy` |",
         "| --- | --- | --- |",
