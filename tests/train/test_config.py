@@ -66,7 +66,7 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"batch_size": 64, "method": "moco", "bn_splits": 20, "devices": 4}, "among the 32 keys of a process"),
         ({"devices": 0}, "devices.*got 0"),
         ({"nodes": -1}, "nodes.*got -1"),
-        ({"chunk": 0}, "chunk.*got 0"),
+        ({"chunk": 0}, "mini_batch_size.*got 0"),
         ({"method": "byol"}, "method.*got 'byol'"),
         ({"mu": 0}, "mu.*got 0"),
         (

@@ -57,5 +57,5 @@ def test_a_queue_with_columns_of_positions_is_refused(config, digits, small):
     content["state_dict"]["method.loss.queue_h"] = torch.cat([queue, queue[:, :2]], dim=1)
     torch.save(content, run.last_checkpoint)
     resumed = config("run", epochs=2, checkpoint_every=1, method="moco", queue_size=64, bn_splits=2, resume=True)
-    with pytest.raises(RunError, match="queue_h' of shape .*resume with the encoder that the run was started with"):
+    with pytest.raises(RunError, match=r"queue_h' of shape .*resume with the encoder that the run was started with"):
         pretrain(resumed, images=digits, encoder=small(), views=VIEWS)
