@@ -80,7 +80,7 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"flagged_share": 0}, "flagged_share.*got 0"),
         ({"refit_every": 0}, "refit_every.*got 0"),
         ({"select": "affinity", "method": "moco"}, "for `method='simclr'`, got method='moco': queued keys carry codes"),
-        ({"select": "affinity", "method": "spectral"}, "got method='spectral': its products have no denominator"),
+        ({"select": "affinity", "method": "spectral"}, "got method='spectral': its loss has no denominator"),
         ({"select": "affinity", "devices": 2}, "over 2 processes needs a `guide`: each would keep a bank of its own"),
         ({"select": "affinity", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
         ({"select": "affinity", "affinity_start": 0}, "affinity_start=0 must be from 1 .before the first epoch"),
