@@ -72,15 +72,15 @@ release-check: setup
 	$(BIN)/python tests/slow/release/check.py
 
 tables: setup
-	$(BIN)/python -m lab.benchmarks.tables --write
+	$(BIN)/python -m lab.pages --write
 
 # Tables and figures of all runs that are there; with one seed asked for nothing is trained. A figure is drawn by Chromium
 # where what it shows has changed.
 results: setup
 	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard lab/results/*/runs.jsonl))); do \
 	  $(BIN)/python -m lab $$name --seeds 1 -o lab/results || exit 1; done
-	$(BIN)/python -m lab.benchmarks.tables --write
-	$(BIN)/python -m lab.benchmarks.figures --write
+	$(BIN)/python -m lab.pages --write
+	$(BIN)/python -m lab.figures --write
 
 studies-smoke: setup
 	$(BIN)/python -m pytest tests/lab/test_study_command.py -k smoke

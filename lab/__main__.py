@@ -65,9 +65,9 @@ def study(
 ) -> None:
     """Run a study over seeds: every finished run is kept, and a study that was stopped goes on with the same command.
 
-    Writes runs.jsonl, table.md and figure.html, with the paper's numbers beside those found.
+    Writes runs.jsonl, table.md and figure.svg, with the paper's numbers beside those found.
     """
-    from lab.outcome import markdown, write_outcome
+    from lab.outcome import table_of, write_outcome
     from lab.running import plan
 
     if list_:
@@ -79,8 +79,8 @@ def study(
     notes.print(_cost(made, jobs), soft_wrap=True)
     _work(made, jobs, engine, address)
     write_outcome(made.folder, made.study, made.arms, made.ledger.rows, made.scale)
-    console.print(markdown(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written: {made.folder / 'table.md'}, figure.html, runs.jsonl", highlight=False, soft_wrap=True)
+    console.print(table_of(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written: {made.folder / 'table.md'}, figure.svg, runs.jsonl", highlight=False, soft_wrap=True)
 
 
 def _work(made: Plan, jobs: int, engine: Literal["local", "ray"], address: str | None) -> None:

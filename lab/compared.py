@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.study import Arm, Row, Study
@@ -21,6 +21,7 @@ class Line:
         values: of every measure, by seed.
         differences: from the baseline, of runs with the same seed.
         paper: what the paper reports.
+        baseline: name of the arm or method that its differences are taken from.
     """
 
     group: str
@@ -30,6 +31,7 @@ class Line:
     values: dict[str, Values]
     differences: dict[str, list[float]]
     paper: str
+    baseline: str
 
 
 def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Line]:
@@ -64,7 +66,7 @@ def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Lin
     return lines
 
 
-def paired(values: Values, others: Values) -> list[float]:
+def paired(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
     """Differences of values from others with the same seed."""
     return [value - others[seed] for seed, value in values.items() if seed in others]
 
@@ -95,4 +97,4 @@ def _line(
     values = {name: _values(rows, name) for name in study.measures}
     others = {name: {} if against is rows else _values(against, name) for name in study.measures}
     differences = {name: paired(values[name], others[name]) for name in study.measures}
-    return Line(arm.group, title, arm.name, len(rows), values, differences, arm.paper)
+    return Line(arm.group, title, arm.name, len(rows), values, differences, arm.paper, arm.baseline)

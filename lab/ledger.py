@@ -1,4 +1,4 @@
-"""The finished runs of a study on disk: a line of what they belong to, then a line of JSON each."""
+"""The finished runs of a study on disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pairsift
-from lab.records import environment
-from lab.study import Arm, Row, Scale, Study, StudyError
-from pairsift._base.files import replacing
+from lab.rows import Row, encoded, read, write
+from lab.study import Arm, Scale, Study, StudyError
 
 # What has to agree for runs to stand in one file.
 _SAME = ("study", "version", "scale")
@@ -26,25 +24,19 @@ class Ledger:
 
     Raises:
         StudyError: the file holds something else: runs of another study, version or scale (it says what differs), or
-            lines that are none of its own.
+            lines that are no runs.
     """
 
     def __init__(self, file: Path, study: Study, scale: Scale) -> None:
-        self.file, self.header = file, _header(study, scale)
-        self.rows: list[Row] = []
-        self._new = True
-        if not file.exists():
-            return
-        lines = _lines(file)
-        if not lines:
-            return
+        self.file = file
+        self.header: Row = {"study": study.name, "version": study.version, "scale": scale}
+        self.rows = read_runs(file) if file.exists() else []
         for name in _SAME:
-            if lines[0].get(name) != self.header[name]:
+            if self.rows and self.rows[0][name] != self.header[name]:
                 raise StudyError(
-                    f"{file} was made with {name} {lines[0].get(name)!r}, and this is {name} {self.header[name]!r}: "
+                    f"{file} was made with {name} {self.rows[0][name]!r}, and this is {name} {self.header[name]!r}: "
                     "choose another --output, or move the file away"
                 )
-        self.header, self.rows, self._new = lines[0], lines[1:], False
 
     def open(self) -> None:
         """Make the file, or take a half-written line off its end.
@@ -52,11 +44,8 @@ class Ledger:
         Raises:
             OSError: it cannot be written.
         """
-        text = "".join(json.dumps(each) + "\n" for each in (self.header, *self.rows))
-        if self._new or self.file.read_text() != text:
-            with replacing(self.file) as temporary:
-                temporary.write_text(text)
-        self._new = False
+        if not self.file.exists() or read_runs(self.file) != self.rows or not self.file.read_text().endswith("\n"):
+            write(self.file, self.rows)
 
     def check(self, arms: Sequence[Arm]) -> None:
         """Refuse runs of an arm that was set otherwise.
@@ -68,7 +57,7 @@ class Ledger:
             (arm.group, arm.name): json.loads(json.dumps(dict(arm.setting))) for arm in arms
         }
         for row in self.rows:
-            setting: dict[str, Any] = row["setting"]
+            setting: dict[str, Any] = row["settings"]
             wanted = known.get((row["group"], row["arm"]), setting)
             for name in sorted({*wanted, *setting}):
                 made, asked = setting.get(name), wanted.get(name)
@@ -80,40 +69,21 @@ class Ledger:
 
     def add(self, row: Row) -> None:
         """Append a run, and wait until the disk has it."""
+        whole = {**row, **self.header}
         with self.file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(encoded(whole, self.rows[-1] if self.rows else None) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.rows.append(row)
+        self.rows.append(whole)
 
 
 def read_runs(file: Path) -> list[Row]:
     """The runs of a file, whatever made it.
 
     Raises:
-        StudyError: see `Ledger`.
+        StudyError: a line is no run of a study.
     """
-    return _lines(file)[1:]
-
-
-def _header(study: Study, scale: Scale) -> dict[str, Any]:
-    return {
-        "study": study.name, "version": study.version, "pairsift": pairsift.__version__,
-        "scale": scale, "environment": environment(1),
-    }  # fmt: skip
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    *whole, torn = file.read_text().split("\n")
-    lines: list[dict[str, Any]] = []
-    for number, text in enumerate([*whole, torn] if torn else whole, 1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            if number == len(whole) + 1:
-                break  # the process was killed while it wrote this
-            raise StudyError(f"line {number} of {file} is no JSON: mend it, or move the file away") from None
-        if not isinstance(line, dict) or (lines and not {"group", "arm", "seed", "setting", "measures"} <= line.keys()):
-            raise StudyError(f"line {number} of {file} is no run of a study: mend it, or move the file away")
-        lines.append(line)
-    return lines
+    try:
+        return read(file)
+    except ValueError as error:
+        raise StudyError(str(error)) from None

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from lab.catalogue import find_study, names
 from lab.claims import claimed
 from lab.ledger import Ledger
-from lab.records import environment
+from lab.rows import facts
 from lab.spreading import by_processes, by_ray, one_by_one
 from lab.study import Arm, Row, Scale, Study, StudyError
 from pairsift._base.files import remove_unfinished
@@ -52,7 +52,7 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """A run takes: the median of those that are there, or what the study states at cpu scale."""
-        known: list[float] = [row["seconds"] for row in self.ledger.rows]
+        known: list[float] = [row["measures"]["seconds"] for row in self.ledger.rows]
         if known:
             return statistics.median(known)
         return self.study.seconds if self.scale == "cpu" else None
@@ -106,7 +106,7 @@ def same_runs(study: Study, scale: Scale, output: Path) -> dict[str, Row]:
         with suppress(StudyError):  # of another scale or version, say
             rows = Ledger(file, other, scale).rows
             found |= {
-                _key(row["setting"], row["seed"]): row for row in rows if row["measures"].keys() >= {*study.measures}
+                _key(row["settings"], row["seed"]): row for row in rows if row["measures"].keys() >= {*study.measures}
             }
     return found
 
@@ -146,13 +146,13 @@ def carry_out(
             raise StudyError(f"{made.folder} cannot be written ({error.strerror}): choose another --output") from error
         if not free:
             raise StudyError(f"another process works in {made.folder}: wait for it, or choose another --output")
-        commit = (environment(1)["git_commit"] or "")[:10] or None
+        made_now = facts()
         for row in made.taken:
             made.ledger.add(row)
         progress(0)
         with closing(_finished(made, jobs, engine, address)) as finished:
             for number, row in enumerate(finished, 1):
-                made.ledger.add({**row, "commit": commit})
+                made.ledger.add({**row, **made_now})
                 progress(number)
 
 
@@ -183,8 +183,8 @@ def _run(study: Study, scale: Scale, arm: Arm, seed: int) -> Row:
     if missing:
         raise StudyError(f"{_words(arm, seed)} gave no {missing[0]!r}, which is among the study's measures")
     return {
-        "group": arm.group, "arm": arm.name, "seed": seed, "setting": dict(arm.setting), "measures": kept,
-        "seconds": seconds,
+        "group": arm.group, "arm": arm.name, "seed": seed, "settings": json.loads(json.dumps(dict(arm.setting))),
+        "measures": kept | {"seconds": seconds},
     }  # fmt: skip
 
 

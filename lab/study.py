@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from lab.drawing import Panel
 
 Scale = Literal["smoke", "cpu", "gpu"]
 Measures = Mapping[str, "float | None"]
@@ -59,7 +59,7 @@ class Study:
         table: of the paper, or its figure.
         version: raised when the same setting comes to give other measures, so that results do not mix.
         ready: refuses arms that cannot be run at a scale, for lack of data say, with a `StudyError`.
-        figures: rows of the results -> further figures under their headings.
+        figures: rows of the results -> further panels of its figure.
         notes: rows of the results -> what they say beyond the table, a line each.
         tables: rows of the results -> markdown in place of the table of arms.
 
@@ -88,7 +88,7 @@ class Study:
     table: str = ""
     version: int = 1
     ready: Callable[[Sequence[Arm], Scale], None] | None = None
-    figures: Callable[[list[Row]], Mapping[str, go.Figure]] | None = None
+    figures: Callable[[list[Row]], list[Panel]] | None = None
     notes: Callable[[list[Row]], list[str]] | None = None
     tables: Callable[[list[Row]], str] | None = None
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 import pairsift
 from pairsift import cli
-from pairsift.cli.flags import in_flags
+from pairsift.cli.app import in_flags, load
+from pairsift.cli.commands import COMMANDS
 from pairsift.scanning import scanning
 from pairsift.train import TrainConfig
 from pairsift.train.config import EXPLAINED
@@ -97,6 +98,8 @@ def test_train_embed_probe(trained, run, tmp_path):
     assert set(result["accuracy"]) == {"linear probe", "20-NN", "200-NN"}
     assert 0.3 < result["accuracy"]["linear probe"] <= 1
     assert f"{100 * result['accuracy']['20-NN']:.2f}" in out
+    code, _, _ = run("probe", trained, "digits:train", "digits:test", "-o", tmp_path / "probe.json")
+    assert json.loads((tmp_path / "probe.json").read_text())["accuracy"] == result["accuracy"]
     code, out, _ = run(
         "probe", trained, "digits:train", "digits:test", "--protocol", "sgd", "--epochs", "1", "--per-class", "20"
     )
@@ -117,7 +120,7 @@ def test_flags_win_over_the_configuration_file(run, tmp_path):
 
 
 def test_every_flag_is_a_field_and_every_field_a_flag():
-    parameters = set(cli.train.train.__signature__.parameters) - {"config", *EXPLAINED}
+    parameters = set(cli.train.train.__signature__.parameters) - {"config", "no_labels", *EXPLAINED}
     assert parameters == set(TrainConfig.model_fields)
 
 
@@ -126,12 +129,37 @@ def test_help_names_every_option(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.guarded([command, "--help"], False) == 0
     text = capsys.readouterr().out
-    expected = {"train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name != "data"]}
+    expected = {
+        "train": ["--" + name.replace("_", "-") for name in TrainConfig.model_fields if name not in ("data", "run_dir")]
+    }
     for option in expected.get(
         command,
         {"embed": ["--output"], "probe": ["--protocol"], "demo": ["--seeds"], "theory": ["collapse"]}.get(command),
     ):
         assert option in text
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [("train", ["--run-dir", "x"], "--output"), ("train", ["--run-dir=x"], "--output"),
+     ("demo", ["--run-dir", "x"], "--output")],
+)  # fmt: skip
+def test_a_flag_of_an_earlier_version_names_its_new_name(fails, command, old, new):
+    assert fails(command, *old) == f"error: --run-dir has a new name: give {new} to pairsift {command}"
+
+
+def test_every_new_name_is_an_option():
+    for name, command in COMMANDS.items():
+        options = {flag for each in load(name).params for flag in (*each.opts, *each.secondary_opts)}
+        assert set(command.renamed.values()) <= options
+        assert options.isdisjoint(command.renamed)
+
+
+def test_labels_are_ignored_or_named_not_both(fails, trained, tmp_path):
+    both = ["--no-labels", "--label-column", "label"]
+    said = "error: --no-labels ignores labels, so leave out --label-column label"
+    assert fails("train", "digits:train", *both, "-o", tmp_path / "x") == said
+    assert fails("embed", trained, "digits:test", *both, "-o", tmp_path / "x.parquet") == said
 
 
 @pytest.fixture
@@ -158,7 +186,11 @@ def data(tmp_path, pixels):
         ("none", [], "no data at 'none'"),
         ("empty", [], "empty.parquet holds no images"),
         ("one", [], "all 12 images have one label"),
-        ("floats", [], "labels must be whole numbers or names of classes, got float64"),
+        (
+            "floats",
+            ["--label-column", "label"],
+            "labels must be whole numbers or names of classes, got numbers that are not whole",
+        ),
         ("broken", [], "row 5 cannot be decoded"),
         ("good", ["--label-column", "kind"], "has no column 'kind'; its columns: image, label"),
         ("good", ["--batch-size", "13"], "batch_size=13 is larger than the data (12 images)"),
@@ -229,8 +261,8 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     ("said", "command", "told"),
     [
         ("use `overwrite=True`, or another", "scan", "use --overwrite, or another"),
-        ("none: `label_column='none'`", "train", "none: --label-column none"),
-        ('`run_dir="my run"`', "train", "--run-dir 'my run'"),
+        ("none: `label_column='none'`", "train", "none: --no-labels"),
+        ('`run_dir="my run"`', "train", "--output 'my run'"),
         ("`symmetric=False` or `progress`", "train", "--no-symmetric or --progress"),
         ("drop `fraction`", "scan", "drop --fraction"),
         ("give `image_size`", "embed", "give --image-size"),  # of another command: better than none
@@ -244,14 +276,14 @@ def test_settings_that_messages_name_are_flags_on_the_command_line(said, command
 
 def test_errors_of_the_library_name_flags(fails, data, embeddings, trained, tmp_path):
     one = fails("train", data["one"], "--batch-size", "4", "-o", tmp_path / "run")
-    assert one.endswith("use --label-column none if the labels mean nothing")
+    assert one.endswith("use --no-labels if the labels mean nothing")
     assert "leave such images out with --skip-corrupt" in fails("train", data["broken"], "-o", tmp_path / "run")
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").touch()
     assert "not empty: use --overwrite, or another" in fails("scan", embeddings, "-o", tmp_path / "some")
     assert "--pos-high and --pos-low make a band" in fails("scan", embeddings, "-o", tmp_path / "x", "--pos-low", "0.1")
     none = fails("embed", trained, data["good"], "-o", tmp_path / "f.parquet", "--label-column", "kind")
-    assert none.endswith("its columns: image, label (--label-column none for no labels)")
+    assert none.endswith("its columns: image, label (--no-labels for no labels)")
 
 
 def test_no_message_of_the_library_speaks_of_flags():
@@ -298,7 +330,7 @@ def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_p
     assert code == 0
     assert json.loads((out / "scan.json").read_text())["labelled_levels"] is None
 
-    arguments = ["--batch-size", "64", "--epochs", "1", "--threads", "1", "--no-progress", "--label-column", "none"]
+    arguments = ["--batch-size", "64", "--epochs", "1", "--threads", "1", "--no-progress", "--no-labels"]
     code, _, _ = run("train", tmp_path / "images.npy", *arguments, "--drop", out / "drop.csv", "-o", tmp_path / "run")
     assert code == 0
     assert TrainConfig.load(tmp_path / "run" / "config.yaml").drop == out / "drop.csv"
@@ -370,6 +402,7 @@ def test_theory_of_features(run, fails, tmp_path):
     features = rng.standard_normal((4, 8))[labels] + 0.5 * rng.standard_normal((200, 8))
     np.savez(tmp_path / "f.npz", features=features, labels=labels)
     code, out, _ = run("theory", "measure", tmp_path / "f.npz")
+    first = out
     assert code == 0
     for word in ("alpha: same class", "Welch's t", "temperature_scale = beta / gamma", "Thm 3.4"):
         assert word in out or "no temperature" in out
@@ -382,6 +415,10 @@ def test_theory_of_features(run, fails, tmp_path):
     assert (code, "were measured by ranks have no number of difficult examples" in err) == (1, True)
     assert not (tmp_path / "page.html").exists()
     assert "no features at" in fails("theory", "measure", tmp_path / "none.npz")
+    np.savez(tmp_path / "two.npz", a=features, b=-features[:, :3], labels=labels)
+    assert fails("theory", "measure", tmp_path / "two.npz").endswith("name the one to read with --column")
+    code, named, _ = run("theory", "measure", tmp_path / "two.npz", "--column", "a", "--label-column", "labels")
+    assert (code, named) == (0, first)
     assert "leave out --label-column label" in fails(
         "theory", "measure", tmp_path / "f.npz", "--no-labels", "--label-column", "label"
     )

@@ -4,15 +4,17 @@ Their Python runs as it stands, block by block in one namespace a page; their ta
 files they name are there.
 """
 
-import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from lab.benchmarks import figures, tables
+from lab import figures
+from lab import pages as tables
+from lab import tables as made
+from lab.drawing import alike, kept, shown, svg
+from lab.rows import row_of, write
 from pairsift.data import load_images
 from pairsift.train import ImageEncoder, Projector, build_encoder, embed
 
@@ -59,7 +61,7 @@ def test_code_of_the_readme_runs(readers_own, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
 def test_tables_are_those_of_the_result_files(page):
     text = page.read_text()
-    assert text == tables.filled(text), f"python -m lab.benchmarks.tables --write makes the tables of {page.name} anew"
+    assert text == tables.filled(text), f"python -m lab.pages --write makes the tables of {page.name} anew"
     marked, values = (len(pattern.findall(text)) for pattern in (tables.MARKED, tables.VALUE))
     assert (marked, values) == (text.count("<!-- table"), text.count("<!-- value"))
     assert marked + values == text.count("<!-- end")
@@ -74,8 +76,8 @@ def test_every_table_and_value_is_on_a_page(pattern, made):
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_figures_are_those_of_the_result_files(name):
-    said = f"python -m lab.benchmarks.figures --write draws {name}.svg anew"
-    assert figures.alike(figures.kept(figures.file_of(name)), figures.shown(figures.FIGURES[name]())), said
+    said = f"python -m lab.figures --write draws {name}.svg anew"
+    assert alike(kept(figures.file_of(name)), shown(figures.FIGURES[name]())), said
 
 
 def test_every_figure_is_on_a_page():
@@ -84,22 +86,27 @@ def test_every_figure_is_on_a_page():
 
 
 def test_a_figure_that_shows_something_else_is_found():
-    shown = figures.shown(figures.FIGURES["study-purity"]())
-    assert shown[0]["y"]
-    assert not figures.alike(shown, shown[:-1])
-    for change in ({"name": "other"}, {"y": [each + 0.01 for each in shown[0]["y"]]}):
-        assert not figures.alike(shown, [{**shown[0], **change}, *shown[1:]])
+    found = shown(figures.FIGURES["study-purity"]())
+    assert found[0]["y"]
+    assert not alike(found, found[:-1])
+    for change in ({"name": "other"}, {"y": [each + 0.01 for each in found[0]["y"]]}):
+        assert not alike(found, [{**found[0], **change}, *found[1:]])
+
+
+def test_a_figure_has_the_same_bytes_again():
+    figure = figures.FIGURES["study-purity"]()
+    assert svg(figure) == svg(figure)
+    assert "<dc:date>" not in svg(figure)
 
 
 def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
-    (tmp_path / "lab/benchmarks/results").mkdir(parents=True)
     rows = [
         {"views": 512, "untreated_ms": 3.44, "untreated_peak_mb": 14.7, "dense_ms": 6, "dense_peak_mb": None},
         {"views": 1024, "untreated_ms": None, "another": 1, "git_commit": "0123456789abcdef", "threads": 1},
     ]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "lab/benchmarks/results/loss.jsonl").write_text(text)
-    monkeypatch.setattr(sys.modules[tables.read.__module__], "ROOT", tmp_path)
+    write(tmp_path / "loss.jsonl", [row_of("loss", row) for row in rows])
+    monkeypatch.setattr(made, "BENCHMARKS", tmp_path)
+    made.runs.cache_clear()
     page = "<!-- table: loss -->\n| stale |\n<!-- end -->"
     assert tables.filled(page).splitlines() == [
         "<!-- table: loss -->",
@@ -113,6 +120,7 @@ def test_a_table_takes_fields_that_are_new_or_missing(tmp_path, monkeypatch):
         "",
         "<!-- end -->",
     ]
+    made.runs.cache_clear()
 
 
 # A page names files from the root of the checkout, and modules also from that of the package.

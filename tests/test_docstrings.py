@@ -1,9 +1,10 @@
-"""Everything public says what it is, and the examples in docstrings are true."""
+"""Everything public has a docstring that says what it is, tensors have shapes, and the examples are true."""
 
 import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 
 import pytest
 from torch import nn
@@ -119,3 +120,54 @@ def test_examples_give_what_they_say(name, tmp_path, monkeypatch):
         runner.run(example, out=said.append)
     assert runner.tries > 0
     assert runner.failures == 0, "".join(said)
+
+
+TENSOR_ROOMS = ["losses", "losses.baselines", "pairs", "evaluate", "text", "temporal", "same_class", "theory"]
+TENSOR = re.compile(r"(?<!\[str, )\b(Tensor|ArrayLike|NDArray|FloatArray)\b")  # a mapping has no shape
+SHAPE = re.compile(r"\([\w+* -]{1,16},(?: [\w+* -]{1,16},?)*\)")  # (N, d), (2N,), (stop - start, K)
+
+
+def takers():
+    """(name, class or None, function) of public functions and methods that tensors or arrays go into."""
+    for room in TENSOR_ROOMS:
+        module = importlib.import_module(f"pairsift.{room}")
+        for name in getattr(module, "__all__", vars(module)):
+            thing = getattr(module, name)
+            if not getattr(thing, "__module__", "").startswith(module.__name__):
+                continue
+            if inspect.isclass(thing):
+                yield from (
+                    (f"{room}.{name}.{method}", thing, each)
+                    for method, each in vars(thing).items()
+                    if inspect.isfunction(each) and not method.startswith("_")
+                )
+            elif inspect.isfunction(thing) and not name.startswith("_"):
+                yield f"{room}.{name}", None, thing
+
+
+TAKERS = {
+    name: (cls, function)
+    for name, cls, function in takers()
+    if any(TENSOR.search(str(kind)) for what, kind in inspect.get_annotations(function).items() if what != "return")
+}
+
+
+def words_of(cls, function):
+    """The docstring of a function, and of the same method of the classes it inherits from or sends the reader to."""
+    own = function.__doc__ or ""
+    known = {each: getattr(pairsift, each) for each in pairsift.__all__} | vars(
+        importlib.import_module(function.__module__)
+    )
+    named = [known.get(name) for name in re.findall(r"[Ss]ee `(\w+)", own)]
+    bases = [*filter(inspect.isclass, named), *(cls.__mro__[1:] if cls else ())]
+    return "\n".join([own, *(getattr(base, function.__name__, None).__doc__ or "" for base in bases)])
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_what_takes_tensors_says_their_shapes(name):
+    assert SHAPE.search(words_of(*TAKERS[name])), f"{name} takes tensors and names no shape such as (N, d)"
+
+
+def test_tensors_are_found():
+    assert {"losses.NTXentLoss.forward", "pairs.select_pairs", "evaluate.knn"} <= set(TAKERS)
+    assert len(TAKERS) > 15

@@ -96,11 +96,11 @@ def test_a_checkpoint_that_brings_a_program(run, refused, mark):
     last = run / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     torch.save(content | {"hyper_parameters": Payload(mark)}, last)
-    words = refused("train", "--resume", "--run-dir", run)
+    words = refused("train", "--resume", "--output", run)
     assert "last.ckpt cannot be read safely" in words
     assert "--overwrite" in words
     last.write_bytes(pickle.dumps(Payload(mark)))
-    assert "last.ckpt cannot be read" in refused("train", "--resume", "--run-dir", run)
+    assert "last.ckpt cannot be read" in refused("train", "--resume", "--output", run)
 
 
 def test_a_run_that_goes_on_reads_no_program_either(trained, tmp_path, refused, mark):
@@ -110,7 +110,7 @@ def test_a_run_that_goes_on_reads_no_program_either(trained, tmp_path, refused, 
     last = run / "checkpoints" / "last.ckpt"
     half = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save(half | {"callbacks": half["callbacks"] | {"Metrics": Payload(mark)}}, last)
-    assert "cannot be read safely" in refused("train", "--resume", "--run-dir", run)
+    assert "cannot be read safely" in refused("train", "--resume", "--output", run)
 
 
 def change(state, name):
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_another_encoder(run, refused, name):
     last = run / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     torch.save(content | {"state_dict": change(content["state_dict"], name)}, last)
-    words = refused("train", "--resume", "--run-dir", run)
+    words = refused("train", "--resume", "--output", run)
     assert "resume with the encoder that the run was started with" in words
     assert "last.ckpt has" in words
 
@@ -171,7 +171,7 @@ def test_an_affinity_that_an_earlier_version_wrote_as_bytes_is_read(tmp_path):
 @pytest.mark.parametrize("content", [{}, [1], {"global_step": 1}, {"global_step": "1"}])
 def test_a_checkpoint_of_something_else(run, refused, content):
     torch.save(content, run / "checkpoints" / "last.ckpt")
-    assert "last.ckpt cannot be read as a checkpoint of a run" in refused("train", "--resume", "--run-dir", run)
+    assert "last.ckpt cannot be read as a checkpoint of a run" in refused("train", "--resume", "--output", run)
 
 
 def test_nothing_in_the_source_reads_pickles():

@@ -41,8 +41,8 @@ def test_the_loss_alone_imports_no_training_framework():
     "code",
     [
         "import pairsift",
-        "import sys; from pairsift.cli.run import guarded; guarded(['--help'], False)",
-        "import sys; from pairsift.cli.run import guarded; guarded(['--version'], False)",
+        "import sys; from pairsift.cli.app import guarded; guarded(['--help'], False)",
+        "import sys; from pairsift.cli.app import guarded; guarded(['--version'], False)",
     ],
 )
 def test_the_package_and_the_list_of_commands_do_without_torch(code):

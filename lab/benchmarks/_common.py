@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import multiprocessing
 import resource
 import statistics
@@ -15,10 +16,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lab.records import emit as emit
-from lab.records import environment as environment
+from lab.rows import facts, row_of, write
 
 _LIGHTLY = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "lightly.models.modules")
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """What figures depend on, as a flat record."""
+    found = facts(threads)
+    return found["versions"] | found["machine"] | {"git_commit": found["commit"]}
+
+
+def emit(rows: list[dict[str, Any]], output: Path | None) -> None:
+    """Print the newest record; write all of them to `output` as rows, whole or not at all."""
+    print(json.dumps(rows[-1]), flush=True)
+    if output is not None:
+        write(output, [row_of(row["benchmark"], {k: v for k, v in row.items() if k != "benchmark"}) for row in rows])
 
 
 def median_ms(contenders: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ from sklearn.datasets import load_digits
 
 import pairsift as ps
 from lab.benchmarks._common import environment
-from pairsift._base.files import write_json
+from lab.rows import row_of, write
 from pairsift.data import open_features
 from pairsift.scanning.neighbours import CANDIDATES
 
@@ -119,7 +119,12 @@ def main() -> None:
             rows.append(measure(case, guide))
             print(json.dumps(rows[-1]))
     if options.output is not None:
-        write_json(options.output, {"environment": environment(options.threads), "rows": rows})
+        facts = environment(options.threads)
+        write(options.output, [
+            row_of("bridges", {**row, **facts}, group=name, settings={"guide": guide})
+            for row in rows
+            for name, guide in [(row.pop("set"), row.pop("guide"))]
+        ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 import pairsift as ps
 from lab.benchmarks._common import environment
-from pairsift._base.files import write_json
+from lab.rows import row_of, write
 from pairsift.data import load_images, mix_set, open_features
 from pairsift.evaluate import detection
 
@@ -205,7 +205,12 @@ def main() -> None:
     for line in summary:
         print(json.dumps(line))
     if options.output is not None:
-        write_json(options.output, {"environment": environment(options.threads), "summary": summary, "rows": rows})
+        facts = environment(options.threads)
+        write(options.output, [
+            row_of("detection", {**found, **facts}, group=case, arm=method)
+            for found in rows
+            for case, method in [(found.pop("case"), found.pop("method"))]
+        ])  # fmt: skip
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def judgement(data: Path) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as folder:
         pairs = pa.table({"anchor": list(texts[first]), "positive": list(texts[second])})
-        found = inspect_pairs(pairs, guide="minilm", out=Path(folder, "out"), neighbours=200)
+        found = inspect_pairs(pairs, guide_model="minilm", out=Path(folder, "out"), neighbours=200)
         conflicts = pq.read_table(Path(folder, "out", "conflicts.parquet"))
     of = intents[first]
     likely = conflicts.filter(pa.compute.equal(conflicts["reason"], "likely false negative"))

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    facts, rows = environment(options.threads), []
+    facts, rows = {"benchmark": "scan"} | environment(options.threads), []
     for n in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "features.npy"

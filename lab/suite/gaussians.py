@@ -8,17 +8,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from lab.drawing import Panel, curve
 from lab.mixtures import Mixture
 from lab.orders import in_words
 from lab.small import BEST, Loss, Training, fit, mlp
 from lab.study import Arm, Measures, Row, Scale, Study
-from pairsift.evaluate import knn, linear_probe, t_interval
+from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss
-from pairsift.report.figures import DASHES, INK, SYMBOLS, styled
 from pairsift.theory import SimilarityGraph, bounds
 from pairsift.treatments import Treatment
 
@@ -125,31 +124,24 @@ def _planted(codes: Tensor) -> Tensor:
     return (classes[:, None] != classes) & hard[:, None] & hard
 
 
-def figures(rows: list[Row]) -> dict[str, go.Figure]:
+def figures(rows: list[Row]) -> list[Panel]:
     """Error against gamma - beta and against n_d / n."""
-    return {
-        "Error against gamma - beta, n_d / n = 0.2": _against(rows, "gap", lambda s: s["share"] == 0.2, "gamma - beta"),
-        "Error against n_d / n, overlap 0.35": _against(rows, "share", lambda s: s["overlap"] == 0.35, "n_d / n"),
-    }
+    return [
+        _against(rows, "gap", lambda setting: setting["share"] == 0.2, "gamma - beta, at n_d / n = 0.2"),
+        _against(rows, "share", lambda setting: setting["overlap"] == 0.35, "n_d / n, at overlap 0.35"),
+    ]
 
 
-def _against(rows: list[Row], what: str, chosen: Callable[[dict[str, Any]], bool], title: str) -> go.Figure:
-    figure = go.Figure()
+def _against(rows: list[Row], what: str, chosen: Callable[[dict[str, Any]], bool], title: str) -> Panel:
+    series = []
     for i, name in enumerate(name for name in ARMS if not name.startswith("tau")):
         found: dict[float, list[float]] = {}
         for row in rows:
-            if row["arm"] == name and chosen(row["setting"]):
-                x = {**row["setting"], **row["measures"]}[what]
-                found.setdefault(x, []).append(row["measures"]["error"])
-        xs = sorted(found)
-        values = [t_interval(found[x]) for x in xs]
-        figure.add_scatter(
-            x=xs, y=[mean for mean, _ in values], name=name, mode="lines+markers",
-            error_y={"array": [0 if half != half else half for _, half in values], "thickness": 1},
-            line={"color": INK[i % len(INK)], "dash": DASHES[i % len(DASHES)]},
-            marker={"symbol": SYMBOLS[i // len(INK)], "color": INK[i % len(INK)]},
-        )  # fmt: skip
-    return styled(figure, title, "error of the linear probe %")
+            if row["arm"] == name and chosen(row["settings"]):
+                at = {**row["settings"], **row["measures"]}[what]
+                found.setdefault(at, []).append(row["measures"]["error"])
+        series.append(curve(name, dict(sorted(found.items())), i))
+    return Panel(series, "", title, "error of the linear probe %")
 
 
 def notes(rows: list[Row]) -> list[str]:

@@ -1,13 +1,11 @@
-"""Figure 5 and the heat map that its reviewers asked for: margin and temperature scale over a grid."""
+"""Figure 5 of the paper: margin and temperature scale over a grid."""
 
 from __future__ import annotations
 
-import numpy as np
-import plotly.graph_objects as go
-
+from lab.compared import paired
+from lab.drawing import Panel, curve
 from lab.small import Training, arms_of, controls, sets_of, study_of
 from lab.study import Arm, Row, Scale
-from pairsift.report.figures import styled
 
 SIGMAS, RHOS = (0.0, 0.03, 0.1), (0.6, 0.8, 1.0)
 _PAPER = {
@@ -31,30 +29,21 @@ def arms(scale: Scale) -> list[Arm]:
     return arms_of(sets_of(scale, "pendigits"), [*controls(control), *treated])
 
 
-def figures(rows: list[Row]) -> dict[str, go.Figure]:
-    """Mean difference from plain training over sigma and rho."""
-    figures = {}
+def figures(rows: list[Row]) -> list[Panel]:
+    """Gain of the linear probe on plain training over rho, a curve a sigma."""
+    panels = []
     for group in dict.fromkeys(row["group"] for row in rows):
-        of_group = [row for row in rows if row["group"] == group]
-        plain = {row["seed"]: row["measures"]["linear"] for row in of_group if row["arm"] == "plain"}
-        cells = np.full((len(SIGMAS), len(RHOS)), np.nan)
-        cells[0, -1] = 0
+        values: dict[str, dict[int, float]] = {}
+        for row in rows:
+            if row["group"] == group:
+                values.setdefault(row["arm"], {})[row["seed"]] = row["measures"]["linear"]
+        series = []
         for i, sigma in enumerate(SIGMAS):
-            for j, rho in enumerate(RHOS):
-                gains = [
-                    row["measures"]["linear"] - plain[row["seed"]]
-                    for row in of_group
-                    if row["arm"] == f"sigma {sigma:g}, rho {rho:g}" and row["seed"] in plain
-                ]
-                if gains:
-                    cells[i, j] = np.mean(gains)
-        labels = [[str(each) for each in side] for side in (RHOS, SIGMAS)]
-        most = float(np.nanmax(np.abs(cells))) or 1.0
-        heat = go.Heatmap(
-            x=labels[0], y=labels[1], z=cells, colorscale="RdBu", zmin=-most, zmax=most, texttemplate="%{z:.2f}"
-        )
-        figures[f"{group}: linear probe, minus plain"] = styled(go.Figure(heat), "rho", "sigma")
-    return figures
+            arms = {rho: values.get(f"sigma {sigma:g}, rho {rho:g}", {}) for rho in RHOS}
+            gains = {rho: paired(found, values["plain"]) for rho, found in arms.items() if found}
+            series.append(curve(f"sigma {sigma:g}", gains, i))
+        panels.append(Panel(series, group, "rho", "linear probe, minus plain", zero=True))
+    return panels
 
 
 STUDY = study_of(

@@ -100,7 +100,7 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", weights=FEATURES[0])
     refused(tmp_path / "other.npz", r"no \(N, D\) array of floating-point numbers; it holds: weights \(3,\)")
     np.savez(tmp_path / "two.npz", weights=FEATURES, features=FEATURES)
-    refused(tmp_path / "two.npz", "2 arrays of features, weights, features: name .*--column")
+    refused(tmp_path / "two.npz", "2 arrays of features, weights, features: name .*`column`")
     np.savez(tmp_path / "short.npz", features=FEATURES, labels=LABELS[:2])
     refused(tmp_path / "short.npz", "6 features but labels of shape", label_column="labels")
     (tmp_path / "shards").mkdir()

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pairsift.data import SimCLRViews, make_views, transforms
+from pairsift.data import NoisyFrames, SimCLRViews, make_views, views
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def factors(low, high):
 @pytest.mark.parametrize(
     ("ours", "theirs", "parameter"),
     [
-        (transforms.adjust_brightness_, kornia.enhance.adjust_brightness_accumulative, factors(0.2, 1.8)),
-        (transforms.adjust_contrast_, kornia.enhance.adjust_contrast_with_mean_subtraction, factors(0, 2)),
-        (transforms.adjust_saturation_, kornia.enhance.adjust_saturation_with_gray_subtraction, factors(0, 2)),
-        (transforms.adjust_hue_, lambda x, t: kornia.enhance.adjust_hue(x, t * 2 * math.pi), factors(-0.5, 0.5)),
+        (views.adjust_brightness_, kornia.enhance.adjust_brightness_accumulative, factors(0.2, 1.8)),
+        (views.adjust_contrast_, kornia.enhance.adjust_contrast_with_mean_subtraction, factors(0, 2)),
+        (views.adjust_saturation_, kornia.enhance.adjust_saturation_with_gray_subtraction, factors(0, 2)),
+        (views.adjust_hue_, lambda x, t: kornia.enhance.adjust_hue(x, t * 2 * math.pi), factors(-0.5, 0.5)),
     ],
 )
 def test_colour_transforms_equal_kornias(images, ours, theirs, parameter):
@@ -37,7 +37,7 @@ def test_colour_transforms_equal_kornias(images, ours, theirs, parameter):
 
 
 def test_greyscale_equals_kornias(images):
-    torch.testing.assert_close(transforms.greyscale(images), kornia.color.rgb_to_grayscale(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(views.greyscale(images), kornia.color.rgb_to_grayscale(images), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(20, 16), (32, 40), (7, 5)])
@@ -46,7 +46,7 @@ def test_resized_crop_equals_cropping_then_resizing(images, size):
     box = torch.stack([torch.randint(4, limit + 1, (24,), generator=generator) for limit in (20, 16)], dim=1)
     corner = (torch.rand(24, 2, generator=generator) * (torch.tensor([20, 16]) - box + 1)).long()
     flip = torch.rand(24, generator=generator) < 0.5
-    found = transforms.resized_crop(images, torch.cat([corner, box], dim=1), size, flip)
+    found = views.resized_crop(images, torch.cat([corner, box], dim=1), size, flip)
     for i in range(24):
         (top, left), (height, width) = corner[i].tolist(), box[i].tolist()
         crop = images[i : i + 1, :, top : top + height, left : left + width]
@@ -59,7 +59,7 @@ def test_crop_equals_kornias(images):
     boxes = torch.tensor([[2, 3, 10, 8]]).expand(24, 4)
     corners = torch.tensor([[[3, 2], [10, 2], [10, 11], [3, 11]]]).float().expand(24, 4, 2)
     expected = kornia.geometry.transform.crop_by_indices(images, corners, size=(20, 16), align_corners=False)
-    torch.testing.assert_close(transforms.resized_crop(images, boxes, (20, 16)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(views.resized_crop(images, boxes, (20, 16)), expected, atol=1e-5, rtol=0)
 
 
 def test_views_are_a_function_of_the_seed():
@@ -135,3 +135,21 @@ def test_any_callable_and_kornia_pipelines_are_policies():
 def test_bad_policies_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         SimCLRViews(**settings)
+
+
+@pytest.fixture(params=[torch.float64, torch.bfloat16, torch.float16])
+def default_dtype(request):
+    """Another default type than float32, set by calling it, and set back after the test."""
+    yield lambda: torch.set_default_dtype(request.param)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_views_do_not_depend_on_the_default_type(default_dtype):
+    pixels = torch.randint(0, 256, (70, 3, 16, 16), dtype=torch.uint8)
+    frames, statistics = torch.randn(9, 4), ([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 0.3])
+    wanted = [*make_views(pixels, SimCLRViews(), 3), *make_views(frames, NoisyFrames(*statistics, 0.1), 3)]
+    default_dtype()
+    found = [*make_views(pixels, SimCLRViews(), 3), *make_views(frames, NoisyFrames(*statistics, 0.1), 3)]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)

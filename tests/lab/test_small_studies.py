@@ -149,7 +149,7 @@ def test_sets_have_the_sizes_that_are_asked_for(monkeypatch):
 
 def rows_of(errors, bounds, pays=0.0):
     return [
-        {"group": "g", "arm": arm, "seed": seed, "setting": {}, "measures": {
+        {"group": "g", "arm": arm, "seed": seed, "settings": {}, "measures": {
             "error": error, "bound": bounds[arm], "removal_pays": pays, "temperature_pays": pays}}
         for arm, values in errors.items() for seed, error in enumerate(values)
     ]  # fmt: skip
@@ -165,14 +165,14 @@ def test_orders_count_only_what_an_interval_tells():
 
 def test_rank_correlations_are_seed_by_seed():
     plain = [
-        {"group": group, "arm": "plain", "seed": seed, "setting": {}, "measures": {"error": error, "bound": bound}}
+        {"group": group, "arm": "plain", "seed": seed, "settings": {}, "measures": {"error": error, "bound": bound}}
         for seed in (0, 1)
         for group, bound, error in (("a", 1, 3), ("b", 2, 4 + seed), ("c", 3, 5))
     ]
     mean, _ = over_groups(plain)
     assert mean == pytest.approx((1 + math.sqrt(3) / 2) / 2)
     rows = [
-        {"group": "s", "arm": str(i), "seed": 0, "setting": {}, "measures": {"linear": i, "knn20": -i, "rankme": i**2}}
+        {"group": "s", "arm": str(i), "seed": 0, "settings": {}, "measures": {"linear": i, "knn20": -i, "rankme": i**2}}
         for i in range(6)
     ]
     assert label_free_choice.correlations(rows, "s", "rankme") == [pytest.approx(1)]

@@ -20,7 +20,12 @@ VALUES = {
     "anchor": ("q", ["--anchor", "q"]),
     "positive": ("d", ["--positive", "d"]),
     "negatives": ("n1,n2", ["--negatives", "n1,n2"]),
-    "guide": ("minilm", ["--guide", "minilm"]),
+    "split": ("test", ["--split", "test"]),
+    "label": ("good", ["--label", "good"]),
+    "positive_label": ("yes", ["--positive-label", "yes"]),
+    "min_score": (0.7, ["--min-score", "0.7"]),
+    "guide_model": ("minilm", ["--guide-model", "minilm"]),
+    "guide_features": (Path("features.npy"), ["--guide-features", "features.npy"]),
     "margin": (0.05, ["--margin", "0.05"]),
     "floor": (-1.0, ["--floor", "-1"]),
     "cap": (0.2, ["--cap", "0.2"]),
@@ -29,6 +34,8 @@ VALUES = {
     "sample": (100, ["--sample", "100"]),
     "seed": (3, ["--seed", "3"]),
     "drop_near": (True, ["--drop-near"]),
+    "labelled_negatives": ("keep", ["--labelled-negatives", "keep"]),
+    "wrong_positives": ("drop", ["--wrong-positives", "drop"]),
     "bad_negatives": ("drop", ["--bad-negatives", "drop"]),
     "threads": (1, ["--threads", "1"]),
     "out": (Path("found"), ["-o", "found"]),
@@ -80,6 +87,10 @@ def test_there_are_no_other_flags():
     ("given", "message"),
     [
         ({"margn": 0.1}, "^unknown field 'margn': did you mean 'margin'"),
+        ({"guide": "minilm"}, "^unknown field 'guide': use `guide_model` for an encoder, `guide_features` for a file"),
+        ({"guide_model": "minilm", "guide_features": "f.npy"}, "^give `guide_model` or `guide_features`, not both"),
+        ({"positive_label": "1", "min_score": 0.5}, "^give `positive_label` or `min_score`, not both"),
+        ({"min_score": float("inf")}, "^min_score must be a finite number, got inf"),
         ({"margin": float("nan")}, "^margin must be a finite number, got nan"),
         ({"near": 1.5}, r"^near must lie in \[-1, 1\], got 1.5"),
         ({"cap": 0}, r"^cap must lie in \(0, 1\], got 0"),
@@ -88,7 +99,7 @@ def test_there_are_no_other_flags():
         ({"examples": -1}, "^examples must be at least 0, got -1"),
         ({"max_conflicts": 0}, "^max_conflicts must be at least 1, got 0"),
         ({"threads": -1}, "^threads must be positive, got -1"),
-        ({"bad_negatives": "keep"}, "^bad_negatives: .*'null' or 'drop', got 'keep'"),
+        ({"bad_negatives": "keep"}, "^bad_negatives: .*'refill', 'drop' or 'null', got 'keep'"),
         ({"seed": -1}, "^seed: .*got -1"),
     ],
 )
@@ -133,8 +144,7 @@ def test_texts_without_a_guide_are_said_to_be_so(run, tmp_path):
     pq.write_table(pa.table({"query": ["a", "A"], "passage": ["b", "B"]}), tmp_path / "pairs.parquet")
     code, out, err = run(tmp_path / "pairs.parquet", "-o", tmp_path / "out")
     assert code == 0
-    assert "no guide: texts are compared as texts only" in err
-    assert "see --guide" in err
+    assert "no guide: texts are compared by their spelling alone; see --guide-model" in err
     assert "Without a guide" in out
 
 
@@ -147,7 +157,7 @@ def test_bad_pairs_are_a_line(run, tmp_path):
         ((tmp_path / "none.parquet",), "no pairs at"),
         ((tmp_path / "cut.parquet",), "cannot be read as parquet"),
         ((tmp_path / "named.parquet",), "its columns: text, positive: name one with --anchor"),
-        ((tmp_path / "pairs.parquet", "--guide", tmp_path / "guide.npy"), "give 2 rows of features"),
+        ((tmp_path / "pairs.parquet", "--guide-features", tmp_path / "guide.npy"), "give 2 rows of features"),
         ((tmp_path / "pairs.parquet", "--cap", "2"), "cap must lie in (0, 1]"),
     ):
         code, out, err = run(*arguments, "-o", tmp_path / "out")
@@ -157,4 +167,4 @@ def test_bad_pairs_are_a_line(run, tmp_path):
         assert not (tmp_path / "out").exists()
     code, _, err = run(tmp_path / "pairs.parquet")
     assert code == 2
-    assert "--out" in err
+    assert "--output" in err

@@ -1,5 +1,7 @@
 """What is found in pairs, against nested loops and by hand."""
 
+import csv
+import gzip
 import json
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import pairsift as ps
 from pairsift.data import DataError
 from pairsift.retrieval import PairsError, inspect_pairs
+from pairsift.retrieval.report import notes
 
 
 def texts(**columns):
@@ -107,6 +110,7 @@ def test_texts_without_a_guide_are_compared_as_texts():
     assert "no guide" in said[0]
     assert found.facts["guide"] is None
     assert found.facts["near_duplicates"] is None
+    assert found.summary.clean_rows == found.facts["clean_rows"] == 4
     assert reasons(found, 0) == {"anchor repeats", "positive repeats"}
     assert reasons(found, 1) == {"duplicate", "anchor repeats", "positive repeats"}
     assert found.rows["duplicate_of"].to_pylist() == [None, 0, *[None] * 6]
@@ -143,17 +147,31 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
     # Row 0: its own positive in other letters; row 1: the guide says so, and its own positive; row 11: nothing.
     assert found.rows["bad_negatives"].to_pylist() == [1, 2, *[0] * 10]
     assert found.facts["mined_negatives"] == {
-        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2
+        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2, "refilled": 1 if listed else 5
     }  # fmt: skip
     assert found.clean(tmp_path / "clean.parquet") == 12
     clean = pq.read_table(tmp_path / "clean.parquet")
     if listed:
-        assert clean["negatives"].to_pylist()[:5] == [
-            ["a blue one"], [], ["a red one", "a blue one"], [None, "a blue one"], ["", "a blue one"]
-        ]  # fmt: skip
+        lists = clean["negatives"].to_pylist()
+        assert lists[0] == ["a blue one"]
+        assert len(lists[1]) == 1  # it lost both
+        assert lists[1][0] not in ("a blue one", "blue it is")
+        assert lists[2:5] == [["a red one", "a blue one"], ["a blue one"], ["a blue one"]]
         gallery = next(each for each in found.galleries if "Mined" in each.heading)
         assert {example[2].text for example in gallery.examples} == {"A  red one", "blue it is", "a blue one"}
     else:
+        for row, (one, other) in enumerate(
+            zip(clean["negative_1"].to_pylist(), clean["negative_2"].to_pylist(), strict=True)
+        ):
+            assert {one, other} < set(positives) | {"a red one"}
+            assert one != other
+            assert positives[row] not in (one, other)
+        assert clean["negative_2"].to_pylist()[0] == "a blue one"
+        assert clean["negative_1"].to_pylist()[2] == "a red one"
+        empty = inspect_pairs(texts(anchor=anchors, positive=positives, **given), encoder=words(*colours), margin=0.1,
+                              floor=0.5, bad_negatives="null")  # fmt: skip
+        empty.clean(tmp_path / "empty.parquet")
+        clean = pq.read_table(tmp_path / "empty.parquet")
         assert clean["negative_1"].to_pylist()[:5] == [None, None, "a red one", None, ""]
         assert clean["negative_2"].to_pylist()[:3] == ["a blue one", None, "a blue one"]
     dropped = inspect_pairs(
@@ -163,7 +181,7 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
         floor=0.5,
         bad_negatives="drop",
     )
-    assert dropped.facts["clean_rows"] == 10
+    assert dropped.facts["clean_rows"] == (10 if listed else 8)  # two columns also miss two texts
 
 
 def test_rows_with_other_negatives_are_no_duplicates():
@@ -216,6 +234,317 @@ def test_the_most_similar_conflicts_are_kept(table):
     assert np.sort(some.conflicts["similarity"].to_numpy()) == pytest.approx(strongest)
 
 
+# Labels and scores
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "positive", "options"),
+    [
+        ("label", [0, 1, 1, 0], [1, 2], {}),
+        ("label", [False, True, True, False], [1, 2], {}),
+        ("labels", [-1, 1, 1, -1], [1, 2], {}),
+        ("label", ["0", "1", "true", "FALSE"], [1, 2], {}),
+        ("score", [0.0, 0.5, 0.9, 0.49], [1, 2], {}),
+        ("score", [0.1, 4.0, 5.0, 3.9], [1, 2], {"min_score": 4.0}),
+        ("label", [2, 0, 0, 1], [1, 2], {"positive_label": "0"}),
+        ("label", ["neutral", "same", "entailed", "other"], [1, 2], {"positive_label": "same, entailed"}),
+        ("good", [0, 1, 1, 0], [1, 2], {"label": "good"}),
+        ("label", [7, 0, 3, 5], [0, 1, 2, 3], {"label": "none"}),
+        ("scores", [[0.1], [0.2], [0.3], [0.4]], [0, 1, 2, 3], {}),  # lists are no labels of pairs
+    ],
+)
+def test_labels_say_which_rows_are_pairs(column, values, positive, options):
+    said = []
+    data = texts(anchor=list("abcd"), positive=list("efgh"), **{column: values})
+    found = inspect_pairs(data, say=said.append, **options)
+    kept = [row for row, each in enumerate(found.rows["kept"].to_pylist()) if each]
+    assert kept == positive
+    assert found.facts["usable_rows"] == len(positive)
+    assert [reasons(found, row) >= {"labelled negative"} for row in range(4)] == [
+        row not in positive for row in range(4)
+    ]
+    labelled = len(positive) < 4
+    assert (
+        any(f"column '{column}'" in line and "2 of 4 rows are pairs, 2 are none" in line for line in said) == labelled
+    )
+    assert (found.facts["labels"] is not None) == labelled
+    assert any("2 are none and are left out" in line for line in notes(found.summary)) == labelled
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 1, 2, 1], "column 'label' holds 0, 1, 2, and which of them mark positive pairs is not known: name them"),
+        ([1, 2, 2, 1], "column 'label' holds 1, 2, and"),
+        (
+            [0.5, 3.0, 5.0, 1.0],
+            r"holds 0\.5, 1, 3, 5, and .* or the least score with `min_score`, or ignore the column with",
+        ),
+        (["pos", "neg", "pos", "neg"], "holds neg, pos, and which"),
+        ([0, 0, 0, 0], r"none of 4 rows has both .*; in 'label' label 1 is positive, which 0 rows are: `label='none'`"),
+    ],
+)
+def test_labels_of_unknown_meaning_are_refused(values, message, tmp_path):
+    data = texts(anchor=list("abcd"), positive=list("efgh"), label=values)
+    with pytest.raises((DataError, PairsError), match=message):
+        inspect_pairs(data, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label": "note"}, r"column 'note' is list<.*>: labels of pairs are numbers, booleans or words"),
+        ({"label": "lable"}, "has no column 'lable'"),
+        ({"positive_label": "yes"}, "column 'label' holds no label 'yes'; its labels: 0, 1"),
+        ({"label": "none", "min_score": 0.5}, "has no column of labels or scores: name one with `label`"),
+    ],
+)
+def test_settings_of_labels_must_fit(settings, message):
+    data = texts(anchor=["a", "b"], positive=["c", "d"], label=[0, 1], note=[["x"], ["y"]])
+    with pytest.raises((DataError, PairsError), match=message):
+        inspect_pairs(data, **settings)
+
+
+def named_classes(names, values):
+    """A table whose labels have names, as the datasets library writes it."""
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    table = texts(anchor=list("abcd"), positive=list("efgh"), label=values)
+    return table.replace_schema_metadata({b"huggingface": json.dumps({"info": {"features": features}}).encode()})
+
+
+def test_names_of_labels_are_heeded():
+    assert inspect_pairs(named_classes(["not_same", "same"], [0, 1, 1, 0])).facts["usable_rows"] == 2
+    for names in (["entailment", "not_entailment"], ["entailment", "neutral", "contradiction"]):
+        data = named_classes(names, [0, 1, 1, 0])
+        with pytest.raises(PairsError, match=f"holds {', '.join(names)}, and which of them mark positive pairs"):
+            inspect_pairs(data)
+        assert inspect_pairs(data, positive_label="entailment").rows["kept"].to_pylist() == [True, False, False, True]
+
+
+def test_missing_labels_leave_a_row_out():
+    data = texts(anchor=list("abc"), positive=list("def"), label=[1, None, 0])
+    found = inspect_pairs(data)
+    assert reasons(found, 1) == {"label missing"}
+    assert found.rows["kept"].to_pylist() == [True, False, False]
+    unlabelled = inspect_pairs(texts(anchor=list("abc"), positive=list("def"), label=[1, -1, 0]))
+    assert reasons(unlabelled, 1) == {"label missing"}
+
+
+def test_labels_that_contradict_are_reported_and_are_no_duplicates(tmp_path):
+    data = texts(anchor=["a", "a", "A", "b"], positive=["p", "p", "P", "q"], score=[0.9, 0.1, 0.9, 0.8])
+    found = inspect_pairs(data)
+    assert found.rows["duplicate_of"].to_pylist() == [None, None, 0, None]
+    assert [("labels contradict" in reasons(found, row)) for row in range(4)] == [True, True, True, False]
+    assert found.facts["labels"]["contradicting"] == 3
+    assert any("3 rows contradict each other" in line for line in notes(found.summary))
+    assert found.rows["kept"].to_pylist() == [True, False, False, True]
+    other = inspect_pairs(texts(anchor=["a", "a"], positive=["p", "p"], score=[0.9, 0.8]))
+    assert other.facts["clean_rows"] == 2  # another score is another row
+    kept = inspect_pairs(data, labelled_negatives="keep")
+    assert kept.clean(tmp_path / "clean.parquet") == 3
+    assert pq.read_table(tmp_path / "clean.parquet")["score"].to_pylist() == [0.9, 0.1, 0.8]
+
+
+def test_what_a_label_denies_is_no_false_negative(words):
+    colours = ["red", "blue", "green", "grey", "black", "white", "pink", "brown", "cyan", "lime"]
+    anchors, positives = [f"{each}?" for each in colours], [f"a {each} one" for each in colours]
+    pairs = {"anchor": [*anchors, "say red"], "positive": [*positives, "it is red"], "label": [1] * 11}
+    options = {"encoder": words(*colours), "margin": 0.1, "floor": 0.5, "cap": 0.5, "near": 1.0}
+    found = inspect_pairs(texts(**pairs), **options)
+    assert found.rows["false_negatives"].to_pylist() == [1, *[0] * 9, 1]
+    pairs = {name: [*values, *more] for (name, values), more in zip(
+        pairs.items(), (["red?"], ["it is red"], [0]), strict=True
+    )}  # fmt: skip
+    fewer = inspect_pairs(texts(**pairs), **options)
+    assert fewer.rows["false_negatives"].to_pylist() == [0, *[0] * 9, 1, 0]
+    rates = [each.facts["false_negatives"]["likely"]["rate"] for each in (found, fewer)]
+    assert rates[1] == pytest.approx(rates[0] / 2)
+
+
+# Splits and formats
+
+
+def hub_folder(folder, layout):
+    """Training and test rows of which one is the same, in one of the hub's layouts."""
+    train = texts(anchor=[f"a{i}" for i in range(12)], positive=[f"p{i}" for i in range(12)])
+    files = {
+        "data": {"data/train-00000-of-00002": train[:10], "data/train-00001-of-00002": train[10:],
+                 "data/test-00000-of-00001": train[:1]},
+        "flat": {"train": train, "test": train[:1], "validation": train[:2]},
+        "folders": {"train/0": train[:10], "train/10": train[10:], "test/0": train[:1]},
+    }[layout]  # fmt: skip
+    for name, table in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / f"{name}.parquet")
+    return train
+
+
+@pytest.mark.parametrize("layout", ["data", "flat", "folders"])
+def test_splits_of_a_folder_do_not_mix(layout, tmp_path):
+    train, said = hub_folder(tmp_path, layout), []
+    found = inspect_pairs(tmp_path, say=said.append)
+    assert len(found) == 12
+    assert found.facts["split"] == "train"
+    assert found.facts["duplicates"]["rows"]["repeats"] == 0
+    assert any("the split 'train' is read, not" in line for line in said)
+    found.clean(tmp_path / "clean.out")
+    assert pq.read_table(tmp_path / "clean.out").equals(train)
+    assert len(inspect_pairs(tmp_path, split="test")) == 1
+    with pytest.raises(DataError, match=r"has no split 'dev'; its splits: .*train"):
+        inspect_pairs(tmp_path, split="dev")
+
+
+def test_folders_whose_splits_are_not_clear_are_refused(tmp_path):
+    hub_folder(tmp_path / "a", "flat")
+    pq.write_table(texts(anchor=["a"], positive=["b"]), tmp_path / "a" / "more.parquet")
+    with pytest.raises(DataError, match=r"names a split and more\.parquet none"):
+        inspect_pairs(tmp_path / "a")
+    hub_folder(tmp_path / "b" / "en", "data")
+    hub_folder(tmp_path / "b" / "de", "data")
+    with pytest.raises(DataError, match=r"the files of split '.*' lie in .*: give one of these folders"):
+        inspect_pairs(tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(DataError, match="the folder is empty"):
+        inspect_pairs(tmp_path / "c")
+    (tmp_path / "c" / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"the folder holds notes\.txt; give a folder of parquet shards"):
+        inspect_pairs(tmp_path / "c")
+    pq.write_table(texts(anchor=["a"], positive=["b"]), tmp_path / "one.parquet")
+    with pytest.raises(DataError, match="has no splits: leave `split` out, got 'train'"):
+        inspect_pairs(tmp_path / "one.parquet", split="train")
+
+
+def test_shards_are_read_in_natural_order(tmp_path):
+    for i in (0, 2, 10):
+        pq.write_table(texts(anchor=[f"a{i}"], positive=[f"p{i}"]), tmp_path / f"part-{i}.parquet")
+    inspect_pairs(tmp_path).clean(tmp_path / "clean.out")
+    assert pq.read_table(tmp_path / "clean.out")["anchor"].to_pylist() == ["a0", "a2", "a10"]
+
+
+def test_files_of_lines_and_tables_of_other_libraries_are_read(tmp_path):
+    rows = {"anchor": ["a, b", 'say "c"', "d"], "positive": ["e\nf", "g", "h"], "label": [1, 0, 1]}
+    table = texts(**rows)
+    lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+    (tmp_path / "pairs.jsonl").write_text(lines)
+    with gzip.open(tmp_path / "pairs.jsonl.gz", "wt") as file:
+        file.write(lines)
+    for name, delimiter in (("csv", ","), ("tsv", "\t")):
+        with (tmp_path / f"pairs.{name}").open("w", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerows([rows, *zip(*rows.values(), strict=True)])
+    with pa.ipc.new_stream(str(tmp_path / "pairs.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    expected = inspect_pairs(table)
+    given = [tmp_path / f"pairs.{each}" for each in ("jsonl", "jsonl.gz", "csv", "tsv", "arrow")]
+    given += [table.to_pandas(), table.to_pylist(), {"test": table[:1], "train": table}]
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    data = datasets.Dataset.from_dict({name: values[::-1] for name, values in rows.items()})
+    given += [data.select([2, 1, 0]), datasets.DatasetDict({"train": data.select([2, 1, 0]), "test": data})]
+    given[-1].save_to_disk(str(tmp_path / "saved"))
+    given[-2].save_to_disk(str(tmp_path / "one"))
+    given += [tmp_path / "saved", tmp_path / "one"]
+    for each in given:
+        found = inspect_pairs(each)
+        assert found.rows.equals(expected.rows)
+        found.clean(tmp_path / "clean.parquet")
+        assert pq.read_table(tmp_path / "clean.parquet")["positive"].to_pylist() == ["e\nf", "h"]
+
+
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path):
+    (tmp_path / "a.parquet").write_text("anchor,positive\n")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as parquet: it is no parquet file") as found:
+        inspect_pairs(tmp_path / "a.parquet")
+    assert "corrupt" not in str(found.value)
+    (tmp_path / "a.jsonl").write_text("no json")
+    with pytest.raises(DataError, match=r"a\.jsonl cannot be read as JSON"):
+        inspect_pairs(tmp_path / "a.jsonl")
+
+
+# Negatives of other rows
+
+
+def refilled(found, file):
+    found.clean(file)
+    return pq.read_table(file)
+
+
+def test_bad_negatives_are_refilled_by_texts_below_the_positive(table, embeddings, tmp_path):
+    positives = embeddings[1]
+    data = table.append_column("negative", pa.array([list(each) for each in positives]))  # each row's own positive
+    found = inspect_pairs(data, floor=-1)
+    assert found.rows["bad_negatives"].to_pylist() == [1] * 120
+    clean = refilled(found, tmp_path / "clean.parquet")
+    new = np.array(clean["negative"].to_pylist(), np.float32)
+    a, p, n = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (
+        *(np.array(clean[name].to_pylist(), np.float32) for name in ("anchor", "positive")), new
+    ))  # fmt: skip
+    own, other = (a * p).sum(1), (a * n).sum(1)
+    reliable = found.rows.filter(found.rows["kept"])["reliable"].to_numpy(zero_copy_only=False)
+    edges = own - found.facts["guide"]["margin"] * np.abs(own)
+    assert (other[reliable] <= edges[reliable] + 1e-5).all()
+    every = a @ p.T
+    allowed = np.where(every <= edges[:, None] - 1e-5, every, -2).max(axis=1)
+    assert other[reliable] == pytest.approx(allowed[reliable], abs=2e-2)  # the hardest of those
+    assert {tuple(row) for row in new} <= {tuple(row) for row in positives}
+    assert found.facts["mined_negatives"]["refilled"] == 120
+
+
+def test_without_a_guide_other_rows_positives_are_drawn(tmp_path):
+    data = texts(
+        anchor=[f"a{i}" for i in range(50)], positive=[f"p{i // 2}" for i in range(50)],
+        negative_1=[f"P{i // 2}" if i % 2 else "n" for i in range(50)], negative_2=pa.nulls(50, pa.string()),
+    )  # fmt: skip
+    found = inspect_pairs(data)
+    clean = refilled(found, tmp_path / "clean.parquet").to_pylist()
+    assert len(clean) == 50
+    for row in clean:
+        assert None not in row.values()
+        assert len({row["positive"], row["negative_1"], row["negative_2"]}) == 3
+        assert row["negative_1"] == "n" or row["negative_1"].startswith("p")
+    keys = found.rows["negative_keys"].to_pylist()
+    assert [set(each) for each in keys] == [
+        set(ps.text_keys([row["negative_1"], row["negative_2"]]).tolist()) for row in clean
+    ]
+    again = refilled(inspect_pairs(data), tmp_path / "again.parquet").to_pylist()
+    assert again == clean
+    assert refilled(inspect_pairs(data, seed=1), tmp_path / "other.parquet").to_pylist() != clean
+
+
+def test_a_row_that_nothing_can_be_refilled_for_is_left_out(tmp_path):
+    data = texts(anchor=["a", "b"], positive=["p", "P"], negative=["n", "p"])
+    found = inspect_pairs(data)
+    assert reasons(found, 1) >= {"bad negatives", "no negative left"}
+    assert refilled(found, tmp_path / "clean.parquet").to_pylist() == [
+        {"anchor": "a", "positive": "p", "negative": "n"}
+    ]
+
+
+def test_positives_that_may_be_wrong_are_left_out_on_demand(words):
+    colours = ["red", "blue", "green", "grey", "black", "white", "pink", "brown", "cyan", "lime"]
+    anchors, positives = [f"{each}?" for each in colours], [f"a {each} one" for each in colours]
+    data = texts(anchor=anchors, positive=[*positives[:9], "nothing"])
+    options = {"encoder": words(*colours, "nothing"), "cap": 0.05}
+    found = inspect_pairs(data, **options)
+    assert found.facts["clean_rows"] == 10
+    less = inspect_pairs(data, **options, wrong_positives="drop")
+    assert less.facts["clean_rows"] == 10 - int(found.findings.wrong.sum())
+    assert any("`wrong_positives=drop` leaves them out" in line for line in notes(found.summary)) == bool(
+        found.findings.wrong.any()
+    )
+
+
+def test_nothing_found_comes_with_a_reason():
+    rng = np.random.default_rng(0)
+    features = np.linalg.qr(rng.standard_normal((64, 64)))[0][:40]
+    found = inspect_pairs(pa.table({"anchor": list(features), "positive": list(features + 0.01)}))
+    assert found.facts["false_negatives"]["rows_with_some"] == 0
+    assert any(
+        line.startswith("There are no likely false negatives: no text of another row is more similar than")
+        for line in notes(found.summary)
+    )
+
+
 # Guides from files
 
 
@@ -223,7 +552,7 @@ def test_features_beside_texts_say_what_embeddings_say(table, embeddings, tmp_pa
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(table, tmp_path / "guide.parquet")
     np.save(tmp_path / "guide.npy", np.concatenate(embeddings))
-    found = [inspect_pairs(names, guide=str(tmp_path / f"guide.{kind}")) for kind in ("parquet", "npy")]
+    found = [inspect_pairs(names, guide_features=tmp_path / f"guide.{kind}") for kind in ("parquet", "npy")]
     own = inspect_pairs(table).rows["similarity"].to_numpy()
     for each in found:
         assert each.rows["similarity"].to_numpy() == pytest.approx(own, abs=1e-6)
@@ -247,7 +576,7 @@ def test_a_guide_of_other_rows_is_refused(table, embeddings, tmp_path, monkeypat
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(names, "texts.parquet")
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(names, guide=guide, out=tmp_path / "out")
+        inspect_pairs(names, guide_features=guide, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -268,18 +597,22 @@ def test_what_an_encoder_gives_is_checked(gives, message):
 def test_guides_that_cannot_be_had_are_said(table):
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     with pytest.raises(PairsError, match=r"the guide '\./nowhere' cannot be loaded .*: give 'minilm'"):
-        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide="./nowhere")
-    with pytest.raises(PairsError, match="holds embeddings, which 'minilm' cannot encode: leave `guide` out"):
-        inspect_pairs(table, guide="minilm")
-    with pytest.raises(TypeError, match="give an encoder or `guide`, got both"):
-        inspect_pairs(table, guide="minilm", encoder=object())
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_model="./nowhere")
+    with pytest.raises(PairsError, match="holds embeddings, which 'minilm' cannot encode: leave `guide_model` out"):
+        inspect_pairs(table, guide_model="minilm")
+    with pytest.raises(TypeError, match="give an encoder or a guide, got both: 'minilm'"):
+        inspect_pairs(table, guide_model="minilm", encoder=object())
+    with pytest.raises(PairsError, match=r"'f\.npy' is a file of features: give it as `guide_features`"):
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_model="f.npy")
+    with pytest.raises(PairsError, match=r"a file that ends in \.npy, .*got `guide_features=f\.txt`"):
+        inspect_pairs(texts(anchor=["a"], positive=["b"]), guide_features="f.txt")
 
 
 def test_lists_of_negatives_need_an_encoder(tmp_path):
     np.save(tmp_path / "f.npy", np.ones((6, 2), np.float32))
     data = texts(anchor=["a", "b"], positive=["c", "d"], negatives=[["x"], []])
     with pytest.raises(PairsError, match="'negatives' holds lists of texts"):
-        inspect_pairs(data, guide=str(tmp_path / "f.npy"))
+        inspect_pairs(data, guide_features=tmp_path / "f.npy")
 
 
 # Inputs that are refused, or mended
@@ -307,7 +640,7 @@ def test_rows_that_are_not_finite_or_zero_are_left_out(embeddings):
         ({"anchor": [["a"]], "positive": ["b"]}, "a row needs one anchor and one positive, not a list"),
         ({"anchor": ["", None], "positive": ["b", "c"]}, "none of 2 rows has both .*'anchor' in 2, 'positive' in 0"),
         ({"anchor": [], "positive": []}, "the table holds no rows"),
-        ({"anchor": [[1.0, 2.0], [1.0]], "positive": [[1.0], [1.0]]}, "row 1 has 1 dimensions, rows before it 2"),
+        ({"anchor": [[1.0, 2.0], [1.0]], "positive": [[1.0], [1.0]]}, "row 1 has 1 dimensions, the rows before it 2"),
         ({"anchor": [[1.0, 2.0]], "positive": [[1.0]]}, "columns have 2 and 1 dimensions"),
     ],
 )
@@ -361,7 +694,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         inspect_pairs(tmp_path / "cut.parquet", out=tmp_path / "out")
     with pytest.raises(DataError, match="no pairs at"):
         inspect_pairs(tmp_path / "none.parquet")
-    with pytest.raises(TypeError, match=r"a path or a pyarrow\.Table, got list"):
+    with pytest.raises(TypeError, match=r"a path, or a table of pyarrow, .* got list"):
         inspect_pairs(["a"])
     assert not (tmp_path / "out").exists()
 

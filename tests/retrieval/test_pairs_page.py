@@ -26,16 +26,18 @@ def data():
     anchors.append(anchors[3])
     positives.append(positives[3])
     positives[9] = f"{TOPICS[8]} answer"
-    return pa.table({"anchor": anchors, "positive": positives, "negative": positives[1:] + positives[:1]})
+    negatives = positives[1:] + positives[:1]
+    negatives[-1] = negatives[3]
+    return pa.table({"anchor": anchors, "positive": positives, "negative": negatives})
 
 
 @pytest.fixture
 def page_file(data, words, tmp_path):
     found = inspect_pairs(data, encoder=words(*TOPICS, "question"), floor=0.4, margin=0.1, cap=0.04)
     assert {gallery.heading for gallery in found.galleries} == {
-        "Likely false negatives", "Mined negatives that look like positives", "Near-duplicate anchors",
-        "Near-duplicate positives", "Anchors that repeat", "Positives that repeat",
-        "Pairs that the guide does not understand",
+        "Likely false negatives", "Mined negatives that look like positives", "Positives that may be wrong",
+        "Duplicate rows", "Near-duplicate anchors", "Near-duplicate positives", "Anchors that repeat",
+        "Positives that repeat",
     }  # fmt: skip
     found.report(tmp_path / "report.html")
     return tmp_path / "report.html"
@@ -59,6 +61,22 @@ def test_a_text_that_is_a_script_is_text_in_the_page(page_file):
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"http", text)
 
 
+def test_the_page_is_small_and_says_what_to_do(words, tmp_path):
+    long = "and so on " * 60
+    anchors = [f"{topic} question {i} {long}" for topic in TOPICS for i in range(25)]
+    positives = [f"{topic} answer {i} {long}" for topic in TOPICS for i in range(25)]
+    positives[40:80] = ["no topic"] * 40
+    rows = {"anchor": anchors * 2, "positive": positives * 2, "negative": (positives[1:] + positives[:1]) * 2}
+    found = inspect_pairs(pa.table(rows), encoder=words(*TOPICS, "question"), floor=0.4, margin=0.1, cap=0.04)
+    found.report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 500_000
+    assert len([each for each in found.galleries if len(each.examples) == 30]) >= 5
+    assert "30 of 500 are shown" in text
+    assert "They stay; --wrong-positives drop leaves them out." in text
+    assert "`" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_in_a_browser(browser, page_file, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
@@ -67,11 +85,22 @@ def test_the_page_in_a_browser(browser, page_file, width):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
     page.goto(page_file.as_uri())
-    page.wait_for_selector("#similarities .plot-container")
+    page.wait_for_selector("#similarities svg")
+    assert page.locator("#batches svg").count() == 1
     assert page.title() == "Pairs to train a retriever on"
-    assert page.locator(".line .text", has_text=HOSTILE).count() > 0
+    assert page.locator(".cell .text", has_text=HOSTILE).count() > 0
     assert page.locator("#expected tbody tr").count() == 3
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    everything = page.locator(".gallery li:visible").count()
+    page.select_option("#kind", label="Duplicate rows (1)")
+    assert page.locator(".gallery:visible").count() == page.locator(".gallery li:visible").count() == 1
+    assert page.locator(".gallery:visible").inner_text().count("as row 3") == 1
+    page.select_option("#kind", "")
+    page.fill("#search", "topic8x")
+    assert 0 < page.locator(".gallery li:visible").count() < everything
+    assert page.locator("#shown").inner_text() == f"{page.locator('.gallery li:visible').count()} examples"
+    page.fill("#search", "")
+    assert page.locator(".gallery li:visible").count() == everything
     assert complaints == []
     page.close()
 

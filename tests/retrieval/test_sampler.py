@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from pairsift.data import DataError
+from pairsift.pairs import text_keys
 from pairsift.retrieval import DistinctBatchSampler, inspect_pairs
+from tests.retrieval.conftest import Words
 
 
 def check(batches, keys, conflicts=()):
@@ -40,15 +42,71 @@ def test_no_batch_holds_a_text_twice_or_a_conflict(data):
     number = st.integers(0, values + 2)
     conflicts = np.array(data.draw(st.lists(st.tuples(number, number), max_size=30)), np.int64).reshape(-1, 2)
     size, seed = data.draw(st.integers(1, 20)), data.draw(st.integers(0, 3))
-    sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed)
+    sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, min_full=0)
     announced = len(sampler)
     batches = list(sampler)
     assert len(batches) == announced
     assert sorted(check(batches, keys, conflicts.tolist())) == list(range(n))
-    full = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, drop_last=True)
+    full = DistinctBatchSampler(keys, size, conflicts=conflicts, seed=seed, drop_last=True, min_full=0)
     batches = list(full)
     assert all(len(batch) == size for batch in batches)
     check(batches, keys, conflicts.tolist())
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_conflicts_never_keep_more_than_a_twentieth_of_the_rows_out_of_full_batches(data):
+    n, size = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 25))
+    keys = np.arange(2 * n).reshape(n, 2)  # no text twice: only conflicts keep rows apart
+    number = st.integers(0, 2 * n - 1)
+    conflicts = np.array(data.draw(st.lists(st.tuples(number, number), max_size=400)), np.int64).reshape(-1, 2)
+    similarity = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(conflicts), max_size=len(conflicts))))
+    for drop_last in (False, True):
+        sampler = DistinctBatchSampler(keys, size, conflicts=conflicts, similarity=similarity, drop_last=drop_last)
+        announced, batches = len(sampler), list(sampler)
+        assert len(batches) == announced
+        assert sum(len(batch) for batch in batches if len(batch) == size) >= min(0.95 * n, n // size * size)
+        if not drop_last:
+            assert sorted(row for batch in batches for row in batch) == list(range(n))
+
+
+def broken(batches, keys, conflicts):
+    """How many pairs of conflicting texts share a batch."""
+    pairs = {frozenset(pair) for pair in conflicts.tolist()}
+    return sum(len({pair for pair in pairs if pair <= set(keys[batch].ravel().tolist())}) for batch in batches)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_conflicts_that_would_fragment_batches_are_allowed_the_least_likely_first(drop_last, caplog):
+    rng = np.random.default_rng(0)
+    keys = np.arange(2 * 3146).reshape(-1, 2)
+    # Texts in groups of a few dozen, all in conflict with each other: three batches cannot hold them apart.
+    group = rng.integers(0, 180, 3146)
+    first, second = np.nonzero(np.triu(group[:, None] == group[None], 1))
+    chosen = rng.permutation(len(first))[:12_036]
+    conflicts = np.stack([keys[first[chosen], 0], keys[second[chosen], 1]], axis=1)
+    likely = rng.random(len(conflicts))
+    strict = DistinctBatchSampler(keys, 1024, conflicts=conflicts, drop_last=drop_last, min_full=0)
+    assert broken(list(strict), keys, conflicts) == strict.allowed == 0
+    sampler = DistinctBatchSampler(keys, 1024, conflicts=conflicts, similarity=likely, drop_last=drop_last)
+    batches = list(sampler)
+    assert sum(len(batch) == 1024 for batch in batches) == 3 > sum(len(batch) == 1024 for batch in list(strict))
+    sampler.set_epoch(0)
+    assert broken(batches, keys, conflicts) == sampler.allowed < len(conflicts) / 3
+    held = [set(keys[batch].ravel().tolist()) for batch in batches]
+    allowed = [likely[i] for i, pair in enumerate(conflicts.tolist()) if any(set(pair) <= each for each in held)]
+    assert np.mean(allowed) < 0.4  # where rows are placed at random it is 0.5
+    assert f"{sampler.allowed} conflicts are allowed" in caplog.text
+    again = list(DistinctBatchSampler(keys, 1024, conflicts=conflicts, similarity=likely, drop_last=drop_last))
+    assert again == batches
+
+
+def test_identical_texts_stay_apart_where_conflicts_are_allowed(caplog):
+    keys = np.stack([np.arange(60), np.where(np.arange(60) < 12, 1000, 1000 + np.arange(60))], axis=1)
+    pairs = np.stack(np.triu_indices(60, 1), axis=1)
+    batches = list(DistinctBatchSampler(keys, 10, conflicts=pairs))
+    assert sorted(check(batches, keys)) == list(range(60))
+    assert "hold texts of too many other rows for full batches of 10" in caplog.text
 
 
 def test_rows_without_rivals_are_cut_as_they_come():
@@ -178,11 +236,64 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
     found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
     for epoch in batches(DistinctBatchSampler.for_trainer(found)):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
-    fewer = inspect_pairs(pa.table({"anchor": ["a"], "positive": ["1"]}))
-    with pytest.raises(ValueError, match=r"4 rows, the inspection left 1: train on clean\.parquet"):
-        DistinctBatchSampler.for_trainer(fewer)(data, 2)
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
+
+
+@pytest.fixture
+def inspected():
+    """Texts of 40 rows, of which some are in conflict, and a folder-less inspection of them."""
+    colours = [f"colour{i}x" for i in range(20)]
+    rows = {"anchor": [f"{each} {i}?" for i in range(2) for each in colours],
+            "positive": [f"{each} {i}." for i in range(2) for each in colours]}  # fmt: skip
+    encoder = Words(*colours)
+    return rows, inspect_pairs(pa.table(rows), encoder=encoder, floor=0.5, margin=0.5, cap=0.5, near=1.0)
+
+
+@pytest.mark.parametrize("change", ["shuffle", "select", "filter", "train_test_split"])
+def test_rows_are_found_by_their_texts(inspected, change, caplog):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows, found = inspected
+    assert len(found.conflicts) == 20 * 2
+    data = datasets.Dataset.from_dict(rows)
+    changed = {
+        "shuffle": lambda: data.shuffle(seed=0), "select": lambda: data.select(range(39, 9, -1)),
+        "filter": lambda: data.filter(lambda row: "1" in row["anchor"]),
+        "train_test_split": lambda: data.train_test_split(0.5, seed=0)["test"],
+    }[change]()  # fmt: skip
+    make = DistinctBatchSampler.for_trainer(found, min_full=0)
+    keys = np.stack([text_keys(changed[name]) for name in ("anchor", "positive")], axis=1)
+    pairs = list(zip(found.conflicts["key"].to_pylist(), found.conflicts["other_key"].to_pylist(), strict=True))
+    for seed in range(3):
+        batches = list(make(changed, 5, seed=seed))
+        assert sorted(check(batches, keys, pairs)) == list(range(len(changed)))
+    assert not caplog.text
+    table = changed.with_format("arrow")[:]
+    direct = DistinctBatchSampler.from_inspection(found, 5, table, min_full=0)
+    assert list(direct) == list(make(changed, 5))
+
+
+def test_rows_that_an_inspection_does_not_know_are_said_to_be_so(inspected, caplog):
+    _, found = inspected
+    data = pa.table({"anchor": ["colour1x 0?", "new", "new"], "positive": ["colour1x 0.", "other", "OTHER"]})
+    batches = list(DistinctBatchSampler.from_inspection(found, 3, data))
+    assert sorted(len(batch) for batch in batches) == [1, 2]
+    assert "2 of 3 rows hold texts that the inspection does not know" in caplog.text
+
+
+def test_an_inspection_of_embeddings_knows_no_texts(table, tmp_path):
+    found = inspect_pairs(table, out=tmp_path / "out")
+    for each in (found, tmp_path / "out"):
+        with pytest.raises(
+            ValueError, match=r"the inspection compared embeddings, .* with the embeddings as `guide_features`"
+        ):
+            DistinctBatchSampler.from_inspection(each, 2, pa.table({"anchor": ["a"], "positive": ["b"]}))
+
+
+def test_lists_of_texts_count_as_texts():
+    data = pa.table({"anchor": ["a", "b"], "positive": ["c", "d"], "negatives": [["x", "y"], ["Y"]], "label": [1, 1]})
+    sampler = DistinctBatchSampler.for_trainer()(data, 2)
+    assert [len(batch) for batch in sampler] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +315,12 @@ def test_bad_conflicts_texts_and_seeds_are_refused():
     keys = np.arange(3)[:, None]
     with pytest.raises(ValueError, match=r"conflicts must be \(M, 2\) pairs of keys, got int64 \(3,\)"):
         DistinctBatchSampler(keys, 2, conflicts=[1, 2, 3])
+    with pytest.raises(
+        ValueError, match=r"similarity must be \(1,\) finite numbers, one a conflict, got float64 \(2,\)"
+    ):
+        DistinctBatchSampler(keys, 2, conflicts=[[0, 1]], similarity=[0.5, 0.2])
+    with pytest.raises(ValueError, match=r"min_full must lie in \[0, 1\], got 95"):
+        DistinctBatchSampler(keys, 2, min_full=95)
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         DistinctBatchSampler(keys, 2, seed=-1)
     with pytest.raises(ValueError, match=r"columns of as many texts each, got \[1, 2\]"):

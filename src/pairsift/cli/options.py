@@ -1,36 +1,47 @@
-"""Options that commands share, and options made of the fields of a configuration."""
+"""Options that commands share, options made from the fields of a configuration, and checks of what they name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from pydantic import BaseModel
+
+from pairsift.cli.app import notes
+
+if TYPE_CHECKING:
+    from pairsift.data import ImageSet
 
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="parquet, image folder, .npy/.npz, digits, hf:NAME or torchvision:NAME")
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory of a finished training run")]
-LabelColumn = Annotated[str | None, typer.Option(help="column of the classes ('none' ignores labels)")]
+LabelColumn = Annotated[str | None, typer.Option(help="column of the classes")]
+NoLabels = Annotated[bool, typer.Option("--no-labels", help="ignore labels")]
 PerClass = Annotated[int | None, typer.Option(help="only the first so many images of each class", min=1)]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="leave out images that cannot be decoded")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps")]
 
 
 def options_of(
-    model: type[BaseModel], *, without: Iterable[str] = (), also: Mapping[str, Sequence[str]] | None = None
+    model: type[BaseModel],
+    *,
+    without: Iterable[str] = (),
+    also: Mapping[str, Sequence[str]] | None = None,
+    named: Mapping[str, Sequence[str]] | None = None,
 ) -> list[inspect.Parameter]:
-    """One option per field, so that flags, YAML keys and fields cannot drift apart.
+    """Make one option for every field, so that flags, YAML keys and fields cannot differ.
 
     Args:
         model: the configuration.
-        without: fields that are no options.
-        also: other names of the option of a field, "-o" say.
+        without: fields that are not options.
+        also: further names of the option of a field.
+        named: names of the option of a field that replace the name of the field, ("--output", "-o") for example.
     """
-    also = also or {}
+    also, named = also or {}, named or {}
     parameters = []
     for name, field in model.model_fields.items():
         if name in without:
@@ -39,20 +50,20 @@ def options_of(
         first = f"{flag}/--no-{name.replace('_', '-')}" if field.annotation is bool else flag
         extra = field.json_schema_extra
         option = typer.Option(
-            first,
+            *named.get(name, (first,)),
             *also.get(name, ()),
             help=f"{field.description}" + ("" if field.default is None else f" (default: {field.default})"),
             show_default=False,
             rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
         )
-        # Several numbers are one word, "1,2,4", which the configuration takes apart.
+        # Several numbers are one word, "1,2,4", which the configuration splits.
         kind = str if "tuple" in str(field.annotation) else field.annotation
         parameters.append(parameter(name, Optional[kind], option))  # noqa: UP045
     return parameters
 
 
 def parameter(name: str, kind: Any, option: Any, default: Any = None) -> inspect.Parameter:
-    """A parameter of a command; None where the user does not give it, unless it must be given (default empty)."""
+    """Make a parameter of a command. Its value is None unless the user gives it; an empty default makes it required."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
@@ -60,7 +71,7 @@ CONFIG = parameter("config", Path | None, typer.Option("--config", help="YAML fi
 
 
 def with_parameters(function: Any, parameters: list[inspect.Parameter]) -> None:
-    """Make the function a command with these parameters, which typer reads from its signature."""
+    """Give a function the parameters that typer reads from its signature."""
     function.__signature__ = inspect.Signature(parameters)
     function.__annotations__ = {each.name: each.annotation for each in parameters}
 
@@ -68,3 +79,66 @@ def with_parameters(function: Any, parameters: list[inspect.Parameter]) -> None:
 def given(flags: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def column_of_labels(label_column: str | None, no_labels: bool) -> str | None:
+    """The `label_column` that the library takes for the options --label-column and --no-labels.
+
+    Raises:
+        ValueError: both options were given.
+    """
+    from pairsift.data.columns import NO_LABELS
+
+    if no_labels and label_column not in (None, NO_LABELS):
+        raise ValueError(f"--no-labels ignores labels, so leave out --label-column {label_column}")
+    return NO_LABELS if no_labels else label_column
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file whose folder does not exist."""
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"the folder of {path} does not exist")
+
+
+def known_device(name: str) -> Any:
+    """The device of this machine with a name.
+
+    Raises:
+        ValueError: the machine has no such device.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of device has its own error
+        raise ValueError(f"`device={name!r}` is not there: use cpu, cuda or mps, as this machine has") from error
+    return device
+
+
+def load_for(run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool) -> ImageSet:
+    """Load images in the form that the encoder of a run takes, and print how they are held."""
+    from pairsift.train import Run, load_as_configured
+
+    config = Run.open(run).config()
+    images = load_as_configured(config, spec, label_column or config.label_column, per_class, skip_corrupt)
+    notes.print(f"{spec}: {images.where}", soft_wrap=True)
+    if images.corrupt:
+        notes.print(
+            f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}"
+        )
+    return images
+
+
+def load_labelled(
+    run: Path, spec: str, label_column: str | None, per_class: int | None, skip_corrupt: bool
+) -> ImageSet:
+    """Load images as `load_for` does, and refuse them without labels.
+
+    Raises:
+        ValueError: the images have no labels.
+    """
+    images = load_for(run, spec, label_column, per_class, skip_corrupt)
+    if images.labels is None:
+        raise ValueError(f"{spec} has no labels to score against: name their column with `label_column`")
+    return images

@@ -12,8 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pairsift import retrieval
-from pairsift.cli.app import console, notes
-from pairsift.cli.flags import in_flags
+from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.retrieval import PairsConfig
 
@@ -29,7 +28,7 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
     values = given(flags)
     settings = PairsConfig.build(values) if config is None else PairsConfig.load(config, **values)
     if settings.out is None:
-        raise typer.BadParameter("name the folder to write to", param_hint="'--out' / '-o'")
+        raise typer.BadParameter("name the folder to write to", param_hint="'--output' / '-o'")
     start = time.perf_counter()
     with Progress(console=notes, transient=True) as bar:
         task = bar.add_task("reading", total=None)
@@ -41,33 +40,35 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
         )
     _tell(found)
     console.print(
-        f"{len(found):,} rows in {time.perf_counter() - start:,.1f} s; {found.facts['clean_rows']:,} in clean.parquet: "
+        f"{len(found):,} rows in {time.perf_counter() - start:,.1f} s; {found.summary.clean_rows:,} in clean.parquet: "
         f"{settings.out / 'report.html'}", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 
 def _tell(found: InspectedPairs) -> None:
-    """Figures, expected false negatives by batch size, and what is to be known about them."""
-    from pairsift.retrieval.rates import BATCHES
-    from pairsift.retrieval.words import expectations, notes, numbers
+    """Print the figures, the expected false negatives by batch size, and how to read them."""
+    from pairsift.retrieval.checks import BATCHES
+    from pairsift.retrieval.report import expectations, notes, numbers
 
     table = Table("found", "number", show_header=False)
     table.columns[1].justify = "right"
-    for name, value in numbers(found.facts):
+    for name, value in numbers(found.summary):
         table.add_row(name, value)
     console.print(table)
-    expected = expectations(found.facts)
+    expected = expectations(found.summary)
     if expected:
         table = Table("false negatives a row meets in a batch of", *(f"{batch:,}" for batch in BATCHES))
         for name, cells in expected:
             table.add_row(name, *cells)
         console.print(table)
-    for line in notes(found.facts):
-        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in notes(found.summary):
+        console.print(f"- {in_flags(line, 'pairs')}", highlight=False, markup=False, soft_wrap=True)
 
 
 _TRAIN = typer.Argument(
-    metavar="TRAIN", help="parquet, or a folder of shards: anchor, positive and mined negatives, texts or embeddings"
+    metavar="TRAIN",
+    help="parquet, jsonl, csv, tsv or arrow, or a folder of parquet shards: anchor, positive and mined negatives, as "
+    "texts or embeddings",
 )
 with_parameters(
     pairs,

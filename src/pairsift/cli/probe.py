@@ -1,8 +1,9 @@
-"""`pairsift probe`."""
+"""`pairsift probe`: measure a trained encoder by its features."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -10,17 +11,24 @@ import typer
 from rich.table import Table
 
 from pairsift.cli.app import console
-from pairsift.cli.inputs import known_device, load_labelled
-from pairsift.cli.options import Device, LabelColumn, RunArgument, SkipCorrupt
+from pairsift.cli.options import (
+    Device,
+    LabelColumn,
+    RunArgument,
+    SkipCorrupt,
+    check_output,
+    known_device,
+    load_labelled,
+)
 
 
 def probe(
     run: RunArgument,
-    train: Annotated[str, typer.Argument(metavar="TRAIN", help="labelled data the classifiers learn from")],
-    test: Annotated[str, typer.Argument(metavar="TEST", help="labelled data they are scored on")],
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help="labelled data that the classifiers learn from")],
+    test: Annotated[str, typer.Argument(metavar="TEST", help="labelled data that they are tested on")],
     protocol: Annotated[
         Literal["lbfgs", "sgd"],
-        typer.Option(help="lbfgs: logistic regression and kNN on features; sgd: the papers' probe"),
+        typer.Option(help="lbfgs: logistic regression and kNN on features; sgd: the usual probe of papers"),
     ] = "lbfgs",
     lr: Annotated[float, typer.Option(help="learning rate of --protocol sgd")] = 1.0,
     epochs: Annotated[int, typer.Option(help="epochs of --protocol sgd", min=1)] = 100,
@@ -28,6 +36,9 @@ def probe(
     per_class: Annotated[int | None, typer.Option(help="first so many images of each class of TRAIN", min=1)] = None,
     skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON file to write (default: probe-PROTOCOL.json in RUN)")
+    ] = None,
 ) -> None:
     """Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."""
     from pairsift._base.files import write_json
@@ -37,14 +48,13 @@ def probe(
     from pairsift.train import Run
     from pairsift.train import embed as embed_images
 
+    check_output(output)
     results: dict[str, float] = {}
     start = time.perf_counter()
     encoder = Run.open(run).load_encoder().to(known_device(device))
     parts = ((train, per_class), (test, None))
     if protocol == "sgd":
-        splits = [
-            load_labelled(run, spec, label_column, n, skip_corrupt) for spec, n in ((train, per_class), (test, None))
-        ]
+        splits = [load_labelled(run, spec, label_column, n, skip_corrupt) for spec, n in parts]
         if any(images.vectors for images in splits):
             raise ValueError("the SGD probe crops and flips images: use `protocol='lbfgs'` for frames of sequences")
         results["linear probe (SGD)"] = linear_probe_sgd(encoder, *splits, lr=lr, epochs=epochs)
@@ -66,4 +76,4 @@ def probe(
         table.add_row(name, f"{100 * value:.2f}")
     console.print(table)
     record = {"train": train, "test": test, "per_class": per_class, "protocol": protocol, "accuracy": results}
-    write_json(run / f"probe-{protocol}.json", record | {"seconds": time.perf_counter() - start})
+    write_json(output or run / f"probe-{protocol}.json", record | {"seconds": time.perf_counter() - start})

@@ -13,8 +13,7 @@ from rich.progress import Progress
 
 from pairsift import scanning
 from pairsift._base.process import Interrupted
-from pairsift.cli.app import console, notes
-from pairsift.cli.flags import in_flags
+from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.scanning import ScanConfig
 

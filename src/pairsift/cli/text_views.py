@@ -1,4 +1,4 @@
-"""`pairsift text-views`."""
+"""`pairsift text-views`: write synonym and antonym versions of texts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def text_views(
     column: Annotated[str | None, typer.Option(help="column of the texts (default: text or sentence)")] = None,
     synonyms: Annotated[float, typer.Option(help="share of words that a synonym version replaces")] = 0.4,
     antonyms: Annotated[float, typer.Option(help="share of words that an antonym version replaces")] = 0.2,
-    random_share: Annotated[float, typer.Option(help="how often an antonym version is of random words")] = 0.0,
-    seed: Annotated[int, typer.Option(help="of all draws")] = 0,
+    random_share: Annotated[float, typer.Option(help="share of antonym versions that get random words")] = 0.0,
+    seed: Annotated[int, typer.Option(help="seed of all draws")] = 0,
     wordnet: Annotated[Path | None, typer.Option(help="folder of WordNet files (default: the installed one)")] = None,
 ) -> None:
     """Write a synonym and an antonym version of every text: semantic negatives (arXiv 2107.00440)."""

@@ -16,7 +16,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from pairsift.cli.app import console
-from pairsift.cli.inputs import check_output
+from pairsift.cli.options import LabelColumn, check_output, column_of_labels
 
 if TYPE_CHECKING:
     from pairsift.theory import Levels, SimilarityGraph
@@ -82,7 +82,8 @@ def measure(
     features: Annotated[
         Path, typer.Argument(metavar="FEATURES", help="parquet, a folder of parquet shards, .npy or .npz")
     ],
-    label_column: Annotated[str | None, _option("column of the classes")] = None,
+    column: Annotated[str | None, _option("column, or columns, of the features")] = None,
+    label_column: LabelColumn = None,
     no_labels: Annotated[bool, _option("measure by a rank band, even where there are labels", "--no-labels")] = False,
     fraction: Annotated[float, _option("share of each class taken as difficult")] = 0.08,
     pos_high: Annotated[float, _option("without labels: upper edge of the band")] = 0.15,
@@ -99,9 +100,8 @@ def measure(
     from pairsift.theory import advise, measure_levels
 
     check_output(output)
-    if no_labels and label_column is not None:
-        raise ValueError(f"--no-labels ignores labels, so leave out --label-column {label_column}")
-    data, band = open_features(features, "none" if no_labels else label_column), RankBand(pos_high, pos_low)
+    data = open_features(features, column_of_labels(label_column, no_labels), column)
+    band = RankBand(pos_high, pos_low)
     rows, labels = np.arange(data.shape[0]), data.labels
     if labels is not None:
         rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]

@@ -1,4 +1,4 @@
-"""`pairsift train`."""
+"""`pairsift train`: train an encoder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 import typer
 
 from pairsift.cli.app import console, notes
-from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.cli.options import CONFIG, column_of_labels, given, options_of, parameter, with_parameters
 from pairsift.train.config import EXPLAINED, TrainConfig
 
 
-def train(data: str | None, config: Path | None, **flags: Any) -> None:
+def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) -> None:
     """Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.
 
-    Settings come from --config (YAML, the same names with underscores), then from flags. The run directory then holds
-    the resolved configuration, versions, metrics, checkpoints and the encoder. Ctrl-C leaves a run that --resume
-    continues to the same result.
+    Settings come from --config (YAML, the same names with underscores) and from flags, which win. The output folder
+    holds the resolved configuration, versions, metrics, checkpoints and the encoder. After Ctrl-C, --resume continues
+    the run to the same result.
     """
     from pairsift.train import Interrupted, Run, first_process, pretrain
 
     values = given(flags) | ({"data": data} if data else {})
+    if no_labels:
+        values["label_column"] = column_of_labels(values.get("label_column"), no_labels)
     if values.get("resume"):
         base = Run.open(values.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
         if config is not None:
@@ -35,7 +37,7 @@ def train(data: str | None, config: Path | None, **flags: Any) -> None:
     try:
         result = pretrain(settings, say=say)
     except Interrupted as stop:
-        raise Interrupted(f"{stop}; continue with: pairsift train --resume --run-dir {settings.run_dir}") from None
+        raise Interrupted(f"{stop}; continue with: pairsift train --resume --output {settings.run_dir}") from None
     seconds = time.perf_counter() - start
     if first_process():
         console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
@@ -47,8 +49,9 @@ with_parameters(
     [
         parameter("data", str | None, _DATA),
         CONFIG,
-        *options_of(TrainConfig, without=("data",), also={"run_dir": ("-o",)}),
-        # What is no field is refused by the configuration, which says why.
+        parameter("no_labels", bool, typer.Option("--no-labels", help="ignore labels", rich_help_panel="Data"), False),
+        *options_of(TrainConfig, without=("data",), named={"run_dir": ("--output", "-o")}),
+        # The configuration refuses these names of other trainers and explains why.
         *(parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True)) for name in EXPLAINED),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,12 +132,19 @@ class TorchFile:
 
     Raises:
         DataError: something else in it.
+        OSError, RuntimeError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         import torch
 
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise DataError(
+                f"{path} is not read: it is no file of torch.save, or holds more than tensors, numbers and texts, "
+                "which could run code: save a tensor, or a dict of tensors"
+            ) from error
         tensors = {"tensor": content} if isinstance(content, torch.Tensor) else content
         if isinstance(tensors, (list, tuple)) and tensors and all(isinstance(each, torch.Tensor) for each in tensors):
             if len({each.shape for each in tensors}) > 1:

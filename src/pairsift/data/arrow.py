@@ -102,10 +102,33 @@ def plain_values(values: Any) -> Any:
     if pa.types.is_run_end_encoded(kind):
         return plain_values(pc.run_end_decode(values))
     if pa.types.is_dictionary(kind):
-        return plain_values(values.cast(kind.value_type))
+        if isinstance(values, pa.ChunkedArray):
+            return pa.chunked_array([plain_values(each) for each in values.chunks], _no_view(plain_type(kind)))
+        # Arrow can neither decode nor take from a dictionary of views.
+        held = plain_values(values.dictionary)
+        return held.cast(_no_view(held.type)).take(values.indices)
     if _is_view(kind, "is_list_view") or _is_view(kind, "is_large_list_view"):
-        return values.cast(pa.large_list(kind.value_type))
+        if isinstance(values, pa.ChunkedArray):
+            return pa.chunked_array([_viewed_lists(each) for each in values.chunks], pa.large_list(kind.value_type))
+        return _viewed_lists(values)
     return values
+
+
+def _viewed_lists(values: Any) -> Any:
+    """List views as lists; Arrow's own cast misreads a slice of them."""
+    there = np.asarray(values.is_valid())
+    sizes = np.where(there, np.asarray(values.sizes), 0).astype(np.int64)
+    ends = np.cumsum(sizes)
+    places = np.repeat(np.asarray(values.offsets, np.int64) - (ends - sizes), sizes) + np.arange(int(sizes.sum()))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int64))
+    return pa.LargeListArray.from_arrays(offsets, values.values.take(pa.array(places)), mask=pa.array(~there))
+
+
+def _no_view(kind: pa.DataType) -> pa.DataType:
+    """A type of texts or bytes that Arrow can compute with."""
+    if _is_view(kind, "is_string_view"):
+        return pa.large_string()
+    return pa.large_binary() if _is_view(kind, "is_binary_view") else kind
 
 
 def texts(values: Any, name: str) -> list[Any]:

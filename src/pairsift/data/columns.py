@@ -124,12 +124,13 @@ def feature_columns(
     """
     if column is not None:
         return _named_columns(name, schema, column)
-    vectors = [field.name for field in schema if field.name != label and arrow.is_vector(field.type)]
+    listed = {field.name: arrow.element_type(field.type) for field in schema if field.name != label}
+    vectors = [each for each, inner in listed.items() if inner is not None and arrow.is_floating(inner)]
+    if not (vectors or typed):
+        vectors = [each for each, inner in listed.items() if inner is not None and arrow.is_integer(inner)]
     if len(vectors) > 1:
-        listed = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in vectors)
-        raise DataError(
-            f"{name} has {len(vectors)} columns of vectors, {listed}: name the one to read with `column` (--column)"
-        )
+        shown = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in vectors)
+        raise DataError(f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column`")
     if vectors:
         only_field(name, schema, vectors[0])
         return vectors
@@ -167,28 +168,30 @@ def _named_columns(name: str, schema: pa.Schema, column: str | Sequence[str]) ->
 
 def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) -> list[str]:
     """The columns of numbers of a wide table, refused where one of them is of another kind than the others."""
-    index = _pandas_index(schema)
+    # In a CSV that pandas wrote, the column without a name is its index.
+    index = _pandas_index(schema) + ([""] if not typed and "" in schema.names else [])
     other = {label, *FEATURE_LABELS, *OTHER_NAMES, *index}
     counted = arrow.is_floating if typed else arrow.is_number
     fields = [field for field in schema if field.name not in other and counted(field.type)]
     if not fields:
         raise _no_features(name, schema)
-    odd = _odd_ones(fields)
+    odd = _odd_ones(fields, typed)
     if odd and len(odd) < len(fields):
         rest = [field.name for field in fields if field.name not in odd]
         some = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in odd[:4])
         raise DataError(
             f"{name}: {some}{' and more' * (len(odd) > 4)} {'is' if len(odd) == 1 else 'are'} of another kind than the "
-            f"other columns of numbers ({_shown(rest)}): name the dimensions with `column` (--column), as "
+            f"other columns of numbers ({_shown(rest)}): name the dimensions with `column`, as "
             f"{_pattern(rest)!r}"
         )
     left = [field.name for field in schema if field.name in index and arrow.is_number(field.type)]
     if left:
-        warnings.warn(f"{name}: {', '.join(left)} is the index of a pandas frame and no dimension", stacklevel=2)
+        named = ", ".join(each or "the column without a name" for each in left)
+        warnings.warn(f"{name}: {named} is the index of a pandas frame and no dimension", stacklevel=2)
     return [field.name for field in fields]
 
 
-def _odd_ones(fields: Sequence[pa.Field]) -> list[str]:
+def _odd_ones(fields: Sequence[pa.Field], typed: bool) -> list[str]:
     """Columns whose name or type differs from that of most."""
     odd = [field.name for field in fields if _ODD_NAMES.fullmatch(field.name)]
     rest = [field for field in fields if field.name not in odd]
@@ -199,7 +202,7 @@ def _odd_ones(fields: Sequence[pa.Field]) -> list[str]:
         odd += [field.name for field in rest if _stem(field.name) != stem]
     rest = [field for field in rest if field.name not in odd]
     types = Counter(str(field.type) for field in rest)
-    if len(types) > 1:
+    if typed and len(types) > 1:
         usual = types.most_common(1)[0][0]
         odd += [field.name for field in rest if str(field.type) != usual]
     return odd

@@ -441,8 +441,7 @@ def _feature_array(name: str, file: ArrayFile, label: str | None, column: str | 
         )
     if len(found) > 1:
         raise DataError(
-            f"{name} has {len(found)} arrays of features, {', '.join(found)}: name the one to read with `column` "
-            "(--column)"
+            f"{name} has {len(found)} arrays of features, {', '.join(found)}: name the one to read with `column`"
         )
     return found[0]
 

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -233,19 +233,22 @@ def open_digits(split: str, labels: str | None) -> ArraySource:
 
 
 class _EncodedSource:
-    """Shared by sources of encoded images: a subclass opens the bytes of a row."""
+    """Shared by sources of encoded images: a subclass opens the bytes of a row.
 
-    def _open(self, row: int) -> Any:
+    Pillow gets an open file, never a path: it would map uncompressed TIFF, and misreads one that must be turned.
+    """
+
+    def _open(self, row: int) -> BinaryIO:
         raise AssertionError("defined by subclasses")
 
     def image(self, row: int) -> Image.Image:
         """One image, RGB."""
-        with Image.open(self._open(row)) as image:
+        with self._open(row) as file, Image.open(file) as image:
             return rgb(image)
 
     def size(self, row: int) -> tuple[int, int]:
         """Height and width of one image, from its header."""
-        with Image.open(self._open(row)) as image:
+        with self._open(row) as file, Image.open(file) as image:
             return upright_size(image)
 
 
@@ -328,9 +331,9 @@ class FolderSource(_EncodedSource):
         assert self.paths is not None
         return len(self.paths)
 
-    def _open(self, row: int) -> Path:
+    def _open(self, row: int) -> BinaryIO:
         assert self.paths is not None
-        return self._folder / self.paths[row]
+        return (self._folder / self.paths[row]).open("rb")
 
 
 class LibrarySource:
@@ -380,7 +383,8 @@ def open_hf(name: str, labels: str | None) -> LibrarySource:
 
     def get(row: int) -> Image.Image:
         item = data[row][column]
-        return Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"])
+        held = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
+        return Image.open(io.BytesIO(held))
 
     return LibrarySource(f"hf:{name}", get, len(data), classes, class_names, labels is not None)
 

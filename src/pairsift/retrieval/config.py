@@ -1,4 +1,4 @@
-"""The one description of an inspection: every option of `pairsift pairs` and every YAML key is a field of it."""
+"""Settings of an inspection: every option of `pairsift pairs` and every YAML key is a field of `PairsConfig`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from pairsift._base.settings import Settings, setting
-from pairsift.retrieval.errors import PairsError
+
+# Old names of settings, and what says the same today.
+_RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
+
+
+class PairsError(ValueError):
+    """Pairs that cannot be inspected as asked; the message gives the reason and the remedy."""
 
 
 class PairsConfig(Settings):
@@ -20,7 +26,7 @@ class PairsConfig(Settings):
 
     Example:
         >>> import pairsift as ps
-        >>> config = ps.retrieval.PairsConfig(guide="minilm", margin=0.05)
+        >>> config = ps.retrieval.PairsConfig(guide_model="minilm", margin=0.05)
         >>> config.margin, config.cap
         (0.05, 0.1)
     """
@@ -28,15 +34,29 @@ class PairsConfig(Settings):
     error = PairsError
     unsaved = frozenset({"overwrite"})
 
-    anchor: str | None = setting(None, "Columns", "column of anchors (None: the usual one)")
-    positive: str | None = setting(None, "Columns", "column of positives (None: the usual one)")
+    split: str | None = setting(
+        None, "Input", "split of a folder or data set that has several (None: train where there is one)"
+    )
+    anchor: str | None = setting(None, "Input", "column of anchors (None: the usual one)")
+    positive: str | None = setting(None, "Input", "column of positives (None: the usual one)")
     negatives: str | None = setting(
-        None, "Columns", "columns of mined negatives, commas between (None: the usual ones; 'none' for none)"
+        None, "Input", "columns of mined negatives, commas between (None: the usual ones; 'none' for none)"
+    )
+    label: str | None = setting(
+        None, "Input", "column of labels or scores of the pairs (None: the usual one; 'none' ignores it and takes "
+        "every row for a positive pair)",
+    )  # fmt: skip
+    positive_label: str | None = setting(None, "Input", "labels of positive pairs, commas between (None: 1 and true)")
+    min_score: float | None = setting(
+        None, "Input", "score from which a pair is a positive one (None: 0.5 for scores in [0, 1])"
     )
 
-    guide: str | None = setting(
-        None, "Guide", "encoder that judges texts: 'minilm' (packaged), a sentence-transformers name or folder, or a "
-        "file of features (None: embeddings judge themselves, texts are compared as texts only)",
+    guide_model: str | None = setting(
+        None, "Guide", "encoder that compares texts: 'minilm' (packaged), a sentence-transformers name or folder"
+    )
+    guide_features: Path | None = setting(
+        None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide embeddings are "
+        "compared themselves, and texts by their spelling alone)",
     )  # fmt: skip
     margin: float | None = setting(
         None, "Guide", "how far below its own positive a candidate may be, as a part of that similarity (None: the "
@@ -47,20 +67,26 @@ class PairsConfig(Settings):
         "positives; -1: none)",
     )  # fmt: skip
     cap: float = setting(
-        0.1, "Guide", "share of the candidates that may be ranked above a known positive before the guide is not "
-        "believed for its row",
+        0.1, "Guide", "share of the candidates that may be ranked above a known positive before the guide is ignored "
+        "for its row",
     )  # fmt: skip
     near: float | None = setting(
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
     )
-    neighbours: int = setting(50, "Guide", "most similar candidates of a row that are looked at one by one")
-    sample: int = setting(2048, "Guide", "rows that rates are measured on, against all candidates")
-    seed: int = setting(0, "Guide", "seed of samples and search", ge=0)
+    neighbours: int = setting(50, "Guide", "most similar candidates of a row that are compared one by one")
+    sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
+    seed: int = setting(0, "Guide", "seed of samples, search and refilled negatives", ge=0)
 
     drop_near: bool = setting(False, "Clean", "leave near-duplicate rows out of clean.parquet, not only duplicates")
-    bad_negatives: Literal["null", "drop"] = setting(
-        "null", "Clean", "what becomes of mined negatives that look like positives: null keeps the row without them, "
-        "drop leaves the row out",
+    labelled_negatives: Literal["drop", "keep"] = setting(
+        "drop", "Clean", "rows that are labelled as no pair: drop leaves them out, keep writes them as they are"
+    )
+    wrong_positives: Literal["keep", "drop"] = setting(
+        "keep", "Clean", "rows whose positive the guide ranks below more than `cap` of the candidates"
+    )
+    bad_negatives: Literal["refill", "drop", "null"] = setting(
+        "refill", "Clean", "mined negatives that look like positives, or are missing: refill puts another text there "
+        "(a list keeps its others), drop leaves the row out, null leaves the cell empty",
     )  # fmt: skip
 
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
@@ -72,7 +98,7 @@ class PairsConfig(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> PairsConfig:
-        for name in ("margin", "floor", "near"):
+        for name in ("margin", "floor", "near", "min_score"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
@@ -85,7 +111,15 @@ class PairsConfig(Settings):
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
+        for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ValueError(f"give `{one}` or `{other}`, not both")
         return self
+
+    @classmethod
+    def hint(cls, name: str) -> str | None:
+        """For a name that is no field, what to use instead."""
+        return _RENAMED.get(name) or super().hint(name)
 
     def with_keywords(self, keywords: dict[str, Any]) -> PairsConfig:
         """The configuration with some fields set anew.

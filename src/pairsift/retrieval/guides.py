@@ -1,7 +1,8 @@
-"""Guides: where the features that judge pairs come from. An encoder of texts, a file of features, or the pairs' own.
+"""Guides: where the features that compare texts come from, an encoder, a file of features, or the pairs' own.
 
-A file of features is parquet with the columns of the pairs, each a list of floats, row by row the same pairs; or .npy,
-.npz and the like with one row a cell: those of all anchors, then of all positives, then of each column of negatives.
+A file of features is parquet with the columns of the pairs, each a list of floats, row by row the same pairs. Or it is
+.npy, .npz and the like with one row a cell: those of all anchors, then of all positives, then of each column of
+negatives.
 """
 
 from __future__ import annotations
@@ -12,24 +13,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pairsift._base.extras import needs
 from pairsift.data import open_features
-from pairsift.retrieval.cells import contents
-from pairsift.retrieval.errors import PairsError
-from pairsift.retrieval.pairing import Pairing
-from pairsift.retrieval.source import PairsSource
-from pairsift.retrieval.vectors import BLOCK
-
-FloatArray = NDArray[np.float32]
+from pairsift.data.columns import NO_LABELS
+from pairsift.retrieval.config import PairsConfig, PairsError
+from pairsift.retrieval.index import BLOCK, Pairing
+from pairsift.retrieval.read import FloatArray, PairsSource, contents
 
 PACKAGED = "minilm"
 _FILES = (".npy", ".npz", ".parquet")
 
 
 class Encoder(Protocol):
-    """What is asked of an encoder, a `SentenceTransformer` say."""
+    """An object that encodes texts, a `SentenceTransformer` for example."""
 
     def encode(self, sentences: list[str], /) -> Any:
         """(N, D) features of N texts."""
@@ -46,32 +43,39 @@ class Guide(Protocol):
         ...
 
 
-def open_guide(guide: str | Encoder | None, source: PairsSource) -> Guide | None:
-    """The guide of some pairs; None where texts are compared as texts only.
+def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None = None) -> Guide | None:
+    """The guide of some pairs; None where texts are compared by their spelling alone.
 
     Args:
-        guide: an encoder, or see `PairsConfig.guide`.
         source: the pairs.
+        config: names an encoder or a file of features.
+        encoder: to use instead.
 
     Raises:
         PairsError: a file of other rows, an encoder that cannot be loaded, or one for embeddings.
         DataError: a file that cannot be read.
     """
-    if guide is None:
-        return _Own(source) if source.columns.kind == "embeddings" else None
-    if isinstance(guide, str) and Path(guide).suffix in _FILES:
+    if config.guide_features is not None:
+        file = config.guide_features
+        if file.suffix not in _FILES:
+            raise PairsError(f"features are in a file that ends in {', '.join(_FILES)}, got `guide_features={file}`")
         _check_lists(source)
-        return _Own(_as_pairs(guide, source)) if Path(guide).suffix == ".parquet" else _Stacked(guide, source)
+        return _Own(_as_pairs(file, source)) if file.suffix == ".parquet" else _Stacked(file, source)
+    if encoder is None and config.guide_model is None:
+        return _Own(source) if source.columns.kind == "embeddings" else None
+    if Path(config.guide_model or "").suffix in _FILES:
+        raise PairsError(f"{config.guide_model!r} is a file of features: give it as `guide_features`")
+    name = str(config.guide_model) if encoder is None else type(encoder).__name__
     if source.columns.kind == "embeddings":
         raise PairsError(
-            f"{source.name} holds embeddings, which {guide!r} cannot encode: leave `guide` out (embeddings judge "
-            "themselves), or give a file of features"
+            f"{source.name} holds embeddings, which {name!r} cannot encode: leave `guide_model` out (embeddings are "
+            "compared themselves), or give `guide_features`"
         )
-    return _Encoded(load_encoder(guide) if isinstance(guide, str) else guide, str(guide), source)
+    return _Encoded(load_encoder(name) if encoder is None else encoder, name, source)
 
 
 def load_encoder(name: str) -> Encoder:
-    """A sentence-transformers model by name or folder, `minilm` for the packaged one.
+    """Load a sentence-transformers model by name or folder; `minilm` is the packaged one.
 
     Raises:
         PairsError: it cannot be loaded, or a package is missing.
@@ -90,7 +94,7 @@ def load_encoder(name: str) -> Encoder:
         said = str(error).strip().splitlines()
         raise PairsError(
             f"the guide {name!r} cannot be loaded ({said[0] if said else type(error).__name__}): give "
-            f"{PACKAGED!r}, a sentence-transformers name or folder, or a features file ({', '.join(_FILES)})"
+            f"{PACKAGED!r}, a sentence-transformers name or folder, or a file as `guide_features`"
         ) from error
     return model
 
@@ -103,13 +107,13 @@ class _Encoded:
 
     def __init__(self, encoder: Encoder, name: str, source: PairsSource) -> None:
         self._encoder, self._source = encoder, source
-        self.name = name if len(name) < 80 else type(encoder).__name__
+        self.name = name
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
         """See `Guide`."""
         waiting: list[str] = []
         done = 0
-        for block in _firsts(self._source, pairing):
+        for block in first_contents(self._source, pairing):
             waiting += block
             while len(waiting) >= self._TEXTS:
                 yield self._encode(waiting[: self._TEXTS])
@@ -124,7 +128,7 @@ class _Encoded:
 
 
 class _Own:
-    """Features in the columns of pairs: their own embeddings, or a parquet file beside texts."""
+    """Features in columns of pairs: their own embeddings, or a parquet file of features of texts."""
 
     def __init__(self, source: PairsSource) -> None:
         self.name, self._source = source.name, source
@@ -132,7 +136,7 @@ class _Own:
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
         """See `Guide`."""
         done = 0
-        for block in _firsts(self._source, pairing):
+        for block in first_contents(self._source, pairing):
             yield checked(block, len(block), self.name)
             tell(done := done + len(block))
 
@@ -140,8 +144,8 @@ class _Own:
 class _Stacked:
     """Features of all cells, one column after the other."""
 
-    def __init__(self, guide: str, source: PairsSource) -> None:
-        self.name, self._features = guide, open_features(Path(guide), "none")
+    def __init__(self, guide: Path, source: PairsSource) -> None:
+        self.name, self._features = str(guide), open_features(guide, "none")
         columns = [column.name for column in source.columns.all]
         if self._features.shape[0] != source.rows * len(columns):
             raise PairsError(
@@ -173,8 +177,8 @@ def checked(features: FloatArray, count: int, name: str) -> FloatArray:
     return features
 
 
-def _firsts(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
-    """Contents of the cells that hold a text first, block by block and in order."""
+def first_contents(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
+    """Contents of the texts of a pairing, block by block and in the order of their numbers."""
     seen = 0
     for column in source.columns.all:
         for block in contents(source, column):
@@ -194,18 +198,19 @@ def _check_lists(source: PairsSource) -> None:
             )
 
 
-def _as_pairs(guide: str, source: PairsSource) -> PairsSource:
-    """A parquet file of features as pairs of the same columns.
+def _as_pairs(guide: Path, source: PairsSource) -> PairsSource:
+    """Open a parquet file of features as pairs of the same columns.
 
     Raises:
         PairsError: other rows, or texts.
     """
-    columns = source.columns
-    names = [column.name for column in columns.all]
-    beside = PairsSource(guide, names[0], names[1], ",".join(names[2:]) or "none")
-    if beside.rows != source.rows or beside.columns.kind != "embeddings":
+    names = [column.name for column in source.columns.all]
+    negatives = ",".join(names[2:]) or NO_LABELS
+    columns = PairsConfig(anchor=names[0], positive=names[1], negatives=negatives, label=NO_LABELS)
+    features = PairsSource(guide, columns)
+    if features.rows != source.rows or features.columns.kind != "embeddings":
         raise PairsError(
-            f"the guide {guide} holds {beside.rows:,} rows of {beside.columns.kind}, {source.name} {source.rows:,} "
-            "rows: give embeddings of the same pairs, row by row"
+            f"the guide {guide} holds {features.rows:,} rows of {features.columns.kind}, {source.name} "
+            f"{source.rows:,} rows: give embeddings of the same pairs, row by row"
         )
-    return beside
+    return features

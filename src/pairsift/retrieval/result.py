@@ -1,52 +1,242 @@
-"""`InspectedPairs`: what an inspection found, and how it is saved."""
+"""`inspect_pairs` and `InspectedPairs`: an inspection from the table of pairs to the files that it writes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from pairsift._base.files import write_json
+from pairsift._base.files import replacing, write_json
+from pairsift.data import DataError, arrow
 from pairsift.data.tables import write_table
-from pairsift.retrieval.clean import Cleaning
-from pairsift.retrieval.examples import Gallery
-from pairsift.retrieval.page import Distributions, pairs_page
+from pairsift.retrieval.checks import (
+    Findings,
+    GuideChecks,
+    NegativeChecks,
+    Rates,
+    TextPairs,
+    check_negatives,
+    find_false_negatives,
+    find_near,
+    measure_rates,
+    score_pairs,
+)
+from pairsift.retrieval.config import PairsConfig, PairsError
+from pairsift.retrieval.guides import Encoder, Guide, first_contents, open_guide
+from pairsift.retrieval.index import Pairing, Search, UnitFeatures, pair_up
+from pairsift.retrieval.page import pairs_page
+from pairsift.retrieval.read import (
+    NO_KEY,
+    Cells,
+    IntArray,
+    PairLabels,
+    PairsSource,
+    State,
+    read_cells,
+    read_labels,
+)
+from pairsift.retrieval.report import Gallery, Summary, galleries
 
-# What a finished inspection consists of; pairs.json is last.
+Tell = Callable[[str, int, int], None]
+
+# The files of a finished inspection; pairs.json is last.
 FILES = ("rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", "pairs.json")
+# Features of a killed inspection may be left here.
+_SCRATCH = ".features"
+# Bytes of a row group before they are packed.
+_GROUP_BYTES = 2**26
+_LIKELY, _NEAR_ANCHORS, _NEAR_POSITIVES = "likely false negative", "near-duplicate anchors", "near-duplicate positives"
 
 
-@dataclass(frozen=True)
+def inspect_pairs(
+    pairs: Any, config: PairsConfig | None = None, *, encoder: Encoder | None = None,
+    say: Callable[[str], None] | None = None, progress: Tell | None = None, **settings: Any,
+) -> InspectedPairs:  # fmt: skip
+    """Find duplicates, likely false negatives and bad mined negatives among pairs that a retriever is trained on.
+
+    The pairs are read batch by batch. Features lie in a file meanwhile, at most twice the size of the pairs' own, and
+    faiss searches for similar texts. Nothing of size N x N is made.
+
+    Args:
+        pairs: N rows of an anchor, a positive and any number of mined negatives, as texts or as embeddings: a file
+            (parquet, jsonl, csv, tsv or arrow), a folder of parquet shards, a `pyarrow.Table`, a pandas DataFrame, a
+            `datasets.Dataset` or `DatasetDict`. A column of labels or scores says which rows are positive pairs.
+        config: the settings; keywords may give all of them instead.
+        encoder: the guide as an object with `encode`, a `SentenceTransformer` for example, instead of `guide_model`.
+        say: called with a sentence about each step.
+        progress: called with the step, how much of it is done, and how much there is.
+        **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `out`, `margin` and so on.
+
+    Returns:
+        What was found; with `out` it is saved there.
+
+    Raises:
+        DataError: pairs or features that cannot be read, or no row with both an anchor and a positive.
+        PairsError: settings out of range, labels of unknown meaning, a guide that does not fit, an `out` in use.
+        TypeError: a keyword that is no setting, or pairs of another type.
+
+    Example:
+        >>> import numpy as np
+        >>> import pyarrow as pa
+        >>> import pairsift as ps
+        >>> rng, topics = np.random.default_rng(0), np.eye(40, 64).repeat(5, axis=0)
+        >>> questions, answers = topics + 0.05 * rng.standard_normal((2, 200, 64))
+        >>> found = ps.retrieval.inspect_pairs(pa.table({"anchor": list(questions), "positive": list(answers)}))
+        >>> found.facts["guide"]["off_because"], found.facts["false_negatives"]["rows_with_some"] > 30
+        ('', True)
+    """
+    config = (PairsConfig() if config is None else config).with_keywords(settings)
+    if encoder is not None and (config.guide_model is not None or config.guide_features is not None):
+        raise TypeError(
+            f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"
+        )
+    say, progress = say or (lambda line: None), progress or (lambda what, done, total: None)
+    source = PairsSource(pairs, config)
+    if config.out is not None:
+        _check_folder(config.out, config.overwrite)
+    guide = open_guide(source, config, encoder)
+    with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
+        result = _inspected(source, guide, config, place, say, progress)
+        if config.out is not None:
+            result.save(config.out)
+    return result
+
+
+def _inspected(
+    source: PairsSource, guide: Guide | None, config: PairsConfig, place: Path, say: Callable[[str], None],
+    progress: Tell,
+) -> InspectedPairs:  # fmt: skip
+    if source.others:
+        say(f"the split {source.split!r} is read, not {', '.join(source.others)}: `split` names another")
+    labels, cells = read_labels(source, config), []
+    if labels is not None:
+        say(
+            f"column {labels.column!r}: {labels.rule}; {int(labels.positive.sum()):,} of {source.rows:,} rows are "
+            f"pairs, {int(labels.negative.sum()):,} are none"
+        )
+    for done, column in enumerate(source.columns.all):
+        progress("reading", done, len(source.columns.all))
+        cells.append(read_cells(source, column))
+    pairing = pair_up(cells[0], cells[1], cells[2:], labels)
+    if not len(pairing):
+        raise _no_pairs(source, cells, labels)
+    guided = None
+    if guide is None:
+        say("no guide: texts are compared by their spelling alone; see `guide_model`")
+        negatives = check_negatives(pairing, cells[2:], config)
+        rates = measure_rates(pairing, None, None, config.sample, config.seed)
+    else:
+        say(f"{guide.name}: {pairing.n_texts:,} different {source.columns.kind}")
+        guided, negatives, rates = _compared(cells[2:], pairing, guide, config, place, say, progress)
+    findings = Findings((cells[0], cells[1]), labels, pairing, negatives, guided, rates, config)
+    return InspectedPairs(source, findings)
+
+
+def _no_pairs(source: PairsSource, cells: list[Cells], labels: PairLabels | None) -> DataError:
+    counts = {each.column.name: int((each.states != State.FINE).sum()) for each in cells[:2]}
+    words = ", ".join(f"{name!r} in {count:,}" for name, count in counts.items())
+    labelled = ""
+    if labels is not None and not labels.positive.all():
+        labelled = (
+            f"; in {labels.column!r} {labels.rule}, which {int(labels.positive.sum()):,} rows are: `label='none'` "
+            "ignores the column"
+        )
+    return DataError(
+        f"{source.name}: none of {source.rows:,} rows has both an anchor and a positive (missing, empty or not finite: "
+        f"{words}){labelled}"
+    )
+
+
+def _compared(
+    cells: list[Cells], pairing: Pairing, guide: Guide, config: PairsConfig, place: Path, say: Callable[[str], None],
+    progress: Tell,
+) -> tuple[GuideChecks, NegativeChecks, Rates | None]:  # fmt: skip
+    """All checks that need features."""
+    features = UnitFeatures(
+        place / "features", guide.features(pairing, lambda done: progress("features", done, pairing.n_texts))
+    )
+    scores = score_pairs(pairing, features, config)
+    if scores.off_because:
+        say(scores.off_because)
+    rates = measure_rates(pairing, features, scores, config.sample, config.seed)
+    search = Search(features, pairing.candidates, config.seed)
+    likely = find_false_negatives(
+        pairing, features, scores, search, config, lambda done: progress("searching", done, len(pairing))
+    )
+    if likely.cut:
+        say(f"{likely.cut:,} rows have more likely false negatives than the `neighbours` that are compared")
+    recall = None if search.exact else search.recall(pairing.anchors)
+    negatives = check_negatives(pairing, cells, config, features, scores, search)
+    positives = find_near(search, features, pairing.candidates, config.near, config.seed)
+    del search  # one index at a time
+    askers = np.unique(pairing.anchors)
+    anchors = find_near(Search(features, askers, config.seed), features, askers, config.near, config.seed)
+    return GuideChecks(guide.name, scores, likely, anchors, positives, recall), negatives, rates
+
+
 class InspectedPairs:
     """What is wrong with N pairs.
 
+    Args:
+        source: the table.
+        findings: of its rows.
+
     Attributes:
-        facts: every figure, with settings and versions, as pairs.json has them.
+        findings: what the checks found, as arrays.
         rows: a table of the N input rows: `kept` and `clean_row` (whether and where in clean.parquet), `reasons`
             (words), `anchor_key` and `positive_key` (equal where texts are), `duplicate_of`, `near_duplicate_of`;
 
-            - with mined negatives `bad_negatives` (number), `negative_keys` (of the others);
+            - with mined negatives `bad_negatives` (number), `negative_keys` (of those in clean.parquet);
             - with a guide `similarity` (of anchor and positive), `rank` (share of the candidates above the positive),
               `reliable`, `false_negatives` (texts found), `worst_row`, `worst_similarity` (of the most similar one).
-        conflicts: pairs of kept rows that must not share a batch beside those that hold the same text: `row`, `other`,
+        conflicts: pairs of kept rows that must not share a batch besides those that hold the same text: `row`, `other`,
             `clean_row`, `clean_other`, `similarity`, `reason`. Each stands for its text: `key` and `other_key`, which
-            other rows may hold too (`DistinctBatchSampler` knows).
-        galleries: the worst of each kind.
-        distributions: similarities to draw; None without a guide.
-        cleaning: writes clean.parquet.
+            other rows may hold too (`DistinctBatchSampler` heeds that).
+        facts: every figure, with settings and versions, as pairs.json has them.
+        galleries: examples of each kind.
     """
 
-    facts: dict[str, Any]
-    rows: pa.Table
-    conflicts: pa.Table
-    galleries: list[Gallery]
-    distributions: Distributions | None
-    cleaning: Cleaning
+    def __init__(self, source: PairsSource, findings: Findings) -> None:
+        self._source, self.findings = source, findings
+        self.galleries: list[Gallery] = galleries(source, findings, findings.config.examples)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.findings)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Every row of the input; see the class."""
+        return _rows_table(self.findings)
+
+    @cached_property
+    def conflicts(self) -> pa.Table:
+        """Pairs of kept rows that must not share a batch; see the class."""
+        return _conflicts_table(self.findings)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The figures as attributes."""
+        source = self._source
+        names = [column.name for column in source.columns.all]
+        return Summary(
+            source.name, source.columns.kind, names, source.split or None, source.others, self.findings,
+            len(self.conflicts),
+        )  # fmt: skip
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The figures as pairs.json has them."""
+        return self.summary.facts()
 
     def save(self, folder: Path | str) -> None:
         """Write rows.parquet, conflicts.parquet, clean.parquet, report.html and pairs.json, each whole or not at all.
@@ -67,12 +257,12 @@ class InspectedPairs:
         write_json(folder / "pairs.json", self.facts)
 
     def clean(self, path: Path | str) -> int:
-        """Write the input without what is left out; how many rows that is.
+        """Write the input without what is left out; returns the number of rows.
 
         Raises:
             OSError: not writable.
         """
-        return self.cleaning.write(Path(path))
+        return _Cleaning(self._source, self.findings).write(Path(path))
 
     def report(self, path: Path | str) -> None:
         """Write the page: one file to look at, without network.
@@ -80,4 +270,264 @@ class InspectedPairs:
         Raises:
             OSError: not writable.
         """
-        pairs_page(Path(path), self.facts, self.galleries, self.distributions)
+        pairs_page(Path(path), self.summary, self.galleries)
+
+
+# Tables
+
+
+def _rows_table(found: Findings) -> pa.Table:
+    pairing, n, guided = found.pairing, len(found), found.guided
+    rows: dict[str, Any] = {
+        "row": np.arange(n), "kept": found.kept,
+        "clean_row": _or_null(np.where(found.kept, np.cumsum(found.kept) - 1, -1)), "reasons": _reasons(found),
+        "anchor_key": _or_null(found.anchors.keys, NO_KEY), "positive_key": _or_null(found.positives.keys, NO_KEY),
+        "duplicate_of": _row_of(found, found.duplicate_of, found.duplicates),
+        "near_duplicate_of": _row_of(found, found.near_of, found.near),
+    }  # fmt: skip
+    if len(pairing.mined.pairs) or len(found.negatives.refills):
+        rows["bad_negatives"] = found.spread(found.bad, 0)
+        rows["negative_keys"] = _negative_keys(found, n)
+    if guided is not None:
+        worst = guided.false_negatives.worst
+        holder = np.full(pairing.n_texts, -1)
+        holder[pairing.positives[::-1]] = pairing.rows[::-1]
+        rows["similarity"] = _or_null(found.spread(guided.scores.own, np.nan))
+        rows["rank"] = _or_null(found.spread(guided.scores.ranks.astype(np.float32), np.nan))
+        rows["reliable"] = found.spread(guided.scores.reliable, False)
+        rows["false_negatives"] = found.spread(guided.false_negatives.counts, 0)
+        rows["worst_row"] = _or_null(found.spread(np.where(worst < 0, -1, holder[worst]), -1))
+        rows["worst_similarity"] = _or_null(found.spread(guided.false_negatives.similarity, np.nan))
+    return pa.table(rows)
+
+
+def _conflicts_table(found: Findings) -> pa.Table:
+    pairing, kept = found.pairing, found.kept[found.pairing.rows]
+    first_rows = [_first_rows(texts, kept, pairing.n_texts) for texts in (pairing.anchors, pairing.positives)]
+    sides = {_LIKELY: (0, 1), _NEAR_ANCHORS: (0, 0), _NEAR_POSITIVES: (1, 1)}
+    clean = (np.cumsum(found.kept) - 1)[pairing.rows]
+    parts = []
+    for number, (reason, conflicts) in enumerate(_all_conflicts(found).items()):
+        first, second = (first_rows[side][texts] for side, texts in zip(
+            sides[reason], (conflicts.first, conflicts.second), strict=True
+        ))  # fmt: skip
+        both = (first >= 0) & (second >= 0) & (first != second)
+        first, second = first[both], second[both]
+        parts.append({
+            "row": pairing.rows[first], "other": pairing.rows[second],
+            "similarity": conflicts.similarity[both], "reason": np.full(len(first), number, np.int8),
+            "clean_row": clean[first], "clean_other": clean[second],
+            "key": pairing.keys[conflicts.first[both]], "other_key": pairing.keys[conflicts.second[both]],
+        })  # fmt: skip
+    empty = {name: np.zeros(0, np.int64) for name in ("row", "other", "clean_row", "clean_other", "key", "other_key")}
+    columns = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    } if parts else empty | {"similarity": np.zeros(0, np.float32), "reason": np.zeros(0, np.int8)}  # fmt: skip
+    names = [*_all_conflicts(found)] or [_LIKELY]
+    reason = pa.DictionaryArray.from_arrays(pa.array(columns.pop("reason")), pa.array(names))
+    return pa.table(columns | {"reason": reason})
+
+
+def _all_conflicts(found: Findings) -> dict[str, TextPairs]:
+    guided = found.guided
+    if guided is None:
+        return {}
+    return {
+        _LIKELY: guided.false_negatives.conflicts, _NEAR_ANCHORS: guided.near_anchors.pairs,
+        _NEAR_POSITIVES: guided.near_positives.pairs,
+    }  # fmt: skip
+
+
+def _first_rows(texts: IntArray, kept: NDArray[np.bool_], n_texts: int) -> IntArray:
+    """(T,) position of the first kept row that holds a text, -1 where none does."""
+    out = np.full(n_texts, -1)
+    places = np.flatnonzero(kept)[::-1]
+    out[texts[places]] = places
+    return out
+
+
+def _reasons(found: Findings) -> pa.Array:
+    matrix = np.stack(list(found.reasons.values()), axis=1)
+    offsets = np.concatenate([[0], np.cumsum(matrix.sum(axis=1))]).astype(np.int32)
+    words = pa.DictionaryArray.from_arrays(
+        pa.array(np.nonzero(matrix)[1].astype(np.int8)), pa.array(list(found.reasons))
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets), words)
+
+
+def _negative_keys(found: Findings, n: int) -> pa.Array:
+    """Keys of the negatives of every row in clean.parquet: those that are not bad, and those put in their place."""
+    pairing, checks = found.pairing, found.negatives
+    good, filled = ~checks.bad, checks.refills >= 0
+    pairs, texts = pairing.mined.pairs[good], pairing.mined.texts[good]
+    if len(checks.refills):
+        pairs = np.concatenate([pairs, checks.open_pairs[filled]])
+        texts = np.concatenate([texts, checks.refills[filled]])
+    order = np.argsort(pairs, kind="stable")
+    counts = np.bincount(pairing.rows[pairs], minlength=n)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairing.keys[texts[order]]))
+
+
+def _row_of(found: Findings, positions: IntArray, there: NDArray[np.bool_]) -> pa.Array:
+    return _or_null(found.spread(np.where(there, found.pairing.rows[positions], -1), -1))
+
+
+def _or_null(values: NDArray[Any], missing: int = -1) -> pa.Array:
+    absent = np.isnan(values) if values.dtype.kind == "f" else values == missing
+    return pa.array(values, mask=absent)
+
+
+# clean.parquet
+
+
+class _Cleaning:
+    """Writes a table without the rows that are left out, its bad negatives replaced or taken out.
+
+    Args:
+        source: the table.
+        found: which rows stay, and which negatives are bad.
+    """
+
+    def __init__(self, source: PairsSource, found: Findings) -> None:
+        self._source, self._found = source, found
+        mined, bad, checks = found.pairing.mined, found.negatives.bad, found.negatives
+        self._bad = [np.sort(mined.cells[bad & (mined.columns == i)]) for i in range(len(source.columns.negatives))]
+        self._refill = found.config.bad_negatives == "refill"
+        self._contents = _contents(source, found.pairing, checks.refills) if self._refill else {}
+
+    def write(self, path: Path) -> int:
+        """Write what stays, every column of the input; returns the number of rows.
+
+        Raises:
+            OSError: not writable.
+        """
+        schema, kept = self._source.schema, self._found.kept
+        for column in self._source.columns.negatives:
+            at = schema.get_field_index(column.name)
+            schema = schema.set(at, schema.field(at).with_nullable(True))
+        waiting: list[pa.RecordBatch] = []
+        rows, seen = 0, [0] * len(self._bad)
+        with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+            for start, batch in self._source.batches():
+                cleaned = self._cleaned(batch, start, seen, schema)
+                cleaned = cleaned.filter(pa.array(kept[start : start + len(batch)]))
+                waiting.append(cleaned)
+                rows += len(cleaned)
+                if sum(each.nbytes for each in waiting) >= _GROUP_BYTES:
+                    writer.write_table(pa.Table.from_batches(waiting, schema))
+                    waiting = []
+            writer.write_table(pa.Table.from_batches(waiting, schema))
+        return rows
+
+    def _cleaned(self, batch: pa.RecordBatch, start: int, seen: list[int], schema: pa.Schema) -> pa.RecordBatch:
+        """The batch with other negatives; `seen` counts the cells of each column so far."""
+        arrays = list(batch.columns)
+        for i, column in enumerate(self._source.columns.negatives):
+            at = schema.get_field_index(column.name)
+            first = seen[i] if column.listed else start
+            cells = int(np.asarray(arrays[at].value_lengths().fill_null(0)).sum()) if column.listed else len(batch)
+            low, high = np.searchsorted(self._bad[i], (first, first + cells))
+            gone = np.zeros(cells, bool)
+            gone[self._bad[i][low:high] - first] = True
+            seen[i] += cells
+            new = self._new(i, start, len(batch))
+            if column.listed:
+                arrays[at] = _lists(arrays[at], gone, new, self._refill)
+            elif gone.any() or new:
+                arrays[at] = _replaced(arrays[at], gone, new)
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _new(self, column: int, start: int, count: int) -> dict[int, Any]:
+        """For some rows of a batch, the text or embedding to put into a column."""
+        checks, pairing = self._found.negatives, self._found.pairing
+        if not self._refill:
+            return {}
+        rows = pairing.rows[checks.open_pairs]
+        chosen = (checks.open_columns == column) & (checks.refills >= 0) & (rows >= start) & (rows < start + count)
+        return {
+            int(rows[at]) - start: self._contents[int(checks.refills[at])] for at in np.flatnonzero(chosen).tolist()
+        }
+
+
+def _contents(source: PairsSource, pairing: Pairing, texts: IntArray) -> dict[int, Any]:
+    """What the cells of some texts hold."""
+    wanted, found, seen = np.unique(texts[texts >= 0]), dict[int, Any](), 0
+    for block in first_contents(source, pairing) if len(wanted) else ():
+        low, high = np.searchsorted(wanted, (seen, seen + len(block)))
+        found |= {text: block[text - seen] for text in wanted[low:high].tolist()}
+        seen += len(block)
+    return found
+
+
+def _replaced(values: Any, gone: NDArray[np.bool_], new: dict[int, Any]) -> Any:
+    """The array with new values in some places, and nulls in the others that are gone."""
+    plain = arrow.plain_values(values)
+    places = np.arange(len(values))
+    chosen = np.array(sorted(new), np.int64)
+    places[chosen] = len(values) + np.arange(len(chosen))
+    more = pa.array([new[place] for place in chosen.tolist()], plain.type)
+    gone = gone.copy()
+    gone[chosen] = False
+    return pa.concat_arrays([plain, more]).take(pa.array(places, mask=gone)).cast(values.type)
+
+
+def _lists(values: Any, gone: NDArray[np.bool_], new: dict[int, Any], compact: bool) -> Any:
+    """Lists without the elements that are gone, and with new ones.
+
+    Args:
+        values: the lists.
+        gone: of each element, in order.
+        new: an element to append, by the list's place.
+        compact: also take out elements that are missing or empty.
+    """
+    lengths = np.asarray(values.value_lengths().fill_null(0))
+    flat = values.filter(values.is_valid()).flatten()
+    plain = arrow.plain_values(flat)
+    if compact:
+        gone = gone | np.array([text is None or not text.strip() for text in plain.to_pylist()], bool)
+    if not gone.any() and not new:
+        return values
+    places = np.concatenate([np.repeat(np.arange(len(values)), lengths)[~gone], np.array(sorted(new), np.int64)])
+    more = pa.array([new[place] for place in sorted(new)], plain.type)
+    flat = pa.concat_arrays([plain.filter(pa.array(~gone)), more])
+    flat = flat.take(pa.array(np.argsort(places, kind="stable"))).cast(values.type.value_type)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(np.bincount(places, minlength=len(values)))]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, flat, mask=values.is_null()).cast(values.type)
+
+
+# The output folder
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something; with `overwrite`, remove an earlier inspection from it.
+
+    Raises:
+        PairsError: it is a file, or not empty.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise PairsError(f"{folder} is a file: name a folder")
+    held = {each.name for each in folder.iterdir()} - {_SCRATCH} if folder.exists() else set()
+    if held and not overwrite:
+        what = "holds a finished inspection" if "pairs.json" in held else "exists and is not empty"
+        raise PairsError(f"{folder} {what}: use `overwrite=True`, or another folder")
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    """A folder for features, in the output folder where there is one: they may be too large for the system's own."""
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="pairsift-pairs-") as temporary:
+            yield Path(temporary)
+        return
+    place = folder / _SCRATCH
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -64,7 +65,7 @@ class TemporalWindow(Selector):
         self._index: RowIndex | None = None
         if sequences is None or times is None:
             return
-        self._sequences, self._times = torch.as_tensor(sequences).cpu(), torch.as_tensor(times).cpu()
+        self._sequences, self._times = _numbers(sequences), _numbers(times)
         whole = not (self._sequences.is_floating_point() or self._sequences.is_complex())
         if self._sequences.dim() != 1 or self._times.shape != self._sequences.shape or not whole:
             raise ValueError(
@@ -173,6 +174,11 @@ class TemporalWindow(Selector):
 
     def __repr__(self) -> str:
         return f"TemporalWindow({self.selector!r}, window={self.window})"
+
+
+def _numbers(values: ArrayLike | Tensor) -> Tensor:
+    """Numbers on the CPU; those of lists in double precision: float32 cannot tell the seconds of a date apart."""
+    return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
 
 
 class WindowMasks(PairMasks):

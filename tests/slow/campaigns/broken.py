@@ -133,6 +133,7 @@ KINDS = (
     pa.list_(pa.float16()), pa.list_(pa.int32()), pa.list_(pa.string()), pa.list_(pa.list_(pa.float32())),
     pa.struct([("bytes", pa.binary()), ("path", pa.string())]), pa.struct([("a", pa.float32())]),
     pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.int64()), pa.map_(pa.string(), pa.int64()),
+    pa.string_view(), pa.binary_view(), pa.uint64(), pa.list_(pa.uint8()), pa.list_(pa.string_view()),
 )  # fmt: skip
 
 
@@ -147,12 +148,12 @@ def cell(kind: Any, rng: np.random.Generator, wide: int) -> Any:
         return [cell(kind.value_type, rng, wide) for _ in range(n)]
     if pa.types.is_struct(kind):
         return {kind.field(i).name: cell(kind.field(i).type, rng, wide) for i in range(kind.num_fields)}
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
         return str(rng.choice(["a", "b", "good day", "", "\u00e9"]))
     simple = {pa.bool_(): True, pa.null(): None, pa.map_(pa.string(), pa.int64()): [("a", 1)]}
     if kind in simple:
         return simple[kind]
-    if pa.types.is_binary(kind):
+    if pa.types.is_binary(kind) or kind == pa.binary_view():
         return encoded("PNG") if rng.random() < 0.7 else b"none"
     value = int(rng.integers(0, 3))
     if pa.types.is_integer(kind):

@@ -23,6 +23,7 @@ import fuzz_commands
 import fuzz_sets as sets
 import fuzz_states
 import hypothesis
+import kinds
 import torch
 from fuzz_files import Files
 from hypothesis import HealthCheck, Phase
@@ -61,6 +62,8 @@ def with_files(folder: Path) -> dict[str, tuple[Any, Any, float]]:
     commands = fuzz_commands.Commands(files.shelf)
     return TARGETS | {
         "odd tables": (files.odd_tables, Files.table_cases, 12),
+        "layouts of columns": (files.layouts, kinds.layouts(), 5),
+        "modes of images": (files.pictures, kinds.pictures(), 5),
         "broken files": (files.broken_files, Files.file_cases, 15),
         "broken folders": (files.broken_folders, Files.folder_cases, 6),
         "commands": (commands.inside, fuzz_commands.cases, 8),
@@ -88,7 +91,7 @@ def tried(name: str, target: Any, strategy: Any, inputs: int, seed: int) -> tupl
             defect = f"{error}\n" + "\n".join(getattr(error, "__notes__", []))
         round_ += 1
     seconds = round(time.perf_counter() - start, 1)
-    return {"target": name, "inputs": judge.inputs, **dict(sorted(judge.outcomes.items())), "seconds": seconds}, defect
+    return {"what": name, "inputs": judge.inputs, **dict(sorted(judge.outcomes.items())), "seconds": seconds}, defect
 
 
 def draw(target: Any, judge: Judge, strategy: Any, settings: hypothesis.settings, seed: int) -> None:
@@ -107,18 +110,6 @@ def play(machine: Any, judge: Judge, settings: hypothesis.settings, seed: int) -
     """Let a state machine take its steps."""
     judged = hypothesis.seed(seed)(type(machine.__name__, (machine,), {"judge": judge}))
     run_state_machine_as_test(judged, settings=hypothesis.settings(settings, stateful_step_count=STEPS))
-
-
-def kept(options: argparse.Namespace, rows: list[dict[str, Any]], defects: list[str]) -> dict[str, Any]:
-    """The rows of this run, with --only in the place of earlier ones; inputs and defects of all."""
-    earlier = {}
-    if options.only and options.output.exists():
-        earlier = json.loads(options.output.read_text()).get("fuzz", {})
-    new = {row["target"]: row for row in rows}
-    old = {row["target"]: row for row in earlier.get("targets", [])}
-    wrong = [name for name in earlier.get("defects", []) if name not in new] + defects
-    targets = list((old | new).values())
-    return {"inputs": sum(row["inputs"] for row in targets), "defects": wrong, "targets": targets}
 
 
 def main() -> None:
@@ -141,16 +132,16 @@ def main() -> None:
         whole = sum(share for _, _, share in targets.values())
         for name, (target, strategy, share) in targets.items():
             row, defect = tried(name, target, strategy, round(options.inputs * share / whole), options.seed)
-            rows.append(row | {"git_commit": environment["git_commit"]})
+            rows.append(row | {"defects": int(defect is not None)})
             print(json.dumps(row), flush=True)
             if defect is not None:
                 defects.append(name)
                 print(f"--- {name}: {defect}\n---", flush=True)
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
             # After every target: a campaign that is stopped has what it found.
-            total = kept(options, rows, defects) | {"growth_of_peak_mb": round(grown)}
-            merge(options.output, "fuzz", {"environment": environment, **total})
-    print(json.dumps({name: value for name, value in total.items() if name != "targets"}), flush=True)
+            rows[-1]["growth_of_peak_mb"] = round(grown)
+            merge(options.output, "fuzz", rows, environment, whole=not options.only)
+    print(json.dumps({"inputs": sum(row["inputs"] for row in rows), "defects": defects}), flush=True)
     raise SystemExit(bool(defects))
 
 

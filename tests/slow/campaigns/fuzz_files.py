@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import broken
+import kinds
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,6 +62,20 @@ class Files:
         broken.tables(), st.sampled_from(("features", "features", "images", "texts", "pairs")),
         st.sampled_from((None, None, None, "none", "label", "y", "nowhere")),
     )  # fmt: skip
+
+    def layouts(self, judge: Judge, layout: kinds.Layout) -> None:
+        """Features with columns of other kinds around them."""
+        file = layout.write(self.folder, 5)
+        judge.call(lambda: read_features(file), lambda found: check_layout(found, layout))
+
+    def pictures(self, judge: Judge, picture: kinds.Picture) -> None:
+        """An image of any mode, in a folder."""
+        place = self.folder / "modes"
+        place.mkdir(exist_ok=True)
+        for old in place.iterdir():
+            remove(old)
+        (place / picture.name).write_bytes(picture.content)
+        judge.call(lambda: load_images(str(place)).images, lambda found: check_picture(found, picture))
 
     # Broken files
 
@@ -141,14 +156,34 @@ def check_features(found: Any) -> None:
 
 
 def same_features(found: Any, table: Any) -> None:
-    """What was read from a table is what is in it."""
+    """What was read from a table is what is in the columns that were taken; what is missing there is nan."""
     check_features(found)
-    _, blocks, _ = found
-    listed = next((name for name in ("features", "embedding", "x") if name in table.column_names
-                   and "list" in str(table.schema.field(name).type)), None)  # fmt: skip
-    if listed is None:
-        return
-    np.testing.assert_array_equal(blocks, np.array(table.column(listed).to_pylist(), np.float32))
+    source, blocks, _ = found
+    columns = [table.column(name).to_pylist() for name in source.columns]
+    rows: Any = zip(*columns, strict=True)
+    if len(columns) == 1 and any(isinstance(each, list) for each in columns[0]):
+        rows = (each or [None] * source.shape[1] for each in columns[0])
+    wanted = [[np.nan if each is None else each for each in row] for row in rows]
+    np.testing.assert_array_equal(blocks, np.array(wanted, np.float32).reshape(source.shape))
+
+
+def check_layout(found: Any, layout: kinds.Layout) -> None:
+    """Features, paths and labels are those that a layout means."""
+    check_features(found)
+    source, blocks, _ = found
+    expect(not layout.named, "columns that should have been asked for")
+    np.testing.assert_array_equal(blocks, layout.features)
+    expect(source.paths == layout.paths, "other paths")
+    known = source.labels is not None
+    names = [None if code < 0 else source.class_names[code] for code in source.labels] if known else None
+    expect(names == (layout.labels if any(layout.labels or ()) else None), "other labels")
+
+
+def check_picture(found: Any, picture: kinds.Picture) -> None:
+    """The pixels are those that a picture shows."""
+    shown = found[0].transpose(1, 2, 0).astype(int)
+    expect(shown.shape == picture.shown.shape, "an image of another shape")
+    expect(np.abs(shown - picture.shown).max() <= picture.off, "other pixels")
 
 
 def read_images(file: Path, labels: str | None = None, skip: bool = False) -> Any:

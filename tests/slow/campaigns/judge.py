@@ -74,7 +74,7 @@ class Judge:
             Defect: see `call`; or a refusal that takes more than two lines, or an exit code that hides it.
         """
         raised: list[Exception] = []
-        real = cli.run.app
+        real = cli.app.app
 
         def app(*given: Any, **options: Any) -> Any:
             try:
@@ -85,7 +85,7 @@ class Judge:
 
         out, err = io.StringIO(), io.StringIO()
         with limited(), mock.patch.object(sys, "stdout", out), mock.patch.object(sys, "stderr", err), \
-                mock.patch.object(cli.run, "app", app), warnings.catch_warnings():  # fmt: skip
+                mock.patch.object(cli.app, "app", app), warnings.catch_warnings():  # fmt: skip
             warnings.simplefilter("ignore")
             code = cli.guarded([str(each) for each in arguments], False)
         if code == 0:

@@ -3,7 +3,7 @@
 Each run must end with what an uninterrupted one leaves, byte for byte, without a temporary file, and without having
 made a part again that was finished (an epoch, a part of a scan, a run of a study):
 
-    python tests/slow/campaigns/kill.py --kills 50 --output lab/benchmarks/results/campaign.json
+    python tests/slow/campaigns/kill.py --kills 50 --output lab/benchmarks/results/campaign.jsonl
 
 metrics.csv and runs.jsonl are compared without their seconds, checkpoints by name only, TensorBoard files not. Every
 kill comes at a moment drawn from a seed: uniformly over the time that an uninterrupted run takes, or, *at saving*,
@@ -204,7 +204,7 @@ class Campaign:
         for folder, word in ((self._folder.parent, "FOLDER"), (ROOT, ".")):
             command = command.replace(str(folder), word)
         return {
-            "task": name, "command": command, "seed": self._seed, "kills_of_a_run": f"1 to {MOST_KILLS_OF_A_RUN}",
+            "what": name, "command": command, "seed": self._seed, "kills_of_a_run": f"1 to {MOST_KILLS_OF_A_RUN}",
             "seconds_uninterrupted": round(self._seconds, 2), "runs": runs, "kills": killed,
             "outcomes": dict(outcomes), "part": self._task.part, "parts": parts, "made_twice": twice,
         }  # fmt: skip
@@ -283,18 +283,8 @@ def main() -> None:
             found = Campaign(task, folder, options.seed, at_saving).run(options.kills, options.minutes)
             print(json.dumps(found), flush=True)
             failed |= set(found["outcomes"]) != {"same"} or found["made_twice"] > 0
-            _keep(options.output, found, versions(options.seed))
+            merge(options.output, "kill", [found], versions(options.seed), whole=False)
     raise SystemExit(failed)
-
-
-def _keep(output: Path, found: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Put a result in the place of an earlier one of the same task."""
-    earlier = json.loads(output.read_text()).get("kill", {}).get("campaigns", []) if output.exists() else []
-    found["git_commit"] = environment["git_commit"]
-    names = [row["task"] for row in earlier]
-    rows = [found if row["task"] == found["task"] else row for row in earlier]
-    rows += [found] * (found["task"] not in names)
-    merge(output, "kill", {"environment": environment, "campaigns": rows})
 
 
 if __name__ == "__main__":

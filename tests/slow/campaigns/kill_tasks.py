@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from results import ROOT
 
+from lab.rows import read
 from pairsift import cli
 from pairsift.scanning import work
 from pairsift.train.checkpoints import read_checkpoint
@@ -172,15 +173,16 @@ class Study(Task):
 
     def content(self, out: Path) -> dict[str, bytes]:
         files = {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}
-        rows = [json.loads(line) for line in files["own/runs.jsonl"].decode().splitlines()]
-        kept = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-        return files | {"own/runs.jsonl": json.dumps(kept).encode()}
+        rows = read(out / "own" / "runs.jsonl")
+        for row in rows:
+            del row["measures"]["seconds"]
+        return files | {"own/runs.jsonl": json.dumps(rows).encode()}
 
     def watched(self, out: Path) -> Iterable[Path]:
         return [out / "own" / "runs.jsonl"]
 
     def parts(self, file: Path, stamp: Stamp) -> Parts:
-        rows = [json.loads(line) for line in file.read_text().split("\n")[1:-1]]
+        rows = read(file)
         return {(row["group"], row["arm"], row["seed"]): number for number, row in enumerate(rows)}
 
 

@@ -189,11 +189,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands whose names hold this")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    record = {"environment": versions(0), "rows": []}
+    rows = []
     with multiprocessing.get_context("fork").Pool(
         1
     ) as child:  # where two threads have worked, nothing is forked any more
-        record["rows"] += [row for row in child.apply(losses) if options.only in row["what"]]
+        rows += [row for row in child.apply(losses) if options.only in row["what"]]
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name))
         for what, command in COMMANDS.items():
@@ -201,13 +201,15 @@ def main() -> None:
                 continue
             start = time.perf_counter()
             first, again, threads = (place.run(command, n) for n in (1, 1, 2))
-            row = {"what": what, "again": difference(first, again), "threads": difference(first, threads)}
+            row = {"what": what, "again": difference(first, again), "two_threads": difference(first, threads)}
             if what in ENGINES and (what != "scan" or importlib.util.find_spec("ray")):
                 row["engine_name"], more = ENGINES[what]
                 row["engine"] = difference(first, place.run(command, 1, more))
-            record["rows"].append(row | {"seconds": round(time.perf_counter() - start)})
-            print(json.dumps(record["rows"][-1]), flush=True)
-            merge(options.output, "repeat", record)  # after every command: a campaign that is stopped has what it found
+            rows.append(row | {"seconds": round(time.perf_counter() - start)})
+            print(json.dumps(rows[-1]), flush=True)
+            merge(
+                options.output, "repeat", rows, versions(0)
+            )  # after every command: a campaign that is stopped has what it found
 
 
 if __name__ == "__main__":

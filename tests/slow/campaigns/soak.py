@@ -85,7 +85,7 @@ def soak(name: str, work: Callable[[int], Any], count: int) -> dict[str, Any]:
     grown = {"mb": slopes[0] * count, "objects": slopes[1] * count, "files": settled[-1, 3] - settled[0, 3]}
     flat = grown["mb"] <= MOST_MB and grown["objects"] <= MOST_OBJECTS and grown["files"] <= 0
     return {
-        "soak": name, "calls": count, "seconds": round(time.perf_counter() - start),
+        "what": name, "calls": count, "seconds": round(time.perf_counter() - start),
         "mb": round(float(settled[-1, 1])), "slope_bytes_a_call": round(1e6 * float(slopes[0]), 2),
         "grown_mb": round(float(grown["mb"]), 2), "grown_objects": round(float(grown["objects"])),
         "open_files": int(settled[-1, 3]), "grown_files": int(grown["files"]), "flat": bool(flat),
@@ -107,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows.append(soak("scans", lambda i: scan(Path(name), i), options.scans))
     print(json.dumps(rows[-1]), flush=True)
-    merge(options.output, "soak", {"environment": versions(0), "rows": rows})
+    merge(options.output, "soak", rows, versions(0))
     raise SystemExit(not all(row["flat"] for row in rows))
 
 

@@ -1,10 +1,11 @@
 """The fuzz campaign of `make campaign`, for some seconds; and that it finds what is wrong."""
 
-import json
 from pathlib import Path
 
 import pytest
 import warm
+
+from lab.rows import read, row_of, write
 
 pytest.importorskip("resource", reason="memory cannot be limited here")
 PROGRAM = Path(__file__).with_name("fuzz.py")
@@ -20,15 +21,15 @@ runpy.run_path({!r}, run_name="__main__")
 
 def test_a_few_inputs_of_every_target(tmp_path):
     file = tmp_path / "campaign.json"
-    file.write_text('{"kill": "what another campaign wrote"}')
+    write(file, [row_of("kill", {"runs": 3}, arm="what another campaign wrote")])
     found = warm.run(PROGRAM, "--inputs", "200", "--seed", "7", "--output", file, timeout=900)
     assert found.returncode == 0, found.stdout + found.stderr
-    results = json.loads(file.read_text())
-    assert results["kill"] == "what another campaign wrote"
-    assert 200 <= results["fuzz"]["inputs"] < 300
-    assert len(results["fuzz"]["targets"]) > 15
-    assert sum(row.get("result", 0) for row in results["fuzz"]["targets"]) > 50
-    assert sum(row.get("refused", 0) for row in results["fuzz"]["targets"]) > 50
+    other, *rows = read(file)
+    assert (other["study"], other["arm"], other["measures"]) == ("kill", "what another campaign wrote", {"runs": 3})
+    assert 200 <= sum(row["measures"]["inputs"] for row in rows) < 300
+    assert len(rows) > 15
+    assert sum(row["measures"].get("result", 0) for row in rows) > 50
+    assert sum(row["measures"].get("refused", 0) for row in rows) > 50
 
 
 @pytest.mark.parametrize("result", ["2.0", "float('x')"])
@@ -38,4 +39,4 @@ def test_defects_are_found(result, tmp_path):
     program = BROKEN.format(result, str(PROGRAM.parent), str(PROGRAM))
     found = warm.run("-c", program, file, timeout=300)
     assert found.returncode == 1, found.stderr
-    assert json.loads(file.read_text())["fuzz"]["defects"] == ["semantic_hits"]
+    assert {row["arm"]: row["measures"]["defects"] for row in read(file)} == {"semantic_hits": 1}

@@ -1,12 +1,13 @@
 """The table of determinism of `make campaign`, a part of it."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import warm
+
+from lab.rows import read
 
 PROGRAM = Path(__file__).with_name("repeat.py")
 pytest.importorskip("resource", reason="runs are forked, which this system cannot do")
@@ -16,8 +17,8 @@ def test_a_command_is_measured(tmp_path):
     file = tmp_path / "campaign.json"
     found = warm.run(PROGRAM, "--only", "text-views", "--output", file, timeout=600)
     assert found.returncode == 0, found.stdout + found.stderr
-    (row,) = json.loads(file.read_text())["repeat"]["rows"]
-    assert (row["what"], row["again"], row["threads"]) == ("text-views", 0, 0)
+    (row,) = read(file)
+    assert (row["arm"], row["measures"]["again"], row["measures"]["two_threads"]) == ("text-views", 0, 0)
 
 
 def test_differences_are_seen(monkeypatch):

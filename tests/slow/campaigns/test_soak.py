@@ -2,12 +2,13 @@
 
 import gc
 import importlib.util
-import json
 import mmap
 from pathlib import Path
 
 import pytest
 import warm
+
+from lab.rows import read
 
 pytest.importorskip("resource", reason="open files cannot be counted here")
 PROGRAM = Path(__file__).with_name("soak.py")
@@ -26,7 +27,7 @@ def test_steps_and_scans_leave_nothing_behind(tmp_path, monkeypatch):
     file = tmp_path / "campaign.json"
     found = warm.run(PROGRAM, "--steps", "900", "--scans", "5", "--output", file, timeout=900)
     assert file.exists(), found.stdout + found.stderr
-    steps, scans = json.loads(file.read_text())["soak"]["rows"]
+    steps, scans = (row["measures"] for row in read(file))
     assert (steps["calls"], scans["calls"]) == (900, 5)
     assert steps["flat"]
     # Memory of five scans is still that of the first ones: only the long form can tell.

@@ -116,15 +116,18 @@ def columns(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any
 
 def write(output: Path, rows: list[dict[str, Any]]) -> None:
     """Put rows in the place of earlier ones of the same Pythons."""
-    earlier = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
-    new = {minor(row) for row in rows}
-    every = sorted([*(row for row in earlier if minor(row) not in new), *rows], key=minor)
-    output.write_text("".join(json.dumps(row) + "\n" for row in every))
+    sys.path.append(str(ROOT))  # the lab is part of the checkout, not of what is installed
+    from lab import rows as files
+
+    found = [files.row_of("matrix", row) for row in rows]
+    new = {minor(row) for row in found}
+    earlier = files.read(output) if output.exists() else []
+    files.write(output, sorted([*(row for row in earlier if minor(row) not in new), *found], key=minor))
 
 
 def minor(row: dict[str, Any]) -> tuple[int, ...]:
     """The Python of a row without its patch, (3, 12)."""
-    return tuple(map(int, row["python"].split(".")[:2]))
+    return tuple(map(int, row["versions"]["python"].split(".")[:2]))
 
 
 def main() -> None:

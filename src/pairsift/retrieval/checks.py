@@ -1,0 +1,687 @@
+"""The checks of an inspection: false negatives, mined negatives, near-duplicates, rates, and which rows stay.
+
+Candidate c of anchor a with positive p is a likely false negative when `g(a, c) > g(a, p) - margin * |g(a, p)|`
+(GISTEmbed, arXiv 2402.16829, with its relative margin) and `g(a, c) > floor`, the rule of `GuideMask`. A guide that
+ranks the known positive of a row below many candidates is not used for that row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pairsift.pairs.guide_table import likely_floor, spread_margin
+from pairsift.retrieval.config import PairsConfig
+from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
+from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
+
+BoolArray = NDArray[np.bool_]
+
+# A product in float32 is no closer than this.
+_ROUNDING = 1e-6
+# The neighbour whose distance is the measure, and the part of it that is near: in m dimensions a part t^(m/2) of all
+# neighbours at squared distances up to d lies within t d, a hundred-thousandth for m = 10.
+_NEIGHBOUR, _PART = 10, 0.1
+_NEAR_SAMPLE = 2048
+# Lists of an inverted file that are read for near-duplicates, which lie in the same list or in the next.
+_NEAR_PROBES = 2
+# With fewer texts their tenth neighbour lies anywhere.
+_FEWEST = 3 * _NEIGHBOUR
+# Batch sizes that false negatives are counted for.
+BATCHES = (32, 256, 4096, 32_768)
+# Candidates compared with the sample of rows at once.
+_CANDIDATES = 4096
+# Texts that are drawn for a negative to refill, before all are tried.
+_DRAWS = 8
+
+
+# Scores of a guide
+
+
+@dataclass(frozen=True)
+class GuideScores:
+    """Similarities of n pairs under a guide, and the thresholds that follow from them.
+
+    Attributes:
+        own: (n,) similarity of each anchor with its positive.
+        margin, floor: see the module.
+        ranks: (n,) share of the candidates that are more similar to the anchor than its positive, in [0, 1], on a
+            sample of candidates.
+        cap: the share above which the guide is not used for a row.
+        unrelated: similarities of anchors with positives of other rows, a sample.
+    """
+
+    own: FloatArray
+    margin: float
+    floor: float
+    ranks: NDArray[np.float64]
+    cap: float
+    unrelated: FloatArray
+
+    @cached_property
+    def reliable(self) -> BoolArray:
+        """(n,) rows that the guide is used for: none where it is off."""
+        return np.asarray((self.ranks <= self.cap) & (not self.off_because))
+
+    @cached_property
+    def edges(self) -> FloatArray:
+        """(n,) similarity that a likely false negative exceeds by the margin alone."""
+        return np.asarray(self.own - self.margin * np.abs(self.own), np.float32)
+
+    @cached_property
+    def thresholds(self) -> FloatArray:
+        """(n,) similarity that a likely false negative exceeds."""
+        return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
+
+    @cached_property
+    def off_because(self) -> str:
+        """Why the guide is used for no row; empty where it is used."""
+        rank = float(np.median(self.ranks))
+        if rank <= self.cap:
+            return ""
+        return (
+            f"the guide is off: it ranks half of the known positives below {100 * rank:.0f} % of the candidates, and "
+            f"the cap is {100 * self.cap:.0f} %. A guide that ranks positives so low cannot find false negatives; only "
+            "identical texts are counted"
+        )
+
+
+def score_pairs(pairing: Pairing, features: UnitFeatures, config: PairsConfig) -> GuideScores:
+    """Compare every anchor with its positive and with a sample of candidates."""
+    rng = np.random.default_rng(config.seed)
+    sample = np.sort(rng.choice(len(pairing), min(len(pairing), config.sample), replace=False))
+    candidates = pairing.positives[sample]
+    other = features.take(candidates)
+    own, ranks = np.empty(len(pairing), np.float32), np.zeros(len(pairing))
+    unrelated: list[FloatArray] = []
+    for start in range(0, len(pairing), BLOCK):
+        rows = slice(start, start + BLOCK)
+        anchors = features.take(pairing.anchors[rows])
+        own[rows] = dots(anchors, features.take(pairing.positives[rows]))
+        similar = anchors @ other.T
+        places, columns = pairing.positions(pairing.anchors[rows], candidates)
+        similar[places, columns] = np.nan  # the same text again is no rival
+        rivals = np.maximum(len(candidates) - np.bincount(places, minlength=len(similar)), 1)
+        ranks[rows] = (similar > own[rows, None] + _ROUNDING).sum(axis=1) / rivals
+        if sum(len(each) for each in unrelated) < BLOCK:
+            drawn = similar[np.arange(len(similar)), rng.integers(0, len(candidates), len(similar))]
+            unrelated.append(drawn[np.isfinite(drawn)])
+    # A text paired with itself does not show how similar positives are; where all are, there is nothing else.
+    unlike = pairing.anchors != pairing.positives
+    known = torch.from_numpy(own[unlike] if unlike.any() else own)
+    margin = spread_margin(known) if config.margin is None else config.margin
+    floor = likely_floor(known) if config.floor is None else config.floor
+    return GuideScores(own, float(margin), float(floor), ranks, config.cap, np.concatenate(unrelated))
+
+
+# Pairs of texts that must not meet
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """Pairs of texts that must not share a batch: first, second and similarity (M,), most similar first."""
+
+    first: IntArray
+    second: IntArray
+    similarity: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class FalseNegatives:
+    """Likely false negatives of n rows.
+
+    Attributes:
+        counts: (n,) different texts found for each row, at most `PairsConfig.neighbours`.
+        worst: (n,) the most similar of them, -1 where there is none.
+        similarity: (n,) of the worst, nan where there is none.
+        conflicts: anchors with candidates, each pair once.
+        cut: rows that may have more than were compared.
+        left_out: conflicts beyond `max_conflicts`.
+        nearest: similarity of the most similar candidate of any row; nan where none was compared.
+    """
+
+    counts: IntArray
+    worst: IntArray
+    similarity: FloatArray
+    conflicts: TextPairs
+    cut: int
+    left_out: int
+    nearest: float
+
+
+def find_false_negatives(
+    pairing: Pairing, features: UnitFeatures, scores: GuideScores, search: Search, config: PairsConfig,
+    tell: Callable[[int], None],
+) -> FalseNegatives:  # fmt: skip
+    """Search the candidates of every row that the guide is used for.
+
+    Args:
+        pairing, features, scores: of the rows.
+        search: of the positives.
+        config: says how many neighbours are compared, and how many conflicts are kept.
+        tell: hears how many rows are done.
+    """
+    n, nearest = len(pairing), -np.inf
+    counts, worst = np.zeros(n, np.int64), np.full(n, -1)
+    similarity = np.full(n, np.nan, np.float32)
+    kept, cut = _MostSimilar(config.max_conflicts), 0
+    used = np.flatnonzero(scores.reliable)
+    for start in range(0, len(used), BLOCK):
+        rows = used[start : start + BLOCK]
+        anchors = pairing.anchors[rows]
+        # A row's own positive takes a place among the neighbours.
+        cosines, texts = search(features.take(anchors), config.neighbours + 1)
+        repeated = np.repeat(anchors, texts.shape[1])
+        other = ~(pairing.identical(repeated, texts.ravel()) | pairing.denied(repeated, texts.ravel()))
+        nearest = max(nearest, float(cosines.ravel()[other].max(initial=-np.inf)))
+        above = cosines > scores.thresholds[rows][:, None]
+        cut += int(above[:, -1].sum()) if cosines.shape[1] > config.neighbours else 0
+        places, columns = np.nonzero(above & other.reshape(texts.shape))
+        counts[rows] = np.bincount(places, minlength=len(rows))
+        first = np.unique(places, return_index=True)[1]  # neighbours come most similar first
+        worst[rows[places[first]]] = texts[places[first], columns[first]]
+        similarity[rows[places[first]]] = cosines[places[first], columns[first]]
+        kept.add(anchors[places], texts[places, columns], cosines[places, columns])
+        tell(start + len(rows))
+    conflicts, left_out = kept.pairs()
+    return FalseNegatives(counts, worst, similarity, conflicts, cut, left_out, nearest if nearest > -2 else math.nan)
+
+
+class _MostSimilar:
+    """The most similar pairs of texts, each once; no more than twice as many as wanted are held."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._waiting, self._dropped = most, 0, 0
+        self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]] = []
+
+    def add(self, first: IntArray, second: IntArray, similarity: FloatArray) -> None:
+        """Take more pairs."""
+        self._parts.append((first.astype(np.int32), second.astype(np.int32), similarity))
+        self._waiting += len(first)
+        if self._waiting > 2 * self._most:
+            self._settle()
+
+    def pairs(self) -> tuple[TextPairs, int]:
+        """The pairs that are kept, and how many are left out."""
+        first, second, similarity = self._settle()
+        return TextPairs(first.astype(np.int64), second.astype(np.int64), similarity), self._dropped
+
+    def _settle(self) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:
+        if not self._parts:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+        first, second, similarity = (np.concatenate(each) for each in zip(*self._parts, strict=True))
+        low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
+        once = np.unique(low << 32 | high, return_index=True)[1]
+        order = once[np.argsort(-similarity[once], kind="stable")]
+        self._dropped += max(0, len(order) - self._most)
+        order = order[: self._most]
+        self._parts = [(first[order], second[order], similarity[order])]
+        self._waiting = len(order)
+        return self._parts[0]
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Texts far closer to each other than neighbours usually are in this set.
+
+    Attributes:
+        threshold: similarity from which texts are near; None where there are too few texts to tell, and then no pair.
+        pairs: of texts, each once; of every text its ten nearest are compared.
+        groups: (T,) the first text of those that are near through others, itself where none is.
+    """
+
+    threshold: float | None
+    pairs: TextPairs
+    groups: IntArray
+
+
+def find_near(
+    search: Search, features: UnitFeatures, texts: IntArray, threshold: float | None, seed: int
+) -> NearDuplicates:
+    """Find near-duplicates among some texts.
+
+    The distance 1 - cosine of the tenth neighbour, in the median, is usual; a tenth of it is near. It is the tenth
+    neighbour because texts that come in several near versions would make the distance of the first one small.
+
+    Args:
+        search: of these texts.
+        features: of all texts.
+        texts: (C,) different texts.
+        threshold: the user's own; None derives it.
+        seed: of the sample that it is derived from.
+    """
+    nobody = np.arange(features.shape[0])
+    if threshold is None:
+        threshold = _usual_similarity(search, features, texts, seed)
+    parts = []
+    least = math.inf if threshold is None else threshold
+    for start, block in features.blocks(texts, BLOCK) if threshold is not None else ():
+        cosines, found = search(block, _NEIGHBOUR + 1, probes=_NEAR_PROBES)
+        places, columns = np.nonzero(cosines > least)
+        first, second = texts[start + places], found[places, columns]
+        once = first != second
+        parts.append((first[once], second[once], cosines[places, columns][once]))
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return NearDuplicates(threshold, TextPairs(none, none, np.zeros(0, np.float32)), nobody)
+    first, second, similarity = (np.concatenate(each) for each in zip(*parts, strict=True))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    kept = np.unique(low * np.int64(len(nobody)) + high, return_index=True)[1]
+    kept = kept[np.argsort(-similarity[kept], kind="stable")]
+    pairs = TextPairs(low[kept], high[kept], similarity[kept])
+    return NearDuplicates(threshold, pairs, _groups(pairs, len(nobody)))
+
+
+def _usual_similarity(search: Search, features: UnitFeatures, texts: IntArray, seed: int) -> float | None:
+    if len(texts) < _FEWEST:
+        return None
+    chosen = np.random.default_rng(seed).choice(texts, min(len(texts), _NEAR_SAMPLE), replace=False)
+    cosines, _ = search(features.take(chosen), _NEIGHBOUR + 1)
+    return float(1 - _PART * (1 - np.median(cosines[:, -1])))
+
+
+def _groups(pairs: TextPairs, n: int) -> IntArray:
+    links = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
+    labels = connected_components(links, directed=False)[1]
+    first = np.unique(labels, return_index=True)[1]
+    return np.asarray(first[labels], np.int64)
+
+
+# Mined negatives
+
+
+@dataclass(frozen=True)
+class NegativeChecks:
+    """M mined negatives, and K cells of negatives that need another text.
+
+    Attributes:
+        identical: (M,) the negative is the anchor itself, or in some row its positive.
+        likely: (M,) the guide takes it for a positive.
+        margin_alone: how many the guide would take for positives without the floor.
+        similarity: (M,) with the anchor; nan without a guide.
+        open_pairs, open_columns: (K,) pair and column of negatives, where a cell is bad or missing, or a list loses all
+            its elements.
+        refills: (K,) texts to put there, -1 where there is none; empty unless negatives are refilled.
+    """
+
+    identical: BoolArray
+    likely: BoolArray
+    margin_alone: int
+    similarity: FloatArray
+    open_pairs: IntArray
+    open_columns: IntArray
+    refills: IntArray
+
+    @property
+    def bad(self) -> BoolArray:
+        """(M,) negatives that look like positives, for either reason."""
+        return self.identical | self.likely
+
+
+def check_negatives(
+    pairing: Pairing, cells: list[Cells], config: PairsConfig, features: UnitFeatures | None = None,
+    scores: GuideScores | None = None, search: Search | None = None,
+) -> NegativeChecks:  # fmt: skip
+    """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
+
+    Args:
+        pairing: of the rows.
+        cells: of each column of negatives.
+        config: says whether negatives are refilled.
+        features, scores, search: of the guide; None without one.
+    """
+    mined = pairing.mined
+    anchors = pairing.anchors[mined.pairs]
+    identical = pairing.identical(anchors, mined.texts)
+    similarity = np.full(len(anchors), np.nan, np.float32)
+    likely, alone = np.zeros(len(anchors), bool), 0
+    if features is not None and scores is not None:
+        for start in range(0, len(anchors), BLOCK):
+            some = slice(start, start + BLOCK)
+            similarity[some] = dots(features.take(anchors[some]), features.take(mined.texts[some]))
+        asked = scores.reliable[mined.pairs] & ~identical & ~pairing.denied(anchors, mined.texts)
+        likely = asked & (similarity > scores.thresholds[mined.pairs])
+        alone = int((asked & (similarity > scores.edges[mined.pairs])).sum())
+    pairs, columns = _open_cells(pairing, cells, identical | likely)
+    refills = np.zeros(0, np.int64)
+    if config.bad_negatives == "refill":
+        kept = ~(identical | likely)
+        taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
+        refills = _refills(pairing, pairs, taken, config, features, scores, search)
+    return NegativeChecks(identical, likely, alone, similarity, pairs, columns, refills)
+
+
+def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[IntArray, IntArray]:
+    """Pair and column of every cell of negatives that needs another text, pairs ascending."""
+    mined, pairs, columns = pairing.mined, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for i, each in enumerate(cells):
+        good = mined.pairs[(mined.columns == i) & ~bad]
+        filled = np.bincount(good, minlength=len(pairing)) > 0
+        wanted = np.ones(len(pairing), bool)
+        if each.column.listed:  # a list that was empty stays so
+            place = np.full(int(max(pairing.rows.max(), each.rows.max(initial=0))) + 1, -1)
+            place[pairing.rows] = np.arange(len(pairing))
+            owners = place[each.rows]
+            wanted = np.bincount(owners[owners >= 0], minlength=len(pairing)) > 0
+        pairs.append(np.flatnonzero(wanted & ~filled))
+        columns.append(np.full(len(pairs[-1]), i))
+    found, of = np.concatenate(pairs), np.concatenate(columns)
+    order = np.argsort(found, kind="stable")
+    return found[order], of[order]
+
+
+def _refills(
+    pairing: Pairing, pairs: IntArray, taken: IntArray, config: PairsConfig, features: UnitFeatures | None,
+    scores: GuideScores | None, search: Search | None,
+) -> IntArray:  # fmt: skip
+    """(K,) texts that are negatives of each pair, none twice for a pair.
+
+    With a guide it is the candidate most similar to the anchor that stays below the margin under its positive
+    (positive-aware mining, arXiv 2407.15831). Elsewhere it is a positive of another row, drawn at random.
+
+    Args:
+        pairing: of the rows.
+        pairs: (K,) pairs that need a text, ascending.
+        taken: ascending codes of pairs and texts that a row holds already, by `Pairing.code`.
+        config: seed and neighbours.
+        features, scores, search: of the guide; None without one.
+    """
+    out = np.full(len(pairs), -1)
+    turn = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
+    if features is not None and scores is not None and search is not None:
+        able = np.flatnonzero(scores.reliable[pairs])
+        for start in range(0, len(able), BLOCK):
+            slots = able[start : start + BLOCK]
+            rows = pairs[slots]
+            cosines, texts = search(features.take(pairing.anchors[rows]), config.neighbours + 1)
+            repeated = np.repeat(rows, texts.shape[1])
+            free = ~_held(pairing, repeated, texts.ravel(), taken).reshape(texts.shape)
+            denied = pairing.denied(pairing.anchors[repeated], texts.ravel()).reshape(texts.shape)
+            free &= np.isfinite(cosines) & ((cosines <= scores.edges[rows][:, None]) | denied)
+            chosen = (free.cumsum(axis=1) == turn[slots][:, None] + 1) & free
+            found = chosen.any(axis=1)
+            out[slots[found]] = texts[found, chosen[found].argmax(axis=1)]
+    for number in range(int(turn.max(initial=-1)) + 1):
+        slots = np.flatnonzero((turn == number) & (out < 0))
+        done = out >= 0
+        held = np.union1d(taken, pairing.code(pairs[done], out[done]))
+        out[slots] = _drawn(pairing, pairs[slots], held, np.random.default_rng([config.seed, number]))
+    return out
+
+
+def _drawn(pairing: Pairing, pairs: IntArray, taken: IntArray, rng: np.random.Generator) -> IntArray:
+    """(K,) random candidates that a pair may have as a negative, -1 where there is none."""
+    pool = pairing.candidates
+    drawn = pool[rng.integers(0, len(pool), (len(pairs), _DRAWS))]
+    free = ~_held(pairing, np.repeat(pairs, _DRAWS), drawn.ravel(), taken).reshape(drawn.shape)
+    out = np.where(free.any(axis=1), drawn[np.arange(len(pairs)), free.argmax(axis=1)], -1)
+    for at in np.flatnonzero(out < 0).tolist():
+        left = pool[~_held(pairing, np.full(len(pool), pairs[at]), pool, taken)]
+        out[at] = rng.choice(left) if len(left) else -1
+    return out
+
+
+def _held(pairing: Pairing, pairs: IntArray, texts: IntArray, taken: IntArray) -> BoolArray:
+    """Where a text is the anchor of a pair, a known positive of it, or a negative that its row holds already."""
+    codes = pairing.code(pairs, texts)
+    at = np.minimum(np.searchsorted(taken, codes), max(len(taken) - 1, 0))
+    again = taken[at] == codes if len(taken) else np.zeros(len(codes), bool)
+    return np.asarray(pairing.identical(pairing.anchors[pairs], texts) | again)
+
+
+# Rates
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of the other rows, mean over rows, with half of its 95 % interval."""
+
+    mean: float
+    half_width: float
+
+    def __add__(self, other: Rate) -> Rate:
+        """The rate of either, one of them exact."""
+        return Rate(self.mean + other.mean, self.half_width + other.half_width)
+
+    def expected(self, batch: int) -> tuple[float, float, float]:
+        """False negatives of a row in a batch of so many rows drawn at random: mean, lower and upper end."""
+        others = batch - 1
+        return (
+            others * self.mean,
+            others * max(0.0, self.mean - self.half_width),
+            others * (self.mean + self.half_width),
+        )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of false negatives among the positives of other rows.
+
+    Attributes:
+        sample: rows measured.
+        identical: by identity of texts, of all rows.
+        likely: by identity or by the guide; `identical` without one.
+        margin_alone: the same without the floor; None without a guide.
+    """
+
+    sample: int
+    identical: Rate
+    likely: Rate
+    margin_alone: Rate | None
+
+
+def measure_rates(
+    pairing: Pairing, features: UnitFeatures | None, scores: GuideScores | None, sample: int, seed: int
+) -> Rates | None:
+    """Rates on a sample of rows against every candidate; None for a single row, which shares no batch."""
+    n = len(pairing)
+    if n < 2:
+        return None
+    rows = np.sort(np.random.default_rng(seed).choice(n, min(n, sample), replace=False))
+    identical = _rate(pairing.twins, n)
+    if features is None or scores is None:
+        return Rates(len(rows), identical, identical, None)
+    likely, alone = _counts(pairing, features, scores, rows)
+    return Rates(len(rows), identical, identical + _rate(likely, n), identical + _rate(alone, n))
+
+
+def _counts(pairing: Pairing, features: UnitFeatures, scores: GuideScores, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows whose positive the guide takes for a false negative of each of some rows: with the floor, and without."""
+    texts = pairing.anchors[rows]
+    anchors = features.take(texts)
+    # A row that the guide is not used for has no likely false negatives.
+    least = [np.where(scores.reliable[rows], each[rows], np.inf) for each in (scores.thresholds, scores.edges)]
+    counts = np.zeros((2, len(rows)), np.int64)
+    for start, block in features.blocks(pairing.candidates, _CANDIDATES):
+        candidates = pairing.candidates[start : start + len(block)]
+        similar = anchors @ block.T
+        similar[pairing.positions(texts, candidates, denied=True)] = -np.inf
+        weights = pairing.carriers[candidates].astype(np.float64)
+        for i, edge in enumerate(least):
+            counts[i] += ((similar > edge[:, None]) @ weights).astype(np.int64)
+    return counts[0], counts[1]
+
+
+def _rate(counts: IntArray, n: int) -> Rate:
+    """Mean share of the n - 1 other rows; rows that were not drawn make the interval."""
+    shares = counts / (n - 1)
+    drawn = len(shares)
+    error = shares.std(ddof=1) / math.sqrt(drawn) * math.sqrt(1 - drawn / n) if drawn < n else 0.0
+    return Rate(float(shares.mean()), float(stats.t.ppf(0.975, drawn - 1) * error) if error else 0.0)
+
+
+# All findings
+
+
+@dataclass(frozen=True)
+class GuideChecks:
+    """Everything that a guide found.
+
+    Attributes:
+        name: of the guide.
+        scores, false_negatives: of the pairs.
+        near_anchors, near_positives: near-duplicates on each side.
+        recall: share of the ten nearest that an approximate search finds; None where it is exact.
+    """
+
+    name: str
+    scores: GuideScores
+    false_negatives: FalseNegatives
+    near_anchors: NearDuplicates
+    near_positives: NearDuplicates
+    recall: float | None
+
+
+_STATES = {State.MISSING: "missing", State.EMPTY: "empty", State.NOT_FINITE: "not finite"}
+
+
+class Findings:
+    """Everything that was found in a table of N rows with n usable pairs, and which rows are kept.
+
+    Args:
+        anchors, positives: cells of the table.
+        labels: of its rows, if it has some.
+        pairing: its usable pairs.
+        negatives: checks of its mined negatives.
+        guided: what the guide found; None without one.
+        rates: of false negatives; None for a single row.
+        config: says what leaves clean.parquet.
+
+    Attributes:
+        duplicate_of: (n,) position of the first usable row with the same cells and label, itself for that one.
+        near_of: (n,) position of the first usable row with near texts, itself where there is no such row before it, or
+            where that row has the same two texts.
+        bad: (n,) bad negatives of each row.
+        kept: (N,) rows of clean.parquet.
+    """
+
+    def __init__(
+        self, sides: tuple[Cells, Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
+        guided: GuideChecks | None, rates: Rates | None, config: PairsConfig,
+    ) -> None:  # fmt: skip
+        self.anchors, self.positives = sides
+        self.labels, self.pairing, self.negatives, self.guided = labels, pairing, negatives, guided
+        self.rates, self.config = rates, config
+        self.duplicate_of = _first_of(_row_numbers(pairing))
+        self.near_of = np.arange(len(pairing))
+        if guided is not None:
+            groups = guided.near_anchors.groups[pairing.anchors], guided.near_positives.groups[pairing.positives]
+            first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
+            self.near_of = np.where(same[first] == same, self.near_of, first)
+        self.bad = np.bincount(pairing.mined.pairs[negatives.bad], minlength=len(pairing))
+        self.kept = self._kept()
+
+    def __len__(self) -> int:
+        return len(self.anchors.keys)
+
+    @property
+    def duplicates(self) -> BoolArray:
+        """(n,) rows that repeat an earlier one."""
+        return np.asarray(self.duplicate_of != np.arange(len(self.duplicate_of)))
+
+    @property
+    def near(self) -> BoolArray:
+        """(n,) rows that nearly repeat an earlier one."""
+        return np.asarray(self.near_of != np.arange(len(self.near_of)))
+
+    @cached_property
+    def wrong(self) -> BoolArray:
+        """(n,) rows whose positive the guide ranks below more candidates than the cap allows; none where it is off."""
+        if self.guided is None or self.guided.scores.off_because:
+            return np.zeros(len(self.pairing), bool)
+        return ~self.guided.scores.reliable
+
+    @cached_property
+    def contradicted(self) -> BoolArray:
+        """(N,) rows that one label calls a positive pair and another, on the same two texts, no pair."""
+        out = np.zeros(len(self), bool)
+        if self.labels is None:
+            return out
+        fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
+        numbers = np.unique(self.anchors.keys, return_inverse=True)[1] * np.int64(len(self))
+        numbers += np.unique(self.positives.keys, return_inverse=True)[1]
+        both = np.intersect1d(numbers[fine & self.labels.positive], numbers[fine & self.labels.negative])
+        return np.asarray(fine & ~self.labels.missing & np.isin(numbers, both))
+
+    @cached_property
+    def reasons(self) -> dict[str, BoolArray]:
+        """For each reason, (N,) the rows of the table it holds for."""
+        pairing = self.pairing
+        out = {
+            f"{name} {word}": cells.states == state
+            for name, cells in (("anchor", self.anchors), ("positive", self.positives))
+            for state, word in _STATES.items()
+        }
+        if self.labels is not None:
+            out |= {"label missing": self.labels.missing, "labelled negative": self.labels.negative}
+            out["labels contradict"] = self.contradicted
+        mine: dict[str, BoolArray] = {
+            "duplicate": self.duplicates, "near-duplicate": self.near,
+            "anchor repeats": np.bincount(pairing.anchors)[pairing.anchors] > 1,
+            "positive repeats": pairing.carriers[pairing.positives] > 1,
+            "positive is the anchor": pairing.anchors == pairing.positives, "bad negatives": self.bad > 0,
+        }  # fmt: skip
+        mine["no negative left"] = self._unfilled()
+        if self.guided is not None:
+            mine["guide unreliable"] = ~self.guided.scores.reliable
+            mine["false negatives likely"] = self.guided.false_negatives.counts > 0
+        return out | {name: self.spread(mask, False) for name, mask in mine.items()}
+
+    def spread(self, values: NDArray[np.generic], missing: object) -> NDArray[np.generic]:
+        """Values of usable rows as values of all rows of the table."""
+        out = np.full(len(self), missing, values.dtype)
+        out[self.pairing.rows] = values
+        return out
+
+    def _unfilled(self) -> BoolArray:
+        """(n,) rows for which no other negative was found."""
+        negatives = self.negatives
+        missing = negatives.open_pairs[negatives.refills < 0] if len(negatives.refills) else negatives.refills
+        return np.bincount(missing, minlength=len(self.pairing)) > 0
+
+    def _kept(self) -> BoolArray:
+        kept = ~self.duplicates & ~self._unfilled()
+        if self.config.drop_near:
+            kept &= ~self.near
+        if self.config.wrong_positives == "drop":
+            kept &= ~self.wrong
+        if self.config.bad_negatives == "drop":
+            kept[self.negatives.open_pairs] = False
+            kept &= self.bad == 0
+        out = np.asarray(self.spread(kept, False), bool)
+        if self.labels is not None and self.config.labelled_negatives == "keep":
+            fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
+            out |= fine & self.labels.negative
+        return out
+
+
+def _row_numbers(pairing: Pairing) -> IntArray:
+    """(n,) equal where rows have the same anchor, positive, label, and negatives in the same order."""
+    numbers = np.unique(pairing.code(pairing.anchors, pairing.positives), return_inverse=True)[1]
+    numbers = np.unique(numbers * np.int64(pairing.labels.max(initial=0) + 1) + pairing.labels, return_inverse=True)[1]
+    order = np.argsort(pairing.mined.pairs, kind="stable")
+    owners = pairing.mined.pairs[order]
+    place = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    for slot in range(int(place.max(initial=-1)) + 1):
+        texts = np.zeros(len(pairing), np.int64)
+        texts[owners[place == slot]] = pairing.mined.texts[order[place == slot]] + 1
+        numbers = np.unique(numbers * np.int64(pairing.n_texts + 1) + texts, return_inverse=True)[1]
+    return np.asarray(numbers, np.int64)
+
+
+def _first_of(values: IntArray) -> IntArray:
+    """(n,) position of the first equal value."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], np.int64)

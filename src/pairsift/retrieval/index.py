@@ -1,0 +1,304 @@
+"""Texts by number: who is paired with whom, unit features of each text in a file, and the search for similar ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from pairsift.retrieval.config import PairsError
+from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
+
+# Rows of a block of work: 12 MB of 384 dimensions.
+BLOCK = 8192
+# Above so many texts an inverted file is searched (approximate) instead of every text (exact).
+FLAT_LIMIT = 50_000
+# Lists are twice the root of the number of texts; rows that centres are learned from, and lists that a search reads.
+_LIST_SAMPLE, PROBES = 64, 8
+_RECALL_ROWS = 200
+
+
+# Pairs of texts
+
+
+@dataclass(frozen=True)
+class Mined:
+    """M mined negatives of usable rows, column by column.
+
+    Attributes:
+        pairs: (M,) which pair's.
+        texts: (M,) number of the text.
+        columns: (M,) column, counted among those of negatives.
+        cells: (M,) number of the cell in its column.
+        places: (M,) place in the row's list; 0 where a cell is one text.
+    """
+
+    pairs: IntArray
+    texts: IntArray
+    columns: IntArray
+    cells: IntArray
+    places: IntArray
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The n usable rows of a table: those with an anchor and a positive, and no label that says otherwise.
+
+    Texts are numbered as they first appear.
+
+    Attributes:
+        rows: (n,) row of each pair in the table.
+        anchors, positives: (n,) numbers of texts.
+        labels: (n,) equal where the rows' labels or scores are; all 0 where there are none.
+        mined: their negatives.
+        keys: (T,) key of each text.
+        first_cells: (T,) cell that holds a text first, counted over all columns in their order.
+        refused: (R,) pairs of texts that some row labels as no pair, by `code`, ascending.
+    """
+
+    rows: IntArray
+    anchors: IntArray
+    positives: IntArray
+    labels: IntArray
+    mined: Mined
+    keys: IntArray
+    first_cells: IntArray
+    refused: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_texts(self) -> int:
+        """Number of different texts."""
+        return len(self.keys)
+
+    @cached_property
+    def codes(self) -> IntArray:
+        """Different (anchor, positive) pairs as one number each, ascending: anchor * n_texts + positive."""
+        return np.unique(self.code(self.anchors, self.positives))
+
+    @cached_property
+    def carriers(self) -> IntArray:
+        """(T,) how many rows have a text as their positive."""
+        return np.bincount(self.positives, minlength=self.n_texts)
+
+    @cached_property
+    def candidates(self) -> IntArray:
+        """Different positives, ascending."""
+        return np.flatnonzero(self.carriers)
+
+    def code(self, anchors: IntArray, texts: IntArray) -> IntArray:
+        """Pairs of texts as one number each."""
+        return np.asarray(anchors * np.int64(self.n_texts) + texts)
+
+    def identical(self, anchors: IntArray, texts: IntArray) -> NDArray[np.bool_]:
+        """Where a text is the anchor itself, or in some row a known positive of it."""
+        return np.asarray(self._paired(anchors, texts) | (anchors == texts))
+
+    def denied(self, anchors: IntArray, texts: IntArray) -> NDArray[np.bool_]:
+        """Where some row labels a text as no positive of the anchor."""
+        return np.isin(self.code(anchors, texts), self.refused)
+
+    def known(self, anchors: IntArray) -> tuple[IntArray, IntArray]:
+        """Place among `anchors` and text of everything that is identical to each in the sense of `identical`."""
+        places, texts = self._texts_of(self.codes, anchors)
+        alone = np.flatnonzero(~self._paired(anchors, anchors))
+        return np.concatenate([places, alone]), np.concatenate([texts, anchors[alone]])
+
+    @cached_property
+    def twins(self) -> IntArray:
+        """(n,) how many other rows have a positive that is identical to a row's anchor or to a known positive of it."""
+        owners = self.codes // self.n_texts
+        weights = self.carriers[self.codes % self.n_texts]
+        total = np.bincount(owners, weights, self.n_texts).astype(np.int64)
+        own = np.arange(self.n_texts)
+        total += np.where(self._paired(own, own), 0, self.carriers)
+        return np.asarray(total[self.anchors] - 1)
+
+    def positions(
+        self, anchors: IntArray, candidates: IntArray, denied: bool = False
+    ) -> tuple[IntArray, IntArray]:  # fmt: skip
+        """Row and column, in a matrix of anchors and candidates, of every candidate that is identical to the anchor.
+
+        Args:
+            anchors: (R,) texts of the rows.
+            candidates: (C,) texts of the columns, repeated ones too.
+            denied: give those, too, that some row labels as no positive of the anchor.
+        """
+        places, texts = self.known(anchors)
+        if denied:
+            more = self._texts_of(self.refused, anchors)
+            places, texts = np.concatenate([places, more[0]]), np.concatenate([texts, more[1]])
+        order = np.argsort(candidates, kind="stable")
+        low, high = (np.searchsorted(candidates[order], texts, side) for side in ("left", "right"))
+        counts = high - low
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(places, counts), order[np.repeat(low, counts) + within]
+
+    def _texts_of(self, codes: IntArray, anchors: IntArray) -> tuple[IntArray, IntArray]:
+        """Place among `anchors` and text of every pair in ascending codes that one of the anchors has."""
+        low, high = (np.searchsorted(codes, self.code(anchors + more, 0 * anchors)) for more in (0, 1))
+        places = np.repeat(np.arange(len(anchors)), high - low)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
+        return places, codes[low[places] + within] % self.n_texts
+
+    def _paired(self, anchors: IntArray, texts: IntArray) -> NDArray[np.bool_]:
+        """Where some row has this pair of texts."""
+        codes = self.code(anchors, texts)
+        at = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
+        return np.asarray(self.codes[at] == codes)
+
+
+def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells], labels: PairLabels | None) -> Pairing:
+    """Number the texts of all usable rows."""
+    fine = (anchors.states == State.FINE) & (positives.states == State.FINE)
+    usable = fine if labels is None else fine & labels.positive
+    rows = np.flatnonzero(usable)
+    place = np.cumsum(usable) - 1
+    used = [np.flatnonzero((each.states == State.FINE) & usable[each.rows]) for each in negatives]
+    columns = [(anchors, rows), (positives, rows), *zip(negatives, used, strict=True)]
+    offsets = np.concatenate([[0], np.cumsum([len(each.keys) for each, _ in columns])]).astype(np.int64)
+    cells = np.concatenate([offset + chosen for offset, (_, chosen) in zip(offsets, columns, strict=False)])
+    keys = np.concatenate([each.keys[chosen] for each, chosen in columns])
+    distinct, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    numbers = rank[numbers]
+    n = len(rows)
+    mined = Mined(
+        np.concatenate([place[each.rows[chosen]] for each, chosen in columns[2:]] or [rows[:0]]), numbers[2 * n :],
+        np.repeat(np.arange(len(used)), [len(each) for each in used]), np.concatenate([*used, rows[:0]]),
+        np.concatenate([chosen - np.searchsorted(each.rows, each.rows[chosen]) for each, chosen in columns[2:]]
+                       or [rows[:0]]),
+    )  # fmt: skip
+    refused = rows[:0]
+    if labels is not None:
+        said = np.flatnonzero(fine & labels.negative)
+        sides = [each.keys[said] for each in (anchors, positives)]
+        held = np.isin(sides[0], distinct) & np.isin(sides[1], distinct)
+        first_texts, second_texts = (rank[np.searchsorted(distinct, side[held])] for side in sides)
+        refused = np.unique(first_texts * np.int64(len(distinct)) + second_texts)
+    kinds = np.zeros(n, np.int64) if labels is None else labels.numbers[rows]
+    return Pairing(rows, numbers[:n], numbers[n : 2 * n], kinds, mined, distinct[order], cells[first[order]], refused)
+
+
+# Features and search
+
+
+class UnitFeatures:
+    """(T, D) float32 rows of norm 1 in a file, taken a block at a time so that memory holds no more than a block.
+
+    Args:
+        path: file to write.
+        blocks: of features, (rows, D) each, in order; all finite and none zero.
+
+    Raises:
+        PairsError: blocks of several widths.
+        OSError: the disk is full, or the file not writable.
+    """
+
+    def __init__(self, path: Path, blocks: Iterable[FloatArray]) -> None:
+        self._path, count, width = path, 0, 0
+        with path.open("wb") as file:
+            for block in blocks:
+                if width not in (0, block.shape[1]):
+                    raise PairsError(
+                        f"columns have {width} and {block.shape[1]} dimensions: a guide needs features of one encoder"
+                    )
+                file.write(_unit(block).data)
+                count, width = count + len(block), block.shape[1]
+        self.shape = (count, width)
+
+    def take(self, texts: IntArray) -> FloatArray:
+        """(len(texts), D) features of some texts."""
+        out = np.empty((len(texts), self.shape[1]), np.float32)
+        starts = np.flatnonzero(np.diff(texts, prepend=-2) != 1).tolist()
+        # Read, not mapped: the system maps whole neighbourhoods of the rows that are touched, and counts them as ours.
+        with self._path.open("rb", buffering=0) as file:
+            for start, stop in pairwise([*starts, len(texts)]):
+                file.seek(int(texts[start]) * out[0].nbytes)
+                file.readinto(out[start:stop].data.cast("B"))
+        return out
+
+    def blocks(self, texts: IntArray, rows: int = BLOCK) -> Iterator[tuple[int, FloatArray]]:
+        """First place and features of one block of the texts after the other."""
+        for start in range(0, len(texts), rows):
+            yield start, self.take(texts[start : start + rows])
+
+
+def _unit(features: FloatArray) -> FloatArray:
+    """Rows of norm 1, contiguous."""
+    wide = features.astype(np.float64)
+    return np.ascontiguousarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), dtype=np.float32)
+
+
+def dots(a: FloatArray, b: FloatArray) -> FloatArray:
+    """(N,) products of rows."""
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float32)
+
+
+class Search:
+    """Finds the most similar texts by cosine.
+
+    Args:
+        features: of all texts.
+        texts: (C,) that are searched.
+        seed: of an inverted file's centres.
+
+    Attributes:
+        exact: whether every text is compared.
+    """
+
+    def __init__(self, features: UnitFeatures, texts: IntArray, seed: int) -> None:
+        self._features, self._texts, self._seed = features, texts, seed
+        self.exact = len(texts) <= FLAT_LIMIT
+        width = features.shape[1]
+        self._index: Any = faiss.IndexFlatIP(width) if self.exact else self._trained(width)
+        for _, block in features.blocks(texts):
+            self._index.add(block)
+
+    def __call__(self, queries: FloatArray, most: int, probes: int = PROBES) -> tuple[FloatArray, IntArray]:
+        """Cosines and texts, (Q, K), most similar first; K is `most`, or the number of texts if that is less.
+
+        An inverted file reads `probes` of its lists; where it finds fewer it fills with cosine -inf and the last text.
+        """
+        if not self.exact:
+            self._index.nprobe = probes
+        cosines, places = self._index.search(np.ascontiguousarray(queries), min(most, len(self._texts)))
+        cosines[places < 0] = -np.inf
+        return cosines, self._texts[places]
+
+    def recall(self, queries: IntArray, most: int = 10) -> float:
+        """Share of the true nearest of some texts that are found, on at most 200 of them."""
+        if self.exact:
+            return 1.0
+        rng = np.random.default_rng(self._seed)
+        chosen = self._features.take(rng.choice(queries, min(_RECALL_ROWS, len(queries)), replace=False))
+        best, which = np.full((len(chosen), 0), 0, np.float32), np.zeros((len(chosen), 0), np.int64)
+        for start, block in self._features.blocks(self._texts):
+            similar = np.concatenate([best, chosen @ block.T], axis=1)
+            numbers = np.broadcast_to(self._texts[start : start + len(block)], (len(chosen), len(block)))
+            which = np.concatenate([which, numbers], axis=1)
+            kept = np.argpartition(-similar, min(most, similar.shape[1] - 1), axis=1)[:, :most]
+            best, which = np.take_along_axis(similar, kept, 1), np.take_along_axis(which, kept, 1)
+        found = self(chosen, most)[1]
+        return float(np.mean([np.isin(a, b).mean() for a, b in zip(which, found, strict=True)]))
+
+    def _trained(self, width: int) -> Any:
+        lists = int(2 * np.sqrt(len(self._texts)))
+        index: Any = faiss.index_factory(width, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid, index.cp.spherical = self._seed, 8, 1, True
+        index.cp.max_points_per_centroid = _LIST_SAMPLE
+        rng = np.random.default_rng(self._seed)
+        wanted = min(len(self._texts), lists * _LIST_SAMPLE)
+        index.train(self._features.take(np.sort(rng.choice(self._texts, wanted, replace=False))))
+        return index
