@@ -94,6 +94,8 @@ class HeldOut:
         adapted: ranking by the maps that were fitted without the held-out pairs.
         frozen: ranking by the features themselves; None where both sides have different widths.
         gain: mean difference of reciprocal ranks, adapted less frozen, and its 95 % half width; None as `frozen`.
+        first_hits: (H, 3) numbers of pairs of the first fold: the query's own, the pair whose second side is most
+            similar by the features themselves, and by the map. None as `frozen`.
     """
 
     pairs: int
@@ -105,6 +107,7 @@ class HeldOut:
     adapted: Ranking
     frozen: Ranking | None
     gain: tuple[float, float] | None
+    first_hits: IntArray | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         best, taken = self.settings[0], self.chosen
@@ -151,6 +154,12 @@ class Candidates:
             known = np.concatenate([self.first_keys, self.second_keys])
             return np.asarray(np.isin(first, known) | np.isin(second, known))
         return np.asarray(np.isin(first, self.first_keys) | np.isin(second, self.second_keys))
+
+    def first_hits(self, first: Array, second: Array) -> IntArray:
+        """(H,) numbers of the pairs whose second side is most similar to each first side."""
+        similar = first @ (second / np.maximum(np.linalg.norm(second, axis=1, keepdims=True), 1e-30)).T
+        similar[~(self._rivals | np.eye(len(self), dtype=bool))] = -np.inf
+        return np.asarray(self.rows[similar.argmax(axis=1)])
 
     def ranks(self, first: Array, second: Array) -> IntArray:
         """(H,) ranks of own positives by cosine, from 1; a candidate that ties with the positive ranks before it."""
@@ -250,6 +259,16 @@ class Fold:
         found = (first * second).sum(axis=0) / np.maximum(lengths, 1e-30)
         return solution.values, found.astype(np.float64)
 
+    def first_hits(self, chosen: Setting) -> IntArray | None:
+        """See `HeldOut`; None where pairs have no numbers."""
+        if not len(self.held.rows):
+            return None
+        solution = solve(self.covariances, chosen.ridge, chosen.dimensions)
+        scale = solution.values**chosen.power
+        mapped = [each * scale for each in self.projected(solution)]
+        by_features = self.held.first_hits(self.held.first, self.held.second)
+        return np.stack([self.held.rows, by_features, self.held.first_hits(mapped[0], mapped[1])], axis=1)
+
 
 def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
@@ -300,14 +319,16 @@ def _described(
     spectra = [fold.spectrum(chosen) for fold in folds]
     frozen: Ranking | None = None
     gain: tuple[float, float] | None = None
+    hits: IntArray | None = None
     if folds[0].held.first.shape[1] == folds[0].held.second.shape[1]:
         before = np.concatenate([fold.held.ranks(fold.held.first, fold.held.second) for fold in folds])
         gaps = 1 / ranks - 1 / before
         frozen = Ranking.of(before)
         gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
+        hits = folds[0].first_hits(chosen)
     return HeldOut(
         len(ranks), left_out, chosen, settings, np.mean([each[0] for each in spectra], axis=0),
-        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain,
+        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain, hits,
     )  # fmt: skip
 
 

@@ -52,6 +52,22 @@ class ResidualHead(nn.Module):
         return F.normalize(self.base(features) + self.outer(F.gelu(self.inner(features))), dim=-1)
 
     @torch.no_grad()
+    def dense_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """Two layers with a GELU between them that give the same as this network before it normalises.
+
+        `gelu(u) - gelu(-u) = u`, so the linear map passes through the GELU as a pair of units of either sign.
+        """
+        base, inner, outer = self.base.linear, self.inner, self.outer
+        eye = torch.eye(base.out_features)
+        first = nn.Linear(inner.in_features, inner.out_features + 2 * base.out_features)
+        second = nn.Linear(first.out_features, base.out_features)
+        first.weight.copy_(torch.cat([inner.weight, base.weight, -base.weight]))
+        first.bias.copy_(torch.cat([inner.bias, base.bias, -base.bias]))
+        second.weight.copy_(torch.cat([outer.weight, eye, -eye], dim=1))
+        second.bias.copy_(outer.bias)
+        return first, second
+
+    @torch.no_grad()
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, D) -> (N, k) float32 rows of unit length."""
         parts = torch.from_numpy(np.ascontiguousarray(features, np.float32)).split(65_536)  # type: ignore[no-untyped-call]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,22 +281,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        with needs("text", "sentence_transformer"):
-            from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Dense, Normalize
-
-        linear = self.module(second=second).linear
-        width = model.get_embedding_dimension()
-        if width != linear.in_features:
-            raise SpectralError(
-                f"the model's embeddings have {width} dimensions, and the map was fitted on {linear.in_features}: give "
-                "the encoder that made the features"
-            )
-        dense = Dense(linear.in_features, linear.out_features, bias=True, activation_function=nn.Identity())
-        dense.linear.load_state_dict(linear.state_dict())
-        return SentenceTransformer(
-            modules=[*model, dense, Normalize()], device=str(model.device), prompts=dict(model.prompts)
-        )
+        return extended(model, [(self.module(second=second).linear, nn.Identity())])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.
@@ -421,6 +407,40 @@ class UnitLinear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, k) rows of unit length."""
         return F.normalize(self.linear(features), dim=-1)
+
+
+def extended(model: Any, layers: Sequence[tuple[nn.Linear, nn.Module]]) -> Any:
+    """A sentence-transformers model with linear layers, their activations and unit length behind its modules.
+
+    Args:
+        model: a `SentenceTransformer`.
+        layers: linear layers and the activation behind each.
+
+    Raises:
+        SpectralError: the model's embeddings have another width than the first layer takes.
+    """
+    with needs("text", "sentence_transformer"):
+        from sentence_transformers import SentenceTransformer
+    try:
+        modules_of = importlib.import_module("sentence_transformers.sentence_transformer.modules")
+    except ModuleNotFoundError:  # older versions keep them elsewhere
+        modules_of = importlib.import_module("sentence_transformers.models")
+
+    measure = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    width, taken = measure(), layers[0][0].in_features
+    if width != taken:
+        raise SpectralError(
+            f"the model's embeddings have {width} dimensions, and the map was fitted on {taken}: give the encoder that "
+            "made the features"
+        )
+    modules = [*model]
+    for linear, activation in layers:
+        dense = modules_of.Dense(linear.in_features, linear.out_features, bias=True, activation_function=activation)
+        dense.linear.load_state_dict(linear.state_dict())
+        modules.append(dense)
+    return SentenceTransformer(
+        modules=[*modules, modules_of.Normalize()], device=str(model.device), prompts=dict(model.prompts)
+    )
 
 
 def _check_settings(dimensions: int, ridge: float, power: float, towers: int | None) -> None:
