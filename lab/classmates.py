@@ -27,8 +27,8 @@ from lab.frames import load
 from lab.records import RESULTS, data_folder, environment
 from pairsift._base.files import write_json
 from pairsift.data import FeatureSource, open_features
+from pairsift.neighbors import generator, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.same_class import Affinity
-from pairsift.same_class.spaces import generator, principal_axes, shrinkage_whitening, unit_rows
 
 _ROWS, _NEAREST, _BINS, _GROUPS = 2000, 50, 10, 20
 

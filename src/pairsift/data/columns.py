@@ -176,13 +176,24 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
     if not fields:
         raise _no_features(name, schema)
     odd = _odd_ones(fields, typed)
-    if odd and len(odd) < len(fields):
+    stems = {_stem(field.name) for field in fields if field.name not in odd} - {None}
+    whole = [field.name for field in schema if field.name not in other and arrow.is_integer(field.type) and typed]
+    alike = [each for each in whole if _stem(each) in stems]
+    odd += alike
+    if odd and set(odd) != {field.name for field in fields}:
         rest = [field.name for field in fields if field.name not in odd]
         some = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in odd[:4])
         raise DataError(
             f"{name}: {some}{' and more' * (len(odd) > 4)} {'is' if len(odd) == 1 else 'are'} of another kind than the "
             f"other columns of numbers ({_shown(rest)}): name the dimensions with `column`, as "
-            f"{_pattern(rest)!r}"
+            f"{_pattern(rest + alike)!r}"
+        )
+    whole = [each for each in whole if not _ODD_NAMES.fullmatch(each)]
+    if whole:
+        warnings.warn(
+            f"{name}: {_shown(whole)} hold{'s' * (len(whole) == 1)} whole numbers, which are taken for no dimensions: "
+            "name all dimensions with `column` if they are",
+            stacklevel=2,
         )
     left = [field.name for field in schema if field.name in index and arrow.is_number(field.type)]
     if left:
@@ -276,7 +287,7 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
             return np.where(missing, UNLABELLED, np.nan_to_num(labels)).astype(np.int64), None
     there = np.ones(len(labels), bool)
     if kind == "O":
-        there = np.array([each is not None and each == each for each in labels], bool)
+        there = np.array([not _is_missing(each) for each in labels], bool)
         if len(labels) and all(isinstance(each, (bool, int, np.integer)) for each in labels[there]):
             found, names = class_numbers(np.array(labels[there].tolist()), name)
             return _spread(found, there), names
@@ -286,6 +297,13 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
     got = type(labels[there][0]).__name__ if kind == "O" and there.any() else str(labels.dtype)
     got = "numbers that are not whole" if kind == "f" else got
     raise DataError(f"{name}: labels must be whole numbers or names of classes, got {got}")
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, nan, or the NA or NaT of pandas."""
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
 
 
 def column_labels(values: Any, field: pa.Field, schema: pa.Schema, name: str) -> tuple[NDArray[np.int64], Any]:

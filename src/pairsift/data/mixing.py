@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift._base.checks import class_labels
+from pairsift.data.columns import UNLABELLED
 from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
 
@@ -41,7 +42,7 @@ def mix(
     """Replace a fraction of the images by a mixture with an image of another class.
 
     A mixed image keeps its label. Partners are drawn from the original images, uniformly over those of other classes,
-    or over all other images when there are no labels.
+    or over all other images when there are no labels or an image has none (-1).
 
     Args:
         images: (N, C, H, W) uint8 array, or lazy images.
@@ -101,6 +102,9 @@ def _draw_partners(
     if n < 2:
         raise DataError(f"mixing needs at least 2 images, got {n}")
     classes = np.arange(n) if labels is None else labels
+    if labels is not None and labels.dtype.kind == "i" and (labels == UNLABELLED).any():
+        # An image without a label may be of any class: each is a class of its own here, with a number below all.
+        classes = np.where(labels == UNLABELLED, min(int(labels.min()), 0) - 1 - np.arange(n), labels)
     order = np.argsort(classes, kind="stable")
     values, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
     if len(values) < 2:

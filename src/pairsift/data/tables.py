@@ -57,7 +57,9 @@ def natural_order(path: Path | str) -> list[Any]:
 
 def is_hidden(path: Path) -> bool:
     """Whether a path below the folder that is read is hidden, or kept by a program for itself (``__MACOSX``)."""
-    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in path.parts)
+    return any(
+        part.startswith(".") or part in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini") for part in path.parts
+    )
 
 
 def format_of(path: Path) -> str | None:
