@@ -113,14 +113,14 @@ class HeldOut:
         best, taken = self.settings[0], self.chosen
         what = f"ridge {taken.ridge:g}, {taken.dimensions} dimensions, power {taken.power:g}"
         if len(self.settings) == 1:
-            return f"{what}, as given; mean log rank {-taken.score:.3f} on {self.pairs:,} held-out pairs"
+            return f"{what}, as given; mean log rank {abs(taken.score):.3f} on {self.pairs:,} held-out pairs"
         why = "the best" if taken == best else (
             f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, mean log rank "
-            f"{-best.score:.3f})"
+            f"{abs(best.score):.3f})"
         )  # fmt: skip
         return (
             f"{what}: {why} of {len(self.settings)} settings on {self.pairs:,} held-out pairs, mean log rank "
-            f"{-taken.score:.3f}"
+            f"{abs(taken.score):.3f}"
         )
 
 

@@ -18,7 +18,7 @@ from pairsift.losses import TwoTowerLoss
 from pairsift.pairs import GuideMask
 from pairsift.spectral.choice import MOST_HELD, Candidates, Ranking, row_keys
 from pairsift.spectral.errors import SpectralError
-from pairsift.spectral.map import Log, SpectralMap, UnitLinear
+from pairsift.spectral.map import Log, SpectralMap
 from pairsift.treatments import Treatment
 
 TEMPERATURES = (0.05, 0.1, 0.2)
@@ -35,15 +35,19 @@ class ResidualHead(nn.Module):
     """A spectral map plus a correction by two layers that starts at zero.
 
     Args:
-        base: the map, which is trained too.
+        fitted: the map, whose matrix is trained too.
         hidden: width of the inner layer.
     """
 
-    def __init__(self, base: UnitLinear, hidden: int = _HIDDEN) -> None:
+    def __init__(self, fitted: SpectralMap, hidden: int = _HIDDEN) -> None:
         super().__init__()
-        self.base = copy.deepcopy(base)
-        self.inner = nn.Linear(base.linear.in_features, hidden)
-        self.outer = nn.Linear(hidden, base.linear.out_features)
+        self.base = fitted.module().linear
+        self.inner = nn.Linear(self.base.in_features, hidden)
+        self.outer = nn.Linear(hidden, self.base.out_features)
+        with torch.no_grad():  # rows of about unit length, so that the correction has their scale
+            length = float(np.sqrt((fitted.eigenvalues ** (2 * fitted.power)).sum()))
+            self.base.weight /= length
+            self.base.bias /= length
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
@@ -57,7 +61,7 @@ class ResidualHead(nn.Module):
 
         `gelu(u) - gelu(-u) = u`, so the linear map passes through the GELU as a pair of units of either sign.
         """
-        base, inner, outer = self.base.linear, self.inner, self.outer
+        base, inner, outer = self.base, self.inner, self.outer
         eye = torch.eye(base.out_features)
         first = nn.Linear(inner.in_features, inner.out_features + 2 * base.out_features)
         second = nn.Linear(first.out_features, base.out_features)
@@ -143,9 +147,9 @@ def train_head(
     data = _Pairs(first, second, keys)
     inside, held = data.parted(seed)
     dimensions, ridge, power = fitted.held_out.chosen.values
-    base = SpectralMap(dimensions, ridge, power, 1).partial_fit(first[inside], second[inside]).module()
+    base = SpectralMap(dimensions, ridge, power, 1).partial_fit(first[inside], second[inside])
     candidates = Candidates(first[held], second[held], same_space=True)
-    before = candidates.ranks(*(base(torch.from_numpy(data.side(i)[held])).detach().numpy() for i in (0, 1)))
+    before = candidates.ranks(*(base.transform(data.side(i)[held]) for i in (0, 1)))
     part, best = data.part(inside), None
     total = len(TEMPERATURES) * _STEPS + _STEPS
     for number, temperature in enumerate(TEMPERATURES):
@@ -162,7 +166,7 @@ def train_head(
     head = None
     if gain[0] > gain[1]:
         torch.manual_seed(seed)
-        start = ResidualHead(fitted.module())
+        start = ResidualHead(fitted)
         tell = None if progress is None else _shifted(progress, total - _STEPS, total)
         head, _ = _trained(start, data, best.temperature, best.steps, seed, None, tell)
     return Training(head, best.temperature, best.steps, Ranking.of(before), Ranking.of(best.ranks), gain)
@@ -217,7 +221,7 @@ def _trained(
 ) -> tuple[ResidualHead, _Outcome]:  # fmt: skip
     """The running mean of the weights after training, and how held-out pairs did where it was best."""
     mask = data.guide()
-    loss = TwoTowerLoss(temperature, band=mask, treatment=Treatment(removal="exclude"))
+    loss = TwoTowerLoss(temperature, selector=mask, treatment=Treatment(removal="exclude"))
     optimizer = torch.optim.AdamW(head.parameters(), _RATE, weight_decay=_DECAY)
     mean = copy.deepcopy(head).requires_grad_(False)
     draw = torch.Generator().manual_seed(seed)
