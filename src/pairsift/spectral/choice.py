@@ -16,7 +16,7 @@ from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 1.0)
-# Widths are powers of two, from 2^3 on.
+# Widths are powers of two, from 2^3 on where there are so many directions.
 _FIRST = 3
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
 MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
@@ -217,7 +217,8 @@ class Grid:
         """The widths to try where a solution has so many directions."""
         if self.given_widths is not None:
             return sorted({width for width in self.given_widths if width <= rank})
-        return [1 << e for e in range(_FIRST, rank.bit_length())] or [rank]
+        powers = [1 << e for e in range(rank.bit_length())]
+        return powers[_FIRST:] or powers
 
 
 def _several(given: Any) -> Any:

@@ -46,8 +46,8 @@ class ResidualHead(nn.Module):
         self.outer = nn.Linear(hidden, self.base.out_features)
         with torch.no_grad():  # rows of about unit length, so that the correction has their scale
             length = float(np.sqrt((fitted.eigenvalues ** (2 * fitted.power)).sum()))
-            self.base.weight /= length
-            self.base.bias /= length
+            self.base.weight.div_(length)
+            self.base.bias.div_(length)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
