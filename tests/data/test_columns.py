@@ -45,10 +45,15 @@ def test_a_wanted_column_that_is_not_there_is_named_with_the_remedy():
 
 
 def test_images_and_arrays_are_found_by_name():
-    assert image_column("f", ["img", "image"]) == "image"
+    held, plain = pa.struct([("bytes", pa.binary()), ("path", pa.string())]), pa.large_binary()
+    assert image_column("f", pa.schema([("img", plain), ("image", held)])) == "image"
+    assert image_column("f", pa.schema([("label", pa.int64()), ("pixel_values", held)])) == "pixel_values"
+    assert image_column("f", pa.schema([("photo", pa.binary_view()), ("text", pa.string())])) == "photo"
+    with pytest.raises(DataError, match="2 columns of encoded images, left, right: call the one to read 'image'"):
+        image_column("f", pa.schema([("left", held), ("right", plain)]))
     assert array_called("f", IMAGE_ARRAYS, ["x", "images"]) == "images"
-    with pytest.raises(DataError, match=r"f has no image column \(image or img\); its columns: picture"):
-        image_column("f", ["picture"])
+    with pytest.raises(DataError, match=r"f has no image column \(image or img, or .*\); its columns: picture"):
+        image_column("f", pa.schema([("picture", pa.string())]))
     with pytest.raises(DataError, match=r"f has no array called images or .* it holds: weights"):
         array_called("f", IMAGE_ARRAYS, ["weights"])
 

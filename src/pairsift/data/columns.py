@@ -1,4 +1,4 @@
-"""Which column of a table, or array of an .npz, holds images, features and labels; labels as class numbers."""
+"""Find the columns of images, features and labels in a table, and read labels as class numbers."""
 
 from __future__ import annotations
 
@@ -33,24 +33,33 @@ _ODD_NAMES = re.compile(
     r"|__index_level_\d+__|level_\d+",
     re.IGNORECASE,
 )
-# What a user says who wants no labels.
+# The name of a label column by which a user asks for no labels.
 NO_LABELS = "none"
 UNLABELLED = -1
 """The class number of a row without a label: it belongs to no class, and is not a class of its own."""
 
 
-def image_column(name: str, available: Sequence[str]) -> str:
-    """The column of encoded images.
+def image_column(name: str, schema: pa.Schema) -> str:
+    """The column of encoded images: the one with a usual name, or the only one that holds bytes.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or there are several.
     """
-    found = _first(IMAGE_COLUMNS, available)
-    if found is None:
+    found = _first(IMAGE_COLUMNS, schema.names)
+    if found is not None:
+        return found
+    encoded = [field.name for field in schema if arrow.is_encoded(field.type)]
+    if len(encoded) > 1:
         raise DataError(
-            f"{name} has no image column ({' or '.join(IMAGE_COLUMNS)}); its columns: {', '.join(available)}"
+            f"{name} has {len(encoded)} columns of encoded images, {', '.join(encoded)}: call the one to read "
+            f"{IMAGE_COLUMNS[0]!r}"
         )
-    return found
+    if not encoded:
+        raise DataError(
+            f"{name} has no image column ({' or '.join(IMAGE_COLUMNS)}, or one of bytes); its columns: "
+            f"{', '.join(schema.names)}"
+        )
+    return str(encoded[0])
 
 
 def array_called(name: str, wanted: Sequence[str], available: Sequence[str]) -> str:
@@ -203,7 +212,7 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
 
 
 def _odd_ones(fields: Sequence[pa.Field], typed: bool) -> list[str]:
-    """Columns whose name or type differs from that of most."""
+    """Columns that differ from most in name or type."""
     odd = [field.name for field in fields if _ODD_NAMES.fullmatch(field.name)]
     rest = [field for field in fields if field.name not in odd]
     stems = Counter(_stem(field.name) for field in rest)
@@ -242,7 +251,7 @@ def _pandas_index(schema: pa.Schema) -> list[str]:
     try:
         facts = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         return [each for each in facts.get("index_columns", ()) if isinstance(each, str)]
-    except (ValueError, AttributeError, TypeError):  # somebody else's key of that name
+    except (ValueError, AttributeError, TypeError):  # another program's key of that name
         return []
 
 

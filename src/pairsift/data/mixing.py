@@ -18,7 +18,7 @@ MixKind = Literal["pixel", "composite"]
 
 @dataclass(frozen=True)
 class Mixture:
-    """What `mix` made.
+    """The result of `mix`.
 
     Attributes:
         images: (N, C, H, W) uint8, mixed ones replaced; the same kind (array or lazy) as went in.
@@ -49,7 +49,7 @@ def mix(
         labels: (N,) class numbers, or None.
         fraction: share of images to replace, in [0, 1]; round(fraction * N) images are.
         seed: seed of the draw; both kinds draw the same images and partners.
-        kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half beside the partner's right half.
+        kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half joined to the partner's right half.
 
     Raises:
         DataError: other images, fraction out of range, an unknown kind, labels of another length, fewer than two
@@ -98,7 +98,7 @@ def mix_set(images: ImageSet, fraction: float, seed: int, kind: MixKind = "pixel
 def _draw_partners(
     chosen: NDArray[np.int64], n: int, labels: NDArray[np.int64] | None, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Uniform over other classes: sorted by class, each class is a block, the others are the rest of a circle."""
+    """Draw uniformly over other classes: sorted by class, the others of a block are the rest of a circle."""
     if n < 2:
         raise DataError(f"mixing needs at least 2 images, got {n}")
     classes = np.arange(n) if labels is None else labels
