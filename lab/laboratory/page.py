@@ -21,7 +21,7 @@ def laboratory_page(path: Path, report: Report) -> None:
     setting = report.setting
     facts = (
         f"n = {setting.n}, r = {setting.r}, n_d = {setting.n_d}, alpha = {setting.alpha:g}, beta = {setting.beta:g}, "
-        f"noise {setting.epsilon:g}, band {setting.ranks.high:g} to {setting.ranks.low:g}, {setting.rounds} rounds; "
+        f"noise {setting.epsilon:g}, band {setting.ranks.start:g} to {setting.ranks.stop:g}, {setting.rounds} rounds; "
         f"{report.draws} draws, seed {report.seed}."
     )
     sections = [

@@ -35,7 +35,7 @@ def test_untreated_it_is_the_librarys_ranking_loss(model):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_pairs_are_selected_on_the_embeddings_and_gradients_reach_the_model(model, symmetric):
     anchors, *keys = embedded(model, TEXTS)
-    expected = TwoTowerLoss(0.1, band=BAND, treatment=TREATMENT, symmetric=symmetric)(
+    expected = TwoTowerLoss(0.1, selector=BAND, treatment=TREATMENT, symmetric=symmetric)(
         anchors, torch.cat(keys), anchors, torch.cat(keys)
     )
     value = TreatedRankingLoss(model, 0.1, BAND, TREATMENT, symmetric)(columns(model, TEXTS))
@@ -276,7 +276,7 @@ def test_several_data_sets_are_trained_and_evaluated_under_sampler_and_mask(mode
     ps.retrieval.inspect_pairs(pa.table(shops(48)), out=tmp_path / "inspected", threads=1)
     mask = ps.GuideMask.from_texts(model, *shops(48).values())
     several = (dict if plain else DatasetDict)({"first": first.shuffle(seed=0), "second": second.select(range(16))})
-    loss = TreatedRankingLoss(model, band=mask)
+    loss = TreatedRankingLoss(model, selector=mask)
     trainer = trained(
         model, tmp_path / "run", several, {"first": loss, "second": TreatedRankingLoss(model)} if plain else loss,
         {"first": first, "new": Dataset.from_dict(shops(10, 500))} if not plain else None, steps=5,
@@ -314,7 +314,13 @@ def test_a_run_that_resumes_goes_on_counting(model, tmp_path, caplog):
         mask = ps.GuideMask.from_texts(model, *shops(24).values(), margin=-2.0)
         mask.off_because = ""
         trainer = trained(
-            model, folder, data, TreatedRankingLoss(model, band=mask), steps=steps, save_strategy="steps", save_steps=2
+            model,
+            folder,
+            data,
+            TreatedRankingLoss(model, selector=mask),
+            steps=steps,
+            save_strategy="steps",
+            save_steps=2,
         )
         trainer.add_callback(GuideMaskLog(mask, trainer.log))
         trainer.train(resume_from_checkpoint=resume)

@@ -531,7 +531,7 @@ def test_settings_come_as_a_configuration_as_keywords_or_by_position(mixture, sc
         assert found.settings == expected.settings
         assert (found.pairs, found.levels) == (expected.pairs, expected.levels)
         np.testing.assert_array_equal(found.scores, scanned.scores)
-    assert expected.settings["band"] == {"high": 0.3, "low": 0.5}
+    assert expected.settings["band"] == {"start": 0.3, "stop": 0.5}
 
 
 @pytest.mark.parametrize(

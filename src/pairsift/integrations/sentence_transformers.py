@@ -39,25 +39,25 @@ class TreatedRankingLoss(nn.Module):
     Args:
         model: the model that is trained.
         temperature: tau, > 0; 0.05 is a scale of 20.
-        band: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
         treatment: what happens to them; None takes the selector's own, which is to treat nothing but for a `GuideMask`.
         symmetric: also take positives as anchors.
         mini_batch_size: texts embedded at once, > 0, each twice, with the gradients of the whole batch (GradCache,
             arXiv 2101.06983); None embeds the batch at once.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather_distributed`; see `losses.treated.Options`.
 
     Attributes:
         uses_gradient_cache: tells sentence-transformers that the backward pass embeds a batch again.
 
     Raises:
-        ValueError: a setting out of range, a treatment without a band to apply it to, or a guide mask without texts.
+        ValueError: a setting out of range, a treatment without a selector, or a guide mask without texts.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
         temperature: float = 0.05,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         symmetric: bool = False,
         mini_batch_size: int | None = None,
@@ -69,8 +69,8 @@ class TreatedRankingLoss(nn.Module):
         self.model = model
         self.mini_batch_size = mini_batch_size
         self.uses_gradient_cache = mini_batch_size is not None
-        self.loss = TwoTowerLoss(temperature, band=band, treatment=treatment, symmetric=symmetric, **options)
-        self.mask = band if isinstance(band, GuideMask) else None
+        self.loss = TwoTowerLoss(temperature, selector=selector, treatment=treatment, symmetric=symmetric, **options)
+        self.mask = self.loss.selector if isinstance(self.loss.selector, GuideMask) else None
         self.rows: TokenRows | None = None
         if self.mask is not None:
             if self.mask.table.texts is None:
@@ -180,7 +180,7 @@ class TreatedRankingLoss(nn.Module):
         """Settings for the model card."""
         loss = self.loss
         return {
-            "temperature": float(torch.as_tensor(loss.temperature)), "band": str(loss.band),
+            "temperature": float(torch.as_tensor(loss.temperature)), "selector": str(loss.selector),
             "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
             "mini_batch_size": self.mini_batch_size,
         }  # fmt: skip
