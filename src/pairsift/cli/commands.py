@@ -36,6 +36,10 @@ COMMANDS = {
         "scan",
         "Find what hurts a retriever in its training pairs: duplicates, likely false negatives, bad mined negatives.",
     ),
+    "adapt": Command(
+        "train",
+        "Adapt frozen embeddings to pairs: a linear map in closed form, its settings chosen on held-out pairs.",
+    ),
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
     "demo": Command(
         "all",
