@@ -269,7 +269,7 @@ def not_utf8(n=12):
 def test_texts_that_are_none(tmp_path):
     file = tmp_path / "x.parquet"
     pq.write_table(pa.table({"text": not_utf8(), "anchor": not_utf8(), "positive": not_utf8()}), file)
-    with pytest.raises(DataError, match="cannot be read beyond row 0"):
+    with pytest.raises(DataError, match="column 'text' holds text that is no UTF-8"):
         list(read_texts(file))
     with pytest.raises(ValueError, match=r"column 'anchor' holds text that is no UTF-8"):
         ps.retrieval.inspect_pairs(file, threads=1)
@@ -377,18 +377,18 @@ def test_a_damaged_part_is_named(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ps.scan(features, 5, threads=1, out=out, progress=stop)
+        ps.scan(features, 5, threads=1, output=out, progress=stop)
     part = out / "parts" / "scores-000000000000.parquet"
     content = part.read_bytes()
     flip(part, 600)
     with pytest.raises(ScanError, match=r"scores-000000000000\.parquet is damaged .*: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     pq.write_table(pq.read_table(pa.BufferReader(content)).slice(0, 7), part)
     with pytest.raises(ScanError, match="holds 7 rows of 100: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     part.unlink()
     np.testing.assert_array_equal(
-        ps.scan(features, 5, threads=1, out=out).scores, ps.scan(features, 5, threads=1).scores
+        ps.scan(features, 5, threads=1, output=out).scores, ps.scan(features, 5, threads=1).scores
     )
 
 
