@@ -25,6 +25,7 @@ from lab.cells import (
     given_interval,
     interval,
     listed,
+    markdown,
     mean,
     number,
     slashed,
@@ -33,7 +34,7 @@ from lab.cells import (
 from lab.compared import paired
 from lab.rows import ROOT
 from lab.small import BEST, PARTS, excess_at
-from lab.tables import Column, Line, Table, study_table, tuned_lines
+from lab.tables import Column, Line, Table, origin, plain_lines, study_table, tuned_lines
 
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 VALUE = re.compile(r"(<!-- value: ([\w, -]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -41,6 +42,7 @@ ACCURACIES = {"linear": "linear probe", "knn20": "20-NN"}
 _GAIN, _PERCENT, _COUNT = interval(sign="+"), number(1, scale=100), number(0)
 _EXACT = interval(rounded=False)
 _EXACT_GAIN = interval(sign="+", rounded=False)
+_ONE = number(1)
 
 
 def best_peer(_: Line, lines: list[Line]) -> Line:
@@ -109,6 +111,24 @@ def _trained(name: str) -> Table:
         ),
         first="plain", groups=("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1"),
     )  # fmt: skip
+
+
+def worth() -> str:
+    """Table of plain SimCLR and ``treatment="auto"`` at temperature 0.2 on three image sets."""
+    cells, names = [], {"selection": "CIFAR-10", "selection-imagenette": "Imagenette",
+                        "selection-tiny-imagenet": "Tiny ImageNet, 80 classes"}  # fmt: skip
+    for name, title in names.items():
+        lines = {line.keys["arm"]: line.values for line in plain_lines(name) if line.place[0] == "tau 0.2"}
+        row: list[str | None] = [title]
+        for measure in ("knn20", "linear"):
+            plain, auto = lines["plain"][measure], lines["patches"][measure]
+            row += [_ONE(list(plain.values())), _ONE(list(auto.values())), _EXACT_GAIN(paired(auto, plain))]
+        cells.append(row)
+    titles = [
+        "images",
+        *(f"{title}{each}" for title in ("20-NN %", "linear probe %") for each in ("", ", auto", ", gain")),
+    ]
+    return f"{markdown(titles, cells)}\n\n{origin(tuple(names))}\n"
 
 
 _MASKS = (
@@ -231,7 +251,6 @@ def _nonzero(values: Sequence[float]) -> str | None:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "loss": _loss(range(512, 4097)),
     "loss, all sizes": _loss(
         range(1 << 30), Column("floor of combined", "floor_ms", number(unit=" ms")),
         Column("combined over floor", "combined_over_floor", number(2)),
@@ -297,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("purity minus base", "excess", number(1, scale=100, sign="+"), group="gamma 0.42",
                skip=("with", "removal", "degree removal", "random removal")),
     ), arms=_NOISY, by_arm=True),
+    "worth": worth,
     "selection": _trained("selection"), "selection, imagenette": _trained("selection-imagenette"),
     "selection, tiny-imagenet": _trained("selection-tiny-imagenet"), "when": _trained("selection-quality"),
     "classmates": Table(("near-pairs",), (

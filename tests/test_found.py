@@ -29,8 +29,8 @@ from pairsift.scanning import ScanError, work
 from pairsift.text import read_texts
 from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import ConfigError, Run, RunError, TrainConfig
-from pairsift.train.checkpoints import read_checkpoint
-from pairsift.train.fitting import telling_of_lost_processes
+from pairsift.train.run import read_checkpoint
+from pairsift.train.trainer import telling_of_lost_processes
 
 BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(margin=0.05, temperature_scale=0.7)
 
@@ -377,18 +377,18 @@ def test_a_damaged_part_is_named(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ps.scan(features, 5, threads=1, out=out, progress=stop)
+        ps.scan(features, 5, threads=1, output=out, progress=stop)
     part = out / "parts" / "scores-000000000000.parquet"
     content = part.read_bytes()
     flip(part, 600)
     with pytest.raises(ScanError, match=r"scores-000000000000\.parquet is damaged .*: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     pq.write_table(pq.read_table(pa.BufferReader(content)).slice(0, 7), part)
     with pytest.raises(ScanError, match="holds 7 rows of 100: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     part.unlink()
     np.testing.assert_array_equal(
-        ps.scan(features, 5, threads=1, out=out).scores, ps.scan(features, 5, threads=1).scores
+        ps.scan(features, 5, threads=1, output=out).scores, ps.scan(features, 5, threads=1).scores
     )
 
 

@@ -60,7 +60,7 @@ class FeatureSource(Protocol):
     """Whether another process, on another machine that sees the same files, can read it after unpickling."""
 
     def bare(self) -> FeatureSource:
-        """The same features without what is known about the rows: small to send to another process."""
+        """The same features without labels, paths and row numbers: small to send to another process."""
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
         """First row and features of one block of at most `rows` after the other, in order, from `start` to `stop`."""
@@ -75,9 +75,9 @@ def open_features(
     """Open embeddings: files, arrays, tables or lists.
 
     Files: parquet, Arrow, CSV, TSV and JSON lines (the last three compressed, too); ``.npy`` (memory-mapped),
-    ``.npz``, ``.pt`` and ``.safetensors``; folders of shards of one of these formats, data sets that `datasets` saved
-    to disk, ``key=value`` folders, and patterns (``part-*.parquet``). Shards are read in natural order: part-2 before
-    part-10.
+    ``.npz``, ``.pt``, ``.safetensors`` and indexes of faiss; folders of shards of one of the first five formats or of
+    ``.npy``, data sets that `datasets` saved to disk, ``key=value`` folders, and patterns (``part-*.parquet``). Shards
+    are read in natural order: part-2 before part-10.
 
     Objects: an (N, D) array, tensor or list of rows; a DataFrame of pandas or polars, a Series, a `pyarrow.Table`, a
     `datasets.Dataset`.
@@ -168,7 +168,7 @@ def is_shareable(source: FeatureSource) -> bool:
 
 
 def bare_features(source: FeatureSource) -> FeatureSource:
-    """The source without what is known about its rows; one that cannot part with it, as it is."""
+    """The source without labels, paths and row numbers, if it can be had without them."""
     return source.bare() if hasattr(source, "bare") else source
 
 
@@ -283,7 +283,7 @@ class TableFeatures:
                     break
 
     def bare(self) -> TableFeatures:
-        """The same features without what is known about the rows: small to send to another process."""
+        """The same features without labels, paths and row numbers: small to send to another process."""
         out = copy.copy(self)
         out.labels = out.class_names = out.paths = out.mixed = None
         out.rows = np.empty(0, np.int64)
@@ -372,7 +372,7 @@ class TableFeatures:
         return None
 
     def _read_numbers(self) -> IntArray:
-        """The row of each example in its source: what the column `row` says, or its position."""
+        """The row of each example in its source: the number in the column `row`, or its position."""
         if self._has("row", arrow.is_integer):
             column = self._rows.read(["row"]).column(0)
             # Shards that each count their rows from 0 name no row: then positions do.
@@ -415,14 +415,17 @@ def _open_arrays(path: Path, labels: str | None, column: str | Sequence[str] | N
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
         raise DataError(f"{name} cannot be read as a file of arrays: {first_line(error)}") from error
-    plain = ArrayFeatures(features, name)
+    found = ArrayFeatures(features, name)
     try:
-        return plain if classes is None else ArrayFeatures(features, name, classes)
+        found = found if classes is None else ArrayFeatures(features, name, classes)
     except DataError as error:
         if labels is not None:
             raise
         warnings.warn(f"labels are not used: {error}", stacklevel=4)
-        return plain
+    if "row" in file.names and file.header("row") == ((len(features),), "i"):
+        rows = file.read("row").astype(np.int64)
+        found.rows = rows if len(np.unique(rows)) == len(rows) else found.rows
+    return found
 
 
 def _feature_array(name: str, file: ArrayFile, label: str | None, column: str | Sequence[str] | None) -> str:

@@ -118,7 +118,7 @@ class Files:
         if name != "scan/scan.json":
             whole = ps.Scan.load(self.shelf.good / "scan")
             np.testing.assert_array_equal(found.scores, whole.scores)
-            np.testing.assert_array_equal(found.signs, whole.signs)
+            np.testing.assert_array_equal(found.indicators, whole.indicators)
             for ours, theirs in zip(found.pairs.columns, whole.pairs.columns, strict=True):
                 np.testing.assert_array_equal(ours.to_numpy(), theirs.to_numpy())
 
@@ -201,7 +201,7 @@ def check_images(found: Any) -> None:
 
 def read_run(folder: Path) -> Any:
     """Configuration, encoder and checkpoint of a run."""
-    from pairsift.train.checkpoints import read_checkpoint
+    from pairsift.train.run import read_checkpoint
 
     run = Run.open(folder)
     return run.config(), run.load_encoder(), read_checkpoint(run.last_checkpoint)
