@@ -93,7 +93,10 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
-def _trained(name: str) -> Table:
+_TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
+
+
+def _trained(name: str, groups: Sequence[str]) -> Table:
     """Arms of encoders trained alike, by temperature."""
     return Table(
         (name,),
@@ -107,7 +110,7 @@ def _trained(name: str) -> Table:
             ),
             *(Column(f"{each} %", each, _PERCENT) for each in ("flagged", "different", "estimated")),
         ),
-        first="plain", groups=("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1"),
+        first="plain", groups=groups,
     )  # fmt: skip
 
 
@@ -134,7 +137,7 @@ def _collapse(name: str) -> Table:
 
 def _temporal(name: str, *measures: str) -> Table:
     return Table(
-        (f"temporal-{name}",),
+        ("temporal",),
         (
             Column("positives", "arm"), Column("seeds", "seeds"),
             *(
@@ -142,12 +145,12 @@ def _temporal(name: str, *measures: str) -> Table:
                 for measure in measures
                 for method, loss in (("spectral", "spectral"), ("simclr", "NT-Xent"))
                 for column in (
-                    Column(f"{measure}, {loss}", measure, interval(), group=method),
-                    Column("difference", measure, _GAIN, group=method, minus=same_batches, skip=("raw",)),
+                    Column(f"{measure}, {loss}", measure, interval(), group=f"{name}, {method}"),
+                    Column("difference", measure, _GAIN, group=f"{name}, {method}", minus=same_batches, skip=("raw",)),
                 )
             ),
         ),
-        has="digit", by_arm=True,
+        has="digit", groups=[f"{name}, spectral", f"{name}, simclr"], by_arm=True,
     )  # fmt: skip
 
 
@@ -192,6 +195,7 @@ _DROPPED = {
     "nothing": "nothing", "random": "a random fifth", "scan": "the scan's top fifth",
     "truth": "the true mixes (a fifth)",
 }  # fmt: skip
+_MASK_ARMS = ("frozen", "plain", "identity", "guide", "guide and difficult", "gist 0", "gist 0.05", "random", "oracle")
 _RETRIEVAL = (
     Column("set", "group"), Column("arm", "arm"), Column("nDCG@10 %", "ndcg10", interval()),
     Column("minus plain", "ndcg10", _GAIN, minus="plain"),
@@ -297,8 +301,10 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("purity minus base", "excess", number(1, scale=100, sign="+"), group="gamma 0.42",
                skip=("with", "removal", "degree removal", "random removal")),
     ), arms=_NOISY, by_arm=True),
-    "selection": _trained("selection"), "selection, imagenette": _trained("selection-imagenette"),
-    "selection, tiny-imagenet": _trained("selection-tiny-imagenet"), "when": _trained("selection-quality"),
+    "selection": _trained("selection", [f"cifar10, {tau}" for tau in _TAUS]),
+    "selection, imagenette": _trained("selection", ["imagenette, tau 0.2"]),
+    "selection, tiny-imagenet": _trained("selection", ["tiny-imagenet, tau 0.2"]),
+    "when": _trained("selection-quality", _TAUS),
     "classmates": Table(("near-pairs",), (
         Column("set", "group"),
         *(Column(sign, tuple(f"auroc/{each}" for each in (sign, *_SIGNS)), _best_sign(sign)) for sign in _SIGNS),
@@ -369,7 +375,7 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("changed answers", (f"{_KNOWN}/changed_synonym", f"{_KNOWN}/changed_antonym"),
                slashed(number(0), number(0))),
     ), arms=_SEMANTIC, groups=("trec6", "newsgroups20", "banking77")),
-    "retrieval": Table(("retrieval",), _RETRIEVAL),
+    "retrieval": Table(("retrieval",), _RETRIEVAL, arms=_MASK_ARMS),
     "fine-tuning": Table(
         ("fine-tuning",), _FINE_TUNING, arms=("frozen", "plain", "identity", "guide", "gist 0", "oracle")
     ),

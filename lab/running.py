@@ -188,15 +188,19 @@ def _run(study: Study, scale: Scale, arm: Arm, seed: int) -> Row:
     }  # fmt: skip
 
 
-def _number(name: str, value: Any, arm: Arm, seed: int) -> float | None:
+def _number(name: str, value: Any, arm: Arm, seed: int) -> Any:
     if value is None:
         return None
+    if isinstance(value, list):
+        return [_number(name, each, arm, seed) for each in value]
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise StudyError(f"{_words(arm, seed)} gave {name}={value!r}: a measure is a finite number, or None")
+        raise StudyError(
+            f"{_words(arm, seed)} gave {name}={value!r}: a measure is a finite number, None, or a list of them"
+        )
     return float(f"{number:.6g}")
 
 
