@@ -22,7 +22,7 @@ print(mask.describe())
 
 picture = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 128), nn.ReLU(), nn.Linear(128, 32))
 caption = nn.Linear(len(words), 32)
-loss = ps.losses.TwoTowerLoss(0.1, band=mask)
+loss = ps.losses.TwoTowerLoss(0.1, selector=mask)
 optimizer = torch.optim.Adam([*picture.parameters(), *caption.parameters()], lr=3e-3)
 for step in range(40):
     rows = torch.randperm(len(images))[:128]

@@ -17,7 +17,7 @@ mask = ps.GuideMask.fit(guide(questions), guide(answers), texts=texts, labels=in
 print(mask.describe())
 
 adapter = nn.Linear(128, 32, bias=False)
-loss = ps.losses.TwoTowerLoss(0.05, band=mask)
+loss = ps.losses.TwoTowerLoss(0.05, selector=mask)
 optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3)
 for step in range(40):
     rows = torch.randperm(600)[:128]

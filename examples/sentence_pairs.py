@@ -21,7 +21,7 @@ data = Dataset.from_dict({"anchor": [a for a, _ in pairs], "positive": [p for _,
 model = SentenceTransformer(str(get_model_path()), device="cpu")
 # Was: loss = MultipleNegativesRankingLoss(model)
 treatment = ps.Treatment(margin=0.03, temperature_scale=0.6)
-loss = TreatedRankingLoss(model, temperature=0.05, band=ps.RankBand(0.1, 0.3), treatment=treatment)
+loss = TreatedRankingLoss(model, temperature=0.05, selector=ps.RankBand(0.1, 0.3), treatment=treatment)
 with tempfile.TemporaryDirectory() as folder:
     arguments = SentenceTransformerTrainingArguments(
         folder, per_device_train_batch_size=16, num_train_epochs=3, logging_steps=2, report_to="none", use_cpu=True,

@@ -19,13 +19,13 @@ D, WIDTH, QUEUE = 6, 10, 301
 
 def objective(name, treatment, band=(0.1, 0.5), dtype=torch.float64, **settings):
     """A loss module; MoCo's with a full queue."""
-    settings |= {"band": ps.RankBand(*band), "treatment": TREATMENTS[treatment]}
+    settings |= {"selector": ps.RankBand(*band), "treatment": TREATMENTS[treatment]}
     if name == "ntxent":
         return ps.losses.NTXentLoss(0.3, **settings).to(dtype)
     if name == "moco":
         loss = ps.losses.MoCoLoss(QUEUE, D, WIDTH, 0.2, **settings).to(dtype)
         generator = torch.Generator().manual_seed(9)
-        engine, loss.engine = loss.engine, ps.losses.Engine(gather=False)
+        engine, loss.engine = loss.engine, ps.losses.Engine(gather_distributed=False)
         loss.enqueue(*(torch.randn(QUEUE, width, generator=generator, dtype=dtype) for width in (D, WIDTH)))
         loss.engine = engine
         return loss

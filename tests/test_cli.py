@@ -194,7 +194,7 @@ def data(tmp_path, pixels):
         ("broken", [], "row 5 cannot be decoded"),
         ("good", ["--label-column", "kind"], "has no column 'kind'; its columns: image, label"),
         ("good", ["--batch-size", "13"], "batch_size=13 is larger than the data (12 images)"),
-        ("good", ["--pos-low", "0.1"], "posLow must exceed posHigh, got high=0.15, low=0.1"),
+        ("good", ["--pos-low", "0.1"], "must exceed its start (posHigh), got start=0.15, stop=0.1"),
         ("good", ["--accumulate-grad-batches", "2"], "does not enlarge the batch"),
         ("good", ["--encoder", "resnet9000"], "unknown encoder 'resnet9000'"),
     ],

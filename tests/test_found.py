@@ -29,8 +29,8 @@ from pairsift.scanning import ScanError, work
 from pairsift.text import read_texts
 from pairsift.theory import SimilarityGraph, bounds, measure_levels
 from pairsift.train import ConfigError, Run, RunError, TrainConfig
-from pairsift.train.checkpoints import read_checkpoint
-from pairsift.train.fitting import telling_of_lost_processes
+from pairsift.train.run import read_checkpoint
+from pairsift.train.trainer import telling_of_lost_processes
 
 BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(margin=0.05, temperature_scale=0.7)
 

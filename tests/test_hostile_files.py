@@ -25,8 +25,8 @@ from pairsift import cli
 from pairsift.data import DataError, load_images, open_features
 from pairsift.same_class import Affinity
 from pairsift.train import ConfigError
-from pairsift.train.checkpoints import check_plain
 from pairsift.train.evidence import BankEvidence
+from pairsift.train.run import check_plain
 
 QUICK = ["--per-class", "8", "--image-size", "8", "--batch-size", "32", "--epochs", "1", "--device", "cpu"]
 QUICK += ["--threads", "1", "--no-progress"]

@@ -52,12 +52,12 @@ def test_only_doing_nothing_is_neutral():
 
 
 def test_class_mates_are_weakened_by_their_logarithm():
-    edit = ps.Treatment(margin=0.3, class_mates=2.0).edit(0.1)
-    assert edit.class_mates == 2
+    edit = ps.Treatment(margin=0.3, same_class_weight=2.0).edit(0.1)
+    assert edit.same_class_weight == 2
     plain, mask, log_weights = S / 0.1, P.float(), torch.tensor([[-1.0, -0.5]])
     assert edit.of(plain, mask, log_weights)[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
     edit.apply_(plain, mask, log_weights)
     assert plain[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
-    with pytest.raises(ValueError, match="class_mates must be finite and >= 0, got -1"):
-        ps.Treatment(class_mates=-1)
-    assert not ps.Treatment(class_mates=1).is_neutral
+    with pytest.raises(ValueError, match="same_class_weight must be finite and >= 0, got -1"):
+        ps.Treatment(same_class_weight=-1)
+    assert not ps.Treatment(same_class_weight=1).is_neutral

@@ -34,7 +34,7 @@ import pairsift as ps
 from lab.benchmarks._common import environment
 from lab.rows import row_of, write
 from pairsift.data import open_features
-from pairsift.scanning.neighbours import CANDIDATES
+from pairsift.scanning.reference import CANDIDATES
 
 FIRST = (50, 1000)
 # As many pairs as any of the sets has among its candidates.

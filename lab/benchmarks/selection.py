@@ -59,7 +59,7 @@ def training_step(loss: nn.Module, affinity: ps.Affinity | None, batch: int) -> 
 def step_row(batch: int, runs: int) -> dict[str, Any]:
     """Steps of every selection, interleaved."""
     affinity = ps.Affinity.fit(bank(IMAGES, N_FEATURES))
-    selector, treatment = ps.ConfidentNegatives(affinity), ps.Treatment(0.03, 0.6, class_mates=1.0)
+    selector, treatment = ps.ConfidentNegatives(affinity), ps.Treatment(0.03, 0.6, same_class_weight=1.0)
     steps = {
         "untreated": training_step(ps.losses.NTXentLoss(0.2), None, batch),
         "band": training_step(ps.losses.NTXentLoss(0.2, ps.RankBand(0.15, 0.22), ps.Treatment(0.03, 0.6)), None, batch),

@@ -48,7 +48,7 @@ def training_step(
     images = torch.rand(2 * batch, 3, 32, 32)
     model = nn.Sequential(ImageEncoder(build_encoder(encoder)), Projector(n_features, 512, WIDTH))
     keys = copy.deepcopy(model).requires_grad_(False)
-    loss = OBJECTIVES[objective](band=BAND, treatment=TREATMENT if treated else None)
+    loss = OBJECTIVES[objective](selector=BAND, treatment=TREATMENT if treated else None)
     if objective == "moco":
         loss.enqueue(torch.randn(QUEUE, WIDTH), torch.randn(QUEUE, N_FEATURES))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

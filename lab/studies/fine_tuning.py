@@ -81,7 +81,7 @@ class Known(nn.Module):
         self.model, self.mask, self.labels = model, mask, labels
         # Pairs of one label are given to the loss, which then asks no selector.
         band = RankBand(0.1, 0.2) if mask is None else RandomPairs(mask, seed)
-        self.loss = TwoTowerLoss(temperature, band=band, treatment=EXCLUDE, symmetric=False)
+        self.loss = TwoTowerLoss(temperature, selector=band, treatment=EXCLUDE, symmetric=False)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Loss of a batch whose labels are the positions of its examples."""

@@ -31,7 +31,7 @@ TEMPERATURE = {"banking77": 0.1, "newsgroups20": 0.2, "trec6": 0.2}
 BATCH, STEPS, RATE, HIDDEN = 128, 150, 1e-3, 256
 EXCLUDE = Treatment(removal="exclude")
 # The paper's combined treatment on the closest 15th of the keys, and masked pairs left out.
-BOTH = Treatment(margin=0.03, temperature_scale=0.6, class_mates=1)
+BOTH = Treatment(margin=0.03, temperature_scale=0.6, same_class_weight=1)
 ARMS = ("frozen", "plain", "identity", "guide", "guide and difficult", "gist 0", "gist 0.05", "random", "oracle")
 
 
@@ -78,7 +78,7 @@ def trained(
     mask = None if arm == "plain" else guide_of(arm, texts)
     band = RandomPairs(mask, seed) if arm == "random" and mask is not None else mask
     treatment = None if mask is None else BOTH if arm == "guide and difficult" else EXCLUDE
-    loss = TwoTowerLoss(temperature, band=band, treatment=treatment, symmetric=False)
+    loss = TwoTowerLoss(temperature, selector=band, treatment=treatment, symmetric=False)
     anchors, positives = torch.from_numpy(texts.anchors), torch.from_numpy(texts.positives)
     labels = torch.from_numpy(texts.labels)
     optimizer = torch.optim.AdamW(adapter.parameters(), RATE, weight_decay=0.01)

@@ -33,8 +33,8 @@ TREATMENT = Treatment(margin=0.03, temperature_scale=0.6)
 ARMS: dict[str, dict[str, Any] | None] = {
     "frozen": None,
     "plain": {},
-    "combined": {"band": BAND, "treatment": TREATMENT},
-    "random pairs": {"band": BAND, "treatment": TREATMENT, "select": "random"},
+    "combined": {"selector": BAND, "treatment": TREATMENT},
+    "random pairs": {"selector": BAND, "treatment": TREATMENT, "select": "random"},
 }
 
 

@@ -8,6 +8,8 @@ from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
+from pairsift._base.checks import take_renamed
+
 Removal = Literal["neutral", "exclude"]
 
 # Takes a logit out of a log-sum-exp and, unlike -inf, can be multiplied by 0 and leaves a usable gradient where a whole
@@ -26,13 +28,13 @@ class Edit:
         factor: of the plain logit (or product) of a difficult pair.
         offset: added to it, finite; a scalar tensor carries a gradient.
         excludes: the pair leaves the comparison (`offset` is NOTHING then), and a positive is spared.
-        class_mates: power of the weight that probable class-mates keep in the denominator.
+        same_class_weight: power of the weight that probable same-class pairs keep in the denominator.
     """
 
     factor: float
     offset: float | Tensor
     excludes: bool = False
-    class_mates: float = 0.0
+    same_class_weight: float = 0.0
 
     @property
     def of_difficult(self) -> bool:
@@ -69,7 +71,7 @@ class Edit:
             gradients.addcmul_(gradients, mask, value=self.factor - 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Treatment:
     """How the logit of a difficult pair (p = 1) is edited; other pairs keep `s / temperature`.
 
@@ -87,9 +89,9 @@ class Treatment:
             a huge factor (1e9) makes the pair neutral.
         removal: None, "neutral" (the paper's Eq. 13) or "exclude" (the other natural reading; the positive of an
             anchor is never excluded). Removal stands alone: a removed pair has no logit left to shift or scale.
-        class_mates: power >= 0 with which P(different class) weighs every pair in the denominator, where the selector
-            estimates it (`ConfidentNegatives`): 0 leaves all weights at 1, 1 leaves a pair out as far as it is probably
-            of one class. Beside the paper; the positive is never weakened.
+        same_class_weight: power >= 0 with which P(different class) weighs every pair in the denominator, where the
+            selector estimates it (`ConfidentNegatives`): 0 leaves all weights at 1, 1 leaves a pair out as far as it is
+            probably of one class. The paper has no such weight. The positive is never weakened.
 
     Raises:
         TypeError: a setting is not a number.
@@ -106,10 +108,21 @@ class Treatment:
     margin: float = 0.0
     temperature_scale: float = 1.0
     removal: Removal | None = None
-    class_mates: float = 0.0
+    same_class_weight: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("margin", "temperature_scale", "class_mates"):
+    def __init__(
+        self, margin: float = 0.0, temperature_scale: float = 1.0, removal: Removal | None = None,
+        same_class_weight: float = 0.0, **old: float,
+    ) -> None:  # fmt: skip
+        same_class_weight = take_renamed("Treatment", old, {"class_mates": "same_class_weight"}).get(
+            "same_class_weight", same_class_weight
+        )
+        for name, given in (
+            ("margin", margin), ("temperature_scale", temperature_scale), ("removal", removal),
+            ("same_class_weight", same_class_weight),
+        ):  # fmt: skip
+            object.__setattr__(self, name, given)
+        for name in ("margin", "temperature_scale", "same_class_weight"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
@@ -119,8 +132,8 @@ class Treatment:
         if not (math.isfinite(self.temperature_scale) and self.temperature_scale >= LEAST_SCALE):
             low = f">= {LEAST_SCALE:g}" if self.temperature_scale > 0 else "> 0"
             raise ValueError(f"temperature_scale must be finite and {low}, got {self.temperature_scale}")
-        if not (math.isfinite(self.class_mates) and self.class_mates >= 0):
-            raise ValueError(f"class_mates must be finite and >= 0, got {self.class_mates}")
+        if not (math.isfinite(self.same_class_weight) and self.same_class_weight >= 0):
+            raise ValueError(f"same_class_weight must be finite and >= 0, got {self.same_class_weight}")
         if self.removal not in (None, *get_args(Removal)):
             raise ValueError(f"removal must be None, 'neutral' (Eq. 13) or 'exclude', got {self.removal!r}")
         if self.removal and (self.margin or self.temperature_scale != 1):
@@ -144,7 +157,7 @@ class Treatment:
             >>> features = torch.eye(8, 32).repeat_interleave(100, dim=0) + 0.2 * torch.randn(800, 32)
             >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(features))
             >>> ps.Treatment.auto(ps.same_class.estimate(selector, features))
-            Treatment(margin=0.03, temperature_scale=0.6, removal=None, class_mates=1.0)
+            Treatment(margin=0.03, temperature_scale=0.6, removal=None, same_class_weight=1.0)
             >>> noise = torch.randn(800, 32)
             >>> selector = ps.ConfidentNegatives(ps.Affinity.fit(noise))
             >>> ps.Treatment.auto(ps.same_class.estimate(selector, noise)).is_neutral
@@ -154,8 +167,8 @@ class Treatment:
 
     @property
     def is_neutral(self) -> bool:
-        """Whether the treatment changes nothing (margin 0, scale 1, no removal, all class-mates kept)."""
-        return self.removal is None and self.margin == 0 and self.temperature_scale == 1 and self.class_mates == 0
+        """Whether the treatment changes nothing (margin 0, scale 1, no removal, all same-class pairs kept)."""
+        return self.removal is None and self.margin == 0 and self.temperature_scale == 1 and self.same_class_weight == 0
 
     def edit(self, temperature: float | Tensor) -> Edit:
         """The edit of plain logits `s / temperature`.
@@ -164,11 +177,11 @@ class Treatment:
             temperature: tau, > 0, in whose units the margin is; a scalar tensor carries a gradient to the offset.
         """
         if self.removal == "exclude":
-            return Edit(1.0, NOTHING, True, self.class_mates)
+            return Edit(1.0, NOTHING, True, self.same_class_weight)
         if self.removal == "neutral":
-            return Edit(0.0, 0.0, False, self.class_mates)
+            return Edit(0.0, 0.0, False, self.same_class_weight)
         offset = self.margin / (self.temperature_scale * temperature)
-        return Edit(1 / self.temperature_scale, offset, False, self.class_mates)
+        return Edit(1 / self.temperature_scale, offset, False, self.same_class_weight)
 
     def logits(self, similarities: Tensor, pairs: Tensor, temperature: float | Tensor) -> Tensor:
         """Treated logits (Eqs. 13 to 16), differentiable in the similarities.
@@ -192,7 +205,7 @@ class Decision:
     """A treatment, neutral where treating would hurt, and why.
 
     Attributes:
-        treatment: what to do with difficult pairs and class-mates.
+        treatment: what to do with difficult pairs and same-class pairs.
         reason: the same in words, and what speaks for it.
     """
 
@@ -205,9 +218,9 @@ class Decision:
         return not self.treatment.is_neutral
 
     @property
-    def class_mates(self) -> float:
-        """The power with which class-mates weigh, 0 where they are left alone."""
-        return self.treatment.class_mates
+    def same_class_weight(self) -> float:
+        """The power with which same-class pairs weigh, 0 where they are left alone."""
+        return self.treatment.same_class_weight
 
 
 class Decides(Protocol):

@@ -45,10 +45,15 @@ def test_a_wanted_column_that_is_not_there_is_named_with_the_remedy():
 
 
 def test_images_and_arrays_are_found_by_name():
-    assert image_column("f", ["img", "image"]) == "image"
+    held, plain = pa.struct([("bytes", pa.binary()), ("path", pa.string())]), pa.large_binary()
+    assert image_column("f", pa.schema([("img", plain), ("image", held)])) == "image"
+    assert image_column("f", pa.schema([("label", pa.int64()), ("pixel_values", held)])) == "pixel_values"
+    assert image_column("f", pa.schema([("photo", pa.binary_view()), ("text", pa.string())])) == "photo"
+    with pytest.raises(DataError, match="2 columns of encoded images, left, right: call the one to read 'image'"):
+        image_column("f", pa.schema([("left", held), ("right", plain)]))
     assert array_called("f", IMAGE_ARRAYS, ["x", "images"]) == "images"
-    with pytest.raises(DataError, match=r"f has no image column \(image or img\); its columns: picture"):
-        image_column("f", ["picture"])
+    with pytest.raises(DataError, match=r"f has no image column \(image or img, or .*\); its columns: picture"):
+        image_column("f", pa.schema([("picture", pa.string())]))
     with pytest.raises(DataError, match=r"f has no array called images or .* it holds: weights"):
         array_called("f", IMAGE_ARRAYS, ["weights"])
 
@@ -90,6 +95,7 @@ def test_features_are_the_column_of_vectors_or_alike_columns_of_numbers(schema, 
             pa.schema([("a", pa.list_(F)), ("b", pa.list_(D, 3))]),
             r"2 columns of vectors, a \(.*\), b \(.*\): name .*`column`",
         ),
+        (wide("d0", "d1", d2=pa.int64()), r"d2 \(int64\) is of another kind .* \(d0, d1\).* as 'd\*'"),
         (wide("d0", "d1", "d2", area=F), r"area \(float\) is of another kind .* \(d0, d1, d2\).* as 'd\*'"),
         (wide("d0", "d1", "d2", "d3", "d4", d5=D), r"d5 \(double\) is of another kind .*d0, d1 \.\.\. d4"),
         (wide(*"abcd", user_id=F, timestamp=F), r"user_id \(float\), timestamp \(float\) are of another kind"),
@@ -103,6 +109,19 @@ def test_features_are_the_column_of_vectors_or_alike_columns_of_numbers(schema, 
 def test_what_could_be_meant_is_asked_for(schema, message):
     with pytest.raises(DataError, match=message):
         feature_columns("f", schema, None)
+
+
+def test_whole_numbers_next_to_dimensions_are_named_and_left_out():
+    schema = wide("area", "height", rooms=pa.int64(), user_id=pa.int64(), row=pa.int64(), label=pa.int64())
+    with pytest.warns(UserWarning, match="f: rooms holds whole numbers, which are taken for no dim") as told:
+        assert feature_columns("f", schema, "label") == ["area", "height"]
+    assert len(told) == 1
+
+
+def test_missing_labels_of_pandas():
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    for labels in (pd.array([1, None, 0], "Int64"), pd.Series(["b", pd.NA, "a"], dtype="string")):
+        assert class_numbers(np.asarray(labels, object), "f")[0].tolist() == [1, -1, 0]
 
 
 def test_the_index_of_a_pandas_frame_is_named_and_left_out():
@@ -135,7 +154,8 @@ def test_a_named_column_must_be_there_and_hold_numbers(column, message):
 
 def test_numbers_of_a_text_file_may_be_whole():
     schema = wide("d0", "d1", d2=pa.int64())
-    assert feature_columns("f", schema, None) == ["d0", "d1"]
+    with pytest.raises(DataError, match=r"d2 \(int64\) is of another kind"):
+        feature_columns("f", schema, None)
     assert feature_columns("f", schema, None, typed=False) == ["d0", "d1", "d2"]
     listed = pa.schema([("ids", pa.list_(pa.int64())), ("v", pa.list_(D))])
     assert feature_columns("f", listed, None, typed=False) == ["v"]
@@ -154,6 +174,7 @@ def test_numbers_of_a_text_file_may_be_whole():
         (["b", "a", "b"], [1, 0, 1], ["a", "b"]),
         (np.array(["b", None, "a"], object), [1, -1, 0], ["a", "b"]),
         (np.array([4, None], object), [4, -1], None),
+        (np.array(["b", np.nan, "a"], object), [1, -1, 0], ["a", "b"]),
         ([True, False], [1, 0], None),
     ],
 )

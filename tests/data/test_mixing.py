@@ -81,3 +81,14 @@ def test_composites_are_halves_side_by_side():
     np.testing.assert_array_equal(composite.images[..., 4:], pixels[composite.partner][..., 4:])
     with pytest.raises(DataError, match="'spatial'"):
         mix(pixels, labels, kind="spatial")
+
+
+def test_an_image_without_a_label_may_be_mixed_with_any_other():
+    images = np.zeros((100, 1, 1, 1), np.uint8)
+    labels = np.where(np.arange(100) % 5 == 0, -1, LABELS)
+    partners = np.stack([mix(images, labels, fraction=1.0, seed=seed).partner for seed in range(200)])
+    known = labels != -1
+    assert (partners != np.arange(100)).all()
+    assert (labels[partners[:, known]] != labels[known]).all()
+    # Of an image without a label any other is a partner, other such images among them.
+    assert (labels[partners[:, ~known]] == -1).mean() == pytest.approx(19 / 99, abs=0.02)

@@ -81,7 +81,7 @@ def apart(rank, world):
     results = {}
     for name in ("ntxent", "spectral", "two-tower", "moco"):
         results[name] = value_and_gradients(
-            objective(name, "combined", gather=False), *share(rows(name, TOTAL), rank, world)
+            objective(name, "combined", gather_distributed=False), *share(rows(name, TOTAL), rank, world)
         )
     return results
 
@@ -138,7 +138,7 @@ def known(name, count=60):
         return mask, ids, None
     if name == "affinity":
         chosen = ps.ConfidentNegatives(ps.Affinity.fit(features, ids=ids), 0.6, 0.4)
-        return chosen, ids, ps.Treatment(0.1, 0.7, class_mates=1.0)
+        return chosen, ids, ps.Treatment(0.1, 0.7, same_class_weight=1.0)
     frames = torch.arange(count)
     window = ps.TemporalWindow(ps.RankBand(0.1, 0.8), 7, frames // 20, frames, ids=ids)
     return window, ids, ps.Treatment(0.1, 0.7)
@@ -182,7 +182,7 @@ def queue_of(chosen, treatment):
     """A queue that holds ten keys already, alike on all processes."""
     loss = ps.losses.MoCoLoss(64, D, WIDTH, 0.3, chosen, treatment, tile=4).double()
     ids, engine = known("window")[1], loss.engine
-    loss.engine = ps.losses.Engine(gather=False)
+    loss.engine = ps.losses.Engine(gather_distributed=False)
     _, z1, _, h1 = rows("ntxent", 10, seed=3)
     loss.enqueue(z1, h1, ids[:10])
     loss.engine = engine

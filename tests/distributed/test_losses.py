@@ -134,7 +134,7 @@ def test_data_parallel_training_is_training_on_the_whole_batch(world, tmp_path):
         ("width", "ValueError: h must be alike on all processes, but process 0 has 10 columns of torch.float32 and "
                   "process 1 has 7 columns of torch.float32"),
         ("dtype", "ValueError: z must be alike .* process 1 has 6 columns of torch.float64"),
-        ("absent", "ValueError: h must be alike .* process 1 has none: .* gather=False"),
+        ("absent", "ValueError: h must be alike .* process 1 has none: .* gather_distributed=False"),
     ],
 )  # fmt: skip
 def test_batches_that_are_not_alike_are_refused_on_every_process(kind, message, tmp_path):

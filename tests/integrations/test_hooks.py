@@ -49,7 +49,7 @@ def test_features_are_fetched_from_inside_of_the_model(loss, together):
 def test_two_layers_serve_two_towers_and_a_key_encoder():
     text, image, (x0, x1) = Model(), Model(), views()
     both = nn.ModuleDict({"text": text, "image": image})
-    loss = TwoTowerLoss(0.1, band=BAND, treatment=TREATMENT)
+    loss = TwoTowerLoss(0.1, selector=BAND, treatment=TREATMENT)
     hooked = HookedLoss(loss, both, ("text.backbone", "image.backbone"))
     value = hooked(text(x0), image(x1))
     torch.testing.assert_close(value, loss(text(x0), image(x1), text.features(x0), image.features(x1)))

@@ -70,5 +70,5 @@ def test_solo_learns_function():
     positive = (similarity * (index[:, None] == index)).sum(1)
     expected = -(positive / similarity.sum(1)).log().mean()
     torch.testing.assert_close(simclr_loss_func(z, index), expected)
-    treated = simclr_loss_func(z, index, h=h, band=BAND, treatment=TREATMENT)
+    treated = simclr_loss_func(z, index, h=h, selector=BAND, treatment=TREATMENT)
     assert not torch.isclose(treated, expected)

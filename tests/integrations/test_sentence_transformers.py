@@ -35,7 +35,7 @@ def test_untreated_it_is_the_librarys_ranking_loss(model):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_pairs_are_selected_on_the_embeddings_and_gradients_reach_the_model(model, symmetric):
     anchors, *keys = embedded(model, TEXTS)
-    expected = TwoTowerLoss(0.1, band=BAND, treatment=TREATMENT, symmetric=symmetric)(
+    expected = TwoTowerLoss(0.1, selector=BAND, treatment=TREATMENT, symmetric=symmetric)(
         anchors, torch.cat(keys), anchors, torch.cat(keys)
     )
     value = TreatedRankingLoss(model, 0.1, BAND, TREATMENT, symmetric)(columns(model, TEXTS))
@@ -106,6 +106,80 @@ def test_rows_are_found_by_their_tokens_in_any_order_and_padding(model):
 
 
 @pytest.mark.parametrize("guided", [False, True])
+def test_dimensions_of_a_cached_batch_have_the_gradients_of_a_whole_one(model, guided):
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+
+    band = guide_mask(model, margin=0.3) if guided else BAND
+    found = []
+    for mini in (None, 3):
+        model.zero_grad()
+        loss = MatryoshkaLoss(model, TreatedRankingLoss(model, 0.1, band, mini_batch_size=mini), [384, 64], [1, 2])
+        value = loss(columns(model, TEXTS), None)
+        (2 * value).backward()
+        found.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        with torch.no_grad():
+            torch.testing.assert_close(loss(columns(model, TEXTS), None), value.detach())
+    for whole, cached in zip(*found, strict=True):
+        torch.testing.assert_close(cached, whole, atol=5e-6, rtol=1e-4)
+
+
+def test_layers_and_dimensions_take_it_and_not_over_parts_of_a_batch(model):
+    from sentence_transformers.sentence_transformer.losses import AdaptiveLayerLoss, Matryoshka2dLoss
+
+    for make in (AdaptiveLayerLoss, lambda model, loss: Matryoshka2dLoss(model, loss, [384, 64])):
+        for band in (BAND, guide_mask(model)):
+            model.zero_grad()
+            value = make(model, TreatedRankingLoss(model, 0.1, band))(columns(model, TEXTS), None)
+            value.backward()
+            assert torch.isfinite(value)
+            assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+        with pytest.warns(UserWarning, match="not compatible"):
+            loss = make(model, TreatedRankingLoss(model, 0.1, mini_batch_size=2))
+        with pytest.raises(ValueError, match="which AdaptiveLayerLoss and Matryoshka2dLoss do not allow"):
+            loss(columns(model, TEXTS), None)
+    # What these losses leave behind at the model does not stop the next one.
+    assert torch.isfinite(TreatedRankingLoss(model, 0.1, mini_batch_size=2)(columns(model, TEXTS)))
+
+
+def test_splade_takes_it_without_a_mask(model):
+    from sentence_transformers.sparse_encoder.losses import SpladeLoss
+
+    loss = TreatedRankingLoss(model, 0.1, BAND, TREATMENT)
+    parts = SpladeLoss(model, loss, 0.1, 0.1)(columns(model, TEXTS))
+    torch.testing.assert_close(parts["base_loss"], loss(columns(model, TEXTS)))
+    with pytest.raises(ValueError, match=r"SpladeLoss hands over embeddings alone: leave the mask out"):
+        SpladeLoss(model, TreatedRankingLoss(model, 0.1, guide_mask(model)), 0.1, 0.1)(columns(model, TEXTS))
+    with pytest.raises(ValueError, match="SpladeLoss embeds whole batches: leave mini_batch_size out"):
+        SpladeLoss(model, TreatedRankingLoss(model, 0.1, mini_batch_size=2), 0.1, 0.1)(columns(model, TEXTS))
+
+
+@pytest.mark.parametrize("mini", [None, 2])
+@pytest.mark.parametrize("difficult", [None, 0.5])
+def test_evaluation_masks_unknown_examples_by_identity_and_counts_nothing(model, mini, difficult):
+    mask = guide_mask(model, 2, difficult=difficult)
+    loss = TreatedRankingLoss(model, 0.05, mask, mini_batch_size=mini)
+    # The last two rows have one positive; the first is an example that the mask knows.
+    texts = [["a card", "new one", "new two", "new three"], ["the card", "x", "same", "Same"]]
+    with torch.no_grad():
+        value = loss(columns(model, texts))
+        anchors, keys = embedded(model, texts)
+        same = torch.zeros(4, 4, dtype=torch.bool)
+        same[2, 3] = same[3, 2] = True
+        logits = (torch.nn.functional.normalize(anchors) @ torch.nn.functional.normalize(keys).T) / 0.05
+        if difficult is None:
+            expected = torch.nn.functional.cross_entropy(logits.masked_fill(same, -torch.inf), torch.arange(4))
+            torch.testing.assert_close(value, expected)
+        assert torch.isfinite(value)
+        loss(columns(model, TEXTS[:2]))  # examples that it was fitted to
+        loss(columns(model, TEXTS))  # another number of columns
+    assert mask.report().rows == 0
+    loss(columns(model, TEXTS[:2]))
+    assert mask.report().rows == 4
+    with pytest.raises(ValueError, match="3 of 4 examples of the batch are none"):
+        loss(columns(model, texts))
+
+
+@pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_cached_batch_has_the_gradients_of_a_whole_one(model, guided, size):
     band, treatment = (guide_mask(model, margin=0.3), ps.Treatment(removal="exclude")) if guided else (BAND, TREATMENT)
@@ -169,6 +243,98 @@ def test_the_trainer_logs_what_the_mask_did_in_every_epoch(model, tmp_path, capl
         assert ("the guide is off" in caplog.text) == (labels is None)
         for share in ("precision", "recall"):
             assert [line.get(f"guide_mask_{share}") for line in lines] == [None if labels is None else 1.0] * 2
+
+
+def shops(n, first=0):
+    return {
+        "anchor": [f"where is shop {i}" for i in range(first, first + n)],
+        "positive": [f"shop {i} is in street {i}" for i in range(first, first + n)],
+    }
+
+
+def trained(model, folder, train, loss, evaluation=None, steps=2, **options):
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    options = {"save_strategy": "no", "max_steps": steps} | options
+    if evaluation is not None:
+        options |= {"eval_strategy": "steps", "eval_steps": 2}
+    arguments = SentenceTransformerTrainingArguments(
+        str(folder), per_device_train_batch_size=8, per_device_eval_batch_size=8, report_to="none", disable_tqdm=True,
+        use_cpu=True, learning_rate=1e-9, **options,
+    )  # fmt: skip
+    return SentenceTransformerTrainer(
+        model=model, args=arguments, train_dataset=train, eval_dataset=evaluation, loss=loss
+    )
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_several_data_sets_are_trained_and_evaluated_under_sampler_and_mask(model, tmp_path, plain, caplog):
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict
+
+    first, second = (Dataset.from_dict(shops(24, start)) for start in (0, 24))
+    ps.retrieval.inspect_pairs(pa.table(shops(48)), out=tmp_path / "inspected", threads=1)
+    mask = ps.GuideMask.from_texts(model, *shops(48).values())
+    several = (dict if plain else DatasetDict)({"first": first.shuffle(seed=0), "second": second.select(range(16))})
+    loss = TreatedRankingLoss(model, selector=mask)
+    trainer = trained(
+        model, tmp_path / "run", several, {"first": loss, "second": TreatedRankingLoss(model)} if plain else loss,
+        {"first": first, "new": Dataset.from_dict(shops(10, 500))} if not plain else None, steps=5,
+        batch_sampler=ps.retrieval.DistinctBatchSampler.for_trainer(tmp_path / "inspected"),
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.global_step == 5
+    assert 0 < mask.report().rows <= 40  # of training alone
+    assert ("10 of 10 rows hold texts that the inspection does not know" in caplog.text) == (not plain)
+
+
+def test_the_clean_file_trains_as_it_is(model, tmp_path):
+    import pyarrow as pa
+    from datasets import Dataset
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    rows = shops(32)
+    rows["negative"] = [None if i == 3 else rows["positive"][i if i % 4 == 0 else i - 1] for i in range(32)]
+    ps.retrieval.inspect_pairs(pa.table(rows), out=tmp_path / "inspected", threads=1)
+    data = Dataset.from_parquet(str(tmp_path / "inspected" / "clean.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert len(data) == 32
+    trainer = trained(model, tmp_path / "run", data, MultipleNegativesRankingLoss(model), num_train_epochs=1)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_a_run_that_resumes_goes_on_counting(model, tmp_path, caplog):
+    from datasets import Dataset
+
+    from pairsift.integrations.guide_log import GuideMaskLog
+
+    data = Dataset.from_dict(shops(24))
+
+    def run(folder, steps, resume=None):
+        mask = ps.GuideMask.from_texts(model, *shops(24).values(), margin=-2.0)
+        mask.off_because = ""
+        trainer = trained(
+            model,
+            folder,
+            data,
+            TreatedRankingLoss(model, selector=mask),
+            steps=steps,
+            save_strategy="steps",
+            save_steps=2,
+        )
+        trainer.add_callback(GuideMaskLog(mask, trainer.log))
+        trainer.train(resume_from_checkpoint=resume)
+        return mask.report(), [line for line in trainer.state.log_history if "guide_mask_per_row" in line]
+
+    whole, lines = run(tmp_path / "whole", 6)
+    run(tmp_path / "broken", 4)
+    resumed, after = run(tmp_path / "broken", 6, str(tmp_path / "broken" / "checkpoint-4"))
+    assert resumed == whole
+    assert whole.rows == 48
+    assert [line["guide_mask_per_row"] for line in after] == [line["guide_mask_per_row"] for line in lines]
+    (tmp_path / "broken" / "checkpoint-4" / "guide_mask.json").unlink()
+    run(tmp_path / "broken", 6, str(tmp_path / "broken" / "checkpoint-4"))
+    assert "the guide mask counts from the checkpoint on" in caplog.text
 
 
 def test_texts_longer_than_the_model_takes_are_cut_and_those_alike_so_far_are_one(model):

@@ -173,7 +173,7 @@ def test_arms_that_know_more_than_features_say_so(report):
 
 
 def test_nystroem_extension_is_the_eigenvector_itself_where_features_carry_the_graph():
-    # With alpha = 1 class-mates are indistinguishable and the graph has rank r + 1.
+    # With alpha = 1 same-class pairs are indistinguishable and the graph has rank r + 1.
     graph = SimilarityGraph(n=12, r=2, n_d=0, alpha=1, beta=0.2, gamma=0.2)
     removed = np.arange(36) % 4 == 1  # three of every class
     full = population.optimal_features(graph.adjacency(), 3)
@@ -211,7 +211,7 @@ def test_what_the_laboratory_finds_in_its_default_setting():
     for arm in ("random temperature", "random drop", "removal", "degree removal"):
         assert row(wide, 0.42, arm).difference < -row(wide, 0.42, arm).half_width
     assert row(wide, 0.42, "temperature").excess > 0.1
-    # A band that holds class-mates more often than chance does harm.
+    # A band that holds same-class pairs more often than chance does harm.
     assert row(narrow, 0.42, "temperature").excess < -0.08
     assert row(narrow, 0.42, "drop").difference < -row(narrow, 0.42, "drop").half_width
 

@@ -64,7 +64,7 @@ def test_gists_rule_is_the_librarys(margin):
     pairs = retrieval.gist(a.detach(), p.detach(), margin)
     assert 0 < int(pairs.sum()) < 12
     mask = ps.GuideMask.fit(a.detach(), p.detach())
-    loss = ps.losses.TwoTowerLoss(0.05, band=mask, treatment=retrieval.EXCLUDE, symmetric=False)
+    loss = ps.losses.TwoTowerLoss(0.05, selector=mask, treatment=retrieval.EXCLUDE, symmetric=False)
     torch.testing.assert_close(loss(a, p, pairs=pairs), theirs(tokens, None), atol=1e-5, rtol=0)
 
 

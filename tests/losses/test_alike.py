@@ -13,7 +13,7 @@ from pairsift.losses import (
     baselines,
 )
 
-SETTINGS = {"band": ps.RankBand(0.1, 0.5), "treatment": ps.Treatment(0.1)}
+SETTINGS = {"selector": ps.RankBand(0.1, 0.5), "treatment": ps.Treatment(0.1)}
 
 
 def labelled(z0, z1, h0, h1):

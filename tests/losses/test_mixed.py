@@ -108,7 +108,7 @@ def test_gradients(batch, form, tile):
 @pytest.mark.parametrize("treatment", TREATMENTS)
 def test_without_labels_or_supervision_it_is_nt_xent(batch, treatment, tile):
     z0, z1, labels, h0, h1 = batch
-    settings = {"band": BAND, "treatment": TREATMENTS[treatment], "tile": tile}
+    settings = {"selector": BAND, "treatment": TREATMENTS[treatment], "tile": tile}
     expected = NTXentLoss(TAU, **settings)(z0, z1, h0, h1)
     assert torch.equal(MixedContrastiveLoss(1, TAU, **settings)(z0, z1, labels, h0, h1), expected)
     assert torch.equal(MixedContrastiveLoss(0.2, TAU, **settings)(z0, z1, None, h0, h1), expected)
@@ -157,7 +157,7 @@ def test_half_precision_is_computed_in_single(batch):
 def test_bad_input_is_told(batch):
     z0, z1, labels, h0, h1 = batch
     loss = MixedContrastiveLoss()
-    banded = MixedContrastiveLoss(band=BAND, treatment=TREATMENTS["margin"])
+    banded = MixedContrastiveLoss(selector=BAND, treatment=TREATMENTS["margin"])
     for call, message in (
         (lambda: MixedContrastiveLoss(1.1), r"alpha must be in \[0, 1\].* got 1.1"),
         (lambda: MixedContrastiveLoss(math.nan), "got nan"),
@@ -166,7 +166,7 @@ def test_bad_input_is_told(batch):
         (lambda: loss(z0, z1, labels[:3]), r"labels must be \(12,\), one for each image, got \(3,\)"),
         (lambda: loss(z0, z1, labels.float()), "whole numbers.* torch.float32"),
         (lambda: banded(z0, z1, labels, h0 * math.inf, h1), "finite"),
-        (lambda: MixedContrastiveLoss(treatment=TREATMENTS["margin"]), "needs a band"),
+        (lambda: MixedContrastiveLoss(treatment=TREATMENTS["margin"]), "needs a selector"),
         (lambda: loss(z0[:0], z1[:0], labels[:0]), "non-empty"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -95,7 +95,7 @@ def test_an_empty_queue_gives_no_loss_and_then_fills():
     assert len(loss.keys()[0]) == 4
     assert loss(q, k, h_q, h_k).item() > 0.1
     with pytest.raises(ValueError, match="the queue is empty"):
-        MoCoLoss(16, 6, 10, band=ps.RankBand(0.1, 0.5)).select(h_q)
+        MoCoLoss(16, 6, 10, selector=ps.RankBand(0.1, 0.5)).select(h_q)
 
 
 def test_a_saved_loss_goes_on_as_if_it_had_not_stopped():
@@ -122,7 +122,7 @@ def test_random_selection_draws_anew_and_is_saved_too():
 
 
 def test_without_features_it_selects_on_projections_and_says_so():
-    loss = MoCoLoss(16, 6, band=ps.RankBand(0.1, 0.5), treatment=ps.Treatment(0.1)).double()
+    loss = MoCoLoss(16, 6, selector=ps.RankBand(0.1, 0.5), treatment=ps.Treatment(0.1)).double()
     q, k, *_ = batch(8)
     loss(q, k)
     with pytest.warns(UserWarning, match="selected on the projections"):
@@ -162,5 +162,5 @@ def test_bad_input_is_refused():
     for arguments in ({"queue_size": 0}, {"temperature": 0}, {"feature_dim": 0}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             MoCoLoss(**{"queue_size": 4, "projection_dim": 6} | arguments)
-    with pytest.raises(ValueError, match="needs a band"):
+    with pytest.raises(ValueError, match="needs a selector"):
         MoCoLoss(4, 6, treatment=ps.Treatment(0.1))

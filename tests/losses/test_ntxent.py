@@ -184,7 +184,7 @@ def test_one_image_has_no_negatives():
     ("arguments", "message"),
     [
         ({"temperature": 0.0}, "temperature must be finite and > 0, got 0.0"),
-        ({"treatment": ps.Treatment(0.1)}, "needs a band"),
+        ({"treatment": ps.Treatment(0.1)}, "needs a selector"),
         ({"reduction": "sum"}, "reduction must be 'mean' or 'none', got 'sum'"),
         ({"select": "hard"}, "select must be 'band' or 'random', got 'hard'"),
     ],

@@ -14,7 +14,7 @@ from pairsift.integrations.solo_learn import simclr_loss_func
 from pairsift.losses import LabelledNTXentLoss, MixedContrastiveLoss, MoCoLoss, NTXentLoss, SpectralLoss, TwoTowerLoss
 
 N, D, WIDTH = 240, 6, 8
-MARGIN, SOFT = ps.Treatment(0.05, 0.7), ps.Treatment(0.05, 0.7, class_mates=1.0)
+MARGIN, SOFT = ps.Treatment(0.05, 0.7), ps.Treatment(0.05, 0.7, same_class_weight=1.0)
 # Positions, ids that float32 does not tell apart, and ids that int32 does not hold.
 IDS = {"positions": None, "2^24": 2**24 + torch.arange(N), "2^31": 2**31 + 7 * torch.randperm(N)}
 
@@ -144,7 +144,7 @@ def test_a_call_may_name_selector_and_treatment_and_changes_nothing_in_the_loss(
         assert (plain.selector, plain.treatment) == (None, None)
     banded = NTXentLoss(0.3, ps.RankBand(0.1, 0.5), MARGIN)
     assert banded(z0, z1, treatment=ps.Treatment()) == plain(z0, z1)
-    with pytest.raises(ValueError, match="needs a band"):
+    with pytest.raises(ValueError, match="needs a selector"):
         plain(z0, z1, treatment=MARGIN)
 
 
@@ -210,7 +210,7 @@ def test_drop_ins_pass_them_on():
     metric = MetricNTXent(0.3, chosen, treatment)
     assert metric(*both[:2], features=both[2], rows=views) == expected
     summed = LabelledNTXentLoss(0.3, chosen, treatment, positives="summed")(*both, rows=views)
-    settings = {"h": both[2], "band": chosen, "treatment": treatment}
+    settings = {"h": both[2], "selector": chosen, "treatment": treatment}
     assert simclr_loss_func(both[0], labels, 0.3, rows=views, **settings) == summed
     assert simclr_loss_func(both[0], views, 0.3, **settings) == summed  # indexes are ids already
     model = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.Linear(WIDTH, D))
@@ -240,14 +240,16 @@ def test_wrapped_selectors_keep_their_state():
     mask, _ = selector("guide")
     frames = torch.arange(N)
     z0, z1, h0, h1 = batch()
-    loss = TwoTowerLoss(0.3, band=ps.TemporalWindow(mask, 5, frames // 60, frames % 60))
+    loss = TwoTowerLoss(0.3, selector=ps.TemporalWindow(mask, 5, frames // 60, frames % 60))
     loss(z0, z1, h0, h1, rows=AT)
     counted = mask.report()
     assert counted.pairs
     again, _ = selector("guide")
-    TwoTowerLoss(0.3, band=ps.TemporalWindow(again, 5, frames // 60, frames % 60)).load_state_dict(loss.state_dict())
+    TwoTowerLoss(0.3, selector=ps.TemporalWindow(again, 5, frames // 60, frames % 60)).load_state_dict(
+        loss.state_dict()
+    )
     assert again.report() == counted
-    control = TwoTowerLoss(0.3, band=ps.RandomPairs(ps.TemporalWindow(mask, 5, frames // 60, frames % 60)))
+    control = TwoTowerLoss(0.3, selector=ps.RandomPairs(ps.TemporalWindow(mask, 5, frames // 60, frames % 60)))
     control(z0, z1, h0, h1, rows=AT)
     names = {"selector_state.draws", "selector_state.selector.selector.counts"}
     assert set(control.state_dict()) == names

@@ -114,7 +114,7 @@ def test_treated_it_is_the_two_tower_loss_of_given_pairs():
     z, synonym, antonym = triplets()
     pairs = torch.cat([torch.zeros(9, 9), torch.eye(9)], dim=1).bool()
     treatment = ps.Treatment(0.1, 0.7)
-    towers = TwoTowerLoss(0.1, band=ps.GivenPairs(pairs), treatment=treatment, symmetric=False)
+    towers = TwoTowerLoss(0.1, selector=ps.GivenPairs(pairs), treatment=treatment, symmetric=False)
     keys = torch.cat([synonym, antonym])
     loss = SemanticNegativeLoss(0.1, treatment)
     torch.testing.assert_close(loss(z, synonym, antonym), towers(z, keys, pairs=pairs))

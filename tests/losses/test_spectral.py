@@ -62,7 +62,7 @@ def test_gradcheck(name):
 def test_neutral_treatments_equal_the_plain_loss():
     z0, z1, h0, h1 = batch(16)
     plain = SpectralLoss()(z0, z1)
-    assert SpectralLoss(band=ps.RankBand(0.1, 0.5), treatment=ps.Treatment())(z0, z1, h0, h1) == plain
+    assert SpectralLoss(selector=ps.RankBand(0.1, 0.5), treatment=ps.Treatment())(z0, z1, h0, h1) == plain
     nothing = torch.zeros(16, 16, dtype=torch.bool)
     for name in TREATMENTS:
         assert float(SpectralLoss(1.0, ps.RankBand(0.1, 0.5), treatment(name))(z0, z1, pairs=nothing)) == float(plain)
@@ -153,7 +153,7 @@ def test_random_selection_flags_as_many_pairs():
     [
         ({"mu": 0}, "mu must be"),
         ({"mu": float("inf")}, "mu must be"),
-        ({"treatment": ps.Treatment(0.1)}, "needs a band"),
+        ({"treatment": ps.Treatment(0.1)}, "needs a selector"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):

@@ -37,7 +37,7 @@ def random(draws=0):
 
 def masked():
     mask = ps.GuideMask.fit(torch.randn(20, 4), torch.randn(20, 4))
-    return TwoTowerLoss(0.5, band=mask), mask
+    return TwoTowerLoss(0.5, selector=mask), mask
 
 
 @pytest.mark.parametrize("name", STATELESS)

@@ -39,7 +39,7 @@ def test_both_directions_equal_the_oracle(n, k, name, band, flag_positive):
     back = band_pairs(h1[:n].tolist(), *band, h0.tolist())
     if not flag_positive:
         forth[range(n), range(n)] = back[range(n), range(n)] = False
-    settings = dict(band=ps.RankBand(*band), treatment=treatment(name), flag_positive=flag_positive)
+    settings = dict(selector=ps.RankBand(*band), treatment=treatment(name), flag_positive=flag_positive)
     rows = two_tower(z0.tolist(), z1.tolist(), 0.2, forth, **TREATMENTS[name])
     keys = two_tower(z1[:n].tolist(), z0.tolist(), 0.2, back, **TREATMENTS[name])
     one = TwoTowerLoss(0.2, symmetric=False, **settings)(z0, z1, h0, h1)
@@ -69,7 +69,7 @@ def test_neutral_treatments_equal_plain_clip():
     cross = torch.nn.functional.cross_entropy
     expected = float(cross(logits, target) + cross(logits.T, target)) / 2
     assert float(TwoTowerLoss()(z0, z1)) == pytest.approx(expected, abs=1e-6)
-    neutral = TwoTowerLoss(band=ps.RankBand(0.1, 0.5), treatment=ps.Treatment())
+    neutral = TwoTowerLoss(selector=ps.RankBand(0.1, 0.5), treatment=ps.Treatment())
     assert float(neutral(z0, z1, h0, h1)) == float(TwoTowerLoss()(z0, z1))
 
 
@@ -92,13 +92,13 @@ def test_the_positive_is_flagged_only_when_asked():
     h = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
     far = -h  # every positive is the least similar key of its row
     band = ps.RankBand(0.1, 1.0)
-    assert not TwoTowerLoss(band=band).select(h, far).diagonal().any()
-    assert TwoTowerLoss(band=band, flag_positive=True).select(h, far).diagonal().all()
+    assert not TwoTowerLoss(selector=band).select(h, far).diagonal().any()
+    assert TwoTowerLoss(selector=band, flag_positive=True).select(h, far).diagonal().all()
 
 
 def test_half_precision_is_computed_in_float32():
     z0, z1, h0, h1 = (each.to(torch.bfloat16) for each in batch(16))
-    loss = TwoTowerLoss(0.05, band=ps.RankBand(0.1, 0.5), treatment=ps.Treatment(0.1, 0.6))
+    loss = TwoTowerLoss(0.05, selector=ps.RankBand(0.1, 0.5), treatment=ps.Treatment(0.1, 0.6))
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(z0, z1, h0, h1)
     assert value.dtype == torch.float32
@@ -107,7 +107,7 @@ def test_half_precision_is_computed_in_float32():
 
 def test_bad_input_is_refused():
     z0, z1, h0, h1 = batch(4)
-    loss = TwoTowerLoss(band=ps.RankBand(0.2, 0.5), treatment=ps.Treatment(0.1))
+    loss = TwoTowerLoss(selector=ps.RankBand(0.2, 0.5), treatment=ps.Treatment(0.1))
     with pytest.raises(ValueError, match="temperature must be finite"):
         TwoTowerLoss(0)
     with pytest.raises(ValueError, match=r">= 0.01, got 0.001"):

@@ -70,8 +70,8 @@ def test_masks_and_loss_equal_the_oracle_in_both_directions(columns, margin, cap
     assert forth.any()
     expected = two_tower(z0.tolist(), z1.tolist(), 0.2, forth, removal="exclude")
     turned = two_tower(z1[:20].tolist(), z0.tolist(), 0.2, back, removal="exclude")
-    for treatment in (EXCLUDE, ps.Treatment(class_mates=1)):
-        settings = dict(band=mask, treatment=treatment, engine=Engine(tile=tile or "auto"))
+    for treatment in (EXCLUDE, ps.Treatment(same_class_weight=1)):
+        settings = dict(selector=mask, treatment=treatment, engine=Engine(tile=tile or "auto"))
         assert float(TwoTowerLoss(0.2, symmetric=False, **settings)(z0, z1, z0, z1, rows=rows)) == pytest.approx(
             expected, abs=1e-10
         )
@@ -79,11 +79,11 @@ def test_masks_and_loss_equal_the_oracle_in_both_directions(columns, margin, cap
         assert both == pytest.approx((expected + turned) / 2, abs=1e-10)
 
 
-@pytest.mark.parametrize("treatment", [EXCLUDE, ps.Treatment(margin=0.1, temperature_scale=0.6, class_mates=1)])
+@pytest.mark.parametrize("treatment", [EXCLUDE, ps.Treatment(margin=0.1, temperature_scale=0.6, same_class_weight=1)])
 def test_gradcheck(treatment):
     mask, rows, z0, z1, _, _ = case(4, 0.0, 1.0, difficult=None if treatment is EXCLUDE else 0.2)
     z0, z1, rows = z0[:5], z1.view(3, 20, 8)[:, :5].reshape(15, 8), rows[:5]
-    loss = TwoTowerLoss(0.5, band=mask, treatment=treatment)
+    loss = TwoTowerLoss(0.5, selector=mask, treatment=treatment)
     assert torch.autograd.gradcheck(
         lambda a, b: loss(a, b, z0, z1, rows=rows), (z0.clone().requires_grad_(), z1.clone().requires_grad_())
     )
@@ -148,7 +148,7 @@ def test_it_counts_and_goes_on_counting_after_a_resume():
     labels = np.arange(40) // 4
     mask = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, floor=-1, cap=1.0)
     mask.off_because = ""
-    loss = TwoTowerLoss(band=mask, treatment=EXCLUDE, symmetric=False)
+    loss = TwoTowerLoss(selector=mask, treatment=EXCLUDE, symmetric=False)
     rows = torch.arange(40)
     z = torch.randn(40, 8, requires_grad=True)
     loss(z, z, z, z, rows=rows).backward()
@@ -165,7 +165,7 @@ def test_it_counts_and_goes_on_counting_after_a_resume():
     assert report.pairs == 2 * 40 * 39  # by the loss, and by the masks asked for beside it
     assert "masked" in str(report)
     again = ps.GuideMask.fit(first, second, labels=labels, margin=0.1, floor=-1, cap=1.0)
-    TwoTowerLoss(band=again, treatment=EXCLUDE).load_state_dict(loss.state_dict())
+    TwoTowerLoss(selector=again, treatment=EXCLUDE).load_state_dict(loss.state_dict())
     assert again.report() == mask.report()
     assert math.isnan(ps.GuideMask.fit(first, second).report().precision)
 
@@ -185,7 +185,7 @@ def test_where_all_candidates_would_go_none_goes_and_one_row_is_no_batch():
         rows = torch.arange(count)
         batch = first[:count], second[:count]
         assert not mask.masks(*batch, rows=rows, key_rows=rows).whole().any()
-        value = TwoTowerLoss(band=mask, treatment=EXCLUDE)(*batch, *batch, rows=rows)
+        value = TwoTowerLoss(selector=mask, treatment=EXCLUDE)(*batch, *batch, rows=rows)
         assert torch.isfinite(value)
 
 
@@ -239,26 +239,30 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match=r"examples the keys are of: pass key_rows="):
         mask.masks(first, second, rows=torch.arange(40))
     with pytest.raises(ValueError, match="fitted to 2 columns"):
-        TwoTowerLoss(band=mask)(first, first.repeat(2, 1), first, first.repeat(2, 1), rows=torch.arange(40))
+        TwoTowerLoss(selector=mask)(first, first.repeat(2, 1), first, first.repeat(2, 1), rows=torch.arange(40))
 
 
 def test_it_leaves_masked_pairs_out_by_itself_and_refuses_what_pushes_them_harder():
     mask, rows, z0, z1, _, _ = case(2, 0.0, 1.0)
-    losses = [TwoTowerLoss(0.2, band=mask, treatment=each) for each in (None, EXCLUDE)]
+    losses = [TwoTowerLoss(0.2, selector=mask, treatment=each) for each in (None, EXCLUDE)]
     assert losses[0](z0, z1, z0, z1, rows=rows) == losses[1](z0, z1, z0, z1, rows=rows)
-    assert TwoTowerLoss(0.2, band=mask, treatment=ps.Treatment())(z0, z1, z0, z1) == TwoTowerLoss(0.2)(z0, z1)
+    assert TwoTowerLoss(0.2, selector=mask, treatment=ps.Treatment())(z0, z1, z0, z1) == TwoTowerLoss(0.2)(z0, z1)
     for treatment in (ps.Treatment(margin=0.1), ps.Treatment(temperature_scale=0.6), ps.Treatment(0.03, 0.6)):
         with pytest.raises(ValueError, match="pushes the false negatives that the mask finds apart harder: give no"):
-            TwoTowerLoss(0.2, band=mask, treatment=treatment)
+            TwoTowerLoss(0.2, selector=mask, treatment=treatment)
         with pytest.raises(ValueError, match="apart harder"):
             TwoTowerLoss(0.2)(z0, z1, z0, z1, rows=rows, selector=mask, treatment=treatment)
-    for treatment in (ps.Treatment(removal="neutral"), ps.Treatment(temperature_scale=2), ps.Treatment(class_mates=1)):
-        assert TwoTowerLoss(0.2, band=mask, treatment=treatment)(z0, z1, z0, z1, rows=rows).isfinite()
+    for treatment in (
+        ps.Treatment(removal="neutral"),
+        ps.Treatment(temperature_scale=2),
+        ps.Treatment(same_class_weight=1),
+    ):
+        assert TwoTowerLoss(0.2, selector=mask, treatment=treatment)(z0, z1, z0, z1, rows=rows).isfinite()
     mask.difficult = 0.2
     for treatment in (ps.Treatment(margin=0.1), EXCLUDE):
         with pytest.raises(ValueError, match="leaves the false negatives that the mask finds in the denominator"):
-            TwoTowerLoss(0.2, band=mask, treatment=treatment)
-    assert TwoTowerLoss(0.2, band=mask).treatment == ps.Treatment(class_mates=1)
+            TwoTowerLoss(0.2, selector=mask, treatment=treatment)
+    assert TwoTowerLoss(0.2, selector=mask).treatment == ps.Treatment(same_class_weight=1)
     for wrapped in (ps.RandomPairs(mask), ps.TemporalWindow(mask, 1)):
         with pytest.raises(ValueError, match="in the denominator"):
-            TwoTowerLoss(0.2, band=wrapped, treatment=EXCLUDE)
+            TwoTowerLoss(0.2, selector=wrapped, treatment=EXCLUDE)

@@ -16,17 +16,17 @@ def test_band_edges_are_nearest_ranks():
     assert ps.RankBand(0.15, 0.22).ranks(1023) == (154, 226)
     assert ps.RankBand(0.07, 1.0).ranks(100) == (7, 100)  # 0.07 * 100 is 7.000000000000001
     assert ps.RankBand(0.1, 0.2).ranks(1) == (1, 1)
-    assert ps.RankBand.for_classes(10) == ps.RankBand(high=0.1, low=1.0)
+    assert ps.RankBand.for_classes(10) == ps.RankBand(start=0.1, stop=1.0)
 
 
 @pytest.mark.parametrize(
     ("high", "low", "message"),
     [
-        (0.3, 0.2, "posLow must exceed posHigh, got high=0.3, low=0.2"),
-        (0.2, 0.2, "posLow must exceed posHigh"),
-        (0.0, 0.2, "0 < high < low <= 1"),
-        (0.1, 1.5, "0 < high < low <= 1"),
-        (math.nan, 0.2, "posLow must exceed posHigh"),
+        (0.3, 0.2, "must exceed its start .*, got start=0.3, stop=0.2"),
+        (0.2, 0.2, "must exceed its start"),
+        (0.0, 0.2, "0 < start < stop <= 1"),
+        (0.1, 1.5, "0 < start < stop <= 1"),
+        (math.nan, 0.2, "must exceed its start"),
     ],
 )
 def test_bad_bands_are_refused(high, low, message):
@@ -35,7 +35,7 @@ def test_bad_bands_are_refused(high, low, message):
 
 
 def test_bad_band_types_and_class_counts_are_refused():
-    with pytest.raises(TypeError, match=r"RankBand.low must be a number"):
+    with pytest.raises(TypeError, match=r"RankBand.stop must be a number"):
         ps.RankBand(0.1, "0.2")
     with pytest.raises(ValueError, match="n_classes=1"):
         ps.RankBand.for_classes(1)

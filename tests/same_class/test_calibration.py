@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from pairsift.neighbors import unit_rows
 from pairsift.same_class.calibration import calibrate, design_set, main
 from pairsift.same_class.codes import signs
 from pairsift.same_class.logit import CONSTANTS, Constants, fold
-from pairsift.same_class.spaces import unit_rows
 
 
 def labelled(noise, seed):

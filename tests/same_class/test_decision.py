@@ -10,7 +10,7 @@ from pairsift.same_class import Affinity, AffinityError, ConfidentNegatives, Est
 from pairsift.same_class.decision import LEAST_AUROC, LEAST_ROWS
 from pairsift.treatments import Decision, Treatment
 
-COMBINED = Treatment(0.03, 0.6, class_mates=1.0)
+COMBINED = Treatment(0.03, 0.6, same_class_weight=1.0)
 
 
 def found(features, **options):
@@ -30,7 +30,7 @@ def test_digits_are_treated_and_the_numbers_are_those_of_the_selector():
     decision = result.decide()
     assert decision.on
     assert decision.treatment == COMBINED == Treatment.auto(result)
-    assert decision.class_mates == 1
+    assert decision.same_class_weight == 1
     masks = selector.masks(torch.from_numpy(features), rows=torch.arange(len(features)))
     pairs = masks.whole()
     assert result.rows == len(features) == 1797
@@ -105,9 +105,13 @@ def test_few_different_rows_stay_off():
         (
             {"purity": 0.86},
             COMBINED,
-            "4.0 points below random ones; class-mates weigh by P(different), AUROC about 0.70",
+            "4.0 points below random ones; same-class pairs weigh by P(different), AUROC about 0.70",
         ),
-        ({"purity": None, "flagged": 0.0}, Treatment(class_mates=1.0), "treating class-mates only, because no pair is"),
+        (
+            {"purity": None, "flagged": 0.0},
+            Treatment(same_class_weight=1.0),
+            "treating same-class pairs only, because no pair is",
+        ),
         (
             {"clearness": LEAST_AUROC - 0.51},
             Treatment(),

@@ -110,7 +110,7 @@ def test_a_scan_needs_a_folder_on_the_command_line(capsys, tmp_path):
         ({"fraction": 1}, r"^the share to drop must lie in \[0, 1\), got 1"),
         ({"engine": "spark"}, "^engine: .*'local' or 'ray', got 'spark'"),
         ({"pos_high": 0.1}, "^`pos_high` and `pos_low` make a band together: give both or neither, got 0.1 and None"),
-        ({"pos_high": 0.3, "pos_low": 0.2}, "^posLow must exceed posHigh, got high=0.3, low=0.2"),
+        ({"pos_high": 0.3, "pos_low": 0.2}, "must exceed its start .*, got start=0.3, stop=0.2"),
         ({"seed": -1}, "^seed: .*got -1"),
     ],
 )

@@ -6,8 +6,7 @@ from mixtures import midpoints
 from scipy import stats
 
 from pairsift.scanning import INDICATORS
-from pairsift.scanning.neighbours import NEIGHBOURS, Graph
-from pairsift.scanning.reference import NEAREST, Reference, _agreement_weights
+from pairsift.scanning.reference import NEAREST, NEIGHBOURS, Graph, Reference, _agreement_weights
 
 N = 240
 

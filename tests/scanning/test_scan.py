@@ -28,7 +28,7 @@ from pairsift.scanning import (
     fitting,
     levels,
     memory,
-    neighbours,
+    reference,
     scanning,
     work,
 )
@@ -105,7 +105,7 @@ def test_pairs_bridge_clusters_most_probable_first_and_each_once(mixture, scanne
     rank = np.minimum(
         *((similarity[a] > pairs.similarity.to_numpy()[:, None] + 1e-5).sum(axis=1) for a in _ends(pairs))
     )
-    assert rank.max() <= neighbours.CANDIDATES
+    assert rank.max() <= reference.CANDIDATES
     assert ps.scan(mixture[0], 5, max_pairs=7).pairs == scanned.pairs[:7]
 
 
@@ -374,7 +374,7 @@ def test_a_graph_of_the_users_own(mixture, scanned):
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -np.inf)
-    near = np.argsort(-similarity, axis=1, kind="stable")[:, : neighbours.NEIGHBOURS]
+    near = np.argsort(-similarity, axis=1, kind="stable")[:, : reference.NEIGHBOURS]
     graph = (near, np.take_along_axis(similarity, near, axis=1))
     np.testing.assert_allclose(ps.scan(features, 5, graph=graph).scores, scanned.scores, atol=1e-4)
     with pytest.raises(ScanError, match="a graph for 600 rows"):
@@ -533,7 +533,7 @@ def test_settings_come_as_a_configuration_as_keywords_or_by_position(mixture, sc
         assert found.settings == expected.settings
         assert (found.pairs, found.levels) == (expected.pairs, expected.levels)
         np.testing.assert_array_equal(found.scores, scanned.scores)
-    assert expected.settings["band"] == {"high": 0.3, "low": 0.5}
+    assert expected.settings["band"] == {"start": 0.3, "stop": 0.5}
 
 
 @pytest.mark.parametrize(

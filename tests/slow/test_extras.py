@@ -30,7 +30,7 @@ torch.manual_seed(0)
 z, h = torch.randn(2, 16, 8, requires_grad=True), torch.randn(2, 16, 32)
 treatment = ps.Treatment(margin=0.03, temperature_scale=0.6)
 for band in (ps.RankBand(0.15, 0.4), ps.RandomPairs(ps.RankBand(0.15, 0.4), seed=0)):
-    loss = ps.losses.NTXentLoss(0.5, band=band, treatment=treatment)
+    loss = ps.losses.NTXentLoss(0.5, selector=band, treatment=treatment)
     loss(*z, *h).backward()
 assert torch.isfinite(z.grad).all() and z.grad.abs().sum() > 0
 plain = ps.losses.NTXentLoss(0.5)

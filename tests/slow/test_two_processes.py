@@ -146,7 +146,8 @@ def test_a_stalled_process_stops_the_other_within_the_timeout(tmp_path):
 
 @pytest.mark.parametrize("method", ["moco", "spectral"])
 def test_other_methods_and_chunks(method, tmp_path):
-    flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--method", method, "--chunk", "40")
+    flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--method", method)
+    flags += ("--mini-batch-size", "40")
     codes, output = Ranks(tmp_path / "run", *flags).wait()
     assert codes == [0, 0], output
     last = rows(tmp_path / "run")[-1]
@@ -159,7 +160,7 @@ def test_a_guide_is_shared_by_all_processes(tmp_path):
     guide = tmp_path / "guide.npy"
     np.save(guide, load_digits().data.astype(np.float32))
     flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--select", "affinity")
-    codes, output = Ranks(tmp_path / "run", *flags, "--class-mates", "1", "--guide", guide).wait()
+    codes, output = Ranks(tmp_path / "run", *flags, "--same-class pairs", "1", "--guide", guide).wait()
     assert codes == [0, 0], output
     assert output.count("guide: ") == 1
     for row in rows(tmp_path / "run"):

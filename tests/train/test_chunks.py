@@ -102,5 +102,5 @@ def test_an_encoder_that_is_not_trained_needs_no_second_pass():
 
 @pytest.mark.parametrize("chunk", [0, -3])
 def test_a_chunk_has_rows(chunk):
-    with pytest.raises(ValueError, match=f"chunk must be positive, got {chunk}"):
+    with pytest.raises(ValueError, match=f"mini_batch_size must be positive, got {chunk}"):
         encode_in_chunks(nn.Linear(2, 2), torch.zeros(3, 2), chunk)

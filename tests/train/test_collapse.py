@@ -10,8 +10,8 @@ from runs import VIEWS, numbers
 from pairsift.data import DataError
 from pairsift.losses import MixedContrastiveLoss
 from pairsift.train import pretrain
-from pairsift.train.callbacks import describe
 from pairsift.train.collapse import check_labels, within_class_share
+from pairsift.train.trainer import describe
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pairsift.train.config import SYNONYMS, ConfigError
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("epoch", "epochs"), ("batchsize", "batch_size"), ("pos_hi", "pos_high"), ("Temperature", "temperature")],
+    [("epoch", "epochs"), ("batchsize", "batch_size"), ("band_strt", "band_start"), ("Temperature", "temperature")],
 )
 def test_unknown_fields_are_errors_with_the_nearest_known_name(name, near):
     with pytest.raises(ConfigError, match=f"unknown field {name!r}: did you mean {near!r}"):
@@ -44,9 +44,9 @@ def test_a_field_like_no_other_lists_what_there_is():
     ("values", "message"),
     [
         ({"accumulate_grad_batches": 4}, "got 4: gradient accumulation does not enlarge the batch"),
-        ({"pos_high": 0.3, "pos_low": 0.2}, "posLow must exceed posHigh, got high=0.3, low=0.2"),
-        ({"pos_high": 0.2, "pos_low": 0.2}, "high=0.2, low=0.2"),
-        ({"pos_low": 1.5}, "0 < high < low <= 1"),
+        ({"band_start": 0.3, "band_stop": 0.2}, "must exceed its start .*, got start=0.3, stop=0.2"),
+        ({"band_start": 0.2, "band_stop": 0.2}, "start=0.2, stop=0.2"),
+        ({"band_stop": 1.5}, "0 < start < stop <= 1"),
         ({"resume": True, "overwrite": True}, "exclude each other"),
         ({"warmup_epochs": 30, "treatment": "margin"}, "warmup_epochs=30 leaves no epoch of 30"),
         ({"precision": "fp8"}, "precision"),
@@ -58,20 +58,23 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"temperature": 0}, "temperature.*got 0"),
         ({"momentum": 1.0}, "momentum.*got 1.0"),
         ({"method": "moco", "queue_size": 256}, "queue_size=256 does not hold the 512 keys of one step"),
-        ({"method": "moco", "batch_size": 4, "key_groups": 5}, "key_groups=5 leaves groups of one among the 8 keys"),
+        ({"method": "moco", "batch_size": 4, "bn_splits": 5}, "bn_splits=5 leaves groups of one among the 8 keys"),
         (
             {"batch_size": 6, "devices": 2, "nodes": 2},
             "batch_size=6 leaves fewer than two images for some of 4 processes",
         ),
-        ({"batch_size": 64, "method": "moco", "key_groups": 20, "devices": 4}, "among the 32 keys of a process"),
+        ({"batch_size": 64, "method": "moco", "bn_splits": 20, "devices": 4}, "among the 32 keys of a process"),
         ({"devices": 0}, "devices.*got 0"),
         ({"nodes": -1}, "nodes.*got -1"),
         ({"chunk": 0}, "chunk.*got 0"),
         ({"method": "byol"}, "method.*got 'byol'"),
         ({"mu": 0}, "mu.*got 0"),
-        ({"class_mates": 1.0}, "class_mates=1.0 needs the probability .* set `select='affinity'`, got select='band'"),
+        (
+            {"same_class_weight": 1.0},
+            "same_class_weight=1.0 needs the probability .* set `select='affinity'`, got select='band'",
+        ),
         ({"guide": "x.npy", "select": "random"}, "guide=x.npy needs the probability"),
-        ({"class_mates": -0.5}, "class_mates.*got -0.5"),
+        ({"same_class_weight": -0.5}, "same_class_weight.*got -0.5"),
         ({"confidence": 0.5}, "confidence.*got 0.5"),
         ({"confidence": 1}, "confidence.*got 1"),
         ({"flagged_share": 0}, "flagged_share.*got 0"),
@@ -81,14 +84,17 @@ def test_a_field_like_no_other_lists_what_there_is():
         ({"select": "affinity", "devices": 2}, "over 2 processes needs a `guide`: each would keep a bank of its own"),
         ({"select": "affinity", "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
         ({"select": "affinity", "affinity_start": 0}, "affinity_start=0 must be from 1 .before the first epoch"),
-        ({"select": "affinity", "class_mates": 1.0, "warmup_epochs": 30}, "warmup_epochs=30 leaves no epoch of 30"),
+        (
+            {"select": "affinity", "same_class_weight": 1.0, "warmup_epochs": 30},
+            "warmup_epochs=30 leaves no epoch of 30",
+        ),
         ({"treatment": "auto", "warmup_epochs": 30}, "warmup_epochs=30 leaves no epoch of 30"),
         (
             {"treatment": "auto", "select": "band"},
             "treatment='auto' chooses pairs by `select='affinity'`, got .*'band'",
         ),
         ({"treatment": "auto", "margin": 0.1}, "treatment='auto' chooses margin itself, got 0.1: leave it out"),
-        ({"treatment": "auto", "class_mates": 1.0}, "treatment='auto' chooses class_mates itself"),
+        ({"treatment": "auto", "same_class_weight": 1.0}, "treatment='auto' chooses same_class_weight itself"),
         ({"treatment": "auto", "guide": None, "epochs": 5}, "affinity_start=5 must be from 1 .* to 4, below epochs=5"),
         ({"treatment": "auto", "guide": None, "devices": 2}, "over 2 processes needs a `guide`"),
     ],
@@ -146,9 +152,9 @@ def test_the_treatment_is_the_named_one(name, expected):
 
 
 def test_class_mates_are_part_of_the_treatment():
-    soft = {"select": "affinity", "class_mates": 0.5}
-    assert TrainConfig(**soft).pair_treatment() == Treatment(class_mates=0.5)
-    assert TrainConfig(**soft, treatment="margin").pair_treatment() == Treatment(margin=0.03, class_mates=0.5)
+    soft = {"select": "affinity", "same_class_weight": 0.5}
+    assert TrainConfig(**soft).pair_treatment() == Treatment(same_class_weight=0.5)
+    assert TrainConfig(**soft, treatment="margin").pair_treatment() == Treatment(margin=0.03, same_class_weight=0.5)
     assert TrainConfig(select="affinity").pair_treatment() is None
 
 

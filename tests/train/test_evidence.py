@@ -11,7 +11,7 @@ from pairsift.same_class import Affinity, AffinityError, patch_features
 from pairsift.train import Evidence, Interrupted, pretrain
 from pairsift.train.evidence import BankEvidence, build_evidence
 
-SOFT = {"select": "affinity", "class_mates": 1.0, "confidence": 0.6}
+SOFT = {"select": "affinity", "same_class_weight": 1.0, "confidence": 0.6}
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def train(config, many, small):
 
 
 def test_the_own_bank_selects_from_the_first_fit_on(train):
-    plain, _ = train("plain", select="band", class_mates=0, epochs=4)
+    plain, _ = train("plain", select="band", same_class_weight=0, epochs=4)
     run, said = train("bank", treatment="combined", epochs=4, affinity_start=2, refit_every=1)
     rows, before = numbers(run), numbers(plain)
     assert [row["loss"] for row in rows[:2]] == [row["loss"] for row in before[:2]]
@@ -54,7 +54,7 @@ def test_the_own_bank_selects_from_the_first_fit_on(train):
 
 def test_class_mates_alone_change_the_loss(train):
     settings = {"epochs": 3, "affinity_start": 2}
-    off, on = (numbers(train(str(power), class_mates=power, **settings)[0]) for power in (0.0, 1.0))
+    off, on = (numbers(train(str(power), same_class_weight=power, **settings)[0]) for power in (0.0, 1.0))
     assert [row["loss"] for row in on[:2]] == [row["loss"] for row in off[:2]]
     assert float(on[2]["loss"]) < float(off[2]["loss"])
     # Without treatment pairs are judged all the same.
@@ -64,7 +64,7 @@ def test_class_mates_alone_change_the_loss(train):
 def test_a_guide_selects_from_the_first_step_on(train, guide):
     run, said = train(guide=guide, treatment="combined", confidence=0.95, epochs=2)
     # The most similar pairs, of which the flagged ones are those judged to be of two classes.
-    nearest, _ = train("nearest", select="band", class_mates=0, pos_high=0.003, pos_low=0.15, epochs=2)
+    nearest, _ = train("nearest", select="band", same_class_weight=0, band_start=0.003, band_stop=0.15, epochs=2)
     for row, unjudged in zip(numbers(run), numbers(nearest), strict=True):
         assert 0.95 <= float(row["estimated"]) <= 1
         assert float(row["different"]) > float(unjudged["different"]) + 0.02
@@ -105,7 +105,7 @@ def test_what_cannot_be_fitted_stays_off_and_says_why_once(train, monkeypatch):
 
     monkeypatch.setattr(Affinity, "fit", fails)
     run, said = train(treatment="combined", epochs=4, affinity_start=1, refit_every=1)
-    plain, _ = train("plain", select="band", class_mates=0, epochs=4)
+    plain, _ = train("plain", select="band", same_class_weight=0, epochs=4)
     assert [line for line in said if "all rows are alike" in line] == [
         "epoch 2: pairs are not treated, because all rows are alike"
     ]
@@ -119,8 +119,8 @@ def test_a_bad_guide_or_bank_is_refused_and_leaves_nothing(train, guide, many, c
     np.save(guide, np.ones((384, 6), np.float32))
     with pytest.raises(AffinityError):
         train(guide=guide)
-    with pytest.raises(DataError, match=r"a bank of 384 x 16 features takes 3\.7e-05 GB, and memory=1e-05 GB"):
-        train(memory=1e-5, affinity_start=1)
+    with pytest.raises(DataError, match=r"a bank of 384 x 16 features takes 3\.7e-05 GB, and memory_gb=1e-05 GB"):
+        train(memory_gb=1e-5, affinity_start=1)
     assert not config().run_dir.exists()
 
 

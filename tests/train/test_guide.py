@@ -41,7 +41,7 @@ def test_a_guide_that_does_not_fit_is_refused(tmp_path, digits, features):
     with pytest.raises(DataError, match="has 95 rows, and there are 96 training images"):
         guide_features(file, digits, 4)
     np.save(file, features)
-    with pytest.raises(DataError, match=r"takes 1\.9e-06 GB \(96 x 5\), and memory=1e-06 GB"):
+    with pytest.raises(DataError, match=r"takes 1\.9e-06 GB \(96 x 5\), and memory_gb=1e-06 GB"):
         guide_features(file, digits, 1e-6)
     features[70, 3] = np.inf
     np.save(file, features)

@@ -13,7 +13,7 @@ def moco():
 
     def make(**changes):
         torch.manual_seed(0)
-        settings = {"method": "moco", "batch_size": 8, "queue_size": 20, "key_groups": 1, "projector_dim": 4} | changes
+        settings = {"method": "moco", "batch_size": 8, "queue_size": 20, "bn_splits": 1, "projector_dim": 4} | changes
         encoder, projector = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), Projector(5, 8, 4)
         return build_method(TrainConfig(**settings), encoder, projector, 5), encoder, projector
 
@@ -88,7 +88,7 @@ def test_queries_meet_the_key_of_their_other_view(moco, both):
 
 def test_keys_are_encoded_in_random_groups_with_statistics_of_their_own(moco):
     """Groups change batch statistics, and nothing else: without batch norm they change nothing."""
-    method, encoder, projector = moco(key_groups=2, symmetric=False)
+    method, encoder, projector = moco(bn_splits=2, symmetric=False)
     pair = views()
     method(*queries(method, encoder, projector, pair), step(pair))
     grouped = method.loss.keys()[1]
@@ -105,7 +105,7 @@ def test_what_is_not_treated_is_the_plain_method(moco, name, watch):
     """Two batches, as nothing is queued before the first."""
 
     def losses(treatment, **told):
-        method, encoder, projector = moco(method=name, treatment=treatment, pos_high=0.1, pos_low=0.5)
+        method, encoder, projector = moco(method=name, treatment=treatment, band_start=0.1, band_stop=0.5)
         pairs = [views(seed=seed) for seed in range(2)]
         return [
             float(method(*queries(method, encoder, projector, pair), step(pair, watch=watch, **told)).loss.detach())
@@ -117,7 +117,7 @@ def test_what_is_not_treated_is_the_plain_method(moco, name, watch):
 
 
 def test_flagged_pairs_and_their_classes_are_told(moco):
-    method, encoder, projector = moco(treatment="margin", pos_high=0.1, pos_low=0.5)
+    method, encoder, projector = moco(treatment="margin", band_start=0.1, band_stop=0.5)
     for seed in range(3):
         pair, labels = views(seed=seed), torch.arange(8) % 2
         outcome = method(*queries(method, encoder, projector, pair), step(pair, labels, watch=True))

@@ -93,7 +93,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(in_time, changes):
 
 
 def test_a_window_spares_frames_that_are_near_in_time(in_time):
-    treated = {"treatment": "combined", "pos_high": 0.05, "pos_low": 0.5}
+    treated = {"treatment": "combined", "band_start": 0.05, "band_stop": 0.5}
     flagged = [pretrain(in_time(f"w{w}", window=w, **treated)).metrics[-1]["flagged"] for w in (0, 11)]
     assert flagged[1] < flagged[0]
 

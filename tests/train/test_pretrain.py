@@ -242,3 +242,26 @@ def test_a_full_disk_spares_what_was_saved(train, monkeypatch):
         train("cut", views=At(7, fill))
     full["name"] = "nothing"
     assert same(weights(train("cut", resume=True)), weights(path))
+
+
+@pytest.mark.parametrize("changes", [{}, {"method": "moco", "queue_size": 64}, {"method": "spectral"}])
+def test_another_default_dtype_of_torch_changes_nothing(train, changes):
+    plain = train("plain", encoder=None, epochs=1, **changes)
+    try:
+        torch.set_default_dtype(torch.float64)
+        wide = train("wide", encoder=None, epochs=1, **changes)
+        assert torch.get_default_dtype() == torch.float64
+        encoder = Run.open(wide).load_encoder()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(weights(wide), weights(plain))
+    assert {value.dtype for value in encoder.state_dict().values()} == {torch.float32, torch.int64}
+
+
+def test_an_encoder_in_another_precision_embeds_and_trains(train, digits, small):
+    plain, wide = small(), small().double()
+    wide.load_state_dict(plain.state_dict())
+    np.testing.assert_allclose(embed(wide, digits), embed(plain, digits), atol=1e-5)
+    assert same(
+        weights(train("wide", encoder=lambda: wide, epochs=1)), weights(train("plain", encoder=lambda: plain, epochs=1))
+    )

@@ -1,1 +1,1 @@
-"""What every part uses: version, argument checks, files, settings, processes. It imports no other part of pairsift."""
+"""Helpers for every part: version, argument checks, files, settings, processes. No other part is imported here."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -84,3 +86,40 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
         if all(isinstance(each, kind) for each in array.flat):
             return array.astype(dtype)
     return array
+
+
+def take_renamed(
+    owner: str,
+    given: Mapping[str, Any],
+    kept: Mapping[str, str],
+    gone: Mapping[str, str] | None = None,
+    stacklevel: int = 3,
+) -> dict[str, Any]:
+    """Keyword arguments that have new names.
+
+    Args:
+        owner: what was called, for messages.
+        given: arguments that the signature does not name.
+        kept: old name -> new name of those that work for one more release, with a warning.
+        gone: the same of those that no longer work.
+        stacklevel: of the warnings; 3 is the line that called the owner.
+
+    Returns:
+        Values by their new names.
+
+    Raises:
+        TypeError: an argument that is none of these, or no longer one; the message gives the new name.
+    """
+    found = {}
+    for name, value in given.items():
+        if name in kept:
+            warnings.warn(
+                f"{owner}: {name}= is called {kept[name]}= now, and the old name will go with the next release",
+                DeprecationWarning, stacklevel=stacklevel,
+            )  # fmt: skip
+            found[kept[name]] = value
+        elif gone is not None and name in gone:
+            raise TypeError(f"{owner}: {name}= is called {gone[name]}= now")
+        else:
+            raise TypeError(f"{owner} has no argument {name!r}")
+    return found

@@ -1,4 +1,4 @@
-"""What is not installed is said by name, with the extra that brings it."""
+"""Errors for missing packages, which name the package and the extra of pairsift that installs it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 
 from pairsift._base.version import __version__
 
-# Other people's frameworks: no other extra brings them, so a message that names one of them stays as it is.
+# Extras of large frameworks, which no other extra includes. A message that names one of them stays as it is.
 _APART = ("distributed", "text", "vision")
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A part of pairsift was asked for whose packages are not installed; the message says how to get them.
+    """A part of pairsift needs packages that are not installed. The message says how to install them.
 
     Attributes:
         extra: the extra that the message names.
@@ -26,14 +26,14 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextmanager
 def needs(extra: str, what: str, error: type[Exception] = MissingExtraError) -> Iterator[None]:
-    """Imports in this block that find no package say who needs it, and the command that brings it.
+    """Turn a failed import inside the block into an error that says how to install the package.
 
-    Where such blocks lie in each other the outermost speaks: it knows best what was asked for.
+    Of nested blocks, the outermost one gives the message, because it knows what the user asked for.
 
     Args:
-        extra: the extra of pairsift that holds the packages, or, with a dash in it, a package of its own.
-        what: what needs them, the subject of the message.
-        error: what is raised; a room whose errors have a type of their own may name it.
+        extra: the extra of pairsift that installs the packages. A name with a dash is a package of its own.
+        what: the part that needs the packages, which is the subject of the message.
+        error: type of the error.
 
     Raises:
         MissingExtraError: or `error`; a package other than pairsift is not installed.
@@ -58,9 +58,9 @@ def needs(extra: str, what: str, error: type[Exception] = MissingExtraError) -> 
 
 
 def versions(*names: str) -> dict[str, str]:
-    """The versions of distributions by name, pairsift's first; one that is not installed is left out."""
+    """Versions of distributions by name, with pairsift first. Distributions that are not installed are left out."""
     found = {"pairsift": __version__}
     for name in names:
-        with suppress(importlib.metadata.PackageNotFoundError):  # an extra, or a package of another build
+        with suppress(importlib.metadata.PackageNotFoundError):  # not installed, or under another name
             found[name] = importlib.metadata.version(name)
     return found

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place and to the disk, then renamed into it."""
+"""Files that are either complete or absent: they are written under a temporary name, synced and then renamed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends without an error.
+    """Give a temporary path that replaces `path` when the block ends without an error.
 
-    Its content is on the disk before it takes the place, and the change of place is when the block is left: a crash of
-    the machine, too, leaves the old file or the new one.
+    The content is synced to the disk before the renaming, and the renaming before the block is left. A crash of the
+    machine therefore leaves either the old file or the new one.
 
     Raises:
-        OSError: what was written could not be, on a full disk say; it names `path`.
+        OSError: writing failed, for example on a full disk. The error names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
-        with suppress(OSError):  # not every system can open a folder, nor every file system sync one
+        with suppress(OSError):  # some systems cannot open a folder, and some file systems cannot sync one
             _to_disk(path.parent, os.O_RDONLY)
     except OSError as error:
         if error.errno is None or error.filename is not None:
@@ -41,25 +41,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove temporary files in a folder, and those below it, that killed processes left there."""
+    """Remove temporary files that killed processes left in a folder and below it."""
     for file in folder.rglob(".*.tmp"):
         if is_unfinished(file):
             file.unlink(missing_ok=True)
 
 
 def is_unfinished(file: Path) -> bool:
-    """Whether a file is a temporary one of `replacing`."""
+    """Whether a file is a temporary file of `replacing`."""
     return _TEMPORARY.fullmatch(file.name) is not None and file.is_file()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
-    """Write safetensors whole or not at all, with a checksum of names, tensors and metadata among these.
+    """Write safetensors, completely or not at all, with a checksum of the content in the metadata.
 
     The same content gives the same bytes.
 
@@ -69,7 +69,7 @@ def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str])
         metadata: by name.
 
     Raises:
-        safetensors.SafetensorError, OSError: not writable.
+        safetensors.SafetensorError, OSError: the file cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -80,7 +80,7 @@ def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str])
 
 
 def _order_metadata(file: Path) -> None:
-    """Sort the metadata of a safetensors file, whose order is another in every process: same content, same bytes."""
+    """Sort the metadata of a safetensors file, because its order differs between processes."""
     with file.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
@@ -90,21 +90,21 @@ def _order_metadata(file: Path) -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensors and metadata, held against their checksum where there is one.
+    """Read tensors and metadata, and check them against the checksum if there is one.
 
     Raises:
-        ValueError: another checksum.
-        safetensors.SafetensorError, OSError: no such file, or a damaged one.
+        ValueError: the checksum differs.
+        safetensors.SafetensorError, OSError: the file is missing or damaged.
     """
     from safetensors import safe_open
 
-    path.open("rb").close()  # what is not there, or no file, is said by the system's own error
+    path.open("rb").close()  # a missing file, or a folder, gives the error of the system
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     written = metadata.pop(_CHECKSUM, None)
     if written is not None and written != _checksum(tensors, metadata):
-        raise ValueError(f"{path.name} is damaged: what it holds has another checksum than what was written")
+        raise ValueError(f"{path.name} is damaged: its content has another checksum than when it was written")
     return tensors, metadata
 
 
@@ -119,7 +119,7 @@ def _checksum(tensors: dict[str, Any], metadata: dict[str, str]) -> str:
 
 
 def _to_disk(path: Path, mode: int) -> None:
-    """Wait until a file, or the names in a folder, are where a power cut leaves them."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)

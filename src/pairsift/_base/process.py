@@ -1,4 +1,4 @@
-"""This process among others: whether it is the one that talks, how it says that it was stopped, who works for it."""
+"""Processes: the first of several, interrupts that keep the work, and a connection to Ray."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from pairsift._base.extras import needs
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the work can be resumed
-    """The user asked to stop; what was done until then is kept, and the same work continues from it."""
+class Interrupted(Exception):  # noqa: N818 - not an error, because the work can be resumed
+    """The user stopped the work. Its results so far are kept, and the same work can continue from them."""
 
 
 def first_process() -> bool:
-    """Whether this process writes the run and talks: the only one, or the first of all nodes'."""
+    """Whether this is the only process or the first process of all nodes, which alone writes files and prints."""
     if "RANK" in os.environ:
         return os.environ["RANK"] == "0"
     local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))
@@ -25,13 +25,13 @@ def first_process() -> bool:
 
 @contextmanager
 def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception]) -> Iterator[Any]:
-    """Ray for the time of a block; where this process is connected already it stays so.
+    """Connect to Ray for the time of a block. An existing connection of this process is kept.
 
     Args:
-        address: of a cluster, host:port ("auto" finds the one this machine belongs to); None takes RAY_ADDRESS, or
-            starts Ray on this machine.
-        told: variables of the environment of its workers.
-        error: what is raised where there is no such cluster, or it cannot be joined.
+        address: of a cluster, host:port. "auto" finds the cluster of this machine. None takes RAY_ADDRESS, or starts
+            Ray on this machine.
+        told: environment variables of the workers.
+        error: type of the error where the cluster is missing or refuses the connection.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -41,7 +41,7 @@ def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception])
     if ray.is_initialized():
         yield ray
         return
-    # Without an address Ray looks for the last cluster of this machine, and waits for minutes where it is gone.
+    # Without an address, Ray looks for the last cluster of this machine and waits minutes for a cluster that is gone.
     place = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         _answers(place)
@@ -64,7 +64,7 @@ def on_ray(address: str | None, told: Mapping[str, str], error: type[Exception])
 
 
 def _answers(place: str) -> None:
-    """Raise an OSError, in some seconds where Ray would take minutes, if nobody listens at host:port."""
+    """Raise an OSError within seconds if no process listens at host:port. Ray would take minutes."""
     host, _, port = place.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

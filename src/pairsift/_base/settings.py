@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +36,8 @@ class Settings(BaseModel):
     error: ClassVar[type[ValueError]] = ConfigError
     # Fields that `save` leaves out: what to do about an earlier result is no setting of it.
     unsaved: ClassVar[frozenset[str]] = frozenset()
+    # Fields by their names in earlier versions, which files and flags may still use.
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, **values: Any) -> None:
         values = self.known(values)
@@ -71,7 +74,15 @@ class Settings(BaseModel):
 
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The values, all of which are fields; a subclass may take, or explain, other names first."""
+        """The values, all of which are fields; a subclass may take, or explain, other names first.
+
+        Raises:
+            ConfigError: an unknown name, or a field by its old and its new name.
+        """
+        for old, new in cls.renamed.items():
+            if old in values and new in values:
+                raise cls.error(f"{old!r} is called {new!r} now: give one of them")
+        values = {cls.renamed.get(name, name): value for name, value in values.items()}
         for name in values:
             hint = cls.hint(name)
             if hint is not None:

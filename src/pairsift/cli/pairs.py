@@ -75,6 +75,6 @@ with_parameters(
     [
         parameter("train", Path, _TRAIN, default=inspect.Parameter.empty),
         CONFIG,
-        *options_of(PairsConfig, also={"out": ("--output", "-o")}),
+        *options_of(PairsConfig, named={"out": ("--output", "-o")}),
     ],
 )

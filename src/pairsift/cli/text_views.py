@@ -14,7 +14,8 @@ from pairsift.cli.app import console, notes
 
 def text_views(
     texts: Annotated[
-        Path, typer.Argument(metavar="TEXTS", help=".parquet with a column of texts, or .txt, one a line")
+        Path,
+        typer.Argument(metavar="TEXTS", help="table with a column of texts (parquet, jsonl, csv), or .txt, one a line"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="parquet file to write")],
     column: Annotated[str | None, typer.Option(help="column of the texts (default: text or sentence)")] = None,

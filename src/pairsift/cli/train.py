@@ -10,7 +10,7 @@ import typer
 
 from pairsift.cli.app import console, notes
 from pairsift.cli.options import CONFIG, column_of_labels, given, options_of, parameter, with_parameters
-from pairsift.train.config import EXPLAINED, TrainConfig
+from pairsift.train.config import EXPLAINED, RENAMED, TrainConfig
 
 
 def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) -> None:
@@ -51,7 +51,10 @@ with_parameters(
         CONFIG,
         parameter("no_labels", bool, typer.Option("--no-labels", help="ignore labels", rich_help_panel="Data"), False),
         *options_of(TrainConfig, without=("data",), named={"run_dir": ("--output", "-o")}),
-        # The configuration refuses these names of other trainers and explains why.
-        *(parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True)) for name in EXPLAINED),
+        # The configuration refuses names of other trainers and explains why, and takes older names of its own.
+        *(
+            parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True))
+            for name in (*EXPLAINED, *RENAMED)
+        ),
     ],
 )

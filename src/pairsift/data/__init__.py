@@ -1,4 +1,4 @@
-"""Where examples come from: feature sets, image sets, mixing, views."""
+"""Feature sets and image sets, mixing, and views."""
 
 from __future__ import annotations
 

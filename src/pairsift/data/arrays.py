@@ -22,7 +22,7 @@ ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 
 class Header(NamedTuple):
-    """What an array holds, known before it is read; `kind` is NumPy's letter, "f" for floating point."""
+    """Shape and type of an array, known before it is read; `kind` is NumPy's letter, "f" for floating point."""
 
     shape: tuple[int, ...]
     kind: str

@@ -1,4 +1,4 @@
-"""Arrow types and values: the one test of what a column holds, and its values as NumPy arrays.
+"""Tests of Arrow types, and the values of Arrow columns as NumPy arrays.
 
 Every room asks here, so that a text is a text whichever of Arrow's string types its writer took: pandas 3 writes
 large_string, polars string_view, a categorical column a dictionary.
@@ -47,6 +47,13 @@ def is_bytes(kind: pa.DataType) -> bool:
     """Whether values are bytes of any length: binary, large_binary, binary_view."""
     kind = plain_type(kind)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or _is_view(kind, "is_binary_view")
+
+
+def is_encoded(kind: pa.DataType) -> bool:
+    """Whether values are encoded files: bytes, or Hugging Face's ``{bytes, path}``."""
+    if pa.types.is_struct(kind) and "bytes" in {field.name for field in kind}:
+        kind = kind.field("bytes").type
+    return is_bytes(kind)
 
 
 def is_integer(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""Which column of a table, or array of an .npz, holds images, features and labels; labels as class numbers."""
+"""Find the columns of images, features and labels in a table, and read labels as class numbers."""
 
 from __future__ import annotations
 
@@ -33,24 +33,33 @@ _ODD_NAMES = re.compile(
     r"|__index_level_\d+__|level_\d+",
     re.IGNORECASE,
 )
-# What a user says who wants no labels.
+# The name of a label column by which a user asks for no labels.
 NO_LABELS = "none"
 UNLABELLED = -1
 """The class number of a row without a label: it belongs to no class, and is not a class of its own."""
 
 
-def image_column(name: str, available: Sequence[str]) -> str:
-    """The column of encoded images.
+def image_column(name: str, schema: pa.Schema) -> str:
+    """The column of encoded images: the one with a usual name, or the only one that holds bytes.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or there are several.
     """
-    found = _first(IMAGE_COLUMNS, available)
-    if found is None:
+    found = _first(IMAGE_COLUMNS, schema.names)
+    if found is not None:
+        return found
+    encoded = [field.name for field in schema if arrow.is_encoded(field.type)]
+    if len(encoded) > 1:
         raise DataError(
-            f"{name} has no image column ({' or '.join(IMAGE_COLUMNS)}); its columns: {', '.join(available)}"
+            f"{name} has {len(encoded)} columns of encoded images, {', '.join(encoded)}: call the one to read "
+            f"{IMAGE_COLUMNS[0]!r}"
         )
-    return found
+    if not encoded:
+        raise DataError(
+            f"{name} has no image column ({' or '.join(IMAGE_COLUMNS)}, or one of bytes); its columns: "
+            f"{', '.join(schema.names)}"
+        )
+    return str(encoded[0])
 
 
 def array_called(name: str, wanted: Sequence[str], available: Sequence[str]) -> str:
@@ -176,13 +185,24 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
     if not fields:
         raise _no_features(name, schema)
     odd = _odd_ones(fields, typed)
-    if odd and len(odd) < len(fields):
+    stems = {_stem(field.name) for field in fields if field.name not in odd} - {None}
+    whole = [field.name for field in schema if field.name not in other and arrow.is_integer(field.type) and typed]
+    alike = [each for each in whole if _stem(each) in stems]
+    odd += alike
+    if odd and set(odd) != {field.name for field in fields}:
         rest = [field.name for field in fields if field.name not in odd]
         some = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in odd[:4])
         raise DataError(
             f"{name}: {some}{' and more' * (len(odd) > 4)} {'is' if len(odd) == 1 else 'are'} of another kind than the "
             f"other columns of numbers ({_shown(rest)}): name the dimensions with `column`, as "
-            f"{_pattern(rest)!r}"
+            f"{_pattern(rest + alike)!r}"
+        )
+    whole = [each for each in whole if not _ODD_NAMES.fullmatch(each)]
+    if whole:
+        warnings.warn(
+            f"{name}: {_shown(whole)} hold{'s' * (len(whole) == 1)} whole numbers, which are taken for no dimensions: "
+            "name all dimensions with `column` if they are",
+            stacklevel=2,
         )
     left = [field.name for field in schema if field.name in index and arrow.is_number(field.type)]
     if left:
@@ -192,7 +212,7 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
 
 
 def _odd_ones(fields: Sequence[pa.Field], typed: bool) -> list[str]:
-    """Columns whose name or type differs from that of most."""
+    """Columns that differ from most in name or type."""
     odd = [field.name for field in fields if _ODD_NAMES.fullmatch(field.name)]
     rest = [field for field in fields if field.name not in odd]
     stems = Counter(_stem(field.name) for field in rest)
@@ -231,7 +251,7 @@ def _pandas_index(schema: pa.Schema) -> list[str]:
     try:
         facts = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         return [each for each in facts.get("index_columns", ()) if isinstance(each, str)]
-    except (ValueError, AttributeError, TypeError):  # somebody else's key of that name
+    except (ValueError, AttributeError, TypeError):  # another program's key of that name
         return []
 
 
@@ -276,7 +296,7 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
             return np.where(missing, UNLABELLED, np.nan_to_num(labels)).astype(np.int64), None
     there = np.ones(len(labels), bool)
     if kind == "O":
-        there = np.array([each is not None and each == each for each in labels], bool)
+        there = np.array([not _is_missing(each) for each in labels], bool)
         if len(labels) and all(isinstance(each, (bool, int, np.integer)) for each in labels[there]):
             found, names = class_numbers(np.array(labels[there].tolist()), name)
             return _spread(found, there), names
@@ -286,6 +306,13 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
     got = type(labels[there][0]).__name__ if kind == "O" and there.any() else str(labels.dtype)
     got = "numbers that are not whole" if kind == "f" else got
     raise DataError(f"{name}: labels must be whole numbers or names of classes, got {got}")
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, nan, or the NA or NaT of pandas."""
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
 
 
 def column_labels(values: Any, field: pa.Field, schema: pa.Schema, name: str) -> tuple[NDArray[np.int64], Any]:

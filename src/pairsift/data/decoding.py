@@ -1,4 +1,4 @@
-"""Images of any mode as upright RGB pixels of 8 bits: the one decoder of files, data sets and thumbnails."""
+"""Decode images of any mode to upright RGB pixels of 8 bits; files, data sets and thumbnails share it."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class FeatureSource(Protocol):
     """Whether another process, on another machine that sees the same files, can read it after unpickling."""
 
     def bare(self) -> FeatureSource:
-        """The same features without what is known about the rows: small to send to another process."""
+        """The same features without labels, paths and row numbers: small to send to another process."""
 
     def blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, FloatArray]]:
         """First row and features of one block of at most `rows` after the other, in order, from `start` to `stop`."""
@@ -168,7 +168,7 @@ def is_shareable(source: FeatureSource) -> bool:
 
 
 def bare_features(source: FeatureSource) -> FeatureSource:
-    """The source without what is known about its rows; one that cannot part with it, as it is."""
+    """The source without labels, paths and row numbers, if it can be had without them."""
     return source.bare() if hasattr(source, "bare") else source
 
 
@@ -283,7 +283,7 @@ class TableFeatures:
                     break
 
     def bare(self) -> TableFeatures:
-        """The same features without what is known about the rows: small to send to another process."""
+        """The same features without labels, paths and row numbers: small to send to another process."""
         out = copy.copy(self)
         out.labels = out.class_names = out.paths = out.mixed = None
         out.rows = np.empty(0, np.int64)
@@ -372,7 +372,7 @@ class TableFeatures:
         return None
 
     def _read_numbers(self) -> IntArray:
-        """The row of each example in its source: what the column `row` says, or its position."""
+        """The row of each example in its source: the number in the column `row`, or its position."""
         if self._has("row", arrow.is_integer):
             column = self._rows.read(["row"]).column(0)
             # Shards that each count their rows from 0 name no row: then positions do.

@@ -31,7 +31,7 @@ IntArray = NDArray[np.int64]
 
 
 class ImageArray(Protocol):
-    """What an image set is made of: a uint8 array, a memory map, or anything that decodes rows when asked."""
+    """Holds the images of a set: a uint8 array, a memory map, or an object that decodes rows when asked."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ class ImageArray(Protocol):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one size with what is known about each.
+    """Images of one size, with their labels, paths and row numbers where known.
 
     Attributes:
         images: `images[rows]` gives uint8 (B, C, H, W).
@@ -72,7 +72,7 @@ class ImageSet:
 
     @property
     def vectors(self) -> bool:
-        """Whether what is held are vectors (N, D), not images."""
+        """Whether the set holds vectors (N, D), not images."""
         return len(self.images.shape) == 2
 
     @property
@@ -133,7 +133,7 @@ def _materialise(
     need = len(rows) * 3 * size[0] * size[1]
     limit = min(memory * 1e9, 0.8 * psutil.virtual_memory().available)
     array = np.empty((len(rows), 3, *size), np.uint8) if need <= limit else None
-    # Also what will not be kept is decoded once now: a corrupt image must not come up in the middle of a run.
+    # Every image is decoded once now, even if it is not kept: a corrupt one must not come up in the middle of a run.
     good = _decode_all(source, rows, size if image_size is not None else None, skip_corrupt, array)
     if not good.all():
         corrupt = sorted([*corrupt, *rows[~good].tolist()])
@@ -151,7 +151,7 @@ def _materialise(
 def _decode_all(
     source: Source, rows: IntArray, size: tuple[int, int] | None, skip_corrupt: bool, array: UInt8Array | None
 ) -> NDArray[np.bool_]:
-    """Decode every row, into `array` if there is one, and say which could be."""
+    """Decode every row, into `array` if there is one; (N,) bool, the rows that could be decoded."""
     good = np.ones(len(rows), bool)
     several: list[int] = []
 
@@ -187,7 +187,7 @@ def _decode_all(
 def _common_size(
     source: Source, rows: IntArray, image_size: int | None, skip_corrupt: bool
 ) -> tuple[tuple[int, int], list[int]]:
-    """The size all images share, from their headers alone (nothing is decoded), and the rows without a header."""
+    """Read the size that all images share from their headers, and the rows without a header."""
     if image_size is not None:
         return (image_size, image_size), []
     first_of: dict[tuple[int, int], int] = {}
@@ -299,7 +299,7 @@ def labelled(images: ImageSet) -> ImageSet:
 
 
 def without_rows(images: ImageSet, file: Path) -> ImageSet:
-    """The images whose source rows a drop list does not name.
+    """Leave out the images that a drop list names.
 
     Args:
         images: any image set.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift._base.checks import class_labels
+from pairsift.data.columns import UNLABELLED
 from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
 
@@ -17,7 +18,7 @@ MixKind = Literal["pixel", "composite"]
 
 @dataclass(frozen=True)
 class Mixture:
-    """What `mix` made.
+    """The result of `mix`.
 
     Attributes:
         images: (N, C, H, W) uint8, mixed ones replaced; the same kind (array or lazy) as went in.
@@ -41,14 +42,14 @@ def mix(
     """Replace a fraction of the images by a mixture with an image of another class.
 
     A mixed image keeps its label. Partners are drawn from the original images, uniformly over those of other classes,
-    or over all other images when there are no labels.
+    or over all other images when there are no labels or an image has none (-1).
 
     Args:
         images: (N, C, H, W) uint8 array, or lazy images.
         labels: (N,) class numbers, or None.
         fraction: share of images to replace, in [0, 1]; round(fraction * N) images are.
         seed: seed of the draw; both kinds draw the same images and partners.
-        kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half beside the partner's right half.
+        kind: "pixel", the 50/50 mean (the paper's), or "composite", the left half joined to the partner's right half.
 
     Raises:
         DataError: other images, fraction out of range, an unknown kind, labels of another length, fewer than two
@@ -97,10 +98,13 @@ def mix_set(images: ImageSet, fraction: float, seed: int, kind: MixKind = "pixel
 def _draw_partners(
     chosen: NDArray[np.int64], n: int, labels: NDArray[np.int64] | None, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Uniform over other classes: sorted by class, each class is a block, the others are the rest of a circle."""
+    """Draw uniformly over other classes: sorted by class, the others of a block are the rest of a circle."""
     if n < 2:
         raise DataError(f"mixing needs at least 2 images, got {n}")
     classes = np.arange(n) if labels is None else labels
+    if labels is not None and labels.dtype.kind == "i" and (labels == UNLABELLED).any():
+        # An image without a label may be of any class: each is a class of its own here, with a number below all.
+        classes = np.where(labels == UNLABELLED, min(int(labels.min()), 0) - 1 - np.arange(n), labels)
     order = np.argsort(classes, kind="stable")
     values, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
     if len(values) < 2:

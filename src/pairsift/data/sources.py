@@ -1,4 +1,4 @@
-"""Where images come from: tables, folders, arrays, digits, and library data sets, behind one small protocol."""
+"""Sources of images: tables, folders, arrays, digits and data sets of libraries, behind one protocol."""
 
 from __future__ import annotations
 
@@ -263,9 +263,13 @@ class TableSource(_EncodedSource):
 
     def __init__(self, rows: TableRows, labels: str | None) -> None:
         self.name, schema = rows.name, rows.schema
-        column = image_column(self.name, schema.names)
+        column = image_column(self.name, schema)
         classes = find_label_column(self.name, schema.names, labels, IMAGE_LABELS)
-        _check_encoded(self.name, only_field(self.name, schema, column))
+        kind = only_field(self.name, schema, column).type
+        if not arrow.is_encoded(kind):
+            raise DataError(
+                f"{self.name}: column {column!r} must hold encoded images (bytes or {{bytes, path}}), got {kind}"
+            )
         images = rows.read([column]).column(0)
         self.paths: Sequence[str] | None = None
         if pa.types.is_struct(images.type):
@@ -290,16 +294,6 @@ class TableSource(_EncodedSource):
         if data is None:
             raise ValueError("the image is missing")
         return io.BytesIO(data)
-
-
-def _check_encoded(name: str, field: pa.Field) -> None:
-    kind = field.type
-    if pa.types.is_struct(kind) and "bytes" in {each.name for each in kind}:
-        kind = kind.field("bytes").type
-    if not arrow.is_bytes(kind):
-        raise DataError(
-            f"{name}: column {field.name!r} must hold encoded images (bytes or {{bytes, path}}), got {kind}"
-        )
 
 
 class FolderSource(_EncodedSource):
@@ -337,7 +331,7 @@ class FolderSource(_EncodedSource):
 
 
 class LibrarySource:
-    """Rows of a library's data set, whose `get(row)` gives a PIL image."""
+    """Rows of a library's data set; `get(row)` gives a PIL image."""
 
     def __init__(
         self, name: str, get: Any, length: int, labels: NDArray[Any] | None, class_names: Sequence[str] | None,
@@ -373,7 +367,7 @@ def open_hf(name: str, labels: str | None) -> LibrarySource:
         data = datasets.load_dataset(name, split=split or "train")
     except Exception as error:
         raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
-    column = image_column(f"hf:{name}", data.column_names)
+    column = image_column(f"hf:{name}", data.features.arrow_schema)
     wanted = find_label_column(f"hf:{name}", data.column_names, labels, IMAGE_LABELS)
     data = data.cast_column(column, datasets.Image(decode=False))
     classes, class_names = None, None

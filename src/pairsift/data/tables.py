@@ -1,4 +1,4 @@
-"""Tables in files: which files a name stands for, and their rows whatever the format.
+"""Find the files of a table, and read their rows whatever the format.
 
 Parquet is read by row groups and Arrow files are mapped; CSV and JSON lines, which must be parsed, are held in memory.
 """
@@ -28,7 +28,7 @@ from pairsift.data.errors import DataError
 
 IntArray = NDArray[np.int64]
 
-# What reading a damaged file raises.
+# Errors that reading a damaged file raises.
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 # Formats in the order in which a folder is searched for them, with the ends of their files' names.
 FORMATS = {
@@ -57,7 +57,9 @@ def natural_order(path: Path | str) -> list[Any]:
 
 def is_hidden(path: Path) -> bool:
     """Whether a path below the folder that is read is hidden, or kept by a program for itself (``__MACOSX``)."""
-    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in path.parts)
+    return any(
+        part.startswith(".") or part in ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini") for part in path.parts
+    )
 
 
 def format_of(path: Path) -> str | None:
@@ -396,7 +398,7 @@ def _with_lists(table: pa.Table, file: Path) -> pa.Table:
 
 
 def unreadable(file: Path, error: Exception) -> DataError:
-    """What is wrong with a file that cannot be read as parquet, in words."""
+    """Make the error of a file that cannot be read as parquet; it says why."""
     try:
         with file.open("rb") as stream:
             start = stream.read(4)

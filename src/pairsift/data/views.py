@@ -149,9 +149,9 @@ def make_views(images: Tensor, policy: ViewPolicy, seed: int, others: Tensor | N
 
     Args:
         images: (B, C, H, W) uint8; or (B, D) float32 frames, which a policy then takes as they are.
-        policy: what makes one view of each image.
+        policy: makes one view of each image.
         seed: >= 0.
-        others: what the second views are made of, their neighbours in time say; None takes the images again.
+        others: images for the second views, such as neighbours in time; None takes the images again.
 
     Returns:
         Two float tensors (B, C, H', W'), or (B, D') of frames.

@@ -221,10 +221,8 @@ def knn(
         raise ValueError(f"temperature must be > 0, got {temperature}")
     train_x, test_x = (unit_rows(torch.tensor(x), "features").numpy() for x in (train_x, test_x))
     with needs("faiss-cpu", "pairsift.evaluate.knn"):
-        import faiss
-    index = faiss.IndexFlatIP(train_x.shape[1])
-    index.add(train_x)
-    similarities, neighbours = index.search(test_x, k)
+        from pairsift.neighbors import NearestIndex
+    similarities, neighbours = NearestIndex.of(train_x, inverted=False).search(test_x, k)
     classes, numbers = np.unique(train_y, return_inverse=True)
     votes = np.zeros((len(test_x), len(classes)))
     rows = np.repeat(np.arange(len(test_x)), k)

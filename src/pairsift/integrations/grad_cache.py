@@ -38,16 +38,17 @@ class CachedEmbeddings:
                     embedded.append(embed(part))
             self.columns.append(torch.cat(embedded).detach().requires_grad_())
 
-    def loss(self, value: Tensor) -> Tensor:
+    def loss(self, value: Tensor, gradients: Sequence[Tensor] | None = None) -> Tensor:
         """A loss of `columns` as one whose backward pass reaches the encoder.
 
         Args:
             value: scalar, with a graph to `columns`.
+            gradients: of the loss to each column where they are known, so that the value needs no graph.
 
         Returns:
             The same number; its gradient is that of one batch embedded at once.
         """
-        gradients = torch.autograd.grad(value, self.columns)
+        gradients = torch.autograd.grad(value, self.columns) if gradients is None else gradients
         value = value.detach().requires_grad_()
         value.register_hook(lambda outer: self._backward(gradients, outer))  # type: ignore[no-untyped-call]
         return value

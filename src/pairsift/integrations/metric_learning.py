@@ -19,11 +19,11 @@ class NTXentLoss(nn.Module):
     """`loss(embeddings, labels)` or `loss(embeddings, labels, ref_emb=..., ref_labels=...)`, with treated pairs.
 
     Untreated it is pytorch-metric-learning's NTXentLoss, its name included, so that SelfSupervisedLoss takes it. Miners
-    are refused: which pairs are treated is what the band says.
+    are refused: which pairs are treated is what the selector says.
 
     Args:
         temperature: tau, > 0.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
         hook: fetches the features h of the embeddings (and then of ref_emb) from the model; without it, and without
             `features`, pairs are selected on the embeddings, with a warning.
@@ -31,21 +31,21 @@ class NTXentLoss(nn.Module):
             the library's own wrapper unless asked for.
 
     Raises:
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
     """
 
     def __init__(
         self,
         temperature: float = 0.07,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         hook: FeatureHook | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__()
         # Labels may count the rows of one process only; the library's wrapper hands over the others as references.
-        options.setdefault("gather", False)
-        self.loss = LabelledNTXentLoss(temperature, band, treatment, **options)
+        options.setdefault("gather_distributed", False)
+        self.loss = LabelledNTXentLoss(temperature, selector, treatment, **options)
         self.hook = hook
 
     def forward(
@@ -71,7 +71,7 @@ class NTXentLoss(nn.Module):
             ValueError: pairs from a miner, shapes that do not fit, or no labels without ref_emb.
         """
         if indices_tuple is not None:
-            raise ValueError("indices_tuple: pairs are chosen by the band; leave the miner out")
+            raise ValueError("indices_tuple: pairs are chosen by the selector; leave the miner out")
         if labels is None:
             if ref_emb is None or len(ref_emb) != len(embeddings):
                 raise ValueError("labels are needed, unless ref_emb has a row for each of the embeddings")

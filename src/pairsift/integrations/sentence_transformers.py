@@ -1,8 +1,8 @@
-"""Treated losses for sentence-transformers' trainer: (anchor, positive) columns, hard or semantic negatives if any."""
+"""Treated losses for sentence-transformers' trainer, on columns of anchors, positives and hard negatives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from pairsift.integrations.grad_cache import CachedEmbeddings
-from pairsift.integrations.token_rows import TokenRows
+from pairsift.integrations.token_rows import TokenRows, token_keys
 from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import GuideMask, Selector
+from pairsift.pairs.guide_table import GuideTable
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
@@ -25,29 +26,38 @@ class TreatedRankingLoss(nn.Module):
 
     Rows of the first column are anchors, those of the second their positives; all other texts of the batch, further
     columns included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
-    no projector that would be thrown away. A `GuideMask` brings features of its own: a batch's examples are looked up
-    by their tokens, all columns of a row together, so fit it to the columns that are trained on
-    (`GuideMask.from_texts(model, anchors, positives)`).
+    no projector that would be thrown away.
+
+    A `GuideMask` brings features of its own. A batch's examples are found by their tokens, all columns of a row
+    together, so fit it to the columns that are trained on (`GuideMask.from_texts(model, anchors, positives)`).
+    Evaluation data may hold other examples: a batch with unknown ones is masked by identity of tokens alone. Evaluation
+    is never counted in the mask's report.
+
+    MatryoshkaLoss, AdaptiveLayerLoss, Matryoshka2dLoss and SpladeLoss take it as their loss. Over `mini_batch_size`
+    only MatryoshkaLoss does, and a guide mask works under all but SpladeLoss.
 
     Args:
         model: the model that is trained.
         temperature: tau, > 0; 0.05 is a scale of 20.
-        band: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
-        treatment: what happens to them; None treats nothing.
+        selector: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
+        treatment: what happens to them; None takes the selector's own, which is to treat nothing but for a `GuideMask`.
         symmetric: also take positives as anchors.
         mini_batch_size: texts embedded at once, > 0, each twice, with the gradients of the whole batch (GradCache,
             arXiv 2101.06983); None embeds the batch at once.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather_distributed`; see `losses.treated.Options`.
+
+    Attributes:
+        uses_gradient_cache: tells sentence-transformers that the backward pass embeds a batch again.
 
     Raises:
-        ValueError: a setting out of range, a treatment without a band to apply it to, or a guide mask without texts.
+        ValueError: a setting out of range, a treatment without a selector, or a guide mask without texts.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
         temperature: float = 0.05,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         symmetric: bool = False,
         mini_batch_size: int | None = None,
@@ -58,8 +68,9 @@ class TreatedRankingLoss(nn.Module):
             raise ValueError(f"mini_batch_size must be None or at least 1, got {mini_batch_size!r}")
         self.model = model
         self.mini_batch_size = mini_batch_size
-        self.loss = TwoTowerLoss(temperature, band=band, treatment=treatment, symmetric=symmetric, **options)
-        self.mask = band if isinstance(band, GuideMask) else None
+        self.uses_gradient_cache = mini_batch_size is not None
+        self.loss = TwoTowerLoss(temperature, selector=selector, treatment=treatment, symmetric=symmetric, **options)
+        self.mask = self.loss.selector if isinstance(self.loss.selector, GuideMask) else None
         self.rows: TokenRows | None = None
         if self.mask is not None:
             if self.mask.table.texts is None:
@@ -73,35 +84,103 @@ class TreatedRankingLoss(nn.Module):
         """Loss of a batch, one dictionary of tokens a column.
 
         Raises:
-            ValueError: fewer than two columns.
+            ValueError: fewer than two columns, examples in training that the guide mask was not fitted to, or
+                `mini_batch_size` under a loss that cannot be run over it.
         """
         columns = list(sentence_features)
         if len(columns) < 2:
             raise ValueError(f"the data must have columns for anchors and positives, got {len(columns)} column")
-        if self.mini_batch_size is None or not torch.is_grad_enabled():
-            return self._value([self._embed(tokens) for tokens in columns], columns)
-        cached = CachedEmbeddings(self._embed, columns, self.mini_batch_size)
-        return cached.loss(self._value(cached.columns, columns))
+        ids = self._ids(columns)  # before the model, which may write into the tokens
+        if self.mini_batch_size is None:
+            # The tokens themselves, not a copy: AdaptiveLayerLoss hands embeddings from call to call in them.
+            return self._value([self._embed(tokens) for tokens in columns], *ids)
+        self._check_cached()
+        if not torch.is_grad_enabled():
+            return self.calculate_loss([[self._embed(dict(tokens))] for tokens in columns], *ids)
+        cached = CachedEmbeddings(lambda part: self._embed(dict(part)), columns, self.mini_batch_size)
+        value = self.calculate_loss([[column] for column in cached.columns], *ids)
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in cached.columns]
+        return cached.loss(value, gradients)
+
+    def calculate_loss(
+        self, reps: Sequence[Sequence[Tensor]], rows: Tensor | None = None, selector: Selector | None = None
+    ) -> Tensor:
+        """Loss of embeddings, whose gradients are in their `grad` afterwards; MatryoshkaLoss calls it once a dimension.
+
+        Args:
+            reps: of each column, its embeddings in parts of (b, D).
+            rows, selector: ids of the examples, and what selects pairs instead of the loss's own selector.
+
+        Returns:
+            Scalar without a graph.
+        """
+        value = self._value([torch.cat(list(parts)) for parts in reps], rows, selector)
+        if torch.is_grad_enabled():
+            value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Loss of (B, D) embeddings of each column, as SpladeLoss calls it.
+
+        Raises:
+            ValueError: a guide mask, which finds examples by their tokens, or `mini_batch_size`.
+        """
+        if self.mask is not None:
+            raise ValueError(
+                "a guide mask finds examples by their tokens, and SpladeLoss hands over embeddings alone: leave the "
+                "mask out, and let DistinctBatchSampler keep false negatives apart"
+            )
+        if self.mini_batch_size is not None:
+            raise ValueError("SpladeLoss embeds whole batches: leave mini_batch_size out")
+        return self._value(list(embeddings))
 
     def _embed(self, tokens: dict[str, Tensor]) -> Tensor:
-        embedded: Tensor = self.model(dict(tokens))["sentence_embedding"]
+        embedded: Tensor = self.model(tokens)["sentence_embedding"]
         return embedded
 
-    def _value(self, embeddings: list[Tensor], columns: list[dict[str, Tensor]]) -> Tensor:
+    def _ids(self, columns: list[dict[str, Tensor]]) -> tuple[Tensor | None, Selector | None]:
+        """Ids of a batch's examples, and what selects pairs instead of the mask: in evaluation, a mask of its own."""
+        mask = self.mask
+        if mask is None or self.rows is None:
+            return None, None
+        if torch.is_grad_enabled() or self.rows.knows(columns):
+            rows, ids = self.rows.of(columns), mask.table.index.ids
+            rows = rows if ids is None else ids[rows]
+            table, off = mask.table, mask.off_because
+        else:
+            keys = [token_keys(tokens).numpy() for tokens in columns]
+            rows = torch.arange(len(keys[0]))
+            # Nothing is known of these texts but which are the same: the features say nothing, and are not asked.
+            table, off = GuideTable([torch.ones(len(rows), 1)] * len(keys), keys), "the examples are unknown"
+        if torch.is_grad_enabled():
+            return rows, None
+        return rows, GuideMask(table, mask.margin, mask.cap, mask.difficult, off, mask.floor)
+
+    def _check_cached(self) -> None:
+        """Refuse losses around this one that embed differently, since the backward pass could not.
+
+        Raises:
+            ValueError: there is one.
+        """
+        model = getattr(self.model, "module", self.model)
+        if hasattr(model.forward, "set_dim") or hasattr(model[0].forward, "layer_idx"):
+            raise ValueError(
+                "under mini_batch_size the backward pass embeds a batch again, which AdaptiveLayerLoss and "
+                "Matryoshka2dLoss do not allow, and MatryoshkaLoss from sentence-transformers 6 on: leave "
+                "mini_batch_size out"
+            )
+
+    def _value(self, embeddings: list[Tensor], rows: Tensor | None = None, selector: Selector | None = None) -> Tensor:
         """Loss of (B, D) embeddings of each column."""
         anchors, keys = embeddings[0], torch.cat(embeddings[1:])
-        rows = None
-        if self.mask is not None and self.rows is not None:
-            rows, ids = self.rows.of(columns), self.mask.table.index.ids
-            rows = rows if ids is None else ids[rows]
-        value: Tensor = self.loss(anchors, keys, anchors.detach(), keys.detach(), rows=rows)
+        value: Tensor = self.loss(anchors, keys, anchors.detach(), keys.detach(), rows=rows, selector=selector)
         return value
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""
         loss = self.loss
         return {
-            "temperature": float(torch.as_tensor(loss.temperature)), "band": str(loss.band),
+            "temperature": float(torch.as_tensor(loss.temperature)), "selector": str(loss.selector),
             "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
             "mini_batch_size": self.mini_batch_size,
         }  # fmt: skip

@@ -13,7 +13,7 @@ from pairsift.treatments import Treatment
 
 def simclr_loss_func(
     z: Tensor, indexes: Tensor, temperature: float = 0.1, *,
-    h: Tensor | None = None, rows: Tensor | None = None, band: Selector | None = None,
+    h: Tensor | None = None, rows: Tensor | None = None, selector: Selector | None = None,
     treatment: Treatment | None = None, **options: Unpack[Options],
 ) -> Tensor:  # fmt: skip
     """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
@@ -24,16 +24,16 @@ def simclr_loss_func(
         temperature: tau, > 0.
         h: (B, D) encoder features of the same views (`torch.cat(out["feats"])`), on which pairs are selected.
         rows: (B,) ids of the examples that the views are of, for selectors that go by them; None takes `indexes`.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
         treatment: what happens to them; None treats nothing.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`.
+        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather_distributed`; see `losses.treated.Options`.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: a setting out of range, shapes that do not fit, or a treatment without a band.
+        ValueError: a setting out of range, shapes that do not fit, or a treatment without a selector.
     """
-    loss = LabelledNTXentLoss(temperature, band, treatment, positives="summed", **options)
+    loss = LabelledNTXentLoss(temperature, selector, treatment, positives="summed", **options)
     value: Tensor = loss(z, indexes, h, rows=indexes if rows is None else rows)
     return value

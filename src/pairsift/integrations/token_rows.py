@@ -1,4 +1,4 @@
-"""Which examples a batch holds, where a loss sees nothing but tokens: by a hash of them."""
+"""Finds which examples a batch of tokens holds: by a hash of the tokens of each text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Texts tokenised at a time, which are padded to the longest of them.
+# Texts tokenised at once, which are padded to the longest of them.
 _AT_ONCE = 1024
+# As text_keys: 53 bits are exact in float64 too.
+_BITS = 53
 
 
 class TokenRows:
@@ -29,18 +31,18 @@ class TokenRows:
         self._columns = len(columns)
         for start in range(0, len(columns[0]), _AT_ONCE):
             tokens = [preprocess(list(column[start : start + _AT_ONCE])) for column in columns]
-            for row, key in enumerate(_keys(tokens), start):
+            for row, key in enumerate(_examples(tokens), start):
                 self._rows.setdefault(key, row)
 
     def of(self, columns: Sequence[dict[str, Any]]) -> Tensor:
         """(B,) positions of a batch's examples.
 
         Raises:
-            ValueError: other columns than the examples have, or texts that are none of theirs.
+            ValueError: another number of columns than the examples have, or texts that none of them has.
         """
         if len(columns) != self._columns:
             raise ValueError(f"the guide mask was fitted to {self._columns} columns, and the batch has {len(columns)}")
-        keys = _keys(columns)
+        keys = _examples(columns)
         missing = sum(key not in self._rows for key in keys)
         if missing:
             raise ValueError(
@@ -49,8 +51,21 @@ class TokenRows:
             )
         return torch.tensor([self._rows[key] for key in keys])
 
+    def knows(self, columns: Sequence[dict[str, Any]]) -> bool:
+        """Whether `of` finds every example of a batch."""
+        return len(columns) == self._columns and all(key in self._rows for key in _examples(columns))
 
-def _keys(columns: Sequence[dict[str, Any]]) -> list[bytes]:
+
+def token_keys(tokens: dict[str, Any]) -> Tensor:
+    """(B,) int64 in [0, 2^53), equal where the tokens of texts are.
+
+    Raises:
+        ValueError: tokens without `input_ids` or `attention_mask`.
+    """
+    return torch.tensor([int.from_bytes(each[:8], "big") >> (64 - _BITS) for each in _hashes(tokens)])
+
+
+def _examples(columns: Sequence[dict[str, Any]]) -> list[bytes]:
     """One key an example, of all its texts."""
     hashed = [_hashes(tokens) for tokens in columns]
     return [b"".join(parts) for parts in zip(*hashed, strict=True)]

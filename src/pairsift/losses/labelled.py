@@ -25,15 +25,15 @@ class LabelledNTXentLoss(TreatedLoss):
 
     Args:
         temperature: tau, > 0.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing.
         positives: "each" is the mean over all positive pairs, each against the negatives alone; "summed" is the mean
             over anchors, their positives summed inside of the logarithm. The same for two rows per label.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, labels must mean
+        **options: see `losses.treated.Options`. Gathering, labels must mean
             the same on every process. Reference rows are never gathered.
 
     Raises:
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
@@ -47,12 +47,12 @@ class LabelledNTXentLoss(TreatedLoss):
     def __init__(
         self,
         temperature: float = 0.5,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         positives: Positives = "each",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         if positives not in get_args(Positives):
             raise ValueError(f"positives must be 'each' or 'summed', got {positives!r}")
         self.temperature = check_temperature(temperature)
@@ -97,7 +97,7 @@ class LabelledNTXentLoss(TreatedLoss):
             if ref_labels is not None:
                 key_labels = ref_labels.to(z.device, torch.int64)
             else:
-                key_labels = Processes(self.engine.gather, labels=labels).gather("labels", labels)
+                key_labels = Processes(self.engine.gather_distributed, labels=labels).gather("labels", labels)
             groups = _Groups(labels, key_labels, comparison, self.positives)
             edit = comparison.edit(self.temperature)
             scaled = anchors.z / self.temperature

@@ -32,18 +32,18 @@ class MixedContrastiveLoss(TreatedLoss):
     Args:
         alpha: weight of the self-supervised part, in [0, 1].
         temperature: tau, > 0.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing.
         form: "outside" or "inside", where the mean over positives stands.
         own_view: whether the own view is among the positives of the supervised part. The paper's code leaves it out:
             False. With n images of each class in the batch, a weight a with it is then
             ``alpha = a + (1 - a) / (2n - 1)`` without it ("outside").
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, labels must mean
+        **options: see `losses.treated.Options`. Gathering, labels must mean
             the same on every process.
 
     Raises:
         TypeError: an unknown option.
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
@@ -59,13 +59,13 @@ class MixedContrastiveLoss(TreatedLoss):
         self,
         alpha: float = 0.5,
         temperature: float = 0.5,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         form: Form = "outside",
         own_view: bool = True,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1] (0 supervised, 1 self-supervised), got {alpha}")
         if form not in get_args(Form):
@@ -87,7 +87,7 @@ class MixedContrastiveLoss(TreatedLoss):
             (2N, 2N) bool over the views, first views first.
 
         Raises:
-            ValueError: the loss has no band, or see `select_pairs`.
+            ValueError: the loss has no selector, or see `select_pairs`.
         """
         plan = self._select_plan(selector)
         h = torch.cat([h0, h1])

@@ -26,18 +26,18 @@ class MoCoLoss(TreatedLoss):
         projection_dim: d, width of the projections z.
         feature_dim: D, width of the features h; None queues none and selects on projections, with a warning.
         temperature: tau, > 0.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. Gathering, the keys of all
+        **options: see `losses.treated.Options`. Gathering, the keys of all
             processes join the queue of each, and the queues stay alike.
 
     Raises:
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
         >>> import pairsift as ps
-        >>> loss = ps.losses.MoCoLoss(256, 16, 32, band=ps.RankBand(0.15, 0.22), treatment=ps.Treatment(margin=0.03))
+        >>> loss = ps.losses.MoCoLoss(256, 16, 32, 0.2, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03))
         >>> q, k, h_q, h_k = torch.randn(64, 16), torch.randn(64, 16), torch.randn(64, 32), torch.randn(64, 32)
         >>> for step in range(2):
         ...     value = loss(q, k, h_q, h_k)  # and the keys join the queue
@@ -57,11 +57,11 @@ class MoCoLoss(TreatedLoss):
         projection_dim: int,
         feature_dim: int | None = None,
         temperature: float = 0.2,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         for name, value in (
             ("queue_size", queue_size),
             ("projection_dim", projection_dim),
@@ -99,7 +99,7 @@ class MoCoLoss(TreatedLoss):
             (N, K) bool, K the keys queued so far, in the order of the queue's slots.
 
         Raises:
-            ValueError: the loss has no band, the queue is empty, or see `select_pairs`.
+            ValueError: the loss has no selector, the queue is empty, or see `select_pairs`.
         """
         if self.n_queued == 0:
             raise ValueError("the queue is empty: no pairs to select from before the first batch is queued")
@@ -182,7 +182,7 @@ class MoCoLoss(TreatedLoss):
         rows = check_ids(rows, len(k))
         if rows is not None and len(rows) and int(rows.min()) < 0:
             raise ValueError(f"rows hold {int(rows.min())}, and ids in a queue must be >= 0: renumber the examples")
-        processes = Processes(self.engine.gather, k=k, h_k=h_k, rows=rows)
+        processes = Processes(self.engine.gather_distributed, k=k, h_k=h_k, rows=rows)
         n, size = processes.total("k"), len(self.queue_z)
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size

@@ -20,19 +20,19 @@ class NTXentLoss(TreatedLoss):
     """NT-Xent (SimCLR, arXiv 2002.05709) whose difficult pairs are found by rank and treated (Algorithm 1).
 
     Every view is an anchor: its positive is the other view of the same image, and the denominator runs over all other
-    views. Without `band` or `treatment` it is plain NT-Xent. Half precision inputs are computed in float32, also under
-    autocast, so that small temperatures neither overflow nor lose digits; float64 stays float64.
+    views. Without `selector` or `treatment` it is plain NT-Xent. Half precision inputs are computed in float32, also
+    under autocast, so that small temperatures neither overflow nor lose digits; float64 stays float64.
 
     Args:
         temperature: tau, > 0.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing.
         reduction: "mean" over all anchors, or "none" for the (2N,) loss of each anchor, first views first.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`.
+        **options: see `losses.treated.Options`.
 
     Raises:
         TypeError: an unknown option.
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
@@ -46,12 +46,12 @@ class NTXentLoss(TreatedLoss):
     def __init__(
         self,
         temperature: float = 0.5,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         reduction: Reduction = "mean",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         self.temperature = check_temperature(temperature)
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
@@ -72,7 +72,7 @@ class NTXentLoss(TreatedLoss):
             processes, those of one after those of the other.
 
         Raises:
-            ValueError: the loss has no band, or see `select_pairs`.
+            ValueError: the loss has no selector, or see `select_pairs`.
         """
         plan = self._select_plan(selector)
         h = torch.cat([h0, h1])

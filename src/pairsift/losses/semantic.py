@@ -36,7 +36,7 @@ class SemanticNegativeLoss(TreatedLoss):
         treatment: what happens to a text with its own antonym version; None treats nothing, "exclude" leaves it out.
         in_batch: compare with the versions of all texts, not only with the own two.
         similarity: "cosine", or "dot" for raw products.
-        **options: `engine`, `tile`, `precision`, `gather`; see `losses.treated.Options`. Nothing is selected.
+        **options: see `losses.treated.Options`. Nothing is selected.
 
     Raises:
         TypeError: an unknown option.

@@ -33,14 +33,14 @@ class SpectralLoss(TreatedLoss):
     Args:
         mu: squared length of the longest row, > 0; the paper of the loss takes 1 for CIFAR and 10 for ImageNet. A
             baseline is fair only with mu tuned.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing. The margin counts in units of mu, so that one margin means
             the same at every mu.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`. A population is never
+        **options: see `losses.treated.Options`. A population is never
             gathered and always whole matrices.
 
     Raises:
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
@@ -54,11 +54,11 @@ class SpectralLoss(TreatedLoss):
     def __init__(
         self,
         mu: float = 1.0,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         if isinstance(mu, bool) or not isinstance(mu, (int, float, np.floating)):
             raise TypeError(f"mu must be a number, got {mu!r}")
         if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
@@ -79,7 +79,7 @@ class SpectralLoss(TreatedLoss):
             (N, N) bool, first views by second views; in a process group (N, M) for the M second views of all processes.
 
         Raises:
-            ValueError: the loss has no band, or see `select_pairs`.
+            ValueError: the loss has no selector, or see `select_pairs`.
         """
         plan = self._select_plan(selector)
         ids = self._both_ids(plan, rows, key_rows, h0)
@@ -117,7 +117,7 @@ class SpectralLoss(TreatedLoss):
         population = positives is not None or weights is not None
         with torch.autocast(z0.device.type, enabled=False):
             first, second = self._bounded(z0), self._bounded(z1)
-            engine = replace(self.engine, gather=False, tile="dense") if population else self.engine
+            engine = replace(self.engine, gather_distributed=False, tile="dense") if population else self.engine
             plan = self._plan(selector, treatment, treated)
             ids = self._both_ids(plan, rows, key_rows, z0)
             comparison = self._compare(
@@ -189,9 +189,10 @@ class SpectralLoss(TreatedLoss):
 
     def _fitting(self, selector: Selector | None, treatment: Treatment | None) -> Treatment | None:
         fitting = super()._fitting(selector, treatment)
-        if fitting is not None and fitting.class_mates:
+        if fitting is not None and fitting.same_class_weight:
             raise ValueError(
-                f"class_mates={fitting.class_mates} weighs the terms of a softmax, which this loss lacks: leave it 0"
+                f"same_class_weight={fitting.same_class_weight} weighs the terms of a softmax, which this loss lacks: "
+                "leave it 0"
             )
         return fitting
 

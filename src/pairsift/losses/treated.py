@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from pairsift._base.checks import check_tensors
+from pairsift._base.checks import check_tensors, take_renamed
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
+from pairsift.losses.engine.settings import RENAMED
 from pairsift.pairs import Precision, RandomPairs, Selector
 from pairsift.treatments import LEAST_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
+_OPTIONS = ("select", "seed", "engine", "tile", "precision", "gather_distributed")
 # What names of a selector's state begin with in a state dict.
 _STATE = "selector_state."
 
@@ -29,7 +31,9 @@ class Options(TypedDict, total=False):
     Attributes:
         select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
         seed: seed of the random selection.
-        engine: how rows are compared; `tile`, `precision` and `gather` set single fields of it, see `Engine`.
+        engine: how rows are compared; `tile`, `precision` and `gather_distributed` set single
+            fields of it, see `Engine`.
+        band: the old name of `selector`, which works for one more release.
     """
 
     select: Selection
@@ -37,7 +41,8 @@ class Options(TypedDict, total=False):
     engine: Engine
     tile: Tile
     precision: Precision
-    gather: bool
+    gather_distributed: bool
+    band: Selector
 
 
 class Plan(NamedTuple):
@@ -71,31 +76,34 @@ class TreatedLoss(nn.Module):
     """An objective with treated pairs.
 
     Args:
-        band: which pairs are selected: a `RankBand`, or any `Selector`; None selects nothing.
+        selector: which pairs are selected: a `RankBand`, or any `Selector`; None selects nothing.
         treatment: what happens to them; None takes the selector's own default, which is to treat nothing but for
             selectors of false negatives (`GuideMask`).
         **options: see `Options`.
 
     Raises:
-        TypeError: a band that is no selector, or an unknown option.
-        ValueError: an option out of range, a treatment without a band to apply it to, or one that does not fit.
+        TypeError: a selector that is none, or an unknown option.
+        ValueError: an option out of range, a treatment without a selector, or one that does not fit.
     """
 
-    def __init__(self, band: Selector | None, treatment: Treatment | None, **options: Unpack[Options]) -> None:
+    def __init__(self, selector: Selector | None, treatment: Treatment | None, **options: Unpack[Options]) -> None:
         super().__init__()
-        unknown = set(options) - set(Options.__annotations__)
-        if unknown:
-            raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
-        if band is not None and not isinstance(band, Selector):
-            raise TypeError(f"band must be a RankBand or another pairsift.Selector, got {band!r}")
+        unknown = {name: value for name, value in options.items() if name == "band" or name not in _OPTIONS}
+        selector = take_renamed(type(self).__name__, unknown, {"band": "selector"}, RENAMED, 4).get(
+            "selector", selector
+        )
+        if selector is not None and not isinstance(selector, Selector):
+            raise TypeError(f"selector must be a RankBand or another pairsift.Selector, got {selector!r}")
         self.selection: Selection = options.get("select", "band")
         if self.selection not in get_args(Selection):
             raise ValueError(f"select must be 'band' or 'random', got {self.selection!r}")
-        self.band = band
         self.seed = options.get("seed", 0)
-        self.selector = band if band is None or self.selection == "band" else RandomPairs(band, self.seed)
+        random = selector is not None and self.selection == "random"
+        self.selector = RandomPairs(selector, self.seed) if random and selector is not None else selector
         self.treatment = self._fitting(self.selector, treatment)
-        fields: dict[str, Any] = {name: options[name] for name in ("tile", "precision", "gather") if name in options}
+        fields: dict[str, Any] = {
+            name: options[name] for name in ("tile", "precision", "gather_distributed") if name in options
+        }
         self.engine = replace(options.get("engine", Engine()), **fields)
         self._warned = False
 
@@ -108,7 +116,7 @@ class TreatedLoss(nn.Module):
         if selector is None:
             if treatment is not None and not treatment.is_neutral:
                 raise ValueError(
-                    f"{treatment} needs a band that says which pairs it treats: pass band=RankBand(high, low)"
+                    f"{treatment} needs a selector that says which pairs it treats: pass selector=RankBand(start, stop)"
                 )
             return treatment
         return selector.fit_treatment(treatment)
@@ -143,7 +151,7 @@ class TreatedLoss(nn.Module):
         """
         selector = self.selector if selector is None else selector
         if selector is None:
-            raise ValueError("this loss has no band to select pairs with: pass band=RankBand(high, low)")
+            raise ValueError("this loss has no selector of pairs: pass selector=RankBand(start, stop)")
         return Plan(selector, Treatment())
 
     def _select(self, rows: Rows, keys: Rows | None, plan: Plan, *, gathered: bool = True) -> Tensor:
@@ -193,7 +201,7 @@ class TreatedLoss(nn.Module):
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""
         own = self._own_settings()
-        return f"{own}{', ' if own else ''}band={self.band}, treatment={self.treatment}, select={self.selection!r}"
+        return f"{own}{', ' if own else ''}selector={self.selector}, treatment={self.treatment}"
 
     def _own_settings(self) -> str:
         """What a subclass adds to `extra_repr`."""

@@ -27,21 +27,21 @@ class TwoTowerLoss(TreatedLoss):
     Args:
         temperature: tau, > 0.
         learnable: learn the temperature, as CLIP does, from `temperature` on; it stays at 0.01 or above.
-        band: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
+        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing. Removal "exclude" never takes the positive.
         symmetric: average the losses of both directions; False takes rows of the first tower as anchors only
             (queries against documents).
         flag_positive: let the band hold the positive too, as in the paper's formulas.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather`; see `Options`.
+        **options: see `losses.treated.Options`.
 
     Raises:
-        ValueError: a setting out of range, or a treatment without a band to apply it to.
+        ValueError: a setting out of range, or a treatment without a selector.
 
     Example:
         >>> import torch
         >>> import pairsift as ps
         >>> queries, documents, h0, h1 = torch.randn(4, 64, 16)
-        >>> loss = ps.losses.TwoTowerLoss(band=ps.RankBand(0.15, 0.22), treatment=ps.Treatment(margin=0.03))
+        >>> loss = ps.losses.TwoTowerLoss(selector=ps.RankBand(0.15, 0.22), treatment=ps.Treatment(margin=0.03))
         >>> loss(queries, documents, h0, h1).shape
         torch.Size([])
     """
@@ -50,13 +50,13 @@ class TwoTowerLoss(TreatedLoss):
         self,
         temperature: float = 0.07,
         learnable: bool = False,
-        band: Selector | None = None,
+        selector: Selector | None = None,
         treatment: Treatment | None = None,
         symmetric: bool = True,
         flag_positive: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(band, treatment, **options)
+        super().__init__(selector, treatment, **options)
         check_temperature(temperature, _COLDEST if learnable else 0)
         start = torch.tensor(math.log(temperature), dtype=torch.float32)
         self.log_temperature = nn.Parameter(start) if learnable else None
@@ -89,13 +89,13 @@ class TwoTowerLoss(TreatedLoss):
             (N, K) bool; in a process group K counts the keys of all processes, those of one after those of the other.
 
         Raises:
-            ValueError: the loss has no band, features of different widths, or see `select_pairs`.
+            ValueError: the loss has no selector, features of different widths, or see `select_pairs`.
         """
         plan = self._select_plan(selector)
         ids, key_ids = _tower_ids(plan, rows, key_rows, h0, h1)
         pairs = self._select(Rows(h0, h0, ids), Rows(h1, h1, key_ids), plan)
         if not self.flag_positive:
-            pairs.diagonal(Processes(self.engine.gather, keys=h1).before("keys")).fill_(False)
+            pairs.diagonal(Processes(self.engine.gather_distributed, keys=h1).before("keys")).fill_(False)
         return pairs
 
     def forward(

@@ -51,8 +51,8 @@ class GuideMask(Selector):
 
     - By default masked pairs leave the denominator: `Treatment(removal="exclude")`, which a loss takes where it is
       given no treatment. A treatment that would push them apart harder is refused.
-    - With `difficult`, a share, and `Treatment(margin=m, temperature_scale=r, class_mates=1)` they leave, and the share
-      of the keys that is most similar to an anchor among the others is treated.
+    - With `difficult`, a share, and `Treatment(margin=m, temperature_scale=r, same_class_weight=1)` they leave, and
+      the share of the keys that is most similar to an anchor among the others is treated.
 
     A loss has to say which examples a batch holds: `loss(z0, z1, h0, h1, rows=rows)`. Make masks by `fit`, or by hand
     from a table.
@@ -83,7 +83,7 @@ class GuideMask(Selector):
         >>> topics = torch.eye(40, 64).repeat_interleave(5, dim=0)
         >>> questions, answers = (topics + 0.05 * torch.randn(200, 64) for _ in range(2))
         >>> mask = ps.GuideMask.fit(questions, answers, labels=torch.arange(200) // 5)
-        >>> loss = ps.losses.TwoTowerLoss(band=mask)
+        >>> loss = ps.losses.TwoTowerLoss(selector=mask)
         >>> rows, h = torch.arange(100), torch.randn(100, 16)
         >>> loss(h, h, h, h, rows=rows).shape
         torch.Size([])
@@ -203,19 +203,19 @@ class GuideMask(Selector):
             ValueError: such a treatment; the message says which fit.
         """
         if treatment is None:
-            return Treatment(removal="exclude") if self.difficult is None else Treatment(class_mates=1)
-        if treatment.is_neutral or treatment.class_mates:
+            return Treatment(removal="exclude") if self.difficult is None else Treatment(same_class_weight=1)
+        if treatment.is_neutral or treatment.same_class_weight:
             return treatment
         if self.difficult is not None:
             raise ValueError(
-                f"{treatment} leaves the false negatives that the mask finds in the denominator: add class_mates=1, "
-                "with which they leave it, or give no treatment"
+                f"{treatment} leaves the false negatives that the mask finds in the denominator: add "
+                "same_class_weight=1, with which they leave it, or give no treatment"
             )
         if treatment.removal is None and (treatment.margin or treatment.temperature_scale < 1):
             raise ValueError(
                 f"{treatment} pushes the false negatives that the mask finds apart harder: give no treatment, which "
                 "leaves them out (removal='exclude'), or treat the pairs next to them: GuideMask.fit(..., "
-                "difficult=0.15) with class_mates=1 in the treatment"
+                "difficult=0.15) with same_class_weight=1 in the treatment"
             )
         return treatment
 
@@ -373,7 +373,7 @@ class GuideMasks(PairMasks):
 
     @torch.no_grad()
     def log_weights(self, start: int, stop: int) -> Tensor:
-        """(stop - start, K) float32: log 0 for masked pairs and log 1 for others; `Treatment(class_mates=1)` asks."""
+        """(stop - start, K) float32: log 0 for masked pairs and log 1 for others."""
         false = self.false_negatives(start, stop)
         return torch.zeros(false.shape, dtype=torch.float32, device=false.device).masked_fill_(false, NOTHING)
 

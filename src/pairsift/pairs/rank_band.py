@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairsift._base.checks import check_tensors
+from pairsift._base.checks import check_tensors, take_renamed
 from pairsift.pairs.kernels import mask_band, runs_kernels
 from pairsift.pairs.selector import PairMasks, Precision, Selector, check_precision, unit_rows
 
@@ -22,44 +22,49 @@ from pairsift.pairs.selector import PairMasks, Precision, Selector, check_precis
 _BLOCK_ROWS = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RankBand(Selector):
     """The band of ranks whose pairs are taken as difficult (posHigh and posLow of Eq. 12).
 
-    Both are fractions of an anchor's row sorted by *descending* similarity, `0 < high < low <= 1`. Pairs ranked above
-    `high` are taken as same class, pairs below `low` as easy.
+    Both edges are fractions of an anchor's row sorted by *descending* similarity, `0 < start < stop <= 1`. Pairs ranked
+    above `start` are taken to be of one class, pairs below `stop` to be easy.
 
     Attributes:
-        high: posHigh, about 1 / number of classes.
-        low: posLow; 1.0 keeps everything below `high`.
+        start: upper edge (posHigh), about 1 / number of classes.
+        stop: lower edge (posLow); 1.0 keeps everything below `start`.
 
     Raises:
-        TypeError: a bound is not a number.
-        ValueError: the bounds are out of order or out of range.
+        TypeError: an edge is missing or not a number.
+        ValueError: the edges are out of order or out of range.
 
     Example:
         >>> import pairsift as ps
-        >>> ps.RankBand(high=0.15, low=0.22).ranks(1023)
+        >>> ps.RankBand(0.15, 0.22).ranks(1023)
         (154, 226)
     """
 
-    high: float
-    low: float
+    start: float
+    stop: float
 
-    def __post_init__(self) -> None:
-        for name, value in (("high", self.high), ("low", self.low)):
+    def __init__(self, start: float | None = None, stop: float | None = None, **old: float) -> None:
+        edges = {"start": start, "stop": stop} | take_renamed("RankBand", old, {"high": "start", "low": "stop"})
+        for name, value in edges.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"RankBand.{name} must be a number in (0, 1], got {value!r}")
-        if not self.high < self.low:
+            object.__setattr__(self, name, value)
+        if not self.start < self.stop:
             raise ValueError(
-                f"posLow must exceed posHigh, got high={self.high}, low={self.low}; ranks count from the most similar"
+                f"a band's stop (posLow) must exceed its start (posHigh), got start={self.start}, stop={self.stop}; "
+                "ranks count from the most similar"
             )
-        if not (self.high > 0 and self.low <= 1):
-            raise ValueError(f"rank fractions must satisfy 0 < high < low <= 1, got high={self.high}, low={self.low}")
+        if not (self.start > 0 and self.stop <= 1):
+            raise ValueError(
+                f"rank fractions must satisfy 0 < start < stop <= 1, got start={self.start}, stop={self.stop}"
+            )
 
     @classmethod
     def for_classes(cls, n_classes: int) -> RankBand:
-        """The theory's band for a rough class count: `high = 1 / n_classes`, `low = 1`.
+        """The theory's band for a rough class count: `start = 1 / n_classes`, `stop = 1`.
 
         Args:
             n_classes: number of classes, at least 2.
@@ -69,7 +74,7 @@ class RankBand(Selector):
         """
         if n_classes < 2:
             raise ValueError(f"a band needs at least 2 classes, got n_classes={n_classes}")
-        return cls(high=1 / n_classes, low=1.0)
+        return cls(1 / n_classes, 1.0)
 
     def ranks(self, others: int) -> tuple[int, int]:
         """Ranks (1 = most similar) of the two band edges in a row of `others` similarities.
@@ -78,7 +83,7 @@ class RankBand(Selector):
         `edge_high + 1 ... edge_low`; in rows so short that both edges fall on one rank it is empty.
         """
         # 0.07 * 100 is 7.000000000000001 in floating point: a whole rank must not be rounded up for that.
-        high, low = (max(1, math.ceil(fraction * others - 1e-9)) for fraction in (self.high, self.low))
+        high, low = (max(1, math.ceil(fraction * others - 1e-9)) for fraction in (self.start, self.stop))
         return high, low
 
     def masks(
@@ -100,7 +105,7 @@ def select_pairs(
 
     Each row is ranked on its own, so the result is not symmetric. The edges are similarity *values*: pairs tied with
     the lower edge are all in the band, pairs tied with the upper edge all out, whatever their order. A row of M other
-    views has its edges at the nearest ranks `ceil(high * M)` and `ceil(low * M)`, and at least 1; where they
+    views has its edges at the nearest ranks `ceil(start * M)` and `ceil(stop * M)`, and at least 1; where they
     coincide (tiny batches), or where all similarities are equal, no pair is flagged. All-zero rows have similarity 0.
 
     Cost: one (B, D) x (D, K) product in tiles and two selections per row, O(B K); rows are never sorted and no (B, K)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.neighbors import FloatArray, unit_rows
 from pairsift.same_class.codes import Signs, signs
 from pairsift.same_class.logit import Constants
-from pairsift.same_class.spaces import FloatArray, unit_rows
 
 # Rows whose pairs are looked at, pairs of each with its nearest, with the band below them and with any other.
 _ANCHORS, _NEAR, _FEW = 400, 50, 15

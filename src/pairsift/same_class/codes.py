@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.neighbors import FloatArray, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.same_class.graph import IntArray, eigenvectors, nearest
-from pairsift.same_class.spaces import FloatArray, principal_axes, shrinkage_whitening, unit_rows
 
 # Leading principal axes that are kept.
 _AXES = 256

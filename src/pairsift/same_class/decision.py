@@ -9,10 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pairsift.neighbors import FloatArray, principal_axes, unit_rows
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.negatives import ConfidentNegatives
-from pairsift.same_class.spaces import FloatArray, principal_axes, unit_rows
 from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which treating is worth more than treating as many random
@@ -76,19 +76,19 @@ class Estimate:
         if self.auroc < least:
             return Decision(
                 Treatment(),
-                f"stays off: features hardly cluster (clearness {self.clearness:.2f}, noise 0), so class-mates among "
-                f"near pairs would be told with an AUROC of about {self.auroc:.2f}, and treating pays from about "
+                f"stays off: features hardly cluster (clearness {self.clearness:.2f}, noise 0), so same-class pairs "
+                f"among near pairs would be told with an AUROC of about {self.auroc:.2f}, and treating pays from about "
                 f"{least:.2f} on",
             )
-        soft = f"class-mates weigh by P(different), AUROC about {self.auroc:.2f} among near pairs"
+        soft = f"same-class pairs weigh by P(different), AUROC about {self.auroc:.2f} among near pairs"
         if self.purity is None:
             return Decision(
-                Treatment(class_mates=_CLASS_MATES),
-                f"treating class-mates only, because no pair is confidently of two classes: {soft}",
+                Treatment(same_class_weight=_CLASS_MATES),
+                f"treating same-class pairs only, because no pair is confidently of two classes: {soft}",
             )
         gain = 100 * (self.purity - self.base)
         return Decision(
-            Treatment(_MARGIN, _TEMPERATURE_SCALE, class_mates=_CLASS_MATES),
+            Treatment(_MARGIN, _TEMPERATURE_SCALE, same_class_weight=_CLASS_MATES),
             f"treating {self.flagged:.1%} of pairs: these are estimated {self.purity:.1%} of different classes, "
             f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} random ones; {soft}",
         )

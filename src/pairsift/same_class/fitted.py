@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pairsift._base.checks import real_array
 from pairsift._base.files import read_tensors, write_tensors
+from pairsift.neighbors import FloatArray, unit_rows
 from pairsift.pairs.selector import RowIndex
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.logit import fold
-from pairsift.same_class.spaces import FloatArray, unit_rows
 
 # Rows below which a graph of neighbours says nothing.
 _LEAST_ROWS = 50

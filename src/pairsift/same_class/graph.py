@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import faiss
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
+from pairsift.neighbors import FloatArray, NearestIndex
 from pairsift.same_class.errors import AffinityError
-from pairsift.same_class.spaces import FloatArray
 
 IntArray = NDArray[np.int64]
 
-# Rows above which an inverted file is searched (approximate) instead of every row (exact); rows of a list, lists read.
-_FLAT_LIMIT, _LIST_ROWS, _PROBES = 50_000, 200, 8
+# Lists that a search of an inverted file reads.
+_PROBES = 8
 # Neighbour whose distance is a row's own scale (the seventh, as Zelnik-Manor & Perona have it).
 _SCALE_RANK = 7
 # Smallest distance of an eigenvalue from 1 that counts: below it parts of the graph are as good as separate.
@@ -27,14 +24,7 @@ _TOLERANCE = 1e-2
 
 def nearest(unit: FloatArray, count: int, seed: int) -> tuple[FloatArray, IntArray]:
     """Cosines and positions (N, count) of the nearest other rows of unit rows (N, D), nearest first."""
-    index: Any
-    if len(unit) <= _FLAT_LIMIT:
-        index = faiss.IndexFlatIP(unit.shape[1])
-    else:
-        index = faiss.index_factory(unit.shape[1], f"IVF{len(unit) // _LIST_ROWS},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.cp.niter, index.cp.spherical, index.nprobe = seed, 10, True, _PROBES
-        index.train(unit)
-    index.add(unit)
+    index = NearestIndex.of(unit, probes=_PROBES, seed=seed)
     cosines, found = index.search(unit, count + 1)
     # Of exact copies the row itself need not come first; where it is not found at all, the last one is left out. An
     # inverted file that finds too few says -1: the row itself stands in, at the lowest cosine found.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pairsift.neighbors import FloatArray
 from pairsift.same_class.codes import Signs
-from pairsift.same_class.spaces import FloatArray
 
 
 class Constants(NamedTuple):

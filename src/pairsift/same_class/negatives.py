@@ -142,7 +142,7 @@ class ConfidentMasks(PairMasks):
     def log_weights(self, start: int, stop: int) -> Tensor | None:
         """(R, K) float32 log P(different class), at least log 1e-6, and 0 on the row itself; None without an affinity.
 
-        Added to logits, it leaves likely class-mates out of the denominator softly.
+        Added to logits, it leaves likely same-class pairs out of the denominator softly.
         """
         if self._affinity is None:
             return None

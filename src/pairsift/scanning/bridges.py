@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.neighbors import FloatArray, NearestIndex, generator, unit_rows
 from pairsift.same_class import Affinity
-from pairsift.same_class.spaces import FloatArray, generator, unit_rows
 from pairsift.scanning.clusterings import random_clusterings
-from pairsift.scanning.neighbours import build_index
 
 IntArray = NDArray[np.int64]
 
@@ -48,7 +47,7 @@ class Judge:
         rest = np.setdiff1d(np.arange(len(sample)), chosen, assume_unique=True)
         if len(rest):
             centre = sample[chosen].mean(axis=0)
-            index: Any = build_index(unit_rows(sample[chosen] - centre), True, seed)
+            index = NearestIndex.of(unit_rows(sample[chosen] - centre), inverted=True, seed=seed)
             for start in range(0, len(rest), _PAIRS):
                 borrowing = rest[start : start + _PAIRS]
                 lenders = index.search(unit_rows(sample[borrowing] - centre), _LENDERS)[1]

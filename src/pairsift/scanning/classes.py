@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from pairsift.same_class.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
+from pairsift.neighbors import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
 
 # Examples looked at: silhouettes compare all pairs of them.
 _EXAMPLES = 1500

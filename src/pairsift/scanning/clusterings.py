@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.same_class.spaces import FloatArray, generator, kmeans, principal_axes, unit_rows
+from pairsift.neighbors import FloatArray, generator, kmeans, principal_axes, unit_rows
 
 _CLUSTERINGS = 40
 # Numbers of clusters, drawn log-uniformly; at most an eighth of the rows.

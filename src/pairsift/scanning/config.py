@@ -96,5 +96,5 @@ class ScanConfig(Settings):
         if band is not None:
             if not isinstance(band, RankBand):
                 raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
-            keywords = {"pos_high": band.high, "pos_low": band.low} | keywords
+            keywords = {"pos_high": band.start, "pos_low": band.stop} | keywords
         return self if not keywords else ScanConfig(**self.model_dump() | keywords)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.neighbors import FLAT_LIMIT, generator
 from pairsift.same_class import AffinityError
-from pairsift.same_class.spaces import generator
 from pairsift.scanning.bridges import Judge
 from pairsift.scanning.classes import ClassEstimate, estimate_classes
 from pairsift.scanning.levels import levels_by_labels, levels_by_ranks, usual_band
-from pairsift.scanning.neighbours import FLAT_LIMIT
 from pairsift.scanning.plan import Plan
 from pairsift.scanning.reference import Reference
 from pairsift.scanning.result import Histogram

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pairsift.data import FeatureSource
 from pairsift.scanning.config import FEWEST_REFERENCE, ScanConfig
 from pairsift.scanning.errors import ScanError
-from pairsift.scanning.neighbours import NEIGHBOURS
-from pairsift.scanning.reference import BLOCK_ROWS
+from pairsift.scanning.reference import BLOCK_ROWS, NEIGHBOURS
 
 # Copies of the sample that fitting needs at once: itself, centred, unit, whitened, index; an affinity is fitted when
 # three of them are gone. Copies of a guide's sample: itself, unit, index.

@@ -19,7 +19,7 @@ from pairsift.scanning.arguments import Checked, Guide, check_arguments, check_f
 from pairsift.scanning.config import ScanConfig
 from pairsift.scanning.folder import check_folder, parts_folder
 from pairsift.scanning.memory import reference_size
-from pairsift.scanning.neighbours import Graph
+from pairsift.scanning.reference import Graph
 
 
 @dataclass(frozen=True)

@@ -18,25 +18,34 @@ local ones. The weighted mean, on a robust scale again, is mapped to (0, 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pairsift.same_class.spaces import generator, kmeans, principal_axes, shrinkage_whitening, unit_rows
-from pairsift.scanning.neighbours import CANDIDATES, NEIGHBOURS, Graph, build_index, recall
+from pairsift.neighbors import (
+    FloatArray,
+    IntArray,
+    NearestIndex,
+    generator,
+    kmeans,
+    principal_axes,
+    shrinkage_whitening,
+    unit_rows,
+)
+from pairsift.scanning.balance import balancing_weights
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Their earlier name, that of `Scan.signs`.
 SIGNS = INDICATORS
 # Nearest neighbours whose distance counts as isolation.
 NEAREST = 10
+# Neighbours whose clusters are looked at.
+NEIGHBOURS = 50
+# Neighbours among which bridging pairs are sought: the median rank of those listed first is then below 50.
+CANDIDATES = 60
 # Rows scored at once: keeps their products and neighbours within some tens of MB.
 BLOCK_ROWS = 2048
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 # Numbers of clusters as multiples of the number of classes: few classes are one round cluster.
 _MULTIPLES = (1, 2, 3)
@@ -46,6 +55,16 @@ _TEMPERATURE = 0.1
 _GLOBAL, _AGREEMENT, _MOST = 2, 10.0, 2.0
 # Reference rows that the robust scales are measured on.
 _CALIBRATION = 10_000
+# The lower spread reaches from the first to the second.
+_QUANTILES = (0.16, 0.5)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nearest neighbours of all rows: positions (N, k), nearest first, without the row itself, and cosines (N, k)."""
+
+    neighbours: IntArray
+    cosines: FloatArray
 
 
 @dataclass(frozen=True)
@@ -90,21 +109,25 @@ class Reference:
         graph: Graph | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.n_classes, self._graph, self._scale = rows, n_classes, graph, np.float32(scale)
-        self._centre, values, vectors = principal_axes(sample)
+        self._row_weights = balancing_weights(sample, n_classes, seed)
+        self._centre, values, vectors = principal_axes(sample, self._row_weights)
         self._whitening = shrinkage_whitening(values, vectors)
         self._axes = np.pad(vectors[:, :-3:-1], ((0, 0), (0, max(0, 2 - len(values)))))
         top = np.pad(values[::-1], (0, 1))[:2] / values.sum()
         self.explained: tuple[float, float] = (float(top[0]), float(top[1]))
         centred: FloatArray = sample - self._centre
         white = unit_rows(centred @ self._whitening)
-        self._pole = white.mean(axis=0, dtype=np.float64).astype(np.float32)
-        most = max(2, len(sample) // 4)
-        self._centres = [kmeans(white, min(times * n_classes, most), seed + i) for i, times in enumerate(_MULTIPLES)]
+        self._pole = _mean(white, self._row_weights)
+        most, balanced = max(2, len(sample) // 4), self._row_weights is not None
+        self._centres = [
+            kmeans(white, min(times * n_classes, most), seed + i, weights=self._row_weights, spread=balanced)
+            for i, times in enumerate(_MULTIPLES)
+        ]
         self._groups = np.stack([_nearest(white, centres) for centres in self._centres], axis=1)
         self.clusters: IntArray = self._groups[:, 0]
         unit = unit_rows(centred)
-        self._index: Any = None if graph is not None else build_index(unit, inverted, seed)
-        self.recall = recall(self._index, unit, seed) if inverted and graph is None else 1.0
+        self._index = None if graph is not None else NearestIndex.of(unit, inverted=inverted, seed=seed)
+        self.recall = 1.0 if self._index is None else self._index.sampled_recall(unit, NEIGHBOURS, seed)
         self._calibrate(sample, generator(seed))
 
     def positions(self, rows: IntArray) -> IntArray:
@@ -150,6 +173,8 @@ class Reference:
             neighbours, cosines = neighbours[:, :NEIGHBOURS], cosines[:, :NEIGHBOURS]
         gap, entropy, cluster = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         weights = np.exp((cosines - 1) / _TEMPERATURE, dtype=np.float64) * (neighbours >= 0)
+        if self._row_weights is not None:
+            weights *= self._row_weights[neighbours]
         for i, centres in enumerate(self._centres):
             similarities = white @ centres.T
             if i == 0:
@@ -164,6 +189,7 @@ class Reference:
     def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
         if self._graph is not None:
             return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
+        assert self._index is not None
         cosines, found = self._index.search(unit, min(CANDIDATES, len(self.rows) - 1) + 1)
         itself = (found >= 0) & (self.rows[found] == rows[:, None])
         # Among many identical rows an anchor may not find itself: then the last neighbour goes.
@@ -183,10 +209,11 @@ class Reference:
             anchors = np.broadcast_to(cluster[:, None], near.shape)
             np.add.at(bridges, (anchors[near >= 0], self.clusters[near[near >= 0]]), 1)
         raw = np.concatenate(parts)
-        self._scales = _robust_scale(raw)
+        row_weights = None if self._row_weights is None else self._row_weights[chosen]
+        self._scales = _robust_scale(raw, row_weights)
         indicators = _on_scale(raw, self._scales)
-        self.weights = _agreement_weights(indicators)
-        self._total_scale = _robust_scale(indicators @ self.weights[:, None])
+        self.weights = _agreement_weights(indicators, row_weights)
+        self._total_scale = _robust_scale(indicators @ self.weights[:, None], row_weights)
         self.bridges = bridges
 
 
@@ -206,23 +233,44 @@ def _entropy(groups: IntArray, weights: NDArray[np.float64], n_groups: int) -> N
     return entropy
 
 
-def _agreement_weights(indicators: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
+    if weights is None:
+        plain: FloatArray = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return plain
+    mean: FloatArray = np.average(rows, axis=0, weights=weights).astype(np.float32)
+    return mean
+
+
+def _agreement_weights(indicators: NDArray[np.float64], row_weights: FloatArray | None = None) -> NDArray[np.float64]:
     """Weights that sum to 1: local indicators alike, a global one as far as it ranks examples as they do."""
     ranks = stats.rankdata(indicators, axis=0)
-    spread = ranks.std(axis=0)
-    # A indicator that is constant ranks nothing, and agrees with nothing.
-    ranks = np.divide(ranks - ranks.mean(axis=0), spread, out=np.zeros_like(ranks), where=spread > 0)
-    agreement = (ranks[:, :_GLOBAL].T @ ranks[:, _GLOBAL:]).mean(axis=1) / len(ranks)
+    rows = np.ones(len(ranks)) if row_weights is None else row_weights.astype(np.float64)
+    ranks = ranks - np.average(ranks, axis=0, weights=row_weights)
+    spread = np.sqrt(np.average(ranks**2, axis=0, weights=row_weights))
+    # An indicator that is constant ranks nothing, and agrees with nothing.
+    ranks = np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
+    agreement = ((ranks[:, :_GLOBAL] * rows[:, None]).T @ ranks[:, _GLOBAL:]).mean(axis=1) / rows.sum()
     weights = np.ones(len(INDICATORS))
     weights[:_GLOBAL] = np.clip(_AGREEMENT * agreement, 0, _MOST)
     normalised: NDArray[np.float64] = weights / weights.sum()
     return normalised
 
 
-def _robust_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _robust_scale(values: NDArray[np.float64], row_weights: FloatArray | None) -> NDArray[np.float64]:
     """Median and lower spread of every column: (2, columns)."""
-    low, median = np.quantile(values, (0.16, 0.5), axis=0)
+    if row_weights is None:
+        low, median = np.quantile(values, _QUANTILES, axis=0)
+    else:
+        low, median = np.stack([_weighted_quantiles(column, row_weights) for column in values.T], axis=1)
     return np.stack([median, median - low])
+
+
+def _weighted_quantiles(values: NDArray[np.float64], row_weights: FloatArray) -> NDArray[np.float64]:
+    order = np.argsort(values, kind="stable")
+    weights = row_weights[order].astype(np.float64)
+    below = (np.cumsum(weights) - weights / 2) / weights.sum()
+    quantiles: NDArray[np.float64] = np.interp(_QUANTILES, below, values[order])
+    return quantiles
 
 
 def _on_scale(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:

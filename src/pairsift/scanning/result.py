@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from pairsift.theory import Advice, Level, Levels
 IntArray = NDArray[np.int64]
 
 # What a finished scan consists of, beside the page.
+# Share of a cluster that a drop list may take; and drop lists so short that nothing is said of their clusters.
+_CLUSTER_SHARE, _FEW = 0.25, 10
+
 FILES = ("scores.parquet", "pairs.parquet", "drop.csv", "scan.json")
 
 
@@ -84,26 +88,66 @@ class Scan:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def drop(self, fraction: float | None = None, threshold: float | None = None) -> IntArray:
+    def drop(
+        self, fraction: float | None = None, threshold: float | None = None, *, cluster_share: float | None = None
+    ) -> IntArray:
         """Positions of the examples to leave out, most difficult first.
 
+        A warning says so where more than half of them lie in one cluster that holds less than half as large a share of
+        the set: then they say more about this cluster than about single examples.
+
         Args:
-            fraction: share of the set, in [0, 1): round(fraction * N) examples.
+            fraction: share of the set, in [0, 1): at most round(fraction * N) examples.
             threshold: every example that scores at least so much, in [0, 1].
+            cluster_share: largest share of any cluster that may go, in (0, 1], so that no class is emptied; 1 sets no
+                limit. None is 0.25, or 1.25 * fraction where that is more, with a fraction, and 1 with a threshold.
 
         Raises:
-            ValueError: neither or both given, or out of range.
+            ValueError: neither or both of fraction and threshold given, or a value out of range.
         """
         if (fraction is None) == (threshold is None):
             raise ValueError(f"give either a fraction or a threshold, got fraction={fraction}, threshold={threshold}")
+        if cluster_share is not None and not 0 < cluster_share <= 1:
+            raise ValueError(f"cluster_share must lie in (0, 1], got {cluster_share}")
         order = np.argsort(-self.scores, kind="stable")  # nan sorts last
         if threshold is not None:
             if not 0 <= threshold <= 1:
                 raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
-            return order[: int((self.scores >= threshold).sum())]
-        if fraction is None or not 0 <= fraction < 1:
-            raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
-        return order[: min(round(fraction * len(self)), int(np.isfinite(self.scores).sum()))]
+            order = order[: int((self.scores >= threshold).sum())]
+            chosen = self._capped(order, 1.0 if cluster_share is None else cluster_share)
+        else:
+            if fraction is None or not 0 <= fraction < 1:
+                raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
+            share = max(_CLUSTER_SHARE, 1.25 * fraction) if cluster_share is None else cluster_share
+            order = self._capped(order[: int(np.isfinite(self.scores).sum())], min(share, 1.0))
+            chosen = order[: round(fraction * len(self))]
+        self._warn_of_one_cluster(chosen)
+        return chosen
+
+    def _capped(self, order: IntArray, share: float) -> IntArray:
+        """The positions in order, without those past this share of their cluster; one of a cluster may always go."""
+        if share >= 1:
+            return order
+        clusters = self.clusters[order]
+        most = np.maximum(1, np.floor(share * np.bincount(self.clusters[self.clusters >= 0], minlength=self.n_classes)))
+        by_cluster = np.argsort(clusters, kind="stable")
+        starts = np.searchsorted(clusters[by_cluster], clusters[by_cluster])
+        rank = np.empty(len(order), np.int64)
+        rank[by_cluster] = np.arange(len(order)) - starts
+        kept: IntArray = order[rank < most[clusters]]
+        return kept
+
+    def _warn_of_one_cluster(self, chosen: IntArray) -> None:
+        if len(chosen) < _FEW:
+            return
+        cluster, count = (int(each[0]) for each in _most_frequent(self.clusters[chosen]))
+        rows = int((self.clusters == cluster).sum())
+        if 2 * count > len(chosen) and 2 * rows / len(self) < count / len(chosen):
+            warnings.warn(
+                f"{count:,} of the {len(chosen):,} examples to drop lie in cluster {cluster}, which holds {rows:,} of "
+                f"{len(self):,} rows: look at this cluster on the page before you drop them",
+                stacklevel=3,
+            )
 
     def save(self, folder: Path | str, fraction: float = 0.08) -> None:
         """Write scores.parquet, pairs.parquet, drop.csv and scan.json; each is whole or not there, scan.json is last.
@@ -220,6 +264,13 @@ class Scan:
             rows=rows, labels=table.column("label").to_numpy() if "label" in names else None,
             paths=table.column("path").to_pylist() if "path" in names else None, settings=facts["settings"],
         )  # fmt: skip
+
+
+def _most_frequent(values: IntArray) -> tuple[IntArray, IntArray]:
+    """The values by descending frequency, and their counts."""
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return found[order], counts[order]
 
 
 def _positions(rows: IntArray, order: IntArray, wanted: IntArray) -> IntArray:

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pairsift.neighbors import generator, kmeans, principal_axes, unit_rows
 from pairsift.same_class.patches import PatchLayer, learned_layer, resized
-from pairsift.same_class.spaces import generator, kmeans, principal_axes, unit_rows
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.map import Log, SpectralMap
 from pairsift.spectral.moments import Array, Moments

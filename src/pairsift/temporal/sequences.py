@@ -33,7 +33,7 @@ class FrameSet(ImageSet):
         sequences: (N,) the sequence of each frame, a number or a name.
         times: (N,) time of each frame; None where frames are in their order.
         whole: whether a row of the file is a sequence, not a frame.
-        pairs: which frames are positives of which, where that has been decided.
+        pairs: the positive pairs, once `temporal_pairs` has found them.
     """
 
     sequences: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -58,7 +58,7 @@ def load_sequences(
 
     With a sequence column a row is a frame: an image (as `load_images` reads them), a list of numbers, or a number in
     each floating-point column. Without one a row is a sequence: a list of frames, each a list of D numbers, or a flat
-    list that is cut into frames of `frame_size`, and what is left at its end is left out.
+    list that is cut into frames of `frame_size`; a rest at its end is left out.
 
     Args:
         spec: path.
@@ -121,15 +121,15 @@ def load_sequences(
 
 
 def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.float32], ImageSet]:
-    """Features and what is known about them by rows of the file: means over sequences where rows are sequences.
+    """Bring features of frames to rows of the file: means over sequences where rows are sequences.
 
     Args:
         features: (N, D) of the N images or frames.
         images: which these are.
 
     Returns:
-        (R, D) features, and the first frames of the same rows; of frame sets whose rows are frames, and of image sets,
-        what went in.
+        (R, D) features, and the first frames of the same rows. Frame sets with a frame in each row, and image sets,
+        come back as they are.
     """
     if not (isinstance(images, FrameSet) and images.whole):
         return features, images
@@ -262,7 +262,7 @@ def _joined(column: pa.ChunkedArray) -> Any:
 
 
 def _matrix(spec: str, column: str, lists: Any) -> NDArray[np.float32]:
-    """(N, D) values of N lists of D numbers; what is missing is nan."""
+    """(N, D) values of N lists of D numbers; missing numbers are nan."""
     lists = arrow.plain_values(lists)
     inner = arrow.element_type(lists.type)
     sizes = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))

@@ -1,4 +1,4 @@
-"""The selector that spares neighbours in time: alike because they are one event, not because they are difficult."""
+"""A selector that leaves out neighbours in time, which are alike because they show one event."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class TemporalWindow(Selector):
 
 
 def _numbers(values: ArrayLike | Tensor) -> Tensor:
-    """Numbers on the CPU; those of lists in double precision: float32 cannot tell the seconds of a date apart."""
+    """Numbers on the CPU. Lists become float64, because float32 cannot tell the seconds of a date apart."""
     return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
 
 
@@ -202,7 +202,7 @@ class WindowMasks(PairMasks):
         return self._masks.tile(start, stop).masked_fill_(self.near(start, stop), 0)
 
     def log_weights(self, start: int, stop: int) -> Tensor | None:
-        """Near pairs weigh what the other selection makes them weigh."""
+        """Weights of the other selection, which near pairs keep."""
         return self._masks.log_weights(start, stop)
 
     def near(self, start: int, stop: int) -> Tensor:

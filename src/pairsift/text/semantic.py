@@ -1,21 +1,34 @@
-"""Semantic views: a text with words replaced so that its meaning stays, and so that it turns (arXiv 2107.00440)."""
+"""Semantic views of texts: words replaced so that the meaning stays, and so that it turns (arXiv 2107.00440)."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, get_args
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairsift._base.checks import first_line
+from pairsift._base.files import replacing
+from pairsift.data import DataError, arrow
+from pairsift.data.columns import only_field
+from pairsift.data.tables import TableRows, open_table
 from pairsift.text.wordnet import Relation, Thesaurus, WordNet
 
 SAME: tuple[Relation, ...] = ("synonym", "hypernym", "inflection")
 # A word: letters, with apostrophes inside. Split by it, a text has its words at odd places.
 _WORD = re.compile(r"([^\W\d_]+(?:['\u2019][^\W\d_]+)*)")
 _SENTENCE_END = re.compile(r"[.!?:;\n\"\u201c(>*-]")
-# The share of English words among the first so many, below which a language is doubted.
+# A warning comes where fewer than this share of the first words are English.
 _ASKED, _FEWEST_KNOWN = 2_000, 0.4
 
 
@@ -41,9 +54,9 @@ class View(NamedTuple):
     """A text with words replaced.
 
     Attributes:
-        text: the whole of it; spaces and punctuation are the original's.
-        replaced: of each word of the original, whether it was replaced.
-        changes: what was replaced by what, in the order of the text.
+        text: with the spaces and punctuation of the original.
+        replaced: for each word of the original, whether it was replaced.
+        changes: the replacements, in the order of the text.
     """
 
     text: str
@@ -71,23 +84,22 @@ def semantic_views(
     texts: Iterable[str], synonyms: float = 0.4, antonyms: float = 0.2, *, random_share: float = 0.0, seed: int = 0,
     relations: Sequence[Relation] = SAME, thesaurus: Thesaurus | None = None,
 ) -> Iterator[SemanticViews]:  # fmt: skip
-    """For each text one version of the same meaning and one of another (section 3 of arXiv 2107.00440), as they come.
+    """Make a version of each text with the same meaning and one with another (section 3 of arXiv 2107.00440).
 
-    Words that a text is made of are replaced as wholes; case, punctuation and spaces stay. The number of words is the
-    share of all words, rounded at random, at least one, and at most as many as there are replacements for. Names
-    (capitals within a sentence) are left alone. What is drawn depends on the seed and the text alone, never on where
-    or with which others it stands.
+    Whole words are replaced; case, punctuation and spaces stay. The number of replaced words is the share of all words,
+    rounded at random: at least one, and at most as many as have replacements. Names (capitals within a sentence) stay.
+    The draws depend on the seed and the text alone, not on its place among other texts.
 
     Args:
         texts: sentences or longer ones.
         synonyms: share of a text's words that the synonym version replaces, in (0, 1].
         antonyms: share that the antonym version replaces, in (0, 1].
-        random_share: probability in [0, 1] with which an antonym version is made of random words instead. Above 0,
-            random words also fill the share up where antonyms are too few, as in the paper; at 0 only antonyms count.
+        random_share: probability in [0, 1] that an antonym version is made of random words instead. Above 0, random
+            words also fill the share where there are too few antonyms, as in the paper; 0 uses antonyms alone.
         seed: of all draws.
-        relations: what keeps the meaning; for each word one is drawn, and the next is tried where it gives nothing.
-        thesaurus: `thesaurus(word, relation)` gives what may stand in the place of a lower-case word, or nothing;
-            None takes `WordNet()`, which is English.
+        relations: those that keep the meaning; for each word one is drawn among those that have a replacement.
+        thesaurus: `thesaurus(word, relation)` gives the words that may replace a lower-case word; None takes
+            `WordNet()`, which is English.
 
     Yields:
         A `SemanticViews` for each text, in order; a view is None where no word can be replaced.
@@ -111,7 +123,7 @@ def semantic_views(
 
 
 class ViewMaker:
-    """`semantic_views` for one text after the other; see there for the arguments."""
+    """Makes the views of texts; `semantic_views` describes the arguments."""
 
     def __init__(
         self,
@@ -138,7 +150,7 @@ class ViewMaker:
         self._options = lru_cache(maxsize=1 << 17)(self._looked_up)
 
     def stream(self, texts: Iterable[str]) -> Iterator[SemanticViews]:
-        """The views of each text; a warning where the texts do not look like the thesaurus's language."""
+        """The views of each text; warns where the texts do not look like the thesaurus's language."""
         language = _Language(self.thesaurus) if isinstance(self.thesaurus, WordNet) else None
         for text in texts:
             if not isinstance(text, str):
@@ -182,7 +194,7 @@ class ViewMaker:
 
 
 class _Options(NamedTuple):
-    """What may stand in a word's place."""
+    """The words that may replace a word: by relation, antonyms, and random others."""
 
     same: tuple[tuple[Relation, tuple[str, ...]], ...]
     antonyms: tuple[str, ...]
@@ -190,7 +202,7 @@ class _Options(NamedTuple):
 
 
 class _Language:
-    """Listens to the first words, and doubts their language where WordNet knows few."""
+    """Counts how many of the first words WordNet knows, and warns where these are few."""
 
     def __init__(self, wordnet: WordNet) -> None:
         self.wordnet, self.settled = wordnet, False
@@ -213,7 +225,7 @@ class _Language:
 
 
 def _chosen(places: list[int], wanted: float, draw: random.Random, least: bool = True) -> list[int]:
-    """So many of the places, the fraction decided by chance; at least one where any is wanted and there."""
+    """As many of the places as wanted, a fraction rounded at random; with `least` at least one where there is one."""
     count = max(int(wanted + draw.random()), int(least))
     return places if count >= len(places) else draw.sample(places, count) if count > 0 else []
 
@@ -224,13 +236,13 @@ def _drawn(same: tuple[tuple[Relation, tuple[str, ...]], ...], draw: random.Rand
 
 
 def _another(words: Sequence[str], word: str, draw: random.Random) -> str:
-    """A random word that is another one; the list has more than one."""
+    """A random word of a list of several, other than `word`."""
     at = int(draw.random() * len(words))
     return words[at] if words[at] != word.lower() else words[at - 1]
 
 
 def _is_name(pieces: list[str], at: int) -> bool:
-    """Whether a word has a capital although no sentence starts with it; where all is in capitals nothing is a name."""
+    """Whether a word has a capital within a sentence; a word all in capitals is no name."""
     word = pieces[2 * at + 1]
     return at > 0 and word.istitle() and not _SENTENCE_END.search(pieces[2 * at])
 
@@ -253,3 +265,160 @@ def _in_case(word: str, like: str) -> str:
     if like.isupper() and len(like) > 1:
         return word.upper()
     return word[0].upper() + word[1:] if like[0].isupper() else word
+
+
+# Files
+
+# Names that are looked for, the first one that is there wins.
+TEXT_COLUMNS = ("text", "sentence", "texts", "sentences")
+_ROWS, _EXAMPLES = 1024, 3
+_CHANGES = pa.list_(
+    pa.struct([
+        ("token", pa.int32()), ("old", pa.string()), ("new", pa.string()), ("relation", pa.string()),
+        ("start", pa.int32()), ("stop", pa.int32()),
+    ])
+)  # fmt: skip
+_SCHEMA = pa.schema([
+    ("text", pa.string()), ("words", pa.int32()), ("synonym", pa.string()), ("synonym_changes", _CHANGES),
+    ("antonym", pa.string()), ("antonym_changes", _CHANGES),
+])  # fmt: skip
+
+
+@dataclass
+class ViewSummary:
+    """Counts of a file of views.
+
+    Attributes:
+        texts: number of texts.
+        synonym, antonym, both: texts with a synonym version, with an antonym version, with both.
+        synonym_share, antonym_share: mean share of words replaced, of texts that have the version; 0 where none has.
+        seconds: that it took.
+        examples: the first texts that have both.
+    """
+
+    texts: int = 0
+    synonym: int = 0
+    antonym: int = 0
+    both: int = 0
+    synonym_share: float = 0.0
+    antonym_share: float = 0.0
+    seconds: float = 0.0
+    examples: list[SemanticViews] = field(default_factory=list)
+
+    def add(self, views: SemanticViews) -> None:
+        """Count a text."""
+        self.texts += 1
+        for name in ("synonym", "antonym"):
+            view: View | None = getattr(views, name)
+            if view is not None:
+                count, share = getattr(self, name) + 1, f"{name}_share"
+                now = len(view.changes) / len(view.replaced)
+                setattr(self, name, count)
+                setattr(self, share, getattr(self, share) + (now - getattr(self, share)) / count)
+        if views.synonym is not None and views.antonym is not None:
+            self.both += 1
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append(views)
+
+
+def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
+    """The texts of a file, read a few at a time: a .txt file with one a line, or a table (parquet, jsonl, csv, arrow).
+
+    Empty lines of a .txt file are left out.
+
+    Raises:
+        DataError: no such file, not readable, no column of texts, a row without a text.
+    """
+    if path.suffix == ".txt":
+        if not path.is_file():
+            raise DataError(f"no texts at {path}: give a table, parquet for example, or a .txt file with one a line")
+        if column is not None:
+            raise DataError(f"{path} is a .txt file and has no columns: leave `column` out")
+        return _lines(path)
+    table = open_table(path, "texts")
+    names = table.schema.names
+    found = column if column in names else None
+    if column is None:
+        found = next((each for each in TEXT_COLUMNS if each in names), None)
+    if found is None:
+        what = f"column {column!r}" if column else f"column called {' or '.join(TEXT_COLUMNS)}"
+        raise DataError(f"{path} has no {what}; its columns: {', '.join(names)} (name one with `column`)")
+    kind = only_field(str(path), table.schema, found).type
+    if not arrow.is_text(kind):
+        raise DataError(f"column {found!r} of {path} holds {kind}, not texts; its columns: {', '.join(names)}")
+    return _cells(table, found)
+
+
+def write_views(
+    path: Path, output: Path, column: str | None = None, *, progress: Callable[[int], None] | None = None, **views: Any
+) -> ViewSummary:
+    """Write the views of a file's texts as parquet, whole or not at all.
+
+    Columns: text, words (how many), synonym and antonym (null where there is none), and the changes of each: token,
+    old, new, relation, and start and stop in characters of the version. A `SemanticCollator` reads its rows.
+
+    Args:
+        path: see `read_texts`.
+        output: the file to write.
+        column: of the texts; None takes a usual one.
+        progress: called with the number of texts that are done.
+        **views: settings of `semantic_views`.
+
+    Raises:
+        DataError: see `read_texts`; or there is no text at all.
+        ValueError: the output is there already, its folder is not, or a setting is out of range.
+    """
+    if output.exists():
+        raise ValueError(f"{output} is there already: remove it, or name another file")
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder of {output} does not exist")
+    texts = read_texts(path, column)
+    start, summary = time.perf_counter(), ViewSummary()
+    made = ViewMaker(**views).stream(texts)
+    settings = {name: each for name, each in views.items() if isinstance(each, (int, float, str))}
+    schema = _SCHEMA.with_metadata({"pairsift": json.dumps(settings)})
+    with replacing(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for block in _blocks(made):
+            for each in block:
+                summary.add(each)
+            writer.write_table(pa.Table.from_pylist([_row(each) for each in block], schema=schema))
+            if progress is not None:
+                progress(summary.texts)
+        if not summary.texts:
+            raise DataError(f"{path} holds no text")
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from filter(None, map(str.strip, file))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text: {first_line(error)}") from error
+
+
+def _cells(table: TableRows, column: str) -> Iterator[str]:
+    row = 0
+    for piece in range(len(table.starts) - 1):
+        for batch in table.piece(piece, _ROWS, [column]):
+            for text in arrow.texts(batch.column(0), f"{table.name}, column {column!r}"):
+                if text is None:
+                    raise DataError(f"row {row} of {table.name} has no text in {column!r}: remove such rows")
+                yield text
+                row += 1
+
+
+def _blocks(views: Iterable[SemanticViews]) -> Iterator[list[SemanticViews]]:
+    every = iter(views)
+    while block := list(islice(every, _ROWS)):
+        yield block
+
+
+def _row(views: SemanticViews) -> dict[str, Any]:
+    row: dict[str, Any] = {"text": views.original, "words": len(views.tokens)}
+    for name in ("synonym", "antonym"):
+        view: View | None = getattr(views, name)
+        row[name] = None if view is None else view.text
+        row[f"{name}_changes"] = None if view is None else [change._asdict() for change in view.changes]
+    return row

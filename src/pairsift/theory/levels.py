@@ -110,7 +110,7 @@ def measure_levels(
         difficult: (N,) bool. None takes the examples that `difficult_examples` finds.
         fraction: share of each class taken as difficult, in (0, 1).
         band: used without labels. Pairs ranked above, in and below it give alpha, gamma and beta.
-        n_classes: used without labels: the number of classes. None takes round(1 / band.high).
+        n_classes: used without labels: the number of classes. None takes round(1 / band.start).
 
     Raises:
         ValueError: shapes that do not fit, rows that are not finite, constant features, fewer than two classes, a class
@@ -128,7 +128,7 @@ def measure_levels(
     features = _check_features(features)
     if labels is None:
         if band is None:
-            raise ValueError("levels need labels, or a band=RankBand(high, low) that stands in for them")
+            raise ValueError("levels need labels, or a band=RankBand(start, stop) that stands in for them")
         return _levels_by_band(features, band, n_classes)
     labels = class_labels(labels, "labels")
     if labels.shape != (len(features),):
@@ -344,11 +344,11 @@ def _levels_by_labels(features: NDArray[Any], labels: IntArray, difficult: BoolA
 
 
 def _levels_by_band(features: NDArray[Any], band: RankBand, n_classes: int | None) -> Levels:
-    if band.low >= 1:
-        raise ValueError(f"a band with low={band.low} leaves no pairs below it to measure beta on: choose low < 1")
-    classes = round(1 / band.high) if n_classes is None else n_classes
+    if band.stop >= 1:
+        raise ValueError(f"a band with stop={band.stop} leaves no pairs below it to measure beta on: choose stop < 1")
+    classes = round(1 / band.start) if n_classes is None else n_classes
     if not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"levels need at least two classes, got n_classes={classes} (from high={band.high})")
+        raise ValueError(f"levels need at least two classes, got n_classes={classes} (from start={band.start})")
     sums = band_sums(torch.from_numpy(np.array(features)), band)
     if 0 in sums[:, 0]:
         raise ValueError(f"{len(features)} examples are too few for {band}: it needs pairs above, in and below it")

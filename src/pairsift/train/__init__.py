@@ -7,11 +7,10 @@ from pairsift._base.extras import needs
 
 with needs("train", "pairsift.train"):
     from pairsift._base.process import Interrupted, first_process
-    from pairsift.train._embed import embed, write_features
     from pairsift.train._pretrain import TrainResult, pretrain
     from pairsift.train.chunks import encode_in_chunks
     from pairsift.train.config import ConfigError, TrainConfig
-    from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder
+    from pairsift.train.encoders import ImageEncoder, Projector, ResNet, build_encoder, embed, write_features
     from pairsift.train.evidence import Evidence
     from pairsift.train.images import load_as_configured, training_images
     from pairsift.train.methods import Objective

@@ -1,4 +1,4 @@
-"""`pairsift.pretrain`: from a configuration to a trained encoder in a run directory."""
+"""`pairsift.pretrain`, which trains an encoder by a configuration and writes a run directory."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from pairsift._base.files import replacing
 from pairsift._base.process import first_process
 from pairsift.data import ImageSet, ViewPolicy
 from pairsift.temporal import FrameSet, by_row
-from pairsift.train._embed import embed, write_features
 from pairsift.train.batches import order_of
-from pairsift.train.checkpoints import check_plain
 from pairsift.train.collapse import check_labels
 from pairsift.train.config import ConfigError, TrainConfig
-from pairsift.train.devices import accelerator
-from pairsift.train.encoders import ImageEncoder, build_encoder, n_features, with_statistics
+from pairsift.train.encoders import (
+    ImageEncoder,
+    build_encoder,
+    embed,
+    float32_by_default,
+    n_features,
+    with_statistics,
+    write_features,
+)
 from pairsift.train.evidence import Evidence, build_evidence
-from pairsift.train.fitting import fit
 from pairsift.train.images import channel_statistics, default_views, short_sequences, training_images
 from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
-from pairsift.train.run import Run
+from pairsift.train.run import Run, check_plain
+from pairsift.train.trainer import accelerator, fit
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class TrainResult:
     Attributes:
         run: its directory.
         encoder: the trained encoder, frozen, on the CPU.
-        images: the training images, mixed where the configuration says so.
-        metrics: rows of ``metrics.csv``, one an epoch.
+        images: the training images, with the mixed images of `mix`.
+        metrics: rows of ``metrics.csv``, one per epoch.
     """
 
     run: Run
@@ -47,6 +52,7 @@ class TrainResult:
     metrics: list[dict[str, Any]]
 
 
+@float32_by_default()
 def pretrain(
     config: TrainConfig,
     *,
@@ -117,7 +123,7 @@ def pretrain(
         name = f"mlp:{math.prod(images.images.shape[1:])}"
         encoder = build_encoder(name)
     statistics = channel_statistics(images)
-    model = with_statistics(encoder, *statistics, images.vectors)
+    model = with_statistics(encoder, *statistics, images.vectors).float()
     dimension = n_features(model, images.images.shape[1:])
     policy = default_views(config, images, statistics) if views is None else views
     if evidence is None:

@@ -15,7 +15,7 @@ from pairsift.treatments import Treatment
 
 _ACCUMULATION = (
     "gradient accumulation does not enlarge the batch that negatives and difficult pairs are drawn from, so it does "
-    "not replace a larger batch; raise batch_size, with chunk if memory is short"
+    "not replace a larger batch; raise batch_size, with mini_batch_size if memory is short"
 )
 __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 
@@ -23,9 +23,9 @@ __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
 # Methods whose pairs no affinity judges, and why.
 UNJUDGED = {
-    "mixed": "its labels tell class-mates already",
+    "mixed": "its labels tell same-class pairs already",
     "moco": "keys wait in the queue with what an earlier fit said of them",
-    "spectral": "its products have no denominator to leave class-mates out of",
+    "spectral": "its products have no denominator to leave same-class pairs out of",
 }
 # Settings of other trainers, and what they are called here.
 SYNONYMS = {
@@ -33,6 +33,11 @@ SYNONYMS = {
     "default_root_dir": "run_dir", "enable_progress_bar": "progress", "learning_rate": "lr", "max_epochs": "epochs",
     "num_devices": "devices", "num_nodes": "nodes", "num_train_epochs": "epochs", "output_dir": "run_dir",
     "per_device_train_batch_size": "batch_size", "tau": "temperature",
+}  # fmt: skip
+# Fields by their names in version 0.2.
+RENAMED = {
+    "chunk": "mini_batch_size", "class_mates": "same_class_weight", "key_groups": "bn_splits", "memory": "memory_gb",
+    "pos_high": "band_start", "pos_low": "band_stop",
 }  # fmt: skip
 
 
@@ -49,13 +54,14 @@ class TrainConfig(TrainFields):
         >>> from pairsift import TrainConfig
         >>> config = TrainConfig(data="digits", method="moco", treatment="margin", epochs=20)
         >>> config.temperature, config.pair_treatment()
-        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None, class_mates=0.0))
+        (0.2, Treatment(margin=0.03, temperature_scale=1.0, removal=None, same_class_weight=0.0))
         >>> TrainConfig.build({"learning_rate": 0.1})
         Traceback (most recent call last):
         pairsift._base.settings.ConfigError: unknown field 'learning_rate': did you mean 'lr'?
     """
 
     unsaved = frozenset({"resume", "overwrite"})
+    renamed = RENAMED
 
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -111,9 +117,9 @@ class TrainConfig(TrainFields):
                     f"queue_size={self.queue_size} does not hold the {keys} keys of one step: enlarge it, or lower "
                     f"batch_size={self.batch_size}"
                 )
-            if 2 * self.key_groups * self.processes > keys:
+            if 2 * self.bn_splits * self.processes > keys:
                 raise ValueError(
-                    f"key_groups={self.key_groups} leaves groups of one among the {keys // self.processes} keys of a "
+                    f"bn_splits={self.bn_splits} leaves groups of one among the {keys // self.processes} keys of a "
                     "process, which have no batch statistics: lower it"
                 )
         return self
@@ -127,7 +133,7 @@ class TrainConfig(TrainFields):
                 f"treatment='auto' chooses pairs by `select='affinity'`, got select={self.select!r}: leave it out, or "
                 "name a treatment"
             )
-        for name in ("margin", "temperature_scale", "class_mates"):
+        for name in ("margin", "temperature_scale", "same_class_weight"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"treatment='auto' chooses {name} itself, got {getattr(self, name)}: leave it out, or name a "
@@ -137,7 +143,7 @@ class TrainConfig(TrainFields):
     def _consistent_selection(self) -> None:
         """Refuse settings of the selection by affinity that do not go together."""
         if self.select != "affinity":
-            for name in ("class_mates", "guide"):
+            for name in ("same_class_weight", "guide"):
                 if getattr(self, name):
                     raise ValueError(
                         f"{name}={getattr(self, name)} needs the probability that pairs are of one class: set "
@@ -192,11 +198,11 @@ class TrainConfig(TrainFields):
 
     def band(self) -> RankBand:
         """The rank band of difficult pairs."""
-        return RankBand(self.pos_high, self.pos_low)
+        return RankBand(self.band_start, self.band_stop)
 
     def pair_treatment(self) -> Treatment | None:
-        """What happens to difficult pairs (Eqs. 13 to 16) and to class-mates; None for no treatment, or until "auto"
-        has decided."""
+        """What happens to difficult pairs (Eqs. 13 to 16) and to same-class pairs; None for no treatment, or until
+        "auto" has decided."""
         values: dict[str, dict[str, Any]] = {
             "none": {},
             "auto": {},
@@ -205,7 +211,9 @@ class TrainConfig(TrainFields):
             "temperature": {"temperature_scale": self.temperature_scale},
             "combined": {"margin": self.margin, "temperature_scale": self.temperature_scale},
         }
-        chosen = values[self.treatment] | ({"class_mates": self.class_mates} if self.class_mates else {})
+        chosen = values[self.treatment] | (
+            {"same_class_weight": self.same_class_weight} if self.same_class_weight else {}
+        )
         return Treatment(**chosen) if chosen else None
 
     def views(self) -> SimCLRViews:

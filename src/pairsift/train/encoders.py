@@ -1,12 +1,32 @@
-"""Encoders that map images to features, and the projector that the loss sees through."""
+"""Encoders that map images to features, the projector, and the features of whole sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from pairsift.data import ImageSet, to_float
+from pairsift.data.columns import with_class_names
+from pairsift.data.tables import write_table
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Create new tensors and parameters in float32 inside the block, whatever torch's default dtype is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class BasicBlock(nn.Module):
@@ -64,7 +84,7 @@ class ResNet(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """The MLP g between features h and projections z; thrown away after training (Algorithm 1).
+    """The MLP g between features h and projections z, which is not used after training (Algorithm 1).
 
     Args:
         n_features: width of h, (B, n_features).
@@ -82,10 +102,10 @@ class Projector(nn.Sequential):
 
 
 class MLP(nn.Sequential):
-    """Three layers on whatever a row holds, flat.
+    """An MLP of three layers on flattened rows.
 
     Args:
-        width: D numbers of a row, (B, D) or (B, ...) with as many.
+        width: D numbers per row, (B, D) or (B, ...).
         n_hidden: width of the two hidden layers.
         n_out: dimension of the features.
     """
@@ -98,7 +118,7 @@ class MLP(nn.Sequential):
 
 
 class ImageEncoder(nn.Module):
-    """A backbone with the input normalisation it was trained with, so that both are saved and loaded as one.
+    """A backbone with the input normalisation of its training, so that both are saved and loaded together.
 
     Args:
         backbone: maps float images (B, 3, H, W) to features (B, D).
@@ -124,11 +144,11 @@ class ImageEncoder(nn.Module):
 
 
 class FrameEncoder(ImageEncoder):
-    """The same for frames that are vectors.
+    """An `ImageEncoder` for frames that are vectors.
 
     Args:
         backbone: maps (B, D) to features.
-        mean, std: of the training frames, D values each.
+        mean, std: statistics of the training frames, D values each.
     """
 
     def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -144,7 +164,7 @@ class FrameEncoder(ImageEncoder):
 
 
 def with_statistics(backbone: nn.Module, mean: Sequence[float], std: Sequence[float], vectors: bool) -> ImageEncoder:
-    """A backbone behind the normalisation of images, or of vectors, by the statistics of the training set."""
+    """Put the normalisation of images, or of vectors, in front of a backbone."""
     return (FrameEncoder if vectors else ImageEncoder)(backbone, mean, std)
 
 
@@ -154,15 +174,16 @@ _BUILTIN: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@float32_by_default()
 def build_encoder(name: str) -> nn.Module:
-    """A backbone by name, freshly initialised.
+    """Build a backbone by name, with new float32 weights.
 
-    ``resnet-small`` (widths 32-64-128, 26 M multiply-adds at 32 px, 128 features); ``resnet18`` (the CIFAR form: 3x3
-    stem, no max-pool, 512 features); ``mlp:D`` (three layers on D numbers, 128 features); ``timm:NAME`` and
-    ``torchvision:NAME`` where those packages work, without weights.
+    Names are ``resnet-small`` (widths 32-64-128, 26 M multiply-adds at 32 px, 128 features), ``resnet18`` (the CIFAR
+    form with 3x3 stem, no max-pool and 512 features), ``mlp:D`` (three layers on D numbers, 128 features), and
+    ``timm:NAME`` and ``torchvision:NAME`` (without pretrained weights) where those packages are installed.
 
     Raises:
-        ValueError: unknown name, or a package that is missing or does not import.
+        ValueError: the name is unknown, or its package is missing or does not import.
 
     Example:
         >>> import torch
@@ -188,7 +209,7 @@ def build_encoder(name: str) -> nn.Module:
 
 
 def n_features(encoder: nn.Module, image_shape: Sequence[int]) -> int:
-    """Feature dimension D of an encoder, found by encoding two blank images.
+    """The feature dimension D of an encoder, from encoding two blank images.
 
     Args:
         encoder: maps (B, C, H, W) to (B, D).
@@ -198,14 +219,84 @@ def n_features(encoder: nn.Module, image_shape: Sequence[int]) -> int:
         ValueError: the encoder does not return a (B, D) tensor.
     """
     training = encoder.training
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        features = encoder.eval()(torch.zeros(2, *image_shape, device=device))
+        features = encoder.eval()(_weight(encoder).new_zeros(2, *image_shape))
     encoder.train(training)
     if not (isinstance(features, Tensor) and features.dim() == 2 and len(features) == 2):
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(f"an encoder must map images (B, C, H, W) to features (B, D); two images gave {got}")
     return features.shape[1]
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision: str = "fp32") -> NDArray[np.float32]:
+    """Compute the features h of un-augmented images, or of frames.
+
+    Args:
+        encoder: float images (B, 3, H, W) in [0, 1], or frames (B, W), -> (B, D). It runs in evaluation mode on its own
+            device.
+        images: N images, or a `FrameSet` of N frames. `temporal.by_row` averages the result over sequences.
+        batch_size: images per forward pass.
+        precision: "fp32", "bf16" or "fp16" (autocast).
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        ValueError: there are no images.
+
+    Example:
+        >>> from pairsift.data import load_images
+        >>> from pairsift.train import ImageEncoder, build_encoder, embed
+        >>> images = load_images("digits:test", per_class=10)
+        >>> embed(ImageEncoder(build_encoder("resnet-small")), images).shape
+        (100, 128)
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to embed")
+    weight = _weight(encoder)
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    training = encoder.training
+    encoder.eval()
+    out = []
+    for start in range(0, len(images), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(images)))
+        batch = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(weight.device)
+        batch = (batch if images.vectors else to_float(batch)).to(weight.dtype)
+        with torch.autocast(batch.device.type, dtype, enabled=precision != "fp32"):
+            out.append(encoder(batch).float().cpu().numpy())
+    encoder.train(training)
+    return np.concatenate(out)
+
+
+def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) -> None:
+    """Write features as parquet: `row` (in the source), `features`, and where known `label`, `path` and `mixed`.
+
+    The schema holds the class names in the form that Hugging Face `datasets` and `open_features` read.
+
+    Args:
+        path: file to write.
+        features: (N, D), written as a fixed-size list.
+        images: the N images of the features.
+
+    Raises:
+        OSError: the file cannot be written, and no part of it is left.
+    """
+    flat = pa.array(np.ascontiguousarray(features, dtype=np.float32).ravel())
+    columns = {"row": pa.array(images.rows), "features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1])}
+    if images.labels is not None:
+        columns["label"] = pa.array(images.labels)
+    if images.paths is not None:
+        columns["path"] = pa.array(list(images.paths))
+    if images.mixed is not None:
+        columns["mixed"] = pa.array(images.mixed)
+    write_table(path, with_class_names(pa.table(columns), "label", images.class_names))
+
+
+def _weight(encoder: nn.Module) -> Tensor:
+    """A tensor with the device and the dtype of an encoder's weights, float32 on the CPU for an encoder without."""
+    weight: Tensor = next(encoder.parameters(), torch.empty(0, dtype=torch.float32)).detach()
+    return weight
 
 
 def _from_timm(model: str) -> nn.Module:
@@ -223,4 +314,4 @@ def _from_torchvision(model: str) -> nn.Module:
         if hasattr(encoder, head):
             setattr(encoder, head, nn.Identity())
             return encoder
-    raise ValueError(f"torchvision:{model} has no classification head that could be taken off")
+    raise ValueError(f"torchvision:{model} has no classification head that can be removed")

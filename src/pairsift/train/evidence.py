@@ -232,7 +232,7 @@ def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) 
         say: told what is found.
 
     Raises:
-        DataError: a guide that does not fit the images, see `guide_features`, or a bank larger than `memory`.
+        DataError: a guide that does not fit the images, see `guide_features`, or a bank larger than `memory_gb`.
         AffinityError: a guide from which nothing can be told.
     """
     if config.window and isinstance(images, FrameSet) and images.pairs is not None:
@@ -242,11 +242,12 @@ def build_evidence(config: TrainConfig, images: ImageSet, width: int, say: Say) 
     if config.method in UNJUDGED:
         return NoEvidence(config, say)
     if config.guide is not None:
-        return AffinityEvidence(config, guide_features(config.guide, images, config.memory, config.seed), say)
+        return AffinityEvidence(config, guide_features(config.guide, images, config.memory_gb, config.seed), say)
     need = len(images) * width * (2 + 4)  # in half precision, and once more in full while it is fitted
-    if need > config.memory * 1e9:
+    if need > config.memory_gb * 1e9:
         raise DataError(
-            f"a bank of {len(images):,} x {width:,} features takes {need / 1e9:.2g} GB, and memory={config.memory:g} "
-            "GB are allowed: raise `memory`, or use an encoder with fewer features, or a `guide`"
+            f"a bank of {len(images):,} x {width:,} features takes {need / 1e9:.2g} GB, and "
+            f"memory_gb={config.memory_gb:g} GB are allowed: raise `memory_gb`, or use an encoder with fewer "
+            "features, or a `guide`"
         )
     return BankEvidence(config, len(images), width, say)

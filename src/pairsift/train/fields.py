@@ -20,7 +20,7 @@ class TrainFields(Settings):
     per_class: int | None = setting(None, "Data", "train on the first so many images of each class", gt=0)
     image_size: int | None = setting(None, "Data", "resize images to so many pixels square", gt=0)
     skip_corrupt: bool = setting(False, "Data", "leave out images that cannot be decoded")
-    memory: float = setting(
+    memory_gb: float = setting(
         4.0, "Data", "GB that decoded images may take; above it they are decoded batch by batch", ge=0
     )
     mix: float = setting(0.0, "Data", "share of images mixed with one of another class", ge=0, le=1)
@@ -94,9 +94,9 @@ class TrainFields(Settings):
     key_momentum_schedule: Literal["constant", "cosine"] = setting(
         "constant", "Loss", "constant, or rising to 1 along a cosine (moco)"
     )
-    key_groups: int = setting(4, "Loss", "random groups of keys with batch statistics of their own (moco)", gt=0)
-    pos_high: float = setting(0.15, "Loss", "upper edge of the difficult band, a rank fraction (about 1 / classes)")
-    pos_low: float = setting(0.22, "Loss", "lower edge of the difficult band, a rank fraction")
+    bn_splits: int = setting(4, "Loss", "random groups of keys with batch statistics of their own (moco)", gt=0)
+    band_start: float = setting(0.15, "Loss", "upper edge of the difficult band, a rank fraction (about 1 / classes)")
+    band_stop: float = setting(0.22, "Loss", "lower edge of the difficult band, a rank fraction")
     margin: float = setting(0.03, "Loss", "sigma, added to difficult similarities (margin, combined)", ge=0)
     temperature_scale: float = setting(
         0.6, "Loss", "rho, factor on difficult pairs' temperature (temperature, combined)", gt=0
@@ -107,9 +107,9 @@ class TrainFields(Settings):
     select: Literal["band", "random", "affinity"] = setting(
         "band", "Loss", "'random' flags as many pairs at random: the control; 'affinity' those judged of two classes"
     )
-    class_mates: float = setting(
+    same_class_weight: float = setting(
         0.0, "Loss", "power with which P(different class) weighs a pair in the denominator (affinity); 1 leaves out "
-        "probable class-mates", ge=0, allow_inf_nan=False,
+        "probable same-class pairs", ge=0, allow_inf_nan=False,
     )  # fmt: skip
     confidence: float = setting(0.8, "Loss", "P(different class) that a flagged pair needs (affinity)", gt=0.5, lt=1)
     flagged_share: float = setting(
@@ -118,7 +118,7 @@ class TrainFields(Settings):
     guide: Path | None = setting(
         None,
         "Loss",
-        "what tells class-mates (affinity): 'patches', features that small patches of the images make, without an "
+        "what tells same-class pairs (affinity): 'patches', features that small patches of the images make, without an "
         "encoder; or a features file of the images; none: the run's own",
     )
     refit_every: int = setting(5, "Loss", "epochs between fits of the affinity to the run's own features", gt=0)
@@ -129,7 +129,7 @@ class TrainFields(Settings):
 
     epochs: int = setting(30, "Optimisation", "epochs", gt=0)
     batch_size: int = setting(256, "Optimisation", "images in a batch (two views of each), over all devices", ge=2)
-    chunk: int | None = setting(
+    mini_batch_size: int | None = setting(
         None, "Optimisation", "views whose activations the encoder holds at once; batch norm sees as many (None: all)",
         gt=0,
     )  # fmt: skip

@@ -44,8 +44,8 @@ def guide_features(file: Path, images: ImageSet, memory: float, seed: int = 0) -
         )
     if 4 * n * width > memory * 1e9:
         raise DataError(
-            f"guide {file} takes {4 * n * width / 1e9:.2g} GB ({n:,} x {width:,}), and memory={memory:g} GB are "
-            "allowed: raise `memory`, or reduce the features to fewer dimensions"
+            f"guide {file} takes {4 * n * width / 1e9:.2g} GB ({n:,} x {width:,}), and memory_gb={memory:g} GB are "
+            "allowed: raise `memory_gb`, or reduce the features to fewer dimensions"
         )
     features = np.empty((n, width), np.float32)
     for start, block in source.blocks(_BLOCK):

@@ -56,12 +56,12 @@ def load_as_configured(
     if config.positives == "views":
         return load_images(
             spec, label_column=label_column, per_class=per_class, image_size=config.image_size,
-            skip_corrupt=skip_corrupt, memory=config.memory,
+            skip_corrupt=skip_corrupt, memory=config.memory_gb,
         )  # fmt: skip
     return load_sequences(
         spec, frame_column=config.frame_column, frame_size=config.frame_size, sequence_column=config.sequence_column,
         time_column=config.time_column, label_column=label_column, per_class=per_class, image_size=config.image_size,
-        memory=config.memory,
+        memory=config.memory_gb,
     )  # fmt: skip
 
 

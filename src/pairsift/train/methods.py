@@ -121,7 +121,9 @@ class OneEncoder(Method):
             return Outcome(loss, None, 0, None, within_class=within)
         pairs = self.loss.select(h0, h1, selector=step.selector, **known)
         treatment = self.loss.treatment if step.treatment is None else step.treatment
-        if treatment is not None and treatment.class_mates > 0:  # a matrix of flagged pairs holds no weights of others
+        if (
+            treatment is not None and treatment.same_class_weight > 0
+        ):  # a matrix of flagged pairs holds no weights of others
             loss = self.loss(z0, z1, h0=h0, h1=h1, **known, **step.choice, **learned)
         else:
             loss = self.loss(z0, z1, pairs=pairs, **step.choice, **learned)
@@ -210,8 +212,8 @@ class MomentumEncoder(Method):
     @torch.no_grad()
     def _keys(self, views: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.randperm(len(views), device=views.device)
-        h = torch.cat([self.key_encoder(group) for group in views[order].chunk(self.config.key_groups)])
-        z = torch.cat([self.key_projector(group) for group in h.chunk(self.config.key_groups)])
+        h = torch.cat([self.key_encoder(group) for group in views[order].tensor_split(self.config.bn_splits)])
+        z = torch.cat([self.key_projector(group) for group in h.tensor_split(self.config.bn_splits)])
         back = order.argsort()
         return z[back], h[back]
 

@@ -82,8 +82,8 @@ class ContrastiveModule(lightning.LightningModule):
         progress = batch.step / (self.config.epochs * self.steps_per_epoch)
         self.method.before_step(self.encoder, self.projector, progress)
         x = torch.cat([view0, view1]) if self.method.both_views else view0
-        chunk = self.config.chunk
-        h = self.encoder(x) if chunk is None or chunk >= len(x) else encode_in_chunks(self.encoder, x, chunk)
+        size = self.config.mini_batch_size
+        h = self.encoder(x) if size is None or size >= len(x) else encode_in_chunks(self.encoder, x, size)
         z = self.projector(h)
         if not bool(torch.isfinite(h).all()):
             raise self._diverged("features are", batch.step)

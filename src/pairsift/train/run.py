@@ -1,11 +1,18 @@
-"""The run directory: what a training run leaves behind, and how it is opened again."""
+"""The run directory of a training run, and its checkpoints.
+
+Checkpoints hold tensors and plain values only, so reading one never executes code from it.
+"""
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import platform
 import shutil
 import subprocess
+import warnings
+import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +24,11 @@ from torch import nn
 
 from pairsift._base import extras
 from pairsift._base.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
-from pairsift.train.config import TrainConfig
+from pairsift.losses.treated import is_kept
+from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
-# Fields that say how a run is carried out, not what it computes: they may differ when it resumes.
+# Fields that do not change the result of a run. They may differ when it resumes.
 _FREE_ON_RESUME = {
     "run_dir",
     "resume",
@@ -32,21 +40,22 @@ _FREE_ON_RESUME = {
     "save_features",
     "checkpoint_every",
 }
+_SAME = "resume with the encoder that the run was started with"
 _PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
 
 
 class RunError(ValueError):
-    """A run directory that cannot be used as asked; the message says what is there and the remedy."""
+    """A run directory or checkpoint that cannot be used. The message names the problem and the remedy."""
 
 
 @dataclass(frozen=True)
 class Run:
     """A run directory.
 
-    ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row an epoch),
-    ``tensorboard/`` (where TensorBoard is installed), ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``),
-    ``encoder.safetensors`` (at the end),
-    ``decisions.jsonl`` (with ``treatment: auto``), ``mixed.csv`` and ``features.parquet`` where asked for.
+    It holds ``config.yaml`` (resolved), ``versions.json`` (versions, seed, git commit), ``metrics.csv`` (a row per
+    epoch), ``checkpoints/`` (``last.ckpt``, ``epoch-NNNN.ckpt``) and, at the end, ``encoder.safetensors``. Further
+    files are ``tensorboard/`` where TensorBoard is installed, ``decisions.jsonl`` with ``treatment: auto``,
+    ``mixed.csv`` with `mix`, and ``features.parquet`` with `save_features`.
 
     Attributes:
         path: the directory.
@@ -72,12 +81,12 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
-        """A row of measured means an epoch, ``metrics.csv``."""
+        """Means of every epoch, ``metrics.csv``."""
         return self.path / "metrics.csv"
 
     @property
     def decisions_file(self) -> Path:
-        """A line of JSON for every decision of ``treatment: auto``, ``decisions.jsonl``."""
+        """Decisions of ``treatment: auto``, one per line, ``decisions.jsonl``."""
         return self.path / "decisions.jsonl"
 
     @property
@@ -87,7 +96,7 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path:
-        """The checkpoint that a resumed run goes on from, ``checkpoints/last.ckpt``."""
+        """The checkpoint that a resumed run continues from, ``checkpoints/last.ckpt``."""
         return self.checkpoints / "last.ckpt"
 
     @property
@@ -97,16 +106,16 @@ class Run:
 
     @property
     def features_file(self) -> Path:
-        """Features of the training images, ``features.parquet``, where asked for."""
+        """Features of the training images, ``features.parquet``, written with `save_features`."""
         return self.path / "features.parquet"
 
     @classmethod
     def check(cls, config: TrainConfig) -> Run:
-        """Refuse a directory that the run could not use, before anything is loaded; nothing is changed.
+        """Refuse a directory that the run cannot use, before any data is loaded. Nothing is changed.
 
         Raises:
-            RunError: exists and neither resume nor overwrite is set; holds something else; or, on resume, no run is
-                there or its settings differ.
+            RunError: the directory exists and neither resume nor overwrite is set, or it does not hold a run. On
+                resume: it holds no run, or a run with other settings.
         """
         run = cls(config.run_dir)
         if config.resume:
@@ -128,14 +137,14 @@ class Run:
 
     @classmethod
     def start(cls, config: TrainConfig) -> Run:
-        """Make the directory for a new run, or open the one that is resumed.
+        """Create the directory of a new run, or open that of a resumed run.
 
         Raises:
-            RunError: see `check`; or not writable.
+            RunError: see `check`, or the directory is not writable.
         """
         run = cls.check(config)
         try:
-            # The configuration comes first and goes last: what is killed in between is still known to be a run.
+            # The configuration is written first and removed last, so a killed run is still recognised as a run.
             if not config.resume:
                 run.path.mkdir(parents=True, exist_ok=True)
                 run._clear()
@@ -150,10 +159,10 @@ class Run:
 
     @classmethod
     def open(cls, path: Path | str) -> Run:
-        """An existing run.
+        """Open an existing run.
 
         Raises:
-            RunError: no run there.
+            RunError: the directory holds no run.
         """
         run = cls(Path(path))
         if not run.config_file.is_file():
@@ -172,7 +181,7 @@ class Run:
         """Write the encoder with its input normalisation as safetensors.
 
         Raises:
-            RunError: not writable.
+            RunError: the file cannot be written.
         """
         state = {name: value.detach().cpu() for name, value in encoder.state_dict().items()}
         try:
@@ -184,10 +193,10 @@ class Run:
         """The trained encoder, frozen, in evaluation mode, on the CPU.
 
         Args:
-            backbone: the module that was trained, where it was not one that a name builds.
+            backbone: the module that was trained, if it was not built by name.
 
         Raises:
-            RunError: training has not finished, a damaged file, or a backbone of another shape.
+            RunError: training has not finished, the file is damaged, or the backbone has another shape.
         """
         if not self.encoder_file.is_file():
             raise RunError(
@@ -212,7 +221,7 @@ class Run:
         return encoder.eval().requires_grad_(False)
 
     def _clear(self) -> None:
-        """Remove everything but the configuration, whose place another takes."""
+        """Remove everything except the configuration, which is replaced later."""
         for file in self.path.iterdir():
             if file.is_dir() and not file.is_symlink():
                 shutil.rmtree(file)
@@ -231,10 +240,82 @@ class Run:
             )
 
 
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU.
+
+    Raises:
+        RunError: the file is damaged, holds more than tensors and plain values, or is not a checkpoint of a run.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch does not check the checksums that it writes
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise RunError(f"{file} is damaged ({damaged}): restore it from an epoch-*.ckpt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about foreign pickles, which are refused anyway
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except RunError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{file} cannot be read safely, because it holds more than tensors and plain values or is damaged: restore "
+            "it from an epoch-*.ckpt of a run you trust, or start anew with `overwrite=True`"
+        ) from error
+    except Exception as error:  # zip, end of file, storage: damaged files raise many errors
+        raise RunError(f"{file} cannot be read ({type(error).__name__}): restore it from an epoch-*.ckpt") from error
+    expected = {"global_step": int, "state_dict": dict, "callbacks": dict, "loops": dict}
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), kind) for key, kind in expected.items()):
+        raise RunError(f"{file} cannot be read as a checkpoint of a run: restore it from an epoch-*.ckpt")
+    return content
+
+
+def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another module, and name the first difference.
+
+    Args:
+        file: path of the checkpoint.
+        content: of the checkpoint.
+        state: state of the module that continues from it.
+
+    Raises:
+        RunError: other names, or tensors of other shapes.
+    """
+    held = content["state_dict"]
+    # The state of a selector is in a checkpoint only where the selector has state.
+    names = {name for name in held.keys() ^ state.keys() if not is_kept(name.removeprefix("method.loss."))}
+    for name in sorted(names):
+        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the encoder to train: {_SAME}")
+    for name, value in state.items():
+        if name not in held:
+            continue
+        shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
+        if shapes[0] != shapes[1]:
+            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")
+
+
+def check_plain(state: dict[str, Any]) -> None:
+    """Refuse state that could be written but not read again, before training starts.
+
+    Args:
+        state: state of the module, with parameters, buffers and extra state.
+
+    Raises:
+        ConfigError: a value that is neither a tensor nor a plain value, or a value of the encoder that is not a tensor.
+    """
+    for name, value in state.items():
+        if name.startswith("encoder.") and not isinstance(value, torch.Tensor):
+            raise ConfigError(
+                f"{name!r} is a {type(value).__name__}, and an encoder is saved as tensors: keep it in a buffer, not "
+                "in get_extra_state"
+            )
+        if not isinstance(value, torch.Tensor):
+            _check_read_again(name, value)
+
+
 def versions(seed: int) -> dict[str, Any]:
-    """What a result was made with: versions, seed, machine and the git commit of the working directory."""
+    """Versions, seed, machine and git commit of the working directory, to reproduce a result."""
     commit = None
-    with suppress(OSError):  # git itself may not be there
+    with suppress(OSError):  # git may not be installed
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
     return {
         "python": platform.python_version(),
@@ -244,3 +325,16 @@ def versions(seed: int) -> dict[str, Any]:
         "seed": seed,
         "git_commit": (commit or "").strip() or None,
     }
+
+
+def _check_read_again(name: str, value: Any) -> None:
+    stream = io.BytesIO()
+    try:
+        torch.save(value, stream)
+        stream.seek(0)
+        torch.load(stream, weights_only=True)
+    except Exception as error:  # writing and reading raise many kinds of errors
+        raise ConfigError(
+            f"the extra state {name!r} cannot be read again from a checkpoint ({type(error).__name__}), which holds "
+            "tensors, numbers, strings, lists and dicts only: let get_extra_state give these"
+        ) from error

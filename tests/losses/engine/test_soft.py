@@ -1,4 +1,4 @@
-"""Soft masks and weighted class-mates: what a selector may say beyond yes and no."""
+"""Soft masks and weighted same-class pairs: what a selector may say beyond yes and no."""
 
 import math
 
@@ -31,11 +31,11 @@ class SoftMasks(ps.pairs.PairMasks):
         return self.weights[start:stop].log()
 
 
-TREATMENT = ps.Treatment(margin=0.1, temperature_scale=0.7, class_mates=1.5)
+TREATMENT = ps.Treatment(margin=0.1, temperature_scale=0.7, same_class_weight=1.5)
 
 
 def losses(name, tile):
-    settings = {"band": Soft(), "treatment": TREATMENT, "tile": tile}
+    settings = {"selector": Soft(), "treatment": TREATMENT, "tile": tile}
     if name == "ntxent":
         return ps.losses.NTXentLoss(0.3, **settings)
     if name == "two-tower":
@@ -75,5 +75,5 @@ def test_the_loss_equals_the_formula(name, tile):
 
 
 def test_the_spectral_loss_has_no_weights():
-    with pytest.raises(ValueError, match=r"class_mates=1.5 weighs the terms of a softmax"):
+    with pytest.raises(ValueError, match=r"same_class_weight=1.5 weighs the terms of a softmax"):
         ps.losses.SpectralLoss(1.0, Soft(), TREATMENT)

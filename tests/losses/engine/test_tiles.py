@@ -72,7 +72,7 @@ def test_given_pairs_and_random_ones(select):
     batch = rows("ntxent", 20)
     dense, tiled = (objective("ntxent", "combined", tile=tile, select=select, seed=3) for tile in ("dense", 7))
     torch.testing.assert_close(value_and_gradients(tiled, *batch), value_and_gradients(dense, *batch))
-    pairs = ps.losses.NTXentLoss(band=ps.RankBand(0.1, 0.5), tile=7).select(*batch[2:])
+    pairs = ps.losses.NTXentLoss(selector=ps.RankBand(0.1, 0.5), tile=7).select(*batch[2:])
     assert pairs.shape == (40, 40)
     banded = objective("ntxent", "combined", tile="dense")(*batch)
     torch.testing.assert_close(tiled(*batch[:2], pairs=pairs), banded, rtol=0, atol=1e-12)
@@ -137,7 +137,7 @@ def test_selection_in_bf16_moves_only_pairs_near_the_edges():
     edges = ranked[:, [74, 109]]  # ceil(0.15 * 499), ceil(0.22 * 499), counted from 1
     away = (similarities[:, :, None] - edges[:, None]).abs().amin(dim=2)
     assert away[moved].max() < 0.02
-    assert torch.equal(rough, ps.losses.NTXentLoss(band=band, precision="bf16").select(h[:250], h[250:]))
+    assert torch.equal(rough, ps.losses.NTXentLoss(selector=band, precision="bf16").select(h[:250], h[250:]))
 
 
 @pytest.mark.parametrize("name", ["ntxent", "moco", "spectral", "two-tower", "labelled"])

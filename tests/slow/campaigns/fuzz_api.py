@@ -59,7 +59,7 @@ def check_band(pairs: Any, rows: Any, keys: Any, band: Any, itself: bool, eps: f
         if not len(others):
             continue
         ranked = np.sort(others)[::-1]
-        high, low = (ranked[max(1, math.ceil(f * len(ranked) - 1e-9)) - 1] for f in (band.high, band.low))
+        high, low = (ranked[max(1, math.ceil(f * len(ranked) - 1e-9)) - 1] for f in (band.start, band.stop))
         expect((others[flagged] >= low - eps).all(), f"row {i}: flagged below the band")
         expect((others[flagged] < high + eps).all(), f"row {i}: flagged above the band")
         rest = others[~flagged]
@@ -120,7 +120,7 @@ def build(case: Any) -> Any:
     z0, _, h0, _ = case["batch"]
     band = ps.RankBand(*case["band"])
     treatment = ps.Treatment(**case["treatment"])
-    settings = {"band": band, "treatment": treatment, "tile": case["tile"]}
+    settings = {"selector": band, "treatment": treatment, "tile": case["tile"]}
     name, scale = case["name"], case["scale"]
     if name == "ntxent":
         return ps.losses.NTXentLoss(scale, **settings)

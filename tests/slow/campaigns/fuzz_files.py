@@ -201,7 +201,7 @@ def check_images(found: Any) -> None:
 
 def read_run(folder: Path) -> Any:
     """Configuration, encoder and checkpoint of a run."""
-    from pairsift.train.checkpoints import read_checkpoint
+    from pairsift.train.run import read_checkpoint
 
     run = Run.open(folder)
     return run.config(), run.load_encoder(), read_checkpoint(run.last_checkpoint)

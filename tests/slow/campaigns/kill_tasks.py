@@ -21,7 +21,7 @@ from results import ROOT
 from lab.rows import read
 from pairsift import cli
 from pairsift.scanning import work
-from pairsift.train.checkpoints import read_checkpoint
+from pairsift.train.run import read_checkpoint
 
 # What tells a file from another one that took its place.
 Stamp = tuple[int, int, int]

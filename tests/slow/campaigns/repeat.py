@@ -53,8 +53,8 @@ COMMANDS = {
 }
 # Another way to the same: chunks in training, Ray for a scan.
 ENGINES = {
-    "train, SimCLR": ("chunks of 64 views", "--chunk 64"),
-    "train, MoCo": ("chunks of 64 views", "--chunk 64"),
+    "train, SimCLR": ("chunks of 64 views", "--mini-batch-size 64"),
+    "train, MoCo": ("chunks of 64 views", "--mini-batch-size 64"),
     "scan": ("Ray", "--engine ray"),
 }
 

@@ -33,7 +33,7 @@ MOST_MB, MOST_OBJECTS = 16, 500
 def losses() -> dict[str, Callable[[], Any]]:
     """A step of every loss, forward and backward, on new tensors."""
     band, treatment = ps.RankBand(0.1, 0.5), ps.Treatment(margin=0.05, temperature_scale=0.7)
-    settings: dict[str, Any] = {"band": band, "treatment": treatment}
+    settings: dict[str, Any] = {"selector": band, "treatment": treatment}
     moco = ps.losses.MoCoLoss(64, 8, 12, **settings)
     labels = torch.arange(8) % 4
     made: dict[str, Callable[..., Any]] = {

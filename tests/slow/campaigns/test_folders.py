@@ -24,7 +24,7 @@ VANISHING = """
 import shutil, sys
 from pairsift import cli
 from pairsift.scanning import work
-from pairsift.train.callbacks import Checkpoints
+from pairsift.train.trainer import Checkpoints
 
 def then_gone(whole):
     def call(*arguments):

@@ -15,7 +15,7 @@ from runs import numbers, same, weights
 
 from pairsift import cli
 from pairsift.train import Run
-from pairsift.train.checkpoints import read_checkpoint
+from pairsift.train.run import read_checkpoint
 
 pytest.importorskip("resource", reason="sizes of files cannot be limited here")
 TRAIN = ["train", "digits:train", "--per-class", "8", "--image-size", "8", "--batch-size", "32", "--epochs", "3"]
@@ -24,7 +24,7 @@ TRAIN += ["--device", "cpu", "--threads", "1", "--no-progress"]
 LIMITED = """
 import resource, sys
 from pairsift import cli
-from pairsift.train.callbacks import Checkpoints
+from pairsift.train.trainer import Checkpoints
 
 def limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))

@@ -22,7 +22,7 @@ from fresh import ROOT, Environment, build
 BARE = """
 import json, torch, numpy, importlib.metadata as metadata, pairsift as ps
 z = torch.randn(2, 16, 8, requires_grad=True)
-ps.losses.NTXentLoss(0.5, band=ps.RankBand(0.15, 0.4), treatment=ps.Treatment(margin=0.03))(*z, *z.detach()).backward()
+ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.4), ps.Treatment(margin=0.03))(*z, *z.detach()).backward()
 values, _ = ps.theory.SimilarityGraph(50, 4, 5, 0.472, 0.191, 0.209).spectrum()
 assert torch.isfinite(z.grad).all() and abs(values[0] - 1) < 1e-12
 assert metadata.version("pairsift") == ps.__version__

@@ -113,12 +113,12 @@ class Comparison:
 
     def log_weights(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
         """Logarithms of what the pairs of some rows weigh in the denominator (R, K); None where they weigh alike."""
-        if edit is None or self.masks is None or not edit.class_mates:
+        if edit is None or self.masks is None or not edit.same_class_weight:
             return None
         weights = self.masks.log_weights(part.start, part.stop)
         if weights is None:
             return None
-        weights = weights.to(dtype) * edit.class_mates
+        weights = weights.to(dtype) * edit.same_class_weight
         if self.positives is not None:
             weights.scatter_(1, self.positives[part, None], 0.0)
         return weights
@@ -143,7 +143,7 @@ def compare(
         ValueError: processes that hold different things, pairs of another shape, or see the selector.
     """
     itself, keys = keys is None, rows if keys is None else keys
-    processes = Processes(engine.gather, z=rows.z, keys=keys.z, h=keys.h, rows=keys.ids)
+    processes = Processes(engine.gather_distributed, z=rows.z, keys=keys.z, h=keys.h, rows=keys.ids)
     z, h, ids, first = keys.z, keys.h, keys.ids, 0
     if gathered:
         z, first = processes.gather("keys", z), processes.before("keys")

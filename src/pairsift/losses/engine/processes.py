@@ -52,7 +52,8 @@ class Processes:
                 if kind != kinds[0]:
                     raise ValueError(
                         f"{name} must be alike on all processes, but process 0 has {kinds[0]} and process {rank} has "
-                        f"{kind}: build the same model everywhere, or pass gather=False to keep processes apart"
+                        f"{kind}: build the same model everywhere, or pass "
+                        "gather_distributed=False to keep processes apart"
                     )
             self._rows[name] = [row[column][0] for row in table]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from pairsift._base.checks import take_renamed
 from pairsift.pairs.selector import Precision, check_precision, tile_rows
 
 Tile = int | Literal["auto", "dense"]
@@ -15,7 +16,11 @@ Tile = int | Literal["auto", "dense"]
 _FEWEST_KEYS = {"cpu": 256, "cuda": 16384}
 
 
-@dataclass(frozen=True)
+# Settings of 0.2 by their names of today.
+RENAMED = {"gather": "gather_distributed"}
+
+
+@dataclass(frozen=True, init=False)
 class Engine:
     """How rows are compared with keys; none of it changes what a loss means.
 
@@ -25,10 +30,10 @@ class Engine:
             Both give the same to rounding; only "dense" can be differentiated twice.
         precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
             `select_pairs`.
-        gather: in a process group (DDP), let every process compare its own rows with the rows of all processes, and
-            rank among them; the loss, and the gradients that DDP averages, are those of one process with the whole
-            batch, also where processes hold different numbers of rows. Every process must call the loss and its
-            backward pass. False keeps every process to its own rows, and gathers nothing.
+        gather_distributed: in a process group (DDP), let every process compare its own rows with the rows of all
+            processes, and rank among them; the loss, and the gradients that DDP averages, are those of one process with
+            the whole batch, also where processes hold different numbers of rows. Every process must call the loss and
+            its backward pass. False keeps every process to its own rows, and gathers nothing.
 
     Raises:
         ValueError: an unknown tile or precision.
@@ -36,16 +41,21 @@ class Engine:
     Example:
         >>> import torch
         >>> import pairsift as ps
-        >>> loss = ps.losses.NTXentLoss(0.5, engine=ps.losses.Engine(tile=64, gather=False))
+        >>> loss = ps.losses.NTXentLoss(0.5, engine=ps.losses.Engine(tile=64, gather_distributed=False))
         >>> loss(torch.eye(4), torch.eye(4))
         tensor(0.5944)
     """
 
     tile: Tile = "auto"
     precision: Precision = "fp32"
-    gather: bool = True
+    gather_distributed: bool = True
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, tile: Tile = "auto", precision: Precision = "fp32", gather_distributed: bool = True, **old: Any
+    ) -> None:
+        take_renamed("Engine", old, {}, RENAMED)
+        for name, given in (("tile", tile), ("precision", precision), ("gather_distributed", gather_distributed)):
+            object.__setattr__(self, name, given)
         whole = isinstance(self.tile, int) and not isinstance(self.tile, bool) and self.tile > 0
         if not (whole or self.tile in ("auto", "dense")):
             raise ValueError(f"tile must be 'auto', 'dense' or a positive number of rows, got {self.tile!r}")

@@ -94,7 +94,8 @@ def _band_words(scan: Scan) -> str:
     band = scan.settings["band"]
     if band is None:
         return f"one to two shares of 1 / {scan.n_classes} classes"
-    return f"{band['high']:g} to {band['low']:g} of every row"
+    start, stop = band.values()
+    return f"{start:g} to {stop:g} of every row"
 
 
 def _script_data(

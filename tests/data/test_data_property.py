@@ -23,7 +23,7 @@ def test_columns_of_any_layout_are_read_or_asked_for(layout, group, in_memory):
             layout.table.replace_schema_metadata(layout.metadata) if in_memory else layout.write(Path(folder), group)
         )
         if layout.named:
-            with pytest.raises(DataError, match="--column") as caught:
+            with pytest.raises(DataError, match="`column`") as caught:
                 open_features(source)
             assert all(name in str(caught.value) for name in layout.named)
             return

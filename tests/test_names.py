@@ -1,0 +1,73 @@
+"""Old names: four kinds work for one release and warn, the others are errors that give the new name."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import pairsift as ps
+from pairsift.integrations.solo_learn import simclr_loss_func
+from pairsift.train import ConfigError, TrainConfig
+from pairsift.train.config import RENAMED
+
+BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(0.1)
+LOSSES = [
+    ps.losses.NTXentLoss, ps.losses.SpectralLoss, ps.losses.TwoTowerLoss, ps.losses.LabelledNTXentLoss,
+    ps.losses.MixedContrastiveLoss, lambda **settings: ps.losses.MoCoLoss(16, 4, **settings),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_band_is_the_selector(make):
+    with pytest.warns(DeprecationWarning, match="band= is called selector= now"):
+        old = make(band=BAND, treatment=TREATMENT)
+    assert old.selector == make(selector=BAND, treatment=TREATMENT).selector == BAND
+    with pytest.raises(TypeError, match="gather= is called gather_distributed= now"):
+        make(gather=False)
+    with pytest.raises(TypeError, match="has no argument 'gahter'"):
+        make(gahter=False)
+
+
+def test_functions_take_old_names_too():
+    z, rows = torch.randn(8, 4), torch.arange(4).repeat(2)
+    with pytest.warns(DeprecationWarning, match="band="):
+        old = simclr_loss_func(z, rows, h=z, band=BAND, treatment=TREATMENT)
+    assert old == simclr_loss_func(z, rows, h=z, selector=BAND, treatment=TREATMENT)
+
+
+def test_edges_of_a_band_and_the_weight_of_a_treatment():
+    with pytest.warns(DeprecationWarning, match="high= is called start= now"):
+        assert ps.RankBand(high=0.1, low=0.5) == BAND
+    with pytest.warns(DeprecationWarning, match="low= is called stop= now"):
+        assert ps.RankBand(0.1, low=0.5) == BAND
+    with pytest.raises(TypeError, match=r"RankBand.stop must be a number in \(0, 1\], got None"):
+        ps.RankBand(0.1)
+    with pytest.raises(TypeError, match="RankBand has no argument 'lo'"):
+        ps.RankBand(0.1, lo=0.5)
+    with pytest.warns(DeprecationWarning, match="class_mates= is called same_class_weight= now"):
+        assert ps.Treatment(0.1, class_mates=1) == ps.Treatment(0.1, same_class_weight=1)
+    assert dataclasses.replace(BAND, stop=1.0) == ps.RankBand(0.1, 1.0)
+    assert dataclasses.replace(TREATMENT, margin=0.2) == ps.Treatment(0.2)
+
+
+def test_settings_of_the_engine():
+    with pytest.raises(TypeError, match="Engine: gather= is called gather_distributed= now"):
+        ps.losses.Engine(gather=False)
+    assert not ps.losses.NTXentLoss(gather_distributed=False).engine.gather_distributed
+    with pytest.raises(TypeError, match="mini_batch_size"):
+        ps.train.encode_in_chunks(torch.nn.Identity(), torch.ones(4, 2), chunk=2)
+
+
+def test_settings_of_a_run_are_read_by_both_names(tmp_path):
+    values = {
+        "chunk": 8, "class_mates": 0.5, "key_groups": 2, "memory": 1.5, "pos_high": 0.1, "pos_low": 0.3,
+    }  # fmt: skip
+    assert values.keys() == RENAMED.keys()
+    settings = {"select": "affinity"}
+    old = TrainConfig(**values, **settings)
+    assert old == TrainConfig(**{RENAMED[name]: value for name, value in values.items()}, **settings)
+    old.save(tmp_path / "config.yaml")
+    assert not RENAMED.keys() & {line.split(":")[0] for line in (tmp_path / "config.yaml").read_text().splitlines()}
+    for name, value in values.items():
+        with pytest.raises(ConfigError, match=f"'{name}' is called '{RENAMED[name]}' now: give one of them"):
+            TrainConfig(**{name: value, RENAMED[name]: value})
