@@ -198,9 +198,7 @@ def _number(name: str, value: Any, arm: Arm, seed: int) -> Any:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise StudyError(
-            f"{_words(arm, seed)} gave {name}={value!r}: a measure is a finite number, None, or a list of them"
-        )
+        raise StudyError(f"{_words(arm, seed)} gave {name}={value!r}: a measure is a finite number, or None")
     return float(f"{number:.6g}")
 
 

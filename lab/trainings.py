@@ -29,7 +29,7 @@ from pairsift.train.evidence import AffinityEvidence
 SETS: dict[str, tuple[str, int | None]] = {
     "cifar10": ("cifar10", None), "imagenette": ("imagenette96", 32), "tiny-imagenet": ("tiny_imagenet_80", 32),
 }  # fmt: skip
-SOFT: dict[str, Any] = {"select": "affinity", "class_mates": 1.0}
+SOFT: dict[str, Any] = {"select": "affinity", "same_class_weight": 1.0}
 COMBINED: dict[str, Any] = {"treatment": "combined", **SOFT}
 # As large a share of pairs as the same-class estimate flags.
 RANDOM: dict[str, Any] = {"treatment": "combined", "select": "random", "pos_high": 0.15, "pos_low": 0.3}
@@ -61,6 +61,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     if scale == "smoke":
         own["set"] = "digits"
         given |= {"per_class": 30, "epochs": 2, "batch_size": 100, "precision": "fp32"}
+        given |= {"affinity_start": 1} if given.get("select") == "affinity" else {}
     result, images = trained(own, given, seed)
     test = images_of(own["set"], part="test")
     found: dict[str, Any] = {name: round(value, 2) for name, value in accuracies(result.encoder, images, test).items()}

@@ -17,7 +17,7 @@ def run(arms, arm, **more):
 def test_every_arm_is_trained_and_measured(arm, monkeypatch):
     pixels = trainings.images_of("digits", 30).images[:, 0].reshape(300, -1).astype(np.float32)
     monkeypatch.setattr(trainings, "image_features", lambda images: pixels)
-    found = run(selection.ARMS, arm, **({"affinity_start": 1} if arm == "affinity" else {}))
+    found = run(selection.ARMS, arm)
     assert 20 < found["linear"] <= 100
     assert found["epoch"] == [1, 2]
     if arm == "oracle":

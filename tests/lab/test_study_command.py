@@ -60,6 +60,7 @@ def calls(own):
     return file.read_text().splitlines() if file.exists() else []
 
 
+FILES = {"runs.jsonl", "table.md", "figure.svg"}
 # Studies of real data at every scale.
 NEED_DATA = {
     "cifar10-objectives", "collapse", "drop", "encoders", "fine-tuning", "retrieval", "semantic-negatives", "sentences",
@@ -84,7 +85,7 @@ def test_every_study_runs_at_smoke_scale_without_data(name, shared, command, mon
         return
     assert code == 0, err
     folder, study = shared / name, catalogue.find_study(name)
-    assert {"runs.jsonl", "table.md", "figure.svg"} == {file.name for file in folder.iterdir()}
+    assert {"runs.jsonl", "table.md"} <= {file.name for file in folder.iterdir()} <= FILES
     rows = read_runs(folder / "runs.jsonl")
     assert all(row["measures"].keys() >= study.measures.keys() for row in rows)
     text = (folder / "table.md").read_text()
