@@ -93,6 +93,8 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
+_SETS = {"cifar10, tau 0.2": "CIFAR-10", "imagenette, tau 0.2": "Imagenette",
+         "tiny-imagenet, tau 0.2": "Tiny ImageNet, 80 classes"}  # fmt: skip
 _TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
 
 
@@ -235,7 +237,6 @@ def _nonzero(values: Sequence[float]) -> str | None:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "loss": _loss(range(512, 4097)),
     "loss, all sizes": _loss(
         range(1 << 30), Column("floor of combined", "floor_ms", number(unit=" ms")),
         Column("combined over floor", "combined_over_floor", number(2)),
@@ -301,6 +302,13 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("purity minus base", "excess", number(1, scale=100, sign="+"), group="gamma 0.42",
                skip=("with", "removal", "degree removal", "random removal")),
     ), arms=_NOISY, by_arm=True),
+    "worth": Table(("selection",), (
+        Column("images", "group", titled(_SETS)),
+        *(column for measure, title in (("knn20", "20-NN %"), ("linear", "linear probe %")) for column in (
+            Column(title, measure, number(1)), Column(f"{title}, auto", measure, number(1), arm="patches"),
+            Column(f"{title}, gain", measure, _EXACT_GAIN, arm="patches", minus="plain"),
+        )),
+    ), arms=("plain",), groups=tuple(_SETS)),
     "selection": _trained("selection", [f"cifar10, {tau}" for tau in _TAUS]),
     "selection, imagenette": _trained("selection", ["imagenette, tau 0.2"]),
     "selection, tiny-imagenet": _trained("selection", ["tiny-imagenet, tau 0.2"]),

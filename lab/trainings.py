@@ -22,8 +22,8 @@ from lab.study import Measures, Scale, data_folder
 from pairsift.data import ImageSet, load_images
 from pairsift.losses import baselines
 from pairsift.same_class import patch_features
-from pairsift.train import Evidence, TrainConfig, TrainResult, embed, pretrain
-from pairsift.train.evidence import AffinityEvidence
+from pairsift.train import PairPolicy, TrainConfig, TrainResult, embed, pretrain
+from pairsift.train.policy import AffinityPolicy
 
 # Folder of a set and pixels of a side; None keeps those of the file.
 SETS: dict[str, tuple[str, int | None]] = {
@@ -84,7 +84,7 @@ def trained(own: dict[str, Any], given: dict[str, Any], seed: int) -> tuple[Trai
         config = TrainConfig.build(values)
         objective = None if own["loss"] is None else getattr(baselines, own["loss"])(config.temperature)
         evidence = None if own["evidence"] is None else _evidence(own["evidence"], images, config)
-        return pretrain(config, images=images, evidence=evidence, objective=objective), images
+        return pretrain(config, images=images, policy=evidence, objective=objective), images
 
 
 def plain_features(name: str, temperature: float, seed: int) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ def _guide(own: dict[str, Any], given: dict[str, Any], seed: int, images: ImageS
     return embed(result.encoder, images)
 
 
-def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfig) -> Evidence:
+def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfig) -> PairPolicy:
     """Labels, labels with errors that differ from seed to seed, or the estimate from shuffled patch features."""
     labels = labels_of(images)
     if kind == "labels":
@@ -111,6 +111,6 @@ def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfi
     if kind == "shuffled patches":
         features = patch_features(images.images, seed=config.seed)
         order = np.random.default_rng(config.seed).permutation(len(labels))
-        return AffinityEvidence(config, features[order], print)
+        return AffinityPolicy(config, features[order], print)
     assert not isinstance(kind, str)
     return OracleEvidence(labels, config.flagged_share, config.seed, **kind)

@@ -26,10 +26,15 @@ def grey(mode):
     return Image.fromarray(SHOWN.astype(np.uint8)).convert(between.get(mode, "L")).convert(mode)
 
 
+def pgm(values):
+    """Grey of 16 bits in a PGM file, which some versions of Pillow read and do not write."""
+    return Image.open(io.BytesIO(b"P5 32 24 65535\n" + np.rint(values).astype(">u2").tobytes()))
+
+
 DEEP = {
     "16-bit PNG": lambda: stored(Image.fromarray((RAMP * 65535).astype("u2")), "PNG"),
     "16-bit TIFF": lambda: stored(Image.fromarray((RAMP * 65535).astype("u2")), "TIFF"),
-    "16-bit PGM": lambda: stored(Image.fromarray((RAMP * 65535).astype("u2")), "PPM"),
+    "16-bit PGM": lambda: pgm(RAMP * 65535),
     "big endian": lambda: Image.fromarray((RAMP * 65535).astype(">u2")),
     "16 bits in 32": lambda: stored(Image.fromarray((RAMP * 65535).astype("i4")), "TIFF"),
     "8 bits in 32": lambda: stored(Image.fromarray((RAMP * 255).astype("i4")), "TIFF"),
@@ -55,9 +60,8 @@ def test_modes_of_eight_bits_keep_their_pixels(mode):
 
 
 def test_a_dark_image_of_sixteen_bits_stays_dark():
-    for kind in ("PNG", "PPM"):
-        found = np.asarray(rgb(stored(Image.fromarray((RAMP * 255).astype("u2")), kind)))
-        assert found.max() <= 1
+    for image in (stored(Image.fromarray((RAMP * 255).astype("u2")), "PNG"), pgm(RAMP * 255)):
+        assert np.asarray(rgb(image)).max() <= 1
 
 
 def test_modes_of_colour():

@@ -199,10 +199,11 @@ def test_files_of_arrays(tmp_path):
     torch.save({"h": tensors["h"], "label": NAMES}, tmp_path / "named.pt")
     torch.save(list(tensors["h"]), tmp_path / "rows.pt")
     safetensors.save_file(tensors, tmp_path / "f.safetensors")
-    np.savez(tmp_path / "f.npz", anything=X, labels=numbers, ids=np.arange(N))
+    np.savez(tmp_path / "f.npz", anything=X, labels=numbers, ids=np.arange(N), row=np.arange(N)[::-1])
     np.savez_compressed(tmp_path / "names.npz", anything=X, label=NAMES)
     for name in ("f.pt", "f.safetensors", "f.npz"):
         assert check(tmp_path / name, labels=False, paths=False).labels.tolist() == numbers
+    assert open_features(tmp_path / "f.npz").rows.tolist() == list(range(N))[::-1]
     for name in ("named.pt", "names.npz"):
         check(tmp_path / name, paths=False)
     for name in ("bare.pth", "rows.pt"):
@@ -213,6 +214,23 @@ def test_files_of_arrays(tmp_path):
     for name in ("half.pt", "half.safetensors"):
         found = open_features(tmp_path / name).take(np.arange(N))
         np.testing.assert_array_equal(found, half["h"].float().numpy())
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF2,Flat", "HNSW4", "IDMap,Flat", "SQ8"])
+def test_indexes_of_faiss(tmp_path, kind):
+    faiss = pytest.importorskip("faiss", reason="faiss is not installed")
+    index = faiss.index_factory(4, kind)
+    index.train(X)
+    ids = np.arange(N)[::-1] + 100
+    index.add_with_ids(X, ids) if kind.startswith("IDMap") else index.add(X)
+    faiss.write_index(index, str(tmp_path / "f.faiss"))
+    if kind == "SQ8":
+        with pytest.warns(UserWarning, match=r"f\.faiss keeps compressed vectors"):
+            found = open_features(tmp_path / "f.faiss")
+        np.testing.assert_allclose(found.take(np.arange(N)), X, atol=0.05)
+        return
+    found = check(tmp_path / "f.faiss", labels=False, paths=False)
+    assert found.rows.tolist() == (ids.tolist() if kind.startswith("IDMap") else list(range(N)))
 
 
 def test_the_array_is_named_where_there_are_several(tmp_path):
@@ -297,6 +315,7 @@ def test_what_is_no_data_is_a_type_error(source):
         ("f.npy", b"nonsense", "cannot be read as a numpy file"),
         ("f.safetensors", b"nonsense", "cannot be read as safetensors"),
         ("f.pt", b"nonsense", "no file of torch.save"),
+        ("f.faiss", b"nonsense", "cannot be read as an index of faiss"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):

@@ -74,6 +74,7 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("smoke")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.names())
 def test_every_study_runs_at_smoke_scale_without_data(name, shared, command, monkeypatch):
     monkeypatch.delenv("PAIRSIFT_DATA", raising=False)

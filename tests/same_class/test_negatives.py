@@ -161,3 +161,37 @@ def test_ids_that_are_missing_or_of_another_set_are_refused(fitted):
         selector.masks(features, rows=rows[:3])
     with pytest.raises(ValueError, match="8 dimensions and keys 5"):
         selector.masks(features, features[:, 3:], rows=rows, key_rows=rows)
+
+
+def test_a_selector_of_features_brings_the_treatment_that_they_call_for(fitted):
+    features, _affinity = fitted
+    selector = ps.ConfidentNegatives.from_features(features)
+    estimate = ps.same_class.estimate(selector, features, guide=True)
+    assert selector.decision == estimate.decide()
+    assert selector.decision.on
+    assert ps.losses.NTXentLoss(0.2, selector=selector).treatment == selector.decision.treatment
+    own = ps.Treatment(margin=0.1)
+    assert ps.losses.NTXentLoss(0.2, selector=selector, treatment=own).treatment == own
+    assert ps.ConfidentNegatives().decision is None
+
+
+def test_noise_is_left_alone():
+    noise = torch.randn(400, 32, generator=torch.Generator().manual_seed(0))
+    selector = ps.ConfidentNegatives.from_features(noise)
+    assert not selector.decision.on
+    assert "stays off" in selector.decision.reason
+    z = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(1))
+    h = torch.randn(2, 40, 8, generator=torch.Generator().manual_seed(2))
+    loss = ps.losses.NTXentLoss(0.2, selector=selector)
+    assert loss(*z, *h, rows=torch.arange(40)) == ps.losses.NTXentLoss(0.2)(*z, *h)
+
+
+def test_a_selector_of_images_judges_by_their_patches():
+    images = ps.data.load_images("digits:train", per_class=20).images
+    selector = ps.ConfidentNegatives.from_images(images, seed=1)
+    features = ps.same_class.patch_features(images, seed=1)
+    same = ps.ConfidentNegatives.from_features(features, seed=1)
+    assert torch.equal(selector.affinity.codes, same.affinity.codes)
+    assert selector.decision == same.decision
+    with pytest.raises(AffinityError, match="uint8"):
+        ps.ConfidentNegatives.from_images(np.zeros((60, 3, 8, 8)))

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 import pytest
+from lab.laboratory.page import laboratory_page
 from mixtures import midpoints
 
 import pairsift as ps
 from lab.laboratory import LaboratorySetting, run_laboratory
-from lab.laboratory.page import laboratory_page
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
@@ -20,7 +21,7 @@ HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"documen
 def scan_report(path):
     features, labels, _ = midpoints(200)
     found = ps.scan(features, 5, labels=labels, threads=1)
-    object.__setattr__(found, "paths", [HOSTILE] * 200)
+    object.__setattr__(found, "known", pa.table({"path": [HOSTILE] * 200}))
     found.report(path, np.zeros((200, 4, 4), np.uint8), labels=np.array([HOSTILE] * 200))
 
 

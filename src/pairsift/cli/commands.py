@@ -31,10 +31,21 @@ COMMANDS = {
         "scan",
         "Find difficult examples in embeddings, without labels: scores, bridging pairs, a drop list, a page to look "
         "at.",
+        {
+            "--drop": "--drop-fraction",
+            "--guide": "--guide-features",
+            "--labels": "--label-column",
+            "--memory": "--memory-gb",
+            "--out": "--output",
+        },
     ),
     "pairs": Command(
         "scan",
         "Find what hurts a retriever in its training pairs: duplicates, likely false negatives, bad mined negatives.",
+    ),
+    "adapt": Command(
+        "train",
+        "Adapt frozen embeddings to pairs: a linear map in closed form, its settings chosen on held-out pairs.",
     ),
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
     "demo": Command(

@@ -1,9 +1,10 @@
-"""Files of arrays (.npy, .npz, .pt, .safetensors), read without running code or taking more memory than is free."""
+"""Read files of arrays (.npy, .npz, .pt, .safetensors, faiss) without running code or exceeding the free memory."""
 
 from __future__ import annotations
 
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from pairsift._base.checks import first_line
 from pairsift._base.extras import needs
 from pairsift.data.errors import DataError
 
-ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
+ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".faiss", ".index")
 
 
 class Header(NamedTuple):
@@ -41,21 +42,27 @@ class ArrayFile(Protocol):
 
 
 def open_arrays(path: Path) -> ArrayFile:
-    """Open a file of named arrays: .npz, .pt or .safetensors.
+    """Open a file of named arrays: .npz, .pt, .safetensors or an index of faiss.
 
     Raises:
         DataError: not readable, or no arrays in it.
     """
-    suffix, what = path.suffix.lower(), {".npz": "a numpy file", ".safetensors": "safetensors"}
+    suffix, what = path.suffix.lower(), "a file of tensors (weights_only=True)"
     try:
         if suffix == ".npz":
+            what = "a numpy file"
             return NpzFile(path)
-        return SafetensorsFile(path) if suffix == ".safetensors" else TorchFile(path)
+        if suffix == ".safetensors":
+            what = "safetensors"
+            return SafetensorsFile(path)
+        if suffix in (".faiss", ".index"):
+            what = "an index of faiss"
+            return FaissFile(path)
+        return TorchFile(path)
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
-        known = what.get(suffix, "a file of tensors (weights_only=True)")
-        raise DataError(f"{path} cannot be read as {known}: {first_line(error)}") from error
+        raise DataError(f"{path} cannot be read as {what}: {first_line(error)}") from error
 
 
 def open_npy(path: Path) -> NDArray[Any]:
@@ -193,6 +200,50 @@ class SafetensorsFile:
         """
         _check_free(self._path, name, 4 * math.prod(self.header(name).shape))
         return _array(self._file.get_tensor(name))
+
+
+class FaissFile:
+    """The vectors of an index that faiss wrote, and their ids as `row` where it has them.
+
+    Raises:
+        DataError: the package faiss is missing.
+        RuntimeError: no index.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with needs("scan", f"reading {path.name}", DataError):
+            import faiss
+        index = faiss.read_index(str(path))
+        self._path, self._ids = path, None
+        self._whole = index  # which owns the memory of the index inside
+        if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
+            self._ids = np.array(faiss.vector_to_array(index.id_map))
+            index = faiss.downcast_index(index.index)
+        self._index = index
+        self.names = ["vectors"] if self._ids is None else ["vectors", "row"]
+
+    def header(self, name: str) -> Header:
+        """Shape and kind of an array."""
+        shape = (int(self._index.ntotal), int(self._index.d))
+        return Header(shape, "f") if name == "vectors" else Header(shape[:1], "i")
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The vectors or the ids.
+
+        Warns:
+            UserWarning: the index keeps codes that stand for the vectors only approximately.
+
+        Raises:
+            RuntimeError: an index that does not give its vectors back.
+        """
+        if name == "row" and self._ids is not None:
+            return self._ids
+        if "Flat" not in type(self._index).__name__:
+            warnings.warn(f"{self._path} keeps compressed vectors, which come back approximately", stacklevel=2)
+        if hasattr(self._index, "make_direct_map"):
+            self._index.make_direct_map()
+        found: NDArray[Any] = self._index.reconstruct_n(0, self._index.ntotal)
+        return found
 
 
 class Stacked:

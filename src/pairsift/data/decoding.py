@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-# The EXIF tag of how the camera was held; from 5 on height and width change places.
-_ORIENTATION, _SIDEWAYS = 0x0112, 5
+# The EXIF tag of how the camera was held, and its values that make height and width change places.
+_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 _LEVELS = {1: 1, 8: 255, 16: 65_535}
 # Images of an array scaled at once: 50 MB of doubles for 64 x 64 pixels in three channels.
 _BLOCK = 512
@@ -32,7 +32,8 @@ def rgb(image: Image.Image) -> Image.Image:
     # Pillow opens 16 bits of grey as "I;16" or, of some formats, as 32-bit "I".
     depth = 16 if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")) else None
     image.load()
-    if _orientation(image) > 1:
+    # Pillow turns TIFF itself when it loads it, and some versions leave the tag there.
+    if image.format != "TIFF" and _orientation(image) > 1:
         image = ImageOps.exif_transpose(image)
     plain = _plain(image, depth)
     if frames > 1:
@@ -42,10 +43,13 @@ def rgb(image: Image.Image) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width of an image that `rgb` would give, from its header."""
-    # Pillow turns TIFF itself. A PNG without EXIF in its header would have to be decoded to look for it at the end.
-    known = image.format not in ("TIFF", "PNG") or (image.format == "PNG" and "exif" in image.info)
-    sideways = known and _orientation(image) >= _SIDEWAYS
-    return (image.width, image.height) if sideways else (image.height, image.width)
+    width, height, orientation = image.width, image.height, 1
+    if image.format == "TIFF":  # versions of Pillow give its size before or after turning
+        tags: Any = getattr(image, "tag_v2", {})
+        width, height, orientation = tags.get(256, width), tags.get(257, height), tags.get(_ORIENTATION, 1)
+    elif image.format != "PNG" or "exif" in image.info:  # a PNG would have to be decoded to look for EXIF at its end
+        orientation = _orientation(image)
+    return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
 def eight_bit(pixels: NDArray[Any], depth: int | None = None) -> NDArray[np.uint8]:

@@ -75,9 +75,9 @@ def open_features(
     """Open embeddings: files, arrays, tables or lists.
 
     Files: parquet, Arrow, CSV, TSV and JSON lines (the last three compressed, too); ``.npy`` (memory-mapped),
-    ``.npz``, ``.pt`` and ``.safetensors``; folders of shards of one of these formats, data sets that `datasets` saved
-    to disk, ``key=value`` folders, and patterns (``part-*.parquet``). Shards are read in natural order: part-2 before
-    part-10.
+    ``.npz``, ``.pt``, ``.safetensors`` and indexes of faiss; folders of shards of one of the first five formats or of
+    ``.npy``, data sets that `datasets` saved to disk, ``key=value`` folders, and patterns (``part-*.parquet``). Shards
+    are read in natural order: part-2 before part-10.
 
     Objects: an (N, D) array, tensor or list of rows; a DataFrame of pandas or polars, a Series, a `pyarrow.Table`, a
     `datasets.Dataset`.
@@ -415,14 +415,17 @@ def _open_arrays(path: Path, labels: str | None, column: str | Sequence[str] | N
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
         raise DataError(f"{name} cannot be read as a file of arrays: {first_line(error)}") from error
-    plain = ArrayFeatures(features, name)
+    found = ArrayFeatures(features, name)
     try:
-        return plain if classes is None else ArrayFeatures(features, name, classes)
+        found = found if classes is None else ArrayFeatures(features, name, classes)
     except DataError as error:
         if labels is not None:
             raise
         warnings.warn(f"labels are not used: {error}", stacklevel=4)
-        return plain
+    if "row" in file.names and file.header("row") == ((len(features),), "i"):
+        rows = file.read("row").astype(np.int64)
+        found.rows = rows if len(np.unique(rows)) == len(rows) else found.rows
+    return found
 
 
 def _feature_array(name: str, file: ArrayFile, label: str | None, column: str | Sequence[str] | None) -> str:

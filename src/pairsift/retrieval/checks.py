@@ -36,6 +36,8 @@ _NEAR_SAMPLE = 2048
 _NEAR_PROBES = 2
 # With fewer texts their tenth neighbour lies anywhere.
 _FEWEST = 3 * _NEIGHBOUR
+# Nearest texts of an anchor among which the nearest other one is taken.
+_FIRST = 3
 # Batch sizes that false negatives are counted for.
 BATCHES = (32, 256, 4096, 32_768)
 # Candidates compared with the sample of rows at once.
@@ -183,12 +185,11 @@ def find_false_negatives(
         anchors = pairing.anchors[rows]
         # A row's own positive takes a place among the neighbours.
         cosines, texts = search(features.take(anchors), config.neighbours + 1)
-        repeated = np.repeat(anchors, texts.shape[1])
-        other = ~(pairing.identical(repeated, texts.ravel()) | pairing.denied(repeated, texts.ravel()))
-        nearest = max(nearest, float(cosines.ravel()[other].max(initial=-np.inf)))
-        above = cosines > scores.thresholds[rows][:, None]
-        cut += int(above[:, -1].sum()) if cosines.shape[1] > config.neighbours else 0
-        places, columns = np.nonzero(above & other.reshape(texts.shape))
+        nearest = max(nearest, _nearest(pairing, anchors, cosines[:, :_FIRST], texts[:, :_FIRST]))
+        places, columns = np.nonzero(cosines > scores.thresholds[rows][:, None])
+        cut += int((cosines[:, -1] > scores.thresholds[rows]).sum()) if cosines.shape[1] > config.neighbours else 0
+        other = _others(pairing, anchors[places], texts[places, columns])
+        places, columns = places[other], columns[other]
         counts[rows] = np.bincount(places, minlength=len(rows))
         first = np.unique(places, return_index=True)[1]  # neighbours come most similar first
         worst[rows[places[first]]] = texts[places[first], columns[first]]
@@ -196,7 +197,20 @@ def find_false_negatives(
         kept.add(anchors[places], texts[places, columns], cosines[places, columns])
         tell(start + len(rows))
     conflicts, left_out = kept.pairs()
-    return FalseNegatives(counts, worst, similarity, conflicts, cut, left_out, nearest if nearest > -2 else math.nan)
+    return FalseNegatives(
+        counts, worst, similarity, conflicts, cut, left_out, nearest if np.isfinite(nearest) else math.nan
+    )
+
+
+def _others(pairing: Pairing, anchors: IntArray, texts: IntArray) -> BoolArray:
+    """Where a text is neither a known positive of the anchor nor labelled as none of it."""
+    return ~(pairing.identical(anchors, texts) | pairing.denied(anchors, texts))
+
+
+def _nearest(pairing: Pairing, anchors: IntArray, cosines: FloatArray, texts: IntArray) -> float:
+    """The largest similarity of an anchor and another text among its nearest (R, K)."""
+    other = _others(pairing, np.repeat(anchors, texts.shape[1]), texts.ravel())
+    return float(cosines.ravel()[other].max(initial=-np.inf))
 
 
 class _MostSimilar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from pairsift.neighbors import FloatArray, principal_axes, unit_rows
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
-from pairsift.same_class.negatives import ConfidentNegatives
+from pairsift.same_class.fitted import Affinity
 from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which treating is worth more than treating as many random
@@ -94,13 +95,19 @@ class Estimate:
         )
 
 
-def estimate(
-    selector: ConfidentNegatives, features: ArrayLike | Tensor, *, seed: int = 0, guide: bool = False
-) -> Estimate:
+class _Fitted(Protocol):
+    """What `estimate` needs of `ConfidentNegatives`, which itself asks for the estimate."""
+
+    affinity: Affinity | None
+
+    def masks(self, h: Tensor, *, rows: Tensor) -> Any: ...
+
+
+def estimate(selector: _Fitted, features: ArrayLike | Tensor, *, seed: int = 0, guide: bool = False) -> Estimate:
     """Measure what `Treatment.auto` goes by; some seconds, whatever the number of rows.
 
     Args:
-        selector: with the affinity that was fitted to these features.
+        selector: `ConfidentNegatives` with the affinity that was fitted to these features.
         features: (N, D), those of the affinity.
         seed: of the rows that are looked at, and of the cloud that they are compared with.
         guide: whether the features are of a guide, which has to tell less to be of use; see `Estimate`.

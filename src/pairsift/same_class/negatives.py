@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pairsift.pairs import PairMasks, Precision, Selector
 from pairsift.pairs.selector import check_precision, need_rows, unit_rows
+from pairsift.same_class.decision import estimate
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.fitted import Affinity
+from pairsift.same_class.patches import patch_features
+from pairsift.treatments import Decision, Treatment
 
 # Least P(different class) that a logarithm is taken of: weighs a pair as little as a million others.
 _LEAST = 1e-6
@@ -29,6 +33,7 @@ class ConfidentNegatives(Selector):
 
     Attributes:
         affinity: may be set later, or anew as training goes on; while it is None nothing is selected.
+        decision: the treatment that `from_images` or `from_features` found right, and the reason; None without them.
 
     Args:
         affinity: fitted to the training set.
@@ -59,6 +64,49 @@ class ConfidentNegatives(Selector):
         if isinstance(share, bool) or not 0 < share <= 1:
             raise ValueError(f"share must lie in (0, 1], got {share!r}: it is a share of the keys")
         self.affinity, self.probability, self.share = affinity, probability, share
+        self.decision: Decision | None = None
+
+    @classmethod
+    def from_images(cls, images: Any, *, seed: int = 0) -> ConfidentNegatives:
+        """The selector of ``pairsift train --treatment auto``, made of a set of images without labels or an encoder.
+
+        Small patches of the images tell which pairs are of one class (`patch_features`). A loss with this selector and
+        no treatment of its own treats pairs as `decision` says: not at all where the patches tell too little.
+
+        Args:
+            images: (N, 3, H, W) uint8, N >= 50, the whole training set; losses name its images by their positions.
+            seed: of the patches that are drawn.
+
+        Raises:
+            AffinityError: not such images, too few, or all alike.
+
+        Example:
+            >>> import pairsift as ps
+            >>> digits = ps.data.load_images("digits:train", per_class=60)
+            >>> selector = ps.ConfidentNegatives.from_images(digits.images)
+            >>> ps.losses.NTXentLoss(0.2, selector=selector).treatment
+            Treatment(margin=0.03, temperature_scale=0.6, removal=None, same_class_weight=1.0)
+        """
+        return cls.from_features(patch_features(images, seed=seed), seed=seed)
+
+    @classmethod
+    def from_features(cls, features: ArrayLike | Tensor, *, seed: int = 0) -> ConfidentNegatives:
+        """The same, from features of the whole set that another model made; see `from_images`.
+
+        Args:
+            features: (N, D), N >= 50; losses name the rows by their positions.
+            seed: of the fit.
+
+        Raises:
+            AffinityError: features from which no affinity can be fitted.
+        """
+        selector = cls(Affinity.fit(features, seed=seed))
+        selector.decision = estimate(selector, features, seed=seed, guide=True).decide()
+        return selector
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        """The treatment that was asked for; without one, that of `decision`."""
+        return self.decision.treatment if treatment is None and self.decision is not None else treatment
 
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,

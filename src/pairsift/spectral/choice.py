@@ -16,7 +16,7 @@ from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 1.0)
-# Widths are powers of two, from 2^3 on.
+# Widths are powers of two, from 2^3 on where there are so many directions.
 _FIRST = 3
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
 MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
@@ -94,6 +94,8 @@ class HeldOut:
         adapted: ranking by the maps that were fitted without the held-out pairs.
         frozen: ranking by the features themselves; None where both sides have different widths.
         gain: mean difference of reciprocal ranks, adapted less frozen, and its 95 % half width; None as `frozen`.
+        first_hits: (H, 3) numbers of pairs of the first fold: the query's own, the pair whose second side is most
+            similar by the features themselves, and by the map. None as `frozen`.
     """
 
     pairs: int
@@ -105,19 +107,20 @@ class HeldOut:
     adapted: Ranking
     frozen: Ranking | None
     gain: tuple[float, float] | None
+    first_hits: IntArray | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         best, taken = self.settings[0], self.chosen
         what = f"ridge {taken.ridge:g}, {taken.dimensions} dimensions, power {taken.power:g}"
         if len(self.settings) == 1:
-            return f"{what}, as given; mean log rank {-taken.score:.3f} on {self.pairs:,} held-out pairs"
+            return f"{what}, as given; mean log rank {abs(taken.score):.3f} on {self.pairs:,} held-out pairs"
         why = "the best" if taken == best else (
             f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, mean log rank "
-            f"{-best.score:.3f})"
+            f"{abs(best.score):.3f})"
         )  # fmt: skip
         return (
             f"{what}: {why} of {len(self.settings)} settings on {self.pairs:,} held-out pairs, mean log rank "
-            f"{-taken.score:.3f}"
+            f"{abs(taken.score):.3f}"
         )
 
 
@@ -151,6 +154,12 @@ class Candidates:
             known = np.concatenate([self.first_keys, self.second_keys])
             return np.asarray(np.isin(first, known) | np.isin(second, known))
         return np.asarray(np.isin(first, self.first_keys) | np.isin(second, self.second_keys))
+
+    def first_hits(self, first: Array, second: Array) -> IntArray:
+        """(H,) numbers of the pairs whose second side is most similar to each first side."""
+        similar = first @ (second / np.maximum(np.linalg.norm(second, axis=1, keepdims=True), 1e-30)).T
+        similar[~(self._rivals | np.eye(len(self), dtype=bool))] = -np.inf
+        return np.asarray(self.rows[similar.argmax(axis=1)])
 
     def ranks(self, first: Array, second: Array) -> IntArray:
         """(H,) ranks of own positives by cosine, from 1; a candidate that ties with the positive ranks before it."""
@@ -208,7 +217,8 @@ class Grid:
         """The widths to try where a solution has so many directions."""
         if self.given_widths is not None:
             return sorted({width for width in self.given_widths if width <= rank})
-        return [1 << e for e in range(_FIRST, rank.bit_length())] or [rank]
+        powers = [1 << e for e in range(rank.bit_length())]
+        return powers[_FIRST:] or powers
 
 
 def _several(given: Any) -> Any:
@@ -249,6 +259,16 @@ class Fold:
         lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
         found = (first * second).sum(axis=0) / np.maximum(lengths, 1e-30)
         return solution.values, found.astype(np.float64)
+
+    def first_hits(self, chosen: Setting) -> IntArray | None:
+        """See `HeldOut`; None where pairs have no numbers."""
+        if not len(self.held.rows):
+            return None
+        solution = solve(self.covariances, chosen.ridge, chosen.dimensions)
+        scale = solution.values**chosen.power
+        mapped = [each * scale for each in self.projected(solution)]
+        by_features = self.held.first_hits(self.held.first, self.held.second)
+        return np.stack([self.held.rows, by_features, self.held.first_hits(mapped[0], mapped[1])], axis=1)
 
 
 def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
@@ -300,14 +320,16 @@ def _described(
     spectra = [fold.spectrum(chosen) for fold in folds]
     frozen: Ranking | None = None
     gain: tuple[float, float] | None = None
+    hits: IntArray | None = None
     if folds[0].held.first.shape[1] == folds[0].held.second.shape[1]:
         before = np.concatenate([fold.held.ranks(fold.held.first, fold.held.second) for fold in folds])
         gaps = 1 / ranks - 1 / before
         frozen = Ranking.of(before)
         gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
+        hits = folds[0].first_hits(chosen)
     return HeldOut(
         len(ranks), left_out, chosen, settings, np.mean([each[0] for each in spectra], axis=0),
-        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain,
+        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain, hits,
     )  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -96,19 +97,12 @@ class SpectralMap:
         True
     """
 
-    first_map: Float64
-    second_map: Float64
-    eigenvalues: Float64
-    loss: float
-
     def __init__(self, dimensions: int, ridge: float = 0.1, power: float = 1.0, towers: int | None = None) -> None:
         _check_settings(dimensions, ridge, power, towers)
         self.dimensions, self.ridge, self.power, self.towers = dimensions, float(ridge), float(power), towers
         self.held_out: HeldOut | None = None
-        self.first_map = self.second_map = np.empty((0, 0))
-        self.eigenvalues, self.loss = np.empty(0), float("nan")
         self._moments: Moments | None = None
-        self._first_mean = self._second_mean = np.empty(0)
+        self._solved: _Solved | None = None
 
     @classmethod
     def fit(  # noqa: PLR0913 (settings are keywords, as in TrainConfig's fields)
@@ -189,15 +183,40 @@ class SpectralMap:
             say(f"chose {chosen}")
         made = cls(*(grid.only if chosen is None else chosen.chosen.values), towers)
         made.held_out, made._moments = chosen, total
-        made._solve()
+        made._current()
         if edit is not None:
             made._solve_edited(edit, stream, kept, say)
         return made
 
     @property
-    def mean(self) -> Float64:
+    def first_map(self) -> Float64:
+        """See the class."""
+        return self._current().first
+
+    @property
+    def second_map(self) -> Float64:
+        """See the class."""
+        return self._current().second
+
+    @property
+    def first_mean(self) -> Float64:
         """(D,) mean of the first features, which `transform` subtracts."""
-        return self._first_mean
+        return self._current().first_mean
+
+    @property
+    def second_mean(self) -> Float64:
+        """(E,) mean of the second features, which `transform_second` subtracts."""
+        return self._current().second_mean
+
+    @property
+    def eigenvalues(self) -> Float64:
+        """See the class."""
+        return self._current().values
+
+    @property
+    def loss(self) -> float:
+        """See the class."""
+        return self._current().loss
 
     def partial_fit(self, first: Features, second: Features | None = None, *, views: int | None = None) -> Self:
         """Add pairs to those that the map was fitted to; the settings stay.
@@ -214,7 +233,7 @@ class SpectralMap:
         self.towers = _towers(self.towers, stream)
         part, _ = _summed(stream, np.ones(stream.rows, bool), [])
         self._moments = part if self._moments is None else self._moments.merge(part)
-        self._solve()
+        self._solved = None
         return self
 
     def merge(self, other: SpectralMap) -> Self:
@@ -230,7 +249,7 @@ class SpectralMap:
         self.towers = other.towers
         mine = Moments(*_shape(other._moments)) if self._moments is None else self._moments
         self._moments = mine.merge(other._moments)
-        self._solve()
+        self._solved = None
         return self
 
     def transform(self, features: Features) -> NDArray[np.float32]:
@@ -245,7 +264,7 @@ class SpectralMap:
         Raises:
             SpectralError: features of another width.
         """
-        return _mapped(features, self._first_mean, self.first_map)
+        return _mapped(features, self.first_mean, self.first_map)
 
     def transform_second(self, features: Features) -> NDArray[np.float32]:
         """Map features of the second side; with one tower the same as `transform`.
@@ -259,7 +278,7 @@ class SpectralMap:
         Raises:
             SpectralError: features of another width.
         """
-        return _mapped(features, self._second_mean, self.second_map)
+        return _mapped(features, self.second_mean, self.second_map)
 
     def module(self, *, second: bool = False) -> UnitLinear:
         """The map as a module: (N, D) tensors to (N, k) rows of unit length.
@@ -267,7 +286,7 @@ class SpectralMap:
         Args:
             second: whether the map of the second side is wanted.
         """
-        mean, matrix = (self._second_mean, self.second_map) if second else (self._first_mean, self.first_map)
+        mean, matrix = (self.second_mean, self.second_map) if second else (self.first_mean, self.first_map)
         return UnitLinear(matrix, mean)
 
     def sentence_transformer(self, model: Any, *, second: bool = False) -> Any:
@@ -280,22 +299,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        with needs("text", "sentence_transformer"):
-            from sentence_transformers import SentenceTransformer
-            from sentence_transformers.sentence_transformer.modules import Dense, Normalize
-
-        linear = self.module(second=second).linear
-        width = model.get_embedding_dimension()
-        if width != linear.in_features:
-            raise SpectralError(
-                f"the model's embeddings have {width} dimensions, and the map was fitted on {linear.in_features}: give "
-                "the encoder that made the features"
-            )
-        dense = Dense(linear.in_features, linear.out_features, bias=True, activation_function=nn.Identity())
-        dense.linear.load_state_dict(linear.state_dict())
-        return SentenceTransformer(
-            modules=[*model, dense, Normalize()], device=str(model.device), prompts=dict(model.prompts)
-        )
+        return extended(model, [(self.module(second=second).linear, nn.Identity())])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.
@@ -309,12 +313,11 @@ class SpectralMap:
             SpectralError: nothing is fitted yet.
             OSError: not writable.
         """
-        self._check_fitted()
         arrays = {
-            "first_map": self.first_map, "first_mean": self._first_mean, "eigenvalues": self.eigenvalues,
+            "first_map": self.first_map, "first_mean": self.first_mean, "eigenvalues": self.eigenvalues,
         }  # fmt: skip
         if self.towers == 2:
-            arrays |= {"second_map": self.second_map, "second_mean": self._second_mean}
+            arrays |= {"second_map": self.second_map, "second_mean": self.second_mean}
         facts: dict[str, Any] = {
             "dimensions": self.dimensions, "ridge": self.ridge, "power": self.power, "towers": self.towers,
             "loss": self.loss,
@@ -345,10 +348,11 @@ class SpectralMap:
             arrays = {name: each.numpy() for name, each in tensors.items()}
             facts = json.loads(metadata["facts"])
             made = cls(facts["dimensions"], facts["ridge"], facts["power"], facts["towers"])
-            made.first_map, made._first_mean = arrays["first_map"], arrays["first_mean"]
-            made.second_map = arrays.get("second_map", made.first_map)
-            made._second_mean = arrays.get("second_mean", made._first_mean)
-            made.eigenvalues, made.loss = arrays["eigenvalues"], float(facts["loss"])
+            first, mean = arrays["first_map"], arrays["first_mean"]
+            made._solved = _Solved(
+                first, arrays.get("second_map", first), mean, arrays.get("second_mean", mean), arrays["eigenvalues"],
+                float(facts["loss"]),
+            )  # fmt: skip
             if "count" in facts:
                 made._moments = _moments_of(arrays, facts["count"])
         except (SpectralError, OSError):
@@ -359,36 +363,33 @@ class SpectralMap:
         return made
 
     def __repr__(self) -> str:
-        shape = f"{len(self._first_mean)} -> {self.dimensions}" if len(self._first_mean) else f"-> {self.dimensions}"
-        return f"SpectralMap({shape}, ridge={self.ridge:g}, power={self.power:g}, towers={self.towers})"
-
-    def _check_fitted(self) -> None:
-        if not len(self._first_mean):
-            raise SpectralError("the map is not fitted yet: call fit, partial_fit or merge first")
+        inside = "" if self._solved is None else f"{len(self._solved.first_mean)} -> "
+        return (
+            f"SpectralMap({inside}{self.dimensions}, ridge={self.ridge:g}, power={self.power:g}, towers={self.towers})"
+        )
 
     def _covariances(self) -> Covariances:
-        assert self._moments is not None
-        assert self.towers is not None
+        if self._moments is None or self.towers is None:
+            raise SpectralError("the map is not fitted yet: call fit, partial_fit or merge first")
         return self._moments.covariances(self.towers)
 
-    def _solve(self) -> None:
-        covariances = self._covariances()
-        self._take(covariances, solve(covariances, self.ridge, self.dimensions))
-        self.loss = population_loss(covariances, self.first_map, self.second_map) if self.power == 0.5 else (
-            self._balanced_loss(covariances, covariances)
-        )  # fmt: skip
+    def _current(self) -> _Solved:
+        """The solution of all pairs added so far."""
+        if self._solved is None:
+            covariances = self._covariances()
+            solution = solve(covariances, self.ridge, self.dimensions)
+            self._solved = self._scaled(covariances, solution, self._balanced_loss(covariances, solution))
+        return self._solved
 
-    def _take(self, covariances: Covariances, solution: Solution) -> None:
+    def _scaled(self, covariances: Covariances, solution: Solution, loss: float) -> _Solved:
         if len(solution.values) < self.dimensions:
             raise too_wide(self.dimensions, len(solution.values))
-        self.first_map, self.second_map = solution.maps(self.dimensions, self.power)
-        self.eigenvalues = solution.values[: self.dimensions]
-        self._first_mean, self._second_mean = covariances.first_mean, covariances.second_mean
+        maps, means = solution.maps(self.dimensions, self.power), (covariances.first_mean, covariances.second_mean)
+        return _Solved(*maps, *means, solution.values[: self.dimensions], loss)
 
-    def _balanced_loss(self, covariances: Covariances, solved: Covariances) -> float:
+    def _balanced_loss(self, covariances: Covariances, solution: Solution) -> float:
         """The loss of the balanced map, whatever the power: it is the map that minimises it."""
-        maps = solve(solved, self.ridge, self.dimensions).maps(self.dimensions, 0.5)
-        return population_loss(covariances, *maps)
+        return population_loss(covariances, *solution.maps(self.dimensions, 0.5))
 
     def _solve_edited(self, edit: Edit, stream: PairStream, kept: NDArray[np.bool_], say: Log) -> None:
         """Select pairs by the map's own features and solve again with their margin."""
@@ -398,9 +399,21 @@ class SpectralMap:
             seen = self.transform(sides[0]), self.transform_second(sides[1])
             pairs = selected_pairs(edit.selector, plain, sides, seen)
             edited = with_margin(plain, pairs, edit.margin)
-            self._take(edited, solve(edited, self.ridge, self.dimensions))
+            solution = solve(edited, self.ridge, self.dimensions)
+            loss = self._balanced_loss(edited, solution) + edit.margin**2 * pairs.square
+            self._solved = self._scaled(edited, solution, loss)
             say(f"margin {edit.margin:g} on {pairs.share:.2%} of all pairs, round {number + 1} of {edit.rounds}")
-        self.loss = self._balanced_loss(edited, edited) + edit.margin**2 * pairs.square
+
+
+class _Solved(NamedTuple):
+    """The maps of some sums."""
+
+    first: Float64
+    second: Float64
+    first_mean: Float64
+    second_mean: Float64
+    values: Float64
+    loss: float
 
 
 class UnitLinear(nn.Module):
@@ -421,6 +434,40 @@ class UnitLinear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, k) rows of unit length."""
         return F.normalize(self.linear(features), dim=-1)
+
+
+def extended(model: Any, layers: Sequence[tuple[nn.Linear, nn.Module]]) -> Any:
+    """A sentence-transformers model with linear layers, their activations and unit length behind its modules.
+
+    Args:
+        model: a `SentenceTransformer`.
+        layers: linear layers and the activation behind each.
+
+    Raises:
+        SpectralError: the model's embeddings have another width than the first layer takes.
+    """
+    with needs("text", "sentence_transformer"):
+        from sentence_transformers import SentenceTransformer
+    try:
+        modules_of = importlib.import_module("sentence_transformers.sentence_transformer.modules")
+    except ModuleNotFoundError:  # older versions keep them elsewhere
+        modules_of = importlib.import_module("sentence_transformers.models")
+
+    measure = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    width, taken = measure(), layers[0][0].in_features
+    if width != taken:
+        raise SpectralError(
+            f"the model's embeddings have {width} dimensions, and the map was fitted on {taken}: give the encoder that "
+            "made the features"
+        )
+    modules = [*model]
+    for linear, activation in layers:
+        dense = modules_of.Dense(linear.in_features, linear.out_features, bias=True, activation_function=activation)
+        dense.linear.load_state_dict(linear.state_dict())
+        modules.append(dense)
+    return SentenceTransformer(
+        modules=[*modules, modules_of.Normalize()], device=str(model.device), prompts=dict(model.prompts)
+    )
 
 
 def _check_settings(dimensions: int, ridge: float, power: float, towers: int | None) -> None:
@@ -597,8 +644,6 @@ def _add(part: Moments, a: Array, b: Array, start: int) -> None:
 
 
 def _mapped(features: Features, mean: Float64, matrix: Float64) -> NDArray[np.float32]:
-    if not len(mean):
-        raise SpectralError("the map is not fitted yet: call fit, partial_fit or merge first")
     source = opened(features, "features")
     if source.shape[1] != len(mean):
         raise SpectralError(f"features have {source.shape[1]} dimensions, and the map takes {len(mean)}")

@@ -234,7 +234,7 @@ class PatchEncoder(nn.Module):
             stream, dimensions=dimensions, ridge=_RIDGES, power=1.0, seed=seed, memory_gb=memory_gb, log=log
         )
         encoder.weight = torch.from_numpy(fitted.first_map.astype(np.float32))
-        encoder.bias = torch.from_numpy((-fitted.mean @ fitted.first_map).astype(np.float32))
+        encoder.bias = torch.from_numpy((-fitted.first_mean @ fitted.first_map).astype(np.float32))
         return encoder.cpu(), fitted
 
     @torch.no_grad()

@@ -27,6 +27,7 @@ def interpreted(tmp_path_factory):
     return torch.load(file, weights_only=True)
 
 
+@pytest.mark.slow
 def test_selection_equals_sorting(interpreted):
     for mask, (similarities, high, low) in zip(interpreted[0], kernels_by_interpreter.selections(), strict=True):
         ranked = similarities.sort(dim=1, descending=True).values
@@ -34,6 +35,7 @@ def test_selection_equals_sorting(interpreted):
         assert torch.equal(mask, ((similarities >= lower) & (similarities < upper)).float())
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_equal_whole_matrices(interpreted):
     for result, (name, treatment, n, _) in zip(interpreted[1], kernels_by_interpreter.cases(), strict=True):
         dense = objective(name, treatment, dtype=torch.float32, tile="dense")

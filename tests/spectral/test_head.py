@@ -1,0 +1,81 @@
+"""Training on from a map: it starts at the map, keeps what held-out pairs improve, and is never clearly worse."""
+
+import numpy as np
+import pytest
+import torch
+
+from pairsift.spectral import SpectralError, SpectralMap
+from pairsift.spectral import head as head_module
+from pairsift.spectral.head import ResidualHead, train_head
+
+
+def curved_pairs(n=1200, seed=0):
+    """Pairs that share a little linearly, and much in products of features, which no linear map sees."""
+    rng = np.random.default_rng(seed)
+    topics = rng.standard_normal((n, 4))
+
+    def side():
+        sign = rng.choice([-1, 1], (n, 1))
+        weak = topics + 2 * rng.standard_normal((n, 4))
+        return np.concatenate([weak, sign, sign * topics], axis=1).astype(np.float32)
+
+    return side(), side()
+
+
+@pytest.fixture
+def _short(monkeypatch):
+    monkeypatch.setattr(head_module, "_STEPS", 300)
+    monkeypatch.setattr(head_module, "TEMPERATURES", (0.1,))
+
+
+def test_the_network_starts_at_the_map():
+    first, second = curved_pairs()
+    fitted = SpectralMap.fit(first, second)
+    rows = torch.from_numpy(first)
+    torch.testing.assert_close(ResidualHead(fitted)(rows), fitted.module()(rows))
+
+
+@pytest.mark.usefixtures("_short")
+def test_what_a_line_cannot_see_is_learned_by_the_network():
+    first, second = curved_pairs()
+    fitted = SpectralMap.fit(first, second, dimensions=4)
+    told = []
+    trained = train_head(first, second, fitted, progress=lambda done, total: told.append((done, total)))
+    assert trained.head is not None
+    assert trained.gain[0] > trained.gain[1] > 0
+    assert trained.head_ranking.mrr > trained.map_ranking.mrr
+    assert trained.head.transform(first).shape == (1200, 4)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    again = train_head(first, second, fitted)
+    np.testing.assert_array_equal(again.head.transform(first), trained.head.transform(first))
+
+
+@pytest.mark.usefixtures("_short")
+def test_where_nothing_is_left_to_learn_the_map_is_kept():
+    rng = np.random.default_rng(0)
+    topics = rng.standard_normal((600, 4)) @ rng.standard_normal((4, 16))
+    first, second = ((topics + rng.standard_normal((600, 16))).astype(np.float32) for _ in range(2))
+    lines = []
+    trained = train_head(first, second, SpectralMap.fit(first, second), log=lines.append)
+    assert trained.head is None
+    assert "the map is kept" in str(trained)
+    assert lines[0].startswith("temperature 0.1: mean log rank")
+
+
+def test_two_dense_layers_give_the_same():
+    first, second = curved_pairs()
+    head = ResidualHead(SpectralMap.fit(first, second))
+    torch.nn.init.normal_(head.outer.weight)
+    inner, outer = head.dense_layers()
+    rows = torch.from_numpy(first)
+    made = torch.nn.functional.normalize(outer(torch.nn.functional.gelu(inner(rows))), dim=1)
+    torch.testing.assert_close(made, head(rows), atol=1e-5, rtol=1e-5)
+
+
+def test_maps_that_training_cannot_start_from_are_refused():
+    first, second = curved_pairs()
+    with pytest.raises(SpectralError, match="one tower"):
+        train_head(first, second, SpectralMap.fit(first, second, towers=2))
+    fitted = SpectralMap.fit(first, second)
+    with pytest.raises(SpectralError, match="too few"):
+        train_head(first[:150], second[:150], fitted)
