@@ -31,6 +31,12 @@ def test_the_architecture_page_draws_the_layers_of_the_contract():
     assert [name.strip("()") for name in reversed(layers)] == drawn
 
 
+def test_the_losses_load_no_compiler_and_no_kernels():
+    """Either takes longer than all of the losses."""
+    code = "import sys, pairsift.losses as l, torch; l.NTXentLoss()(*torch.eye(2, 300)[:, None].expand(2, 300, 300));"
+    assert python(f"{code} print([m for m in ('torch._dynamo', 'triton') if m in sys.modules])") == "[]\n"
+
+
 def test_the_loss_alone_imports_no_training_framework():
     heavy = ("lightning", "sklearn", "typer", "plotly", "kornia", "torchvision", "timm", "faiss")
     code = f"import sys, pairsift; pairsift.losses.NTXentLoss(); print([m for m in {heavy} if m in sys.modules])"
