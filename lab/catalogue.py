@@ -9,13 +9,13 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from lab import suite
+from lab import studies
 from lab.study import Study, StudyError
 
 
 def names() -> list[str]:
     """Names of the studies of the suite."""
-    return sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(suite.__path__))
+    return sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(studies.__path__))
 
 
 def find_study(spec: str) -> Study:
@@ -31,7 +31,7 @@ def find_study(spec: str) -> Study:
         near = difflib.get_close_matches(spec, known, n=3, cutoff=0.4)
         meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
         raise StudyError(f"there is no study {spec!r}: {meant} A path that ends in .py runs a study of your own.")
-    module = importlib.import_module(f"{suite.__name__}.{spec.replace('-', '_')}")
+    module = importlib.import_module(f"{studies.__name__}.{spec.replace('-', '_')}")
     study: Study = module.STUDY
     return study
 

@@ -188,9 +188,11 @@ def _run(study: Study, scale: Scale, arm: Arm, seed: int) -> Row:
     }  # fmt: skip
 
 
-def _number(name: str, value: Any, arm: Arm, seed: int) -> float | None:
+def _number(name: str, value: Any, arm: Arm, seed: int) -> Any:
     if value is None:
         return None
+    if isinstance(value, list):
+        return [_number(name, each, arm, seed) for each in value]
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lab.frames import noisy
 from lab.oracle import OracleSelector
 from lab.quantities import label_free, looked_at
 from lab.study import Arm, Measures, Scale, Study
-from lab.temporal import noisy
 from lab.vectors import Vectors, check_data, load_vectors
 from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss, baselines

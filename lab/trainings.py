@@ -1,204 +1,116 @@
-"""Arms trained alike over seeds and temperatures: what the studies of selection do in common.
+"""Encoders of images trained alike but for what they know about pairs: what the studies of selection run.
 
-Every finished run is one file in the output folder: a study that was killed goes on where it was, and several processes
-may share its runs. Run directories, with checkpoints and features, lie in --runs.
+A setting holds fields of `TrainConfig`, and four fields of its own: ``set`` and its sizes say what is trained on,
+``evidence`` what the run knows about classes, ``loss`` a baseline that takes the place of the objective, and ``guide``
+"patches", "image" or "plain" (a plain run of the same seed).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+import tempfile
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from lab.claims import claimed
-from lab.gains import markdown
+from lab.image_guide import image_features
 from lab.measures import accuracies, labels_of
-from lab.records import RESULTS, environment
-from pairsift._base.files import write_json
-from pairsift._base.settings import ConfigError
-from pairsift.data import load_images
-from pairsift.train import Objective, PairPolicy, Run, TrainConfig, pretrain
+from lab.oracle import OracleEvidence
+from lab.study import Measures, Scale, data_folder
+from pairsift.data import ImageSet, load_images
+from pairsift.losses import baselines
+from pairsift.same_class import patch_features
+from pairsift.train import PairPolicy, TrainConfig, TrainResult, embed, pretrain
+from pairsift.train.policy import AffinityPolicy
+
+# Folder of a set and pixels of a side; None keeps those of the file.
+SETS: dict[str, tuple[str, int | None]] = {
+    "cifar10": ("cifar10", None), "imagenette": ("imagenette96", 32), "tiny-imagenet": ("tiny_imagenet_80", 32),
+}  # fmt: skip
+SOFT: dict[str, Any] = {"select": "affinity", "same_class_weight": 1.0}
+COMBINED: dict[str, Any] = {"treatment": "combined", **SOFT}
+# As large a share of pairs as the same-class estimate flags.
+RANDOM: dict[str, Any] = {"treatment": "combined", "select": "random", "pos_high": 0.15, "pos_low": 0.3}
+_OWN = ("set", "evidence", "loss", "guide")
+# Curves over training that are kept.
+_CURVES = ("epoch", "loss", "flagged", "different", "different_base", "estimated")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to train, compared with others.
-
-    Attributes:
-        settings: of `TrainConfig`.
-        evidence: labels of the training images, configuration -> what the run knows about classes; None leaves that to
-            the configuration.
-        objective: temperature -> the loss that takes the place of the configuration's.
-        guide: "given" takes the features file of --guide; "plain" the features of the plain run of the same seed and
-            temperature.
-    """
-
-    settings: dict[str, Any] = field(default_factory=dict)
-    evidence: Callable[[NDArray[np.int64], TrainConfig], PairPolicy] | None = None
-    objective: Callable[[float], Objective] | None = None
-    guide: Literal["given", "plain"] | None = None
+@lru_cache(maxsize=4)
+def images_of(name: str, per_class: int | None = 1000, part: str = "train") -> ImageSet:
+    """Images of a set: so many of each class, or all."""
+    if name == "digits":
+        return load_images(f"digits:{part}", per_class=per_class if part == "train" else None)
+    folder, pixels = SETS[name]
+    most = per_class if part == "train" else None
+    return load_images(str(data_folder() / folder / f"{part}.parquet"), per_class=most, image_size=pixels)
 
 
-# What says how a run is carried out, not what it computes.
-_FREE = {"run_dir", "threads", "resume", "overwrite", "progress"}
-
-
-def name_of(arm: str, seed: int, temperature: float) -> str:
-    """The name of a run, of its folder and of its result."""
-    return f"{arm}-t{temperature:g}-s{seed}"
-
-
-def plan(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> TrainConfig:
-    """The settings of one run; CPU scale: resnet-small, batch 256, bf16.
-
-    Raises:
-        ConfigError: settings that do not go together, or an arm without the guide that it needs.
-    """
-    kind: Arm = options.known[arm]
-    if kind.guide == "given" and options.guide is None:
-        raise ConfigError(f"the arm {arm!r} needs --guide, a features file of the training images")
-    values = {
-        "data": options.train, "per_class": options.per_class, "epochs": options.epochs, "seed": seed,
-        "temperature": temperature, "precision": "bf16", "save_features": arm == "plain", "progress": False,
-        "run_dir": _folder(arm, seed, temperature, options), "threads": options.threads, **kind.settings, **options.set,
-    }  # fmt: skip
-    if kind.guide is not None:
-        first = _folder("plain", seed, temperature, options) / "features.parquet"
-        values["guide"] = options.guide if kind.guide == "given" else first
-    return TrainConfig.build(values)
-
-
-def finished(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> dict[str, Any] | None:
-    """The result of a run, trained and measured now unless it is there; None while another process works on it.
-
-    Raises:
-        ConfigError: the result that is there was made with other settings.
-    """
-    config = plan(arm, seed, temperature, options)
-    file = options.output / f"{name_of(arm, seed, temperature)}.json"
-    if options.known[arm].guide == "plain" and not (config.guide and config.guide.is_file()):
-        finished("plain", seed, temperature, options)
-        if not (config.guide and config.guide.is_file()):
-            print(f"{file.stem}: its plain run is not finished yet", flush=True)
-            return None
-    with claimed(config.run_dir) as free:
-        if file.exists():
-            return _kept(file, config)
-        if not free:
-            print(f"{file.stem}: another process works on it", flush=True)
-            return None
-        result = {"arm": arm, **_measured(options.known[arm], config, options)}
-        write_json(file, result)
-    print(json.dumps({name: result[name] for name in ("arm", "seed", "temperature", "linear", "knn20")}), flush=True)
-    return result
-
-
-def _folder(arm: str, seed: int, temperature: float, options: argparse.Namespace) -> Path:
-    folder: Path = options.runs / name_of(arm, seed, temperature)
-    return folder
-
-
-def _kept(file: Path, config: TrainConfig) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(file.read_text())
-    wanted = config.model_dump(mode="json", exclude=_FREE)
-    # What was no setting when the result was made had today's default.
-    made = {name: field.default for name, field in TrainConfig.model_fields.items()} | result["config"]
-    changed = [name for name in wanted if made[name] != wanted[name]]
-    if changed:
-        name = changed[0]
-        raise ConfigError(
-            f"{file} was made with {name}={made[name]!r}, and {wanted[name]!r} is asked for: "
-            "choose another --output and --runs"
-        )
-    return result
-
-
-def _measured(arm: Arm, config: TrainConfig, options: argparse.Namespace) -> dict[str, Any]:
-    train = load_images(config.data, per_class=config.per_class, image_size=config.image_size)
-    test = load_images(options.test, image_size=config.image_size)
-    # A run that was killed before its first checkpoint starts again.
-    resume = Run(config.run_dir).last_checkpoint.exists()
-    settings = config.model_copy(update={"resume": resume, "overwrite": not resume})
-    evidence = None if arm.evidence is None else arm.evidence(labels_of(train), config)
-    objective = None if arm.objective is None else arm.objective(config.temperature)
-    trained = pretrain(
-        settings, images=train, policy=evidence, objective=objective, say=lambda line: print(line, flush=True)
-    )
-    epochs = [
-        {name: row[name] for name in ("epoch", "loss", "flagged", "different", "different_base", "estimated")}
-        for row in trained.metrics
-    ]
-    return {
-        "seed": config.seed, "temperature": config.temperature,
-        **{name: round(value, 2) for name, value in accuracies(trained.encoder, train, test).items()},
-        "seconds": round(sum(row["seconds"] for row in trained.metrics), 1), "epochs": epochs,
-        "config": config.model_dump(mode="json"), "test": options.test,
-        "environment": environment(config.threads or 0),
-    }  # fmt: skip
-
-
-def main(
-    name: str, what: str | None, arms: Mapping[str, Arm], usual: Sequence[str], given: Sequence[str] | None
-) -> None:
-    """Run a study, or print its table, as the command line says.
+def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
+    """Train and measure one encoder: accuracies in percent, seconds, and curves over epochs.
 
     Args:
-        name: of the study, and of its folder of results.
-        what: its description.
-        arms: all that it knows; `plain` is among them.
-        usual: those that are trained unless others are asked for.
-        given: arguments; None takes the command line's.
+        setting: see the module; ``per_class`` and ``epochs`` are fields of `TrainConfig`.
+        seed: of all that is random.
+        scale: "smoke" trains two epochs on a few digits.
     """
-    options = _options(name, what, arms, usual, given)
-    if options.table is not None:
-        print(markdown([json.loads(file.read_text()) for file in sorted(options.table.glob("*.json"))]))
-        return
-    runs = [(arm, s, t, options) for s in options.seeds for t in options.temperatures for arm in options.arms]
-    for run in runs:
-        plan(*run)  # refuses before anything is trained
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.runs.mkdir(parents=True, exist_ok=True)
-    if options.jobs == 1:
-        for run in runs:
-            finished(*run)
-        return
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        # Second runs wait for their plain ones.
-        for later in (False, True):
-            for done in [pool.submit(finished, *run) for run in runs if (arms[run[0]].guide == "plain") == later]:
-                done.result()
+    given = dict(setting)
+    own = {name: given.pop(name, None) for name in _OWN}
+    if scale == "smoke":
+        own["set"] = "digits"
+        given |= {"per_class": 30, "epochs": 2, "batch_size": 100, "precision": "fp32"}
+        given |= {"affinity_start": 1} if given.get("select") == "affinity" else {}
+    result, images = trained(own, given, seed)
+    test = images_of(own["set"], part="test")
+    found: dict[str, Any] = {name: round(value, 2) for name, value in accuracies(result.encoder, images, test).items()}
+    for name in _CURVES:
+        values = [row[name] for row in result.metrics]
+        found[name] = [None if value in ("", None) else float(f"{value:.6g}") for value in values]
+    return found
 
 
-def _options(
-    name: str, what: str | None, arms: Mapping[str, Arm], usual: Sequence[str], given: Sequence[str] | None
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", nargs="?")
-    parser.add_argument("test", nargs="?")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=arms, default=usual)
-    parser.add_argument("--temperatures", type=float, nargs="+", default=[0.5])
-    parser.add_argument("--per-class", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other settings, of every arm")
-    parser.add_argument("--guide", type=Path, help="features file of the training images, for arms that need one")
-    parser.add_argument("--output", type=Path, default=RESULTS / name, help="folder of one file a run")
-    parser.add_argument("--runs", type=Path, default=Path("runs") / name, help="folder of the run directories")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--table", type=Path, help="print the results of this folder as a table, and train nothing")
-    options = parser.parse_args(given)
-    options.set = {name: yaml.safe_load(value) for name, _, value in (each.partition("=") for each in options.set)}
-    options.known = arms
-    if options.table is None and options.test is None:
-        parser.error("name the training and the test images, or a folder with --table")
-    return options
+def trained(own: dict[str, Any], given: dict[str, Any], seed: int) -> tuple[TrainResult, ImageSet]:
+    """The result of a training, and its images."""
+    images = images_of(own["set"], given["per_class"])
+    with tempfile.TemporaryDirectory() as folder:
+        values = {"seed": seed, "progress": False, "threads": 1, "run_dir": Path(folder, "run"), **given}
+        if own["guide"] == "patches":
+            values["guide"] = "patches"
+        elif own["guide"] is not None:
+            values["guide"] = Path(folder, "guide.npy")
+            np.save(values["guide"], _guide(own, given, seed, images))
+        config = TrainConfig.build(values)
+        objective = None if own["loss"] is None else getattr(baselines, own["loss"])(config.temperature)
+        evidence = None if own["evidence"] is None else _evidence(own["evidence"], images, config)
+        return pretrain(config, images=images, policy=evidence, objective=objective), images
+
+
+def plain_features(name: str, temperature: float, seed: int) -> NDArray[np.float32]:
+    """Features (N, D) of a set's images by an encoder trained plainly on them."""
+    given = {"temperature": temperature, "per_class": 1000, "epochs": 30, "precision": "bf16"}
+    result, images = trained({"set": name, "guide": None, "loss": None, "evidence": None}, given, seed)
+    return embed(result.encoder, images)
+
+
+def _guide(own: dict[str, Any], given: dict[str, Any], seed: int, images: ImageSet) -> NDArray[np.float32]:
+    if own["guide"] == "image":
+        return image_features(images.images)
+    alike = {"per_class", "epochs", "precision", "temperature", "batch_size"}
+    plain = {name: value for name, value in given.items() if name in alike}
+    result, _ = trained({"set": own["set"], "guide": None, "loss": None, "evidence": None}, plain, seed)
+    return embed(result.encoder, images)
+
+
+def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfig) -> PairPolicy:
+    """Labels, labels with errors that differ from seed to seed, or the estimate from shuffled patch features."""
+    labels = labels_of(images)
+    if kind == "labels":
+        return OracleEvidence(labels, config.flagged_share)
+    if kind == "shuffled patches":
+        features = patch_features(images.images, seed=config.seed)
+        order = np.random.default_rng(config.seed).permutation(len(labels))
+        return AffinityPolicy(config, features[order], print)
+    assert not isinstance(kind, str)
+    return OracleEvidence(labels, config.flagged_share, config.seed, **kind)

@@ -6,11 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
+from lab.laboratory.page import laboratory_page
 from mixtures import midpoints
 
 import pairsift as ps
 from lab.laboratory import LaboratorySetting, run_laboratory
-from lab.laboratory.page import laboratory_page
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
