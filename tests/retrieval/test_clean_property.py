@@ -72,7 +72,8 @@ def test_a_clean_file_holds_what_its_settings_say(table, guided, mode, seed):
     try:
         found = inspect_pairs(table, **options)
     except DataError as error:
-        assert "has both an anchor and a positive" in str(error)
+        if "has both an anchor and a positive" not in str(error):
+            raise
         return
     with tempfile.TemporaryDirectory() as folder:
         assert found.clean(Path(folder, "clean.parquet")) == found.summary.clean_rows
@@ -98,4 +99,5 @@ def test_a_clean_file_holds_what_its_settings_say(table, guided, mode, seed):
         for sampler in (by_row, by_text):
             assert sorted(row for batch in sampler for row in batch) == list(range(len(rows)))
         if mode != "drop":
-            assert found.rows.filter(found.rows["kept"])["anchor_key"].to_pylist() == [key(row["anchor"]) for row in rows]
+            anchors = found.rows.filter(found.rows["kept"])["anchor_key"].to_pylist()
+            assert anchors == [key(row["anchor"]) for row in rows]
