@@ -110,7 +110,7 @@ def _time(seconds: float) -> str:
 
 
 def _tell_all() -> None:
-    from lab.catalogue import find_study, names
+    from lab.registry import find_study, names
 
     # Names are to be typed again, so they stay whole on narrow terminals too.
     study = Column("study", no_wrap=True, min_width=max(map(len, names())))

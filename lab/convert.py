@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lab.catalogue import find_study
+from lab.registry import find_study
 from lab.rows import Row, row_of, write
 from lab.studies.noisy_graph_sweeps import words
 

@@ -30,9 +30,9 @@ from lab.cells import (
     slashed,
     titled,
 )  # fmt: skip
-from lab.compared import paired
+from lab.comparison import paired
 from lab.rows import ROOT
-from lab.small import BEST, PARTS, excess_at
+from lab.small_encoders import BEST, PARTS, excess_at
 from lab.tables import Column, Line, Table, study_table, tuned_lines
 
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
-from lab.catalogue import find_study, names
-from lab.claims import claimed
+from lab.executors import by_processes, by_ray, one_by_one
 from lab.ledger import Ledger
+from lab.locks import claimed
+from lab.registry import find_study, names
 from lab.rows import facts
-from lab.spreading import by_processes, by_ray, one_by_one
 from lab.study import Arm, Row, Scale, Study, StudyError
 from pairsift._base.files import remove_unfinished
 

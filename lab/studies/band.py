@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.small import CLUSTERED, Training, arms_of, controls, sets_of, study_of
+from lab.small_encoders import CLUSTERED, Training, arms_of, controls, sets_of, study_of
 from lab.study import Arm, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import nn
 
+from lab.chain_families import BridgedChain
 from lab.study import Arm, Measures, Scale, Study
 from pairsift.losses import SpectralLoss
 from pairsift.temporal import temporal_pairs
-from pairsift.theory import BridgedChain, ChainGraph
+from pairsift.theory import ChainGraph
 
 CLASSES, STATES, EPS, K = 4, 16, 0.7, 4
 BRIDGING = (0, 4, 8, 12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.pictures import MEASURES, SECONDS, check_images, run, shortest
-from lab.small import BEST
+from lab.small_encoders import BEST
 from lab.study import Arm, Scale, Study
 
 ORACLE: dict[str, Any] = {"treatment": "combined", "select": "affinity", "affinity_start": 1, "oracle": True}

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.bound_order import in_words
 from lab.drawing import Panel, curve
 from lab.mixtures import Mixture
-from lab.orders import in_words
-from lab.small import BEST, Loss, Training, fit, mlp
+from lab.small_encoders import BEST, Loss, Training, fit, mlp
 from lab.study import Arm, Measures, Row, Scale, Study
 from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lab.small import CLUSTERED, arms_of, sets_of, study_of
+from lab.small_encoders import CLUSTERED, arms_of, sets_of, study_of
 from lab.study import Arm, Scale
 
 PLAIN = "plain"

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from lab.quantities import TITLES
-from lab.small import run
+from lab.small_encoders import run
 from lab.studies import band, hard_negatives, levels, rho_extremes, selection_feature, sigma_rho
 from lab.study import Arm, Row, Scale, Study
 from lab.vectors import check_data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.pictures import MEASURES, SECONDS, check_images, run, shortest
-from lab.small import BEST
+from lab.small_encoders import BEST
 from lab.studies.combined import ORACLE
 from lab.study import Arm, Scale, Study
 

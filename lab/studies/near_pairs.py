@@ -20,9 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from lab.frames import load
 from lab.image_guide import image_features
+from lab.selection_training import SETS, images_of, plain_features
 from lab.study import Arm, Measures, Scale, Study, data_folder, needs
 from lab.text_sets import encoded
-from lab.trainings import SETS, images_of, plain_features
 from pairsift.neighbors import generator, principal_axes, shrinkage_whitening, unit_rows
 from pairsift.same_class import Affinity, patch_features
 

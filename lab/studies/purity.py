@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.drawing import Panel, curve
-from lab.small import MEASURES, PARTS, Training, arms_of, controls, excess_at, sets_of, study_of
+from lab.small_encoders import MEASURES, PARTS, Training, arms_of, controls, excess_at, sets_of, study_of
 from lab.study import Arm, Row, Scale
 
 _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scale": 0.6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.small import Training, arms_of, controls, sets_of, study_of
+from lab.small_encoders import Training, arms_of, controls, sets_of, study_of
 from lab.study import Arm, Scale
 
 # Accuracy on CIFAR-100; 1 is plain training.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lab.selection_training import COMBINED, RANDOM, SETS, SOFT, run
 from lab.study import Arm, Scale, Study, needs
-from lab.trainings import COMBINED, RANDOM, SETS, SOFT, run
 
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {}, "paper": {"treatment": "combined"}, "random": RANDOM, "affinity": COMBINED, "mates": SOFT,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.selection_training import COMBINED, RANDOM, SOFT, run
 from lab.studies.selection import check
 from lab.study import Arm, Scale, Study
-from lab.trainings import COMBINED, RANDOM, SOFT, run
 
 QUALITIES = (0.5, 0.6, 0.7, 0.8, 0.9)
 _FLAGS: dict[str, Any] = {"treatment": "combined", "select": "affinity", "affinity_start": 1}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.compared import paired
+from lab.comparison import paired
 from lab.drawing import Panel, curve
-from lab.small import Training, arms_of, controls, sets_of, study_of
+from lab.small_encoders import Training, arms_of, controls, sets_of, study_of
 from lab.study import Arm, Row, Scale
 
 SIGMAS, RHOS = (0.0, 0.03, 0.1), (0.6, 0.8, 1.0)

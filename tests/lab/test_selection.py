@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lab import trainings
+from lab import selection_training as trainings
 from lab.studies import selection, selection_quality
 
 

@@ -333,7 +333,10 @@ def column_labels(values: Any, field: pa.Field, schema: pa.Schema, name: str) ->
     if arrow.is_integer(field.type) or arrow.is_boolean(field.type):
         there = np.asarray(values.is_valid())
         found, names = class_numbers(arrow.plain_values(values.drop_null()).to_numpy(zero_copy_only=False), name)
-        return _spread(found, there), names or written_class_names(schema, field.name)
+        written = written_class_names(schema, field.name) or []
+        # Names that do not reach to the last class are of another column, or of another version of the set.
+        known = len(written) > found.max(initial=UNLABELLED) and found.min(initial=0) >= UNLABELLED
+        return _spread(found, there), names or (written if written and known else None)
     if pa.types.is_null(field.type):
         return np.full(len(values), UNLABELLED, np.int64), None
     if arrow.is_floating(field.type):

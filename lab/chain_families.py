@@ -68,7 +68,7 @@ class BlockChain(ChainFamily):
         ValueError: a number out of range.
 
     Example:
-        >>> from pairsift.theory import BlockChain
+        >>> from lab.chain_families import BlockChain
         >>> round(BlockChain(classes=4, states=5, eps=0.12).eigenvalue(2), 12)
         0.84
     """
@@ -116,7 +116,7 @@ class BridgedChain(ChainFamily):
         ValueError: a number out of range.
 
     Example:
-        >>> from pairsift.theory import BridgedChain
+        >>> from lab.chain_families import BridgedChain
         >>> family = BridgedChain(classes=4, states=8, bridging=2, eps=0.2)
         >>> round(family.eigenvalue(2), 5), round(family.eigenvalue(5), 5)
         (0.94741, 0.2)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lab.image_guide import image_features
 from lab.measures import accuracies, labels_of
-from lab.oracle import OracleEvidence
+from lab.oracle import OraclePolicy
 from lab.study import Measures, Scale, data_folder
 from pairsift.data import ImageSet, load_images
 from pairsift.losses import baselines
@@ -107,10 +107,10 @@ def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfi
     """Labels, labels with errors that differ from seed to seed, or the estimate from shuffled patch features."""
     labels = labels_of(images)
     if kind == "labels":
-        return OracleEvidence(labels, config.flagged_share)
+        return OraclePolicy(labels, config.flagged_share)
     if kind == "shuffled patches":
         features = patch_features(images.images, seed=config.seed)
         order = np.random.default_rng(config.seed).permutation(len(labels))
         return AffinityPolicy(config, features[order], print)
     assert not isinstance(kind, str)
-    return OracleEvidence(labels, config.flagged_share, config.seed, **kind)
+    return OraclePolicy(labels, config.flagged_share, config.seed, **kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from lab.compared import Values, paired
+from lab.comparison import Values, paired
 from lab.study import Row
 from pairsift.evaluate import t_interval
 
