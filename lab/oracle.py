@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pairsift.pairs import GivenMasks, Precision, Selector
 from pairsift.pairs.selector import need_rows
-from pairsift.train import Evidence
+from pairsift.train import PairPolicy
 from pairsift.treatments import NOTHING
 
 # Steps of Newton's method, which ends after five or six where classes overlap.
@@ -95,7 +95,7 @@ class OracleSelector(Selector):
         return OracleMasks(pairs, logs, 0 if keys is None else own)
 
 
-class OracleEvidence(Evidence):
+class OracleEvidence(PairPolicy):
     """The labels of the training images.
 
     Args:

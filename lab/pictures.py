@@ -111,7 +111,7 @@ def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, s
         values = {**_COMMON[scale], "seed": seed, "progress": False, "run_dir": Path(folder, "run"), **given}
         config = TrainConfig.build(values)
         evidence = OracleEvidence(labels_of(images), config.flagged_share) if oracle else None
-        return pretrain(config, images=images, evidence=evidence).encoder
+        return pretrain(config, images=images, policy=evidence).encoder
 
 
 def _changed(train: ImageSet, own: dict[str, Any], seed: int, given: dict[str, Any], scale: Scale) -> ImageSet:

@@ -21,7 +21,7 @@ from lab.trainings import Arm
 from pairsift.data import load_images
 from pairsift.same_class import patch_features
 from pairsift.train import TrainConfig
-from pairsift.train.evidence import AffinityEvidence
+from pairsift.train.policy import AffinityPolicy
 
 SOFT = {"select": "affinity", "class_mates": 1.0}
 COMBINED = {"treatment": "combined", **SOFT}
@@ -34,11 +34,11 @@ def oracle(labels: NDArray[np.int64], config: TrainConfig) -> OracleEvidence:
     return OracleEvidence(labels, config.flagged_share)
 
 
-def shuffled_patches(labels: NDArray[np.int64], config: TrainConfig) -> AffinityEvidence:
+def shuffled_patches(labels: NDArray[np.int64], config: TrainConfig) -> AffinityPolicy:
     """The control of a guide: the same judgement of other images, by patch features in another order."""
     images = load_images(config.data, per_class=config.per_class, image_size=config.image_size)
     features = patch_features(images.images, seed=config.seed)
-    return AffinityEvidence(config, features[np.random.default_rng(config.seed).permutation(len(labels))], print)
+    return AffinityPolicy(config, features[np.random.default_rng(config.seed).permutation(len(labels))], print)
 
 
 ARMS = {

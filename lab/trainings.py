@@ -26,7 +26,7 @@ from lab.records import RESULTS, environment
 from pairsift._base.files import write_json
 from pairsift._base.settings import ConfigError
 from pairsift.data import load_images
-from pairsift.train import Evidence, Objective, Run, TrainConfig, pretrain
+from pairsift.train import Objective, PairPolicy, Run, TrainConfig, pretrain
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Arm:
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    evidence: Callable[[NDArray[np.int64], TrainConfig], Evidence] | None = None
+    evidence: Callable[[NDArray[np.int64], TrainConfig], PairPolicy] | None = None
     objective: Callable[[float], Objective] | None = None
     guide: Literal["given", "plain"] | None = None
 
@@ -131,7 +131,7 @@ def _measured(arm: Arm, config: TrainConfig, options: argparse.Namespace) -> dic
     evidence = None if arm.evidence is None else arm.evidence(labels_of(train), config)
     objective = None if arm.objective is None else arm.objective(config.temperature)
     trained = pretrain(
-        settings, images=train, evidence=evidence, objective=objective, say=lambda line: print(line, flush=True)
+        settings, images=train, policy=evidence, objective=objective, say=lambda line: print(line, flush=True)
     )
     epochs = [
         {name: row[name] for name in ("epoch", "loss", "flagged", "different", "different_base", "estimated")}

@@ -316,9 +316,10 @@ def embeddings(tmp_path):
 def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_path):
     out = tmp_path / "out"
     np.save(tmp_path / "images.npy", np.zeros((300, 8, 8), np.uint8))
-    code, printed, said = run("scan", embeddings, "-o", out, "--images", tmp_path / "images.npy", "--drop", "0.1")
+    code, printed, _ = run("scan", embeddings, "-o", out, "--images", tmp_path / "images.npy", "--drop-fraction", "0.1")
     assert code == 0
-    assert "about" in said
+    assert "about" in printed
+    assert printed.index("to drop") < printed.index("Theory (arXiv") < printed.index("margin = ")
     assert float(re.search(r"planted mixes: (0\.\d+)", printed).group(1)) > 0.8
     assert "30 to drop" in printed
     assert {path.name for path in out.iterdir()} == {
@@ -326,7 +327,7 @@ def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_p
     }  # fmt: skip
     assert "data:image/png" in (out / "report.html").read_text()
     assert "holds a finished scan: use --overwrite" in fails("scan", embeddings, "-o", out)
-    code, printed, _ = run("scan", embeddings, "-o", out, "--overwrite", "--labels", "none", "--n-classes", "5")
+    code, printed, _ = run("scan", embeddings, "-o", out, "--overwrite", "--no-labels", "--n-classes", "5")
     assert code == 0
     assert json.loads((out / "scan.json").read_text())["labelled_levels"] is None
 
@@ -340,9 +341,9 @@ def test_bad_scans_are_a_line(embeddings, fails, tmp_path):
     out = tmp_path / "out"
     assert "no features at" in fails("scan", tmp_path / "none.npy", "-o", out)
     assert "n_classes must lie in" in fails("scan", embeddings, "-o", out, "--n-classes", "1")
-    assert "has no column 'kind'" in fails("scan", embeddings, "-o", out, "--labels", "kind")
+    assert "has no column 'kind'" in fails("scan", embeddings, "-o", out, "--label-column", "kind")
     assert "make a band together" in fails("scan", embeddings, "-o", out, "--pos-high", "0.1")
-    assert "must lie in [0, 1)" in fails("scan", embeddings, "-o", out, "--drop", "8")
+    assert "must lie in [0, 1)" in fails("scan", embeddings, "-o", out, "--drop-fraction", "8")
     assert fails("scan", embeddings, "-o", out, "--images", tmp_path / "none") != ""
     assert not out.exists()
 

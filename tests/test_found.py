@@ -377,18 +377,18 @@ def test_a_damaged_part_is_named(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ps.scan(features, 5, threads=1, out=out, progress=stop)
+        ps.scan(features, 5, threads=1, output=out, progress=stop)
     part = out / "parts" / "scores-000000000000.parquet"
     content = part.read_bytes()
     flip(part, 600)
     with pytest.raises(ScanError, match=r"scores-000000000000\.parquet is damaged .*: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     pq.write_table(pq.read_table(pa.BufferReader(content)).slice(0, 7), part)
     with pytest.raises(ScanError, match="holds 7 rows of 100: remove it"):
-        ps.scan(features, 5, threads=1, out=out)
+        ps.scan(features, 5, threads=1, output=out)
     part.unlink()
     np.testing.assert_array_equal(
-        ps.scan(features, 5, threads=1, out=out).scores, ps.scan(features, 5, threads=1).scores
+        ps.scan(features, 5, threads=1, output=out).scores, ps.scan(features, 5, threads=1).scores
     )
 
 

@@ -25,7 +25,7 @@ from pairsift import cli
 from pairsift.data import DataError, load_images, open_features
 from pairsift.same_class import Affinity
 from pairsift.train import ConfigError
-from pairsift.train.evidence import BankEvidence
+from pairsift.train.policy import OwnFeaturesPolicy
 from pairsift.train.run import check_plain
 
 QUICK = ["--per-class", "8", "--image-size", "8", "--batch-size", "32", "--epochs", "1", "--device", "cpu"]
@@ -156,11 +156,11 @@ def test_what_could_not_be_read_again_is_refused_before_training(tmp_path):
 
 def test_an_affinity_that_an_earlier_version_wrote_as_bytes_is_read(tmp_path):
     config = pairsift.TrainConfig(select="affinity", treatment="auto")
-    evidence = BankEvidence(config, 60, 4, print)
+    evidence = OwnFeaturesPolicy(config, 60, 4, print)
     evidence.selector.affinity = Affinity(torch.rand(60, 5))
     state = evidence.get_extra_state()
     assert isinstance(state["affinity"], torch.Tensor)
-    other = BankEvidence(config, 60, 4, print)
+    other = OwnFeaturesPolicy(config, 60, 4, print)
     for affinity in (state["affinity"], safetensors.torch.save({"codes": state["affinity"]})):
         other.set_extra_state(state | {"affinity": affinity})
         assert torch.equal(other.selector.affinity.codes, evidence.selector.affinity.codes)

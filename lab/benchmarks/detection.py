@@ -130,7 +130,7 @@ def centres(u: NDArray[np.float32], classes: int, seed: int) -> NDArray[np.float
 
 
 def ours(x: NDArray[np.float32], classes: int, seed: int) -> NDArray[Any]:
-    return ps.scan(x, classes, seed=seed, memory=8).scores
+    return ps.scan(x, classes, seed=seed, memory_gb=8).scores
 
 
 def sas(x: NDArray[np.float32], classes: int, seed: int) -> NDArray[Any]:

@@ -44,7 +44,7 @@ def ours(file: str, threads: int) -> tuple[float, float]:
     from pairsift import scan
 
     start = time.perf_counter()
-    scan(file, memory=2.0, threads=threads)
+    scan(file, memory_gb=2.0, threads=threads)
     return time.perf_counter() - start, _peak()
 
 

@@ -4,7 +4,7 @@ import torch
 
 from pairsift.evaluate import collapse
 from pairsift.theory import ssem
-from pairsift.train.collapse import within_class_share
+from pairsift.train.methods import within_class_share
 
 
 def classes(spread, n=600, m=4, d=6, seed=0):

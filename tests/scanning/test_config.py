@@ -10,7 +10,8 @@ import yaml
 import pairsift as ps
 from pairsift import cli
 from pairsift.cli import scan as command
-from pairsift.scanning import INDICATORS, SIGNS, ScanConfig, ScanError
+from pairsift.data import ArrayFeatures
+from pairsift.scanning import ScanConfig, ScanError
 from pairsift.train import TrainConfig
 
 # A value of every field that is not its default, and as flags say it.
@@ -19,17 +20,20 @@ VALUES = {
     "reference": (2000, ["--reference", "2000"]),
     "max_pairs": (11, ["--max-pairs", "11"]),
     "seed": (3, ["--seed", "3"]),
-    "guide": (Path("other.npy"), ["--guide", "other.npy"]),
+    "guide_features": (Path("other.npy"), ["--guide-features", "other.npy"]),
+    "column": ("vectors", ["--column", "vectors"]),
+    "id_column": ("key", ["--id-column", "key"]),
     "skip_bad": (True, ["--skip-bad"]),
-    "label_column": ("none", ["--label-column", "none"]),
+    "label_column": ("kind", ["--label-column", "kind"]),
+    "no_labels": (True, ["--no-labels"]),
     "pos_high": (0.2, ["--pos-high", "0.2"]),
     "pos_low": (0.4, ["--pos-low", "0.4"]),
-    "memory": (3.5, ["--memory", "3.5"]),
+    "memory_gb": (3.5, ["--memory-gb", "3.5"]),
     "threads": (1, ["--threads", "1"]),
     "engine": ("ray", ["--engine", "ray"]),
     "address": ("auto", ["--address", "auto"]),
-    "out": (Path("found"), ["--out", "found"]),
-    "fraction": (0.25, ["--fraction", "0.25"]),
+    "output": (Path("found"), ["--output", "found"]),
+    "drop_fraction": (0.25, ["--drop-fraction", "0.25"]),
     "overwrite": (True, ["--overwrite"]),
 }
 FIELDS = list(ScanConfig.model_fields)
@@ -38,8 +42,9 @@ FIELDS = list(ScanConfig.model_fields)
 @pytest.fixture
 def settled(monkeypatch, tmp_path):
     """The configuration that `pairsift scan` makes of flags; nothing is scanned."""
-    np.save(tmp_path / "f.npy", np.eye(12, dtype=np.float32))
     seen = []
+    features = ArrayFeatures(np.eye(12, dtype=np.float32), "features")
+    monkeypatch.setattr("pairsift.data.open_features", lambda *_: features)
 
     def scan(source, config, **_):
         seen.append(config)
@@ -57,7 +62,7 @@ def settled(monkeypatch, tmp_path):
 def values(name):
     """The value of a field, with what it cannot be without."""
     both = ("pos_high", "pos_low")
-    return {each: VALUES[each][0] for each in dict.fromkeys([name, "out", *(both if name in both else ())])}
+    return {each: VALUES[each][0] for each in dict.fromkeys([name, "output", *(both if name in both else ())])}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -78,15 +83,15 @@ def test_there_are_no_other_flags():
     assert set(VALUES) == set(FIELDS)
 
 
-def test_earlier_flags_and_flags_over_files(settled, tmp_path):
-    (tmp_path / "scan.yaml").write_text("n_classes: 4\nfraction: 0.3\nout: there\n")
-    found = settled("--config", tmp_path / "scan.yaml", "-o", "here", "--drop", "0.1", "--labels", "none")
-    assert found == ScanConfig(n_classes=4, fraction=0.1, out=Path("here"), label_column="none")
-    assert settled("--output", "here") == ScanConfig(out=Path("here"))
+def test_flags_win_over_files(settled, tmp_path):
+    (tmp_path / "scan.yaml").write_text("n_classes: 4\ndrop_fraction: 0.3\noutput: there\n")
+    found = settled("--config", tmp_path / "scan.yaml", "-o", "here", "--drop-fraction", "0.1", "--no-labels")
+    assert found == ScanConfig(n_classes=4, drop_fraction=0.1, output=Path("here"), no_labels=True)
+    assert settled("--output", "here") == ScanConfig(output=Path("here"))
 
 
 def test_saved_and_loaded_is_the_same_but_for_overwriting(tmp_path):
-    config = ScanConfig(**{name: value for name, (value, _) in VALUES.items()})
+    config = ScanConfig(**{name: value for name, (value, _) in VALUES.items() if name != "no_labels"})
     config.save(tmp_path / "scan.yaml")
     assert ScanConfig.load(tmp_path / "scan.yaml") == config.model_copy(update={"overwrite": False})
 
@@ -94,7 +99,7 @@ def test_saved_and_loaded_is_the_same_but_for_overwriting(tmp_path):
 def test_a_scan_needs_a_folder_on_the_command_line(capsys, tmp_path):
     np.save(tmp_path / "f.npy", np.eye(12, dtype=np.float32))
     assert cli.guarded(["scan", str(tmp_path / "f.npy")], False) == 2
-    assert "--out" in capsys.readouterr().err
+    assert "--output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -106,8 +111,8 @@ def test_a_scan_needs_a_folder_on_the_command_line(capsys, tmp_path):
         ({"reference": 10}, "^reference must be at least 1,000 rows, got 10"),
         ({"max_pairs": 0}, "^max_pairs and threads must be positive, got 0 and None"),
         ({"threads": -1}, "^max_pairs and threads must be positive, got 10000 and -1"),
-        ({"memory": float("nan")}, r"^memory must be positive \(GB\), got nan"),
-        ({"fraction": 1}, r"^the share to drop must lie in \[0, 1\), got 1"),
+        ({"memory_gb": float("nan")}, r"^memory_gb must be positive, got nan"),
+        ({"drop_fraction": 1}, r"^drop_fraction must lie in \[0, 1\), got 1"),
         ({"engine": "spark"}, "^engine: .*'local' or 'ray', got 'spark'"),
         ({"pos_high": 0.1}, "^`pos_high` and `pos_low` make a band together: give both or neither, got 0.1 and None"),
         ({"pos_high": 0.3, "pos_low": 0.2}, "must exceed its start .*, got start=0.3, stop=0.2"),
@@ -141,5 +146,22 @@ def test_a_configuration_is_frozen_and_at_hand():
     assert ScanConfig(pos_high=0.1, pos_low=1).band() == ps.RankBand(0.1, 1)
 
 
-def test_indicators_keep_their_earlier_name():
-    assert SIGNS == INDICATORS == ("degree", "centrality", "isolation", "ambiguity", "mixture")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("out", "output"), ("fraction", "drop_fraction"), ("memory", "memory_gb"), ("guide", "guide_features")],
+)
+def test_names_of_02_are_refused_with_the_new_one(old, new, capsys):
+    with pytest.raises(ScanError, match=f"unknown field '{old}': it is '{new}' since 0.3"):
+        ScanConfig.build({old: 1})
+    with pytest.raises(TypeError, match=f"'{old}': it is '{new}' since 0.3"):
+        ps.scan(np.eye(20), **{old: 1})
+    flag = {"fraction": "--drop"}.get(old, f"--{old}")
+    assert cli.guarded(["scan", "f.npy", flag, "1"], False) == 1
+    assert f"--{new.replace('_', '-')}" in capsys.readouterr().err
+
+
+def test_labels_are_ignored_or_named():
+    assert ScanConfig(no_labels=True).labels_from() == "none"
+    assert ScanConfig(label_column="kind").labels_from() == "kind"
+    with pytest.raises(ScanError, match="`no_labels` ignores labels: leave out `label_column='kind'`"):
+        ScanConfig(no_labels=True, label_column="kind")

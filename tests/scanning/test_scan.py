@@ -25,9 +25,8 @@ from pairsift.scanning import (
     bridges,
     config,
     estimate_classes,
-    fitting,
-    levels,
-    memory,
+    estimates,
+    plan,
     reference,
     scanning,
     work,
@@ -128,8 +127,8 @@ def test_where_no_affinity_can_be_fitted_the_most_similar_pairs_come_first(mixtu
     def refuse(*_):
         raise AffinityError("refused")
 
-    monkeypatch.setattr(fitting, "Judge", refuse)
-    found = ps.scan(mixture[0], 5, out=tmp_path / "out")
+    monkeypatch.setattr(scanning, "Judge", refuse)
+    found = ps.scan(mixture[0], 5, output=tmp_path / "out")
     np.testing.assert_array_equal(found.scores, scanned.scores)
     pairs = found.pairs.to_pandas()
     assert pairs.probability.isna().all()
@@ -165,7 +164,7 @@ def guide(tmp_path, mixture):
 
 def test_a_guide_decides_the_order_of_pairs_and_nothing_else(mixture, scanned, guide, tmp_path):
     features, labels, _ = mixture
-    found = ps.scan(features, 5, guide=guide, out=tmp_path / "out")
+    found = ps.scan(features, 5, guide_features=guide, output=tmp_path / "out")
     np.testing.assert_array_equal(found.scores, scanned.scores)
     shares = []
     for each in (scanned, found):
@@ -181,27 +180,27 @@ def test_a_guide_of_other_rows_is_refused_before_the_scan(mixture, guide, tmp_pa
     monkeypatch.setattr(scanning, "fit", lambda *_: pytest.fail("the scan began"))
     np.save(guide, values[1:])
     with pytest.raises(ScanError, match=r"guide .*guide.npy has 599 rows, features has 600"):
-        ps.scan(features, 5, guide=guide)
+        ps.scan(features, 5, guide_features=guide)
     with pytest.raises(DataError, match="no features at"):
-        ps.scan(features, 5, guide=tmp_path / "missing.npy")
+        ps.scan(features, 5, guide_features=tmp_path / "missing.npy")
     values[3] = np.nan
     np.save(guide, values)
     with pytest.raises(DataError, match=r"guide .* row 3 is not finite in float32"):
-        ps.scan(features, 5, guide=guide)
+        ps.scan(features, 5, guide_features=guide)
     np.save(guide, np.ones_like(values))
     with pytest.raises(ScanError, match="all rows are equal"):
-        ps.scan(features, 5, guide=guide)
+        ps.scan(features, 5, guide_features=guide)
     numbered = write(tmp_path / "f.parquet", features, row=np.arange(600) * 2)
     other = write(tmp_path / "g.parquet", features, row=np.arange(600) * 2 + (np.arange(600) > 9))
     with pytest.raises(ScanError, match=r"holds row 21 where .* holds row 20: give features of the same rows"):
-        ps.scan(numbered, 5, guide=other)
+        ps.scan(numbered, 5, guide_features=other)
 
 
 def test_rows_that_are_skipped_may_be_anything_in_the_guide(mixture, guide):
     features, values = mixture[0].copy(), np.load(guide)
     features[7] = values[7] = np.nan
     np.save(guide, values)
-    pairs = ps.scan(features, 5, guide=guide, skip_bad=True).pairs.to_pandas()
+    pairs = ps.scan(features, 5, guide_features=guide, skip_bad=True).pairs.to_pandas()
     assert pairs.probability.between(0, 1).all()
     assert not (pairs[["anchor", "other"]] == 7).any(axis=None)
 
@@ -212,27 +211,27 @@ def test_another_guide_is_another_scan(mixture, guide, tmp_path, monkeypatch):
 
     monkeypatch.setattr(scanning, "merge", stop)
     with pytest.raises(KeyboardInterrupt):
-        ps.scan(mixture[0], 5, guide=guide, out=tmp_path / "out")
+        ps.scan(mixture[0], 5, guide_features=guide, output=tmp_path / "out")
     monkeypatch.undo()
     with pytest.raises(ScanError, match="another guide"):
-        ps.scan(mixture[0], 5, out=tmp_path / "out")
+        ps.scan(mixture[0], 5, output=tmp_path / "out")
     np.save(guide, np.load(guide) + 1)
     with pytest.raises(ScanError, match="another guide"):
-        ps.scan(mixture[0], 5, guide=guide, out=tmp_path / "out")
+        ps.scan(mixture[0], 5, guide_features=guide, output=tmp_path / "out")
 
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_rows_that_no_affinity_was_fitted_on_are_judged_by_their_nearest(monkeypatch, mixture, scanned, guide, guided):
     """Of 600 rows 400 are the reference, and the affinity knows 300."""
-    for module in (config, memory):
+    for module in (config, plan):
         monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
     monkeypatch.setattr(bridges, "FITTED", 300)
     features, labels, _ = mixture
-    pairs = ps.scan(features, 5, reference=400, guide=guide if guided else None).pairs.to_pandas()
+    pairs = ps.scan(features, 5, reference=400, guide_features=guide if guided else None).pairs.to_pandas()
     anchors, others = _ends(pairs)
     different = labels[anchors] != labels[others]
     assert (different[:300].mean() > different.mean()) == (different.mean() < 1)
-    whole = scanned.pairs.to_pandas() if not guided else ps.scan(features, 5, guide=guide).pairs.to_pandas()
+    whole = scanned.pairs.to_pandas() if not guided else ps.scan(features, 5, guide_features=guide).pairs.to_pandas()
     both = pairs.merge(whole, on=["anchor", "other"])
     assert len(both) > 1000
     assert np.corrcoef(both.probability_x, both.probability_y)[0, 1] > 0.6
@@ -254,7 +253,7 @@ def test_levels_are_those_of_the_theory(mixture, scanned):
 
 
 def test_a_sample_states_the_error_of_its_levels(monkeypatch, mixture, scanned):
-    monkeypatch.setattr(levels, "_LEVEL_ROWS", 300)
+    monkeypatch.setattr(estimates, "_LEVEL_ROWS", 300)
     sampled = ps.scan(mixture[0], 5)
     errors = np.array(sampled.levels_error)
     assert (errors > 0).all()
@@ -276,18 +275,18 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
     features, labels, _ = mixture
     rows = np.random.default_rng(0).permutation(5000)[:600]
     file = write(tmp_path / "f.parquet", features, label=labels, row=rows, path=[f"p{row}" for row in rows])
-    found = ps.scan(file, out=tmp_path / "out")
+    found = ps.scan(file, output=tmp_path / "out")
     again = ps.Scan.load(tmp_path / "out")
-    for name in ("scores", "clusters", "signs", "plane", "rows", "labels", "bridges"):
+    for name in ("scores", "clusters", "indicators", "plane", "rows", "labels", "bridges"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
     for name in ("pairs", "levels", "levels_error", "advice", "classes", "n_classes", "paths"):
         assert getattr(again, name) == getattr(found, name)
     assert again.labelled_levels.gamma == found.labelled_levels.gamma
     np.testing.assert_array_equal(again.histogram.counts, found.histogram.counts)
     header, first, *rest = (tmp_path / "out" / "drop.csv").read_text().splitlines()
-    assert header == "row,path,score"
+    assert header == "row,path,label,score"
     top = int(np.argmax(found.scores))
-    assert first == f"{rows[top]},p{rows[top]},{found.scores[top]:.6f}"
+    assert first == f"{rows[top]},p{rows[top]},{labels[top]},{found.scores[top]:.6f}"
     assert len(rest) == 47
     saved = pq.read_table(tmp_path / "out" / "pairs.parquet").column("anchor").to_numpy()
     np.testing.assert_array_equal(saved, rows[found.pairs.column("anchor").to_numpy()])
@@ -301,7 +300,7 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
 def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixture):
     monkeypatch.setattr(work, "PART_ROWS", 64)
     for name, threads in (("a", 1), ("b", 3)):
-        ps.scan(mixture[0], 5, out=tmp_path / name, threads=threads)
+        ps.scan(mixture[0], 5, output=tmp_path / name, threads=threads)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert "probability" in pq.read_schema(tmp_path / "a" / "pairs.parquet").names
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
@@ -314,7 +313,7 @@ def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
     np.save(tmp_path / "f.npy", midpoints(10_000)[0])
     code = (
         "import sys, pairsift as ps; from pairsift.scanning import work; work.PART_ROWS = 500;"
-        "ps.scan(sys.argv[1], 5, out=sys.argv[2], threads=1, say=lambda line: print(line, flush=True))"
+        "ps.scan(sys.argv[1], 5, output=sys.argv[2], threads=1, say=lambda line: print(line, flush=True))"
     )
     command = ["-c", code, tmp_path / "f.npy"]
     process = warm.Program(*command, tmp_path / "killed")
@@ -338,8 +337,8 @@ def test_a_scan_killed_in_the_middle_continues_to_the_same_bytes(tmp_path):
 def test_ray_gives_the_same_bytes_as_this_machine(tmp_path, mixture):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'pairsift[distributed]'")
     folder = shards(tmp_path / "shards", mixture[0])
-    ps.scan(folder, 5, out=tmp_path / "local")
-    ps.scan(folder, 5, out=tmp_path / "ray", engine="ray")
+    ps.scan(folder, 5, output=tmp_path / "local")
+    ps.scan(folder, 5, output=tmp_path / "ray", engine="ray")
     assert contents(tmp_path / "local") == contents(tmp_path / "ray")
 
 
@@ -384,10 +383,10 @@ def test_a_graph_of_the_users_own(mixture, scanned):
 
 
 def test_large_sets_are_learned_from_a_sample_by_an_inverted_file(monkeypatch, mixture):
-    for module in (config, memory):
+    for module in (config, plan):
         monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
     exact = ps.scan(mixture[0], 5, reference=400)
-    monkeypatch.setattr(fitting, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(scanning, "FLAT_LIMIT", 500)
     said = []
     found = ps.scan(mixture[0], 5, reference=400, say=said.append)
     assert "learned from 400 of 600 rows; recall" in said[0]
@@ -400,10 +399,10 @@ def test_rows_that_are_not_finite_are_named_or_skipped(mixture, tmp_path):
     features = mixture[0].copy()
     features[7], features[300] = np.nan, np.inf
     features[301] = 3e20
-    with pytest.raises(DataError, match=r"row 7 is not finite in float32 \(3 of 600 rows\)"):
+    with pytest.raises(DataError, match=r"row 7 is not finite in float32.*\(3 of 600 rows: 7, 300, 301\)"):
         ps.scan(features, 5)
     assert not (tmp_path / "out").exists()
-    found = ps.scan(features, 5, skip_bad=True, out=tmp_path / "out")
+    found = ps.scan(features, 5, skip_bad=True, output=tmp_path / "out")
     assert np.flatnonzero(np.isnan(found.scores)).tolist() == [7, 300, 301]
     assert np.flatnonzero(found.clusters < 0).tolist() == [7, 300, 301]
     assert not {7, 300, 301} & set(found.drop(0.99).tolist())
@@ -416,9 +415,8 @@ def test_zero_rows_and_duplicates_are_scored(mixture):
     features = mixture[0].copy()
     features[10:20] = 0
     features[100:300] = features[100]
-    said = []
-    found = ps.scan(features, 5, say=said.append)
-    assert said == ["10 rows are all zero: failed embeddings? They are scored like any other"]
+    found = ps.scan(features, 5)
+    assert "10 rows are all zero: failed embeddings?" in found.notes
     assert found.settings["zero_rows"] == 10
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
     np.testing.assert_allclose(found.scores[100:300], found.scores[100], atol=1e-5)
@@ -434,7 +432,7 @@ def test_one_cluster_only_is_scored_and_said():
 def test_memory_that_the_process_holds_already_is_not_the_scans(mixture):
     ballast = np.ones(200_000_000, np.float32)
     assert psutil.Process().memory_info().rss > 0.8e9
-    assert len(ps.scan(mixture[0], n_classes=3, memory=0.4, threads=1).scores) == len(mixture[0])
+    assert len(ps.scan(mixture[0], n_classes=3, memory_gb=0.4, threads=1).scores) == len(mixture[0])
     del ballast
 
 
@@ -450,10 +448,10 @@ def test_memory_that_the_process_holds_already_is_not_the_scans(mixture):
         (None, {"n_classes": 1}, "n_classes must lie in 2 ... 150"),
         (None, {"n_classes": 151}, "n_classes must lie in 2 ... 150"),
         (None, {"labels": np.zeros(5)}, r"600 features but labels of shape \(5,\)"),
-        (None, {"memory": 0.01}, "needs at least .* GB, memory allows 0.01"),
-        (None, {"memory": -1}, "memory must be positive"),
+        (None, {"memory_gb": 0.01}, "needs at least .* GB, memory_gb allows 0.01"),
+        (None, {"memory_gb": -1}, "memory_gb must be positive"),
         (None, {"reference": 10}, "reference must be at least 1,000"),
-        (None, {"fraction": 1.5}, "must lie in"),
+        (None, {"drop_fraction": 1.5}, "must lie in"),
         (None, {"engine": "spark"}, "'local' or 'ray'"),
         (None, {"engine": "ray"}, "write parquet, or use 'local'"),
         (None, {"threads": -1}, "must be positive"),
@@ -461,7 +459,7 @@ def test_memory_that_the_process_holds_already_is_not_the_scans(mixture):
 )
 def test_bad_input_is_refused_with_its_value(mixture, tmp_path, features, arguments, message):
     with pytest.raises((ScanError, DataError), match=message):
-        ps.scan(mixture[0] if features is None else features, **arguments, out=tmp_path / "out")
+        ps.scan(mixture[0] if features is None else features, **arguments, output=tmp_path / "out")
     assert not (tmp_path / "out" / "scan.json").exists()
 
 
@@ -485,21 +483,21 @@ def _overwritten(content):
 
 def test_an_output_folder_in_use_is_refused(tmp_path, mixture):
     features, out = mixture[0], tmp_path / "out"
-    ps.scan(features, 5, out=out)
+    ps.scan(features, 5, output=out)
     before = contents(out)
     with pytest.raises(ScanError, match="holds a finished scan"):
-        ps.scan(features, 4, out=out)
+        ps.scan(features, 4, output=out)
     assert contents(out) == before
-    ps.scan(features, 4, out=out, overwrite=True)
+    ps.scan(features, 4, output=out, overwrite=True)
     assert json.loads((out / "scan.json").read_text())["n_classes"] == 4
     (tmp_path / "file").write_text("")
     with pytest.raises(ScanError, match="is a file"):
-        ps.scan(features, 5, out=tmp_path / "file")
+        ps.scan(features, 5, output=tmp_path / "file")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(ScanError, match="not empty"):
-        ps.scan(features, 5, out=tmp_path / "mine")
-    ps.scan(features, 5, out=tmp_path / "mine", overwrite=True)
+        ps.scan(features, 5, output=tmp_path / "mine")
+    ps.scan(features, 5, output=tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
@@ -511,13 +509,13 @@ def test_an_unfinished_scan_with_other_settings_is_refused(tmp_path, mixture, mo
 
     monkeypatch.setattr(scanning, "merge", stop)
     with pytest.raises(KeyboardInterrupt):
-        ps.scan(mixture[0], 5, out=out)
+        ps.scan(mixture[0], 5, output=out)
     monkeypatch.undo()
     with pytest.raises(ScanError, match="another n_classes"):
-        ps.scan(mixture[0], 6, out=out)
+        ps.scan(mixture[0], 6, output=out)
     with pytest.raises(ScanError, match="another checksum"):
-        ps.scan(mixture[0] + 1, 5, out=out)
-    assert len(ps.scan(mixture[0], 5, out=out)) == 600
+        ps.scan(mixture[0] + 1, 5, output=out)
+    assert len(ps.scan(mixture[0], 5, output=out)) == 600
 
 
 def test_settings_come_as_a_configuration_as_keywords_or_by_position(mixture, scanned):
@@ -556,9 +554,9 @@ def test_a_file_has_a_column_of_labels_and_an_array_has_none(tmp_path, mixture):
     named = ps.scan(file, 5, label_column="kind")
     np.testing.assert_array_equal(named.labels, np.arange(600) % 2)
     assert ps.scan(file, 5, label_column="none").labelled_levels is None
-    with pytest.raises(ScanError, match="`label_column='kind'` names a column of a file"):
+    with pytest.raises(ScanError, match="`label_column='kind'` and `column=None` name columns of a file"):
         ps.scan(features, 5, label_column="kind")
-    with pytest.raises(ScanError, match=r"labels beside .*: name their `label_column`"):
+    with pytest.raises(ScanError, match=r"labels and .*: name their `label_column`"):
         ps.scan(file, 5, labels=labels)
 
 
@@ -601,7 +599,7 @@ def test_a_source_says_itself_whether_workers_elsewhere_can_read_it(mixture, sca
 def test_an_unwritable_folder_is_refused_first(tmp_path, mixture):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match="Permission"):
-        ps.scan(mixture[0], 5, out=tmp_path / "out")
+        ps.scan(mixture[0], 5, output=tmp_path / "out")
 
 
 def test_a_full_disk_keeps_what_is_done_and_leaves_no_half_files(tmp_path, mixture, monkeypatch):
@@ -617,13 +615,13 @@ def test_a_full_disk_keeps_what_is_done_and_leaves_no_half_files(tmp_path, mixtu
 
     monkeypatch.setattr(pq, "write_table", write_table)
     with pytest.raises(OSError, match="No space left"):
-        ps.scan(mixture[0], 5, out=tmp_path / "out", threads=1)
+        ps.scan(mixture[0], 5, output=tmp_path / "out", threads=1)
     monkeypatch.setattr(pq, "write_table", real)
     names = sorted(path.name for path in (tmp_path / "out" / "parts").iterdir())
     assert [name for name in names if name.startswith("scores")] == [f"scores-{i * 100:012d}.parquet" for i in range(3)]
     assert not any(name.endswith(".tmp") for name in names)
-    ps.scan(mixture[0], 5, out=tmp_path / "out")
-    ps.scan(mixture[0], 5, out=tmp_path / "whole")
+    ps.scan(mixture[0], 5, output=tmp_path / "out")
+    ps.scan(mixture[0], 5, output=tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

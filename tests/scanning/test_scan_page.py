@@ -239,7 +239,7 @@ def test_pairs_are_shown_with_their_probability_where_it_is_known(tmp_path, page
 def test_text_from_files_cannot_end_the_script(tmp_path):
     features, labels, _ = midpoints(100)
     found = ps.scan(features, 5, labels=labels)
-    object.__setattr__(found, "paths", ["</script><b>&"] * 100)
+    object.__setattr__(found, "known", pa.table({"path": ["</script><b>&"] * 100}))
     found.report(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "</script><b>" not in text

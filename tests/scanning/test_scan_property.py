@@ -33,7 +33,7 @@ def test_scores_are_finite_and_every_row_has_a_cluster(features, n_classes):
     found = ps.scan(features, n_classes, threads=1)
     assert found.scores.shape == (len(features),)
     assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert np.isfinite(found.signs).all()
+    assert np.isfinite(found.indicators).all()
     assert ((found.clusters >= 0) & (found.clusters < found.n_classes)).all()
     assert (np.bincount(found.drop(0.5), minlength=len(features)) <= 1).all()
     assert found.bridges.sum() == len(features) * min(10, len(features) - 1)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 import pytest
 from mixtures import midpoints
 
@@ -20,7 +21,7 @@ HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"documen
 def scan_report(path):
     features, labels, _ = midpoints(200)
     found = ps.scan(features, 5, labels=labels, threads=1)
-    object.__setattr__(found, "paths", [HOSTILE] * 200)
+    object.__setattr__(found, "known", pa.table({"path": [HOSTILE] * 200}))
     found.report(path, np.zeros((200, 4, 4), np.uint8), labels=np.array([HOSTILE] * 200))
 
 

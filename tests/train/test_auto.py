@@ -8,8 +8,8 @@ from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.data import DataError, load_images, subset
 from pairsift.same_class import Affinity, AffinityError, Estimate
-from pairsift.train import ConfigError, Evidence, Interrupted, Run, TrainConfig, pretrain
-from pairsift.train.evidence import BankEvidence, build_evidence
+from pairsift.train import ConfigError, Interrupted, PairPolicy, Run, TrainConfig, pretrain
+from pairsift.train.policy import OwnFeaturesPolicy, build_policy
 
 AUTO = {"treatment": "auto", "guide": None, "epochs": 4, "affinity_start": 1, "refit_every": 2, "batch_size": 96}
 ON = {"margin": 0.03, "temperature_scale": 0.6, "removal": None, "same_class_weight": 1.0}
@@ -81,7 +81,7 @@ def test_what_would_hurt_stays_off_but_is_watched(train):
 def test_a_decision_may_change_at_the_next_fit(train, monkeypatch):
     answers = iter([0.0, 0.5])
     monkeypatch.setattr(
-        "pairsift.train.deciding.estimate",
+        "pairsift.train.policy.estimate",
         lambda selector, features, seed, guide: Estimate(384, next(answers), 0.9, 0.9, 0.1),
     )
     run, _ = train()
@@ -159,7 +159,7 @@ def test_a_guide_of_other_images_is_an_error_before_training(train, guide, confi
 
 @pytest.mark.parametrize(
     ("method", "why"),
-    [("moco", "keys wait in the queue with what an earlier fit said of them"), ("spectral", "its products have no")],
+    [("moco", "queued keys carry codes from an outdated fit"), ("spectral", "its loss has no")],
 )
 def test_methods_without_judged_pairs_stay_off_and_say_why(train, method, why):
     settings = {"method": method, "epochs": 2, "lr": 0.01}
@@ -173,6 +173,6 @@ def test_methods_without_judged_pairs_stay_off_and_say_why(train, method, why):
 
 
 def test_auto_decides_by_evidence_of_its_own(config, many):
-    with pytest.raises(ConfigError, match="treatment='auto' decides by evidence of its own"):
-        pretrain(config(**AUTO), images=many, evidence=Evidence())
-    assert isinstance(build_evidence(config(**AUTO), many, 16, print), BankEvidence)
+    with pytest.raises(ConfigError, match="treatment='auto' has a policy of its own"):
+        pretrain(config(**AUTO), images=many, policy=PairPolicy())
+    assert isinstance(build_policy(config(**AUTO), many, 16, print), OwnFeaturesPolicy)

@@ -10,7 +10,8 @@ from runs import VIEWS, numbers
 from pairsift.data import DataError
 from pairsift.losses import MixedContrastiveLoss
 from pairsift.train import pretrain
-from pairsift.train.collapse import check_labels, within_class_share
+from pairsift.train.data import check_labels
+from pairsift.train.methods import within_class_share
 from pairsift.train.trainer import describe
 
 

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsift.data import DataError, ImageSet, subset
-from pairsift.train.guide import guide_features
+from pairsift.train.policy import guide_features
 
 
 @pytest.fixture

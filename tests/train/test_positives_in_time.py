@@ -12,8 +12,7 @@ from pairsift.data import DataError
 from pairsift.evaluate import knn
 from pairsift.temporal import load_sequences
 from pairsift.train import ConfigError, Run, embed, pretrain
-from pairsift.train.batches import order_of
-from pairsift.train.images import training_images
+from pairsift.train.data import order_of, training_images
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.data import DataError, ImageSet, subset
 from pairsift.train import Interrupted, Run, embed, pretrain
-from pairsift.train.images import training_images
+from pairsift.train.data import training_images
 from pairsift.train.module import NonFiniteLossError
 
 

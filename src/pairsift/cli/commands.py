@@ -31,6 +31,13 @@ COMMANDS = {
         "scan",
         "Find difficult examples in embeddings, without labels: scores, bridging pairs, a drop list, a page to look "
         "at.",
+        {
+            "--drop": "--drop-fraction",
+            "--guide": "--guide-features",
+            "--labels": "--label-column",
+            "--memory": "--memory-gb",
+            "--out": "--output",
+        },
     ),
     "pairs": Command(
         "scan",

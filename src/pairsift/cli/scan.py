@@ -22,29 +22,30 @@ if TYPE_CHECKING:
     from pairsift.scanning import Scan
 
 
-def scan(features: Path, config: Path | None, images: str | None, **flags: Any) -> None:
+def scan(features: str, config: Path | None, images: str | None, **flags: Any) -> None:
     """Find difficult examples in embeddings, without labels: scores, bridging pairs, a drop list, a page to look at.
 
-    Settings come from --config (YAML, the same names with underscores), then from flags. A killed scan continues where
+    Settings come from --config (YAML, the same names with underscores), then from flags. A killed scan continues when
     the same command is given again.
     """
-    from pairsift.data import open_features, open_source
+    from pairsift.data import open_features
+    from pairsift.scanning.thumbnails import open_images
 
     values = given(flags)
     settings = ScanConfig.build(values) if config is None else ScanConfig.load(config, **values)
-    if settings.out is None:
-        raise typer.BadParameter("name the folder to write to", param_hint="'--out' / '-o'")
-    source = open_features(features, settings.label_column)
+    if settings.output is None:
+        raise typer.BadParameter("name the folder to write to", param_hint="'--output' / '-o'")
+    source = open_features(features, settings.labels_from(), settings.column)
     if images is not None:
-        open_source(images)  # a wrong name is said before the scan, not after it
+        open_images(images, source.rows, source.paths)  # images that do not fit are refused before the scan
     start = time.perf_counter()
-    page = settings.out / "report.html"
-    result = _run(source, settings, lambda scan: scan.report(page, images, fraction=settings.fraction))
-    _tell(result, source, settings)
+    page, fraction = settings.output / "report.html", settings.drop_fraction
+    result = _run(source, settings, lambda scan: scan.report(page, images, fraction=fraction))
     console.print(
-        f"{len(result):,} examples in {time.perf_counter() - start:,.1f} s; {len(result.drop(settings.fraction)):,} to "
+        f"{len(result):,} examples in {time.perf_counter() - start:,.1f} s; {len(result.drop(fraction)):,} to "
         f"drop, {len(result.pairs):,} bridging pairs: {page}", highlight=False, soft_wrap=True,
     )  # fmt: skip
+    _print_findings(result, source)
 
 
 def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:
@@ -60,35 +61,40 @@ def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], Non
                 then=then,
             )
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped; the same command continues the scan in {settings.out}") from None
+        raise Interrupted(f"stopped; the same command continues the scan in {settings.output}") from None
 
 
-def _tell(result: Scan, source: FeatureSource, settings: ScanConfig) -> None:
-    """Levels, advice, and how well planted mixes were found where there are any."""
+def _print_findings(result: Scan, source: FeatureSource) -> None:
+    """Print notes, how well planted mixtures were found where there are any, and last what the theory says."""
     from pairsift.cli.theory import levels_table
     from pairsift.evaluate import detection
 
-    console.print(levels_table(result.levels))
-    for reason in result.advice.reasons:
-        console.print(f"- {reason}", highlight=False, soft_wrap=True)
+    for note in result.notes:
+        console.print(f"- {in_flags(note, 'scan')}", highlight=False, soft_wrap=True)
     if source.mixed is not None:
         auroc = detection(result.scores, source.mixed).auroc
         console.print(f"AUROC against the planted mixes: {auroc:.3f}", highlight=False)
+    console.print(
+        "\nTheory (arXiv 2501.01317), for a graph with these levels; train with and without before you use it:"
+    )
+    console.print(levels_table(result.labelled_levels or result.levels))
+    for reason in result.advice.reasons:
+        console.print(f"- {reason}", highlight=False, soft_wrap=True)
 
 
 _FEATURES = typer.Argument(
-    metavar="FEATURES", help="parquet, a folder of parquet shards, .npy or .npz, as embed writes"
+    metavar="FEATURES", help="a file, a folder of shards or a pattern: parquet, Arrow, CSV, JSON lines, .npy, .npz, .pt"
 )
 _IMAGES = typer.Option("--images", help="images of the rows, for the page: any DATA that train reads")
 with_parameters(
     scan,
     [
-        parameter("features", Path, _FEATURES, default=inspect.Parameter.empty),
+        parameter("features", str, _FEATURES, default=inspect.Parameter.empty),
         CONFIG,
         parameter("images", str | None, _IMAGES),
         *options_of(
             ScanConfig,
-            also={"label_column": ("--labels",), "fraction": ("--drop",), "out": ("--output", "-o")},
+            named={"output": ("--output", "-o"), "no_labels": ("--no-labels",)},
         ),
     ],
 )

@@ -3,13 +3,12 @@
 from pairsift._base.extras import needs
 
 with needs("scan", "pairsift.scanning"):
-    from pairsift.scanning.classes import ClassEstimate, estimate_classes
-    from pairsift.scanning.config import ScanConfig
-    from pairsift.scanning.errors import ScanError
-    from pairsift.scanning.reference import INDICATORS, SIGNS
-    from pairsift.scanning.result import Histogram, Scan
+    from pairsift.scanning.config import ScanConfig, ScanError
+    from pairsift.scanning.estimates import ClassEstimate, Histogram, estimate_classes
+    from pairsift.scanning.reference import INDICATORS
+    from pairsift.scanning.result import Scan
     from pairsift.scanning.scanning import scan
 
 __all__ = [
-    "INDICATORS", "SIGNS", "ClassEstimate", "Histogram", "Scan", "ScanConfig", "ScanError", "estimate_classes", "scan",
+    "INDICATORS", "ClassEstimate", "Histogram", "Scan", "ScanConfig", "ScanError", "estimate_classes", "scan",
 ]  # fmt: skip

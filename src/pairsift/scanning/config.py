@@ -8,11 +8,19 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from pairsift._base.settings import Settings, setting
+from pairsift.data.columns import NO_LABELS
 from pairsift.pairs import RankBand
-from pairsift.scanning.errors import ScanError
 
 # Fewer rows give no clusters and scales to rely on.
 FEWEST_REFERENCE = 1000
+
+
+# Names of version 0.2.
+_RENAMED = {"out": "output", "fraction": "drop_fraction", "memory": "memory_gb", "guide": "guide_features"}
+
+
+class ScanError(ValueError):
+    """A scan that cannot be done as asked; the message says why and names the remedy."""
 
 
 class ScanConfig(Settings):
@@ -37,25 +45,36 @@ class ScanConfig(Settings):
     )
     max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
     seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
-    guide: Path | None = setting(
-        None, "Scan", "another encoder's features of the same rows, to judge by which pairs are of different classes"
+    guide_features: Path | None = setting(
+        None, "Scan", "another encoder's features of the same rows, to find out which pairs are of different classes"
     )
-    skip_bad: bool = setting(False, "Scan", "leave out rows that are not finite (score nan) instead of refusing them")
+
+    column: str | None = setting(
+        None, "Input", "column of the features, or the columns of their dimensions, as a pattern or with commas "
+        "(None: found)",
+    )  # fmt: skip
+    id_column: str | None = setting(
+        None, "Input", "column that names the rows in every output (None: 'id' where there is one)"
+    )
+    skip_bad: bool = setting(
+        False, "Input", "leave out rows that are missing or not finite (score nan) instead of refusing them"
+    )
 
     label_column: str | None = setting(
-        None, "Levels", "column of the classes in a file, for levels by labels: the score never looks at them "
-        "(None: the usual one where there is one; 'none' ignores labels)",
+        None, "Input", "column of the classes, for the outputs and the levels: the score never looks at them (None: "
+        "the usual one where there is one)",
     )  # fmt: skip
+    no_labels: bool = setting(False, "Input", "ignore labels")
     pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
     pos_low: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
 
-    memory: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
+    memory_gb: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
     engine: Literal["local", "ray"] = setting("local", "Machine", "ray scores parquet by Ray Data")
     address: str | None = setting(None, "Machine", "Ray cluster ('auto' finds one; None: Ray on this machine)")
 
-    out: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
-    fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
+    output: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
+    drop_fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
     overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
 
     @model_validator(mode="after")
@@ -67,10 +86,12 @@ class ScanConfig(Settings):
             )
         if self.max_pairs < 1 or (self.threads or 0) < 0:
             raise ValueError(f"max_pairs and threads must be positive, got {self.max_pairs} and {self.threads}")
-        if not self.memory > 0:
-            raise ValueError(f"memory must be positive (GB), got {self.memory}")
-        if not 0 <= self.fraction < 1:
-            raise ValueError(f"the share to drop must lie in [0, 1), got {self.fraction}")
+        if not self.memory_gb > 0:
+            raise ValueError(f"memory_gb must be positive, got {self.memory_gb}")
+        if not 0 <= self.drop_fraction < 1:
+            raise ValueError(f"drop_fraction must lie in [0, 1), got {self.drop_fraction}")
+        if self.no_labels and self.label_column not in (None, NO_LABELS):
+            raise ValueError(f"`no_labels` ignores labels: leave out `label_column={self.label_column!r}`")
         if (self.pos_high is None) != (self.pos_low is None):
             raise ValueError(
                 f"`pos_high` and `pos_low` make a band together: give both or neither, got {self.pos_high} and "
@@ -78,6 +99,17 @@ class ScanConfig(Settings):
             )
         self.band()
         return self
+
+    @classmethod
+    def hint(cls, name: str) -> str | None:
+        """For a name that is no field, the field that may have been meant."""
+        if name in _RENAMED:
+            return f"it is {_RENAMED[name]!r} since 0.3"
+        return super().hint(name)
+
+    def labels_from(self) -> str | None:
+        """The `label_column` that readers of `pairsift.data` take."""
+        return NO_LABELS if self.no_labels else self.label_column
 
     def band(self) -> RankBand | None:
         """The rank band that the levels are measured with; None for 1 to 2 times 1 / classes."""

@@ -36,8 +36,6 @@ from pairsift.neighbors import (
 from pairsift.scanning.balance import balancing_weights
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
-# Their earlier name, that of `Scan.signs`.
-SIGNS = INDICATORS
 # Nearest neighbours whose distance counts as isolation.
 NEAREST = 10
 # Neighbours whose clusters are looked at.

@@ -18,25 +18,22 @@ from numpy.typing import NDArray
 from pairsift._base.files import replacing, write_json
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE, read_table, write_table
-from pairsift.scanning.classes import ClassEstimate
-from pairsift.scanning.reference import INDICATORS
+from pairsift.neighbors import IntArray
+from pairsift.scanning.estimates import ClassEstimate, Histogram
+from pairsift.scanning.page import scan_page
+from pairsift.scanning.reference import CANDIDATES, INDICATORS
 from pairsift.theory import Advice, Level, Levels
 
-IntArray = NDArray[np.int64]
-
-# What a finished scan consists of, beside the page.
+# Columns of `Scan.known`, and of `Scan.pairs`.
+KNOWN = ("id", "path", "label", "class", "file", "file_row")
+PAIR_COLUMNS = ("anchor", "other", "similarity", "anchor_cluster", "other_cluster", "probability")
 # Share of a cluster that a drop list may take; and drop lists so short that nothing is said of their clusters.
 _CLUSTER_SHARE, _FEW = 0.25, 10
+# Rows that a note names.
+_SHOWN = 10
 
+# The files of a finished scan, without its page.
 FILES = ("scores.parquet", "pairs.parquet", "drop.csv", "scan.json")
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Numbers of similarities above, in and below the band, (3, bins), between `edges` (bins + 1,), on a sample."""
-
-    edges: NDArray[np.float64]
-    counts: IntArray
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Scan:
         scores: (N,) in [0, 1], higher is more difficult: 0.5 is the set's typical example, 0.85 one robust spread above
             it, 0.95 two. nan where the row was not finite and skipped.
         clusters: (N,) cluster by k-means into `n_classes`; -1 where skipped.
-        signs: (N, 5) float32, the indicators that the score is made of, in robust units (columns:
+        indicators: (N, 5) float32, what the score is made of, in robust units (columns:
             `pairsift.scanning.INDICATORS`).
         plane: (N, 2) float32, first two principal components.
         pairs: bridging pairs, neighbours in different clusters, the most probably of different classes first: `anchor`
@@ -59,17 +56,18 @@ class Scan:
         advice: what the theory advises for them.
         labelled_levels: the levels by labels, where labels are known; None otherwise.
         n_classes: number of classes, given or estimated.
-        classes: the estimate's evidence; None where `n_classes` was given.
+        classes: how `n_classes` was estimated; None where it was given.
         bridges: (n_classes, n_classes) counts of nearest-neighbour links between clusters, on the reference rows.
         histogram: similarities by the band.
         rows: (N,) row of each example in the set it came from.
-        labels, paths: (N,) where known.
+        known: what the features' files say of every row (N rows), to find it again: columns `id`, `path`, `label` (a
+            number), `class` (its name), `file` and `file_row`, those that are known.
         settings: everything that decided the result, with versions.
     """
 
     scores: NDArray[np.float64]
     clusters: IntArray
-    signs: NDArray[np.float32]
+    indicators: NDArray[np.float32]
     plane: NDArray[np.float32]
     pairs: pa.Table
     levels: Levels
@@ -81,12 +79,60 @@ class Scan:
     bridges: IntArray
     histogram: Histogram
     rows: IntArray
-    labels: IntArray | None
-    paths: Sequence[str] | None
+    known: pa.Table
     settings: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def labels(self) -> IntArray | None:
+        """Class numbers (N,), -1 where a row has none; None where no labels are known."""
+        if "label" not in self.known.column_names:
+            return None
+        labels: IntArray = self.known.column("label").to_numpy()
+        return labels
+
+    @property
+    def paths(self) -> Sequence[str] | None:
+        """Paths (N,), "" where a row has none; None where no paths are known."""
+        return self.known.column("path").to_pylist() if "path" in self.known.column_names else None
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Class of every row (N,) by name, or by number where classes have no names; None without labels."""
+        labels = self.labels
+        if labels is None:
+            return None
+        if "class" in self.known.column_names:
+            return [each or "" for each in self.known.column("class").to_pylist()]
+        return [str(each) if each >= 0 else "" for each in labels.tolist()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know before the scores are used: the estimate of the classes, rows left out, pairs not found."""
+        notes = [f"{self.classes.words}; `n_classes` sets the number"] if self.classes is not None else []
+        if self.settings["skipped"]:
+            rows = self.settings.get("skipped_rows", [])
+            shown = ", ".join(f"{row:,}" for row in rows[:_SHOWN]) + (
+                ", ..." if self.settings["skipped"] > _SHOWN else ""
+            )
+            notes.append(
+                f"{self.settings['skipped']:,} rows are not finite and have no score" + f": {shown}" * bool(rows)
+            )
+        if self.settings["zero_rows"]:
+            notes.append(f"{self.settings['zero_rows']:,} rows are all zero: failed embeddings?")
+        if not len(self.pairs):
+            notes.append(
+                f"no bridging pairs: the {CANDIDATES} nearest neighbours of every row lie in the row's own cluster; "
+                f"with more clusters than {self.n_classes} (`n_classes`) there may be some"
+            )
+        elif np.isnan(self.pairs.column("probability").to_numpy()).all():
+            notes.append(
+                "bridging pairs are in the order of their similarity: the probability of different classes cannot be "
+                "estimated from so few or such uniform rows"
+            )
+        return notes
 
     def drop(
         self, fraction: float | None = None, threshold: float | None = None, *, cluster_share: float | None = None
@@ -164,16 +210,15 @@ class Scan:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "scores.parquet", self._score_table())
-        pairs = self.pairs
-        for i, name in enumerate(("anchor", "other")):
-            pairs = pairs.set_column(i, name, pa.array(self.rows[pairs.column(name).to_numpy()]))
-        write_table(folder / "pairs.parquet", pairs)
+        write_table(folder / "pairs.parquet", self._pair_table())
         with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["row", "path", "score"])
-            for position in dropped.tolist():
-                path = "" if self.paths is None else self.paths[position]
-                writer.writerow([self.rows[position], path, f"{self.scores[position]:.6f}"])
+            writer.writerow(["row", *self.known.column_names, "score"])
+            # A table without columns has no rows.
+            known = self.known.take(dropped).to_pylist() if self.known.num_columns else [{}] * len(dropped)
+            for position, facts in zip(dropped.tolist(), known, strict=True):
+                words = ["" if each is None else each for each in facts.values()]
+                writer.writerow([self.rows[position], *words, f"{self.scores[position]:.6f}"])
         write_json(folder / "scan.json", self._facts() | {"drop": {"fraction": fraction, "rows": len(dropped)}})
 
     @classmethod
@@ -198,29 +243,34 @@ class Scan:
 
         Args:
             path: file to write.
-            images: the images of the rows: an array, an `ImageSet`, anything that gives uint8 (B, C, H, W) for
-                `images[positions]`, or what `pairsift.data.open_source` reads, where `rows` says which image is whose;
-                None shows none.
+            images: the images of the rows. A path or name that `pairsift.data.open_source` reads, an array (N, H, W),
+                (N, H, W, C) or (N, C, H, W), an `ImageSet`, or a list of paths, PIL images or arrays. Images with
+                paths are joined by path where the features have paths, too; others by their order. None shows none.
             labels: (N,) classes to name beside images; None takes the scan's own where known.
             fraction: share of the set that the page's drop threshold starts at.
 
         Raises:
-            ValueError: images or labels of another length.
+            ValueError: images or labels of another number, images with other paths, or none that can be read.
+            TypeError: images of another kind.
             OSError: not writable.
         """
-        from pairsift.scanning.page import scan_page
-
-        scan_page(Path(path), self, images, self.labels if labels is None else np.asarray(labels), fraction)
+        scan_page(Path(path), self, images, self.names if labels is None else np.asarray(labels).tolist(), fraction)
 
     def _score_table(self) -> pa.Table:
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
-        columns |= {name: self.signs[:, i] for i, name in enumerate(INDICATORS)}
+        columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
-        if self.labels is not None:
-            columns["label"] = self.labels
-        if self.paths is not None:
-            columns["path"] = pa.array(list(self.paths), pa.string())
-        return pa.table(columns)
+        return pa.table(columns | dict(zip(self.known.column_names, self.known.columns, strict=True)))
+
+    def _pair_table(self) -> pa.Table:
+        """The pairs with rows instead of positions, and what is known of both."""
+        pairs = self.pairs
+        for i, name in enumerate(("anchor", "other")):
+            positions = pairs.column(name).to_numpy()
+            pairs = pairs.set_column(i, name, pa.array(self.rows[positions]))
+            for known in self.known.column_names:
+                pairs = pairs.append_column(f"{name}_{known}", self.known.column(known).take(positions))
+        return pairs
 
     def _facts(self) -> dict[str, Any]:
         links = np.argwhere(self.bridges)
@@ -242,6 +292,7 @@ class Scan:
         for i, name in enumerate(("anchor", "other")):
             positions = _positions(rows, order, pairs.column(name).to_numpy())
             pairs = pairs.set_column(i, name, pa.array(positions))
+        pairs = pairs.select([name for name in pairs.column_names if name in PAIR_COLUMNS])
         if "probability" not in pairs.column_names:  # saved before there was one
             pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
         bridges = np.zeros((facts["n_classes"], facts["n_classes"]), np.int64)
@@ -252,7 +303,7 @@ class Scan:
         error = facts["levels_error"]
         return cls(
             scores=table.column("score").to_numpy(), clusters=table.column("cluster").to_numpy(),
-            signs=np.stack([table.column(name).to_numpy() for name in INDICATORS], axis=1),
+            indicators=np.stack([table.column(name).to_numpy() for name in INDICATORS], axis=1),
             plane=np.stack([table.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
             pairs=pairs, levels=_read_levels(facts["levels"]), levels_error=(error[0], error[1], error[2]),
             advice=Advice(**advice | {"reasons": tuple(advice["reasons"])}),
@@ -261,8 +312,7 @@ class Scan:
             else ClassEstimate(classes.pop("n_classes"), **{name: tuple(each) for name, each in classes.items()}),
             bridges=bridges,
             histogram=Histogram(np.array(facts["histogram"]["edges"]), np.array(facts["histogram"]["counts"])),
-            rows=rows, labels=table.column("label").to_numpy() if "label" in names else None,
-            paths=table.column("path").to_pylist() if "path" in names else None, settings=facts["settings"],
+            rows=rows, known=table.select([name for name in KNOWN if name in names]), settings=facts["settings"],
         )  # fmt: skip
 
 

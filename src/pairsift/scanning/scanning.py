@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.data.features import bare_features
+from pairsift.neighbors import FLAT_LIMIT, generator
 from pairsift.pairs import RankBand
-from pairsift.scanning.arguments import open_any
+from pairsift.same_class import AffinityError
+from pairsift.scanning.bridges import Judge
 from pairsift.scanning.config import ScanConfig
-from pairsift.scanning.fitting import Fit, fit
-from pairsift.scanning.plan import Plan, prepare
-from pairsift.scanning.reference import INDICATORS
+from pairsift.scanning.estimates import (
+    ClassEstimate,
+    Histogram,
+    estimate_classes,
+    levels_by_labels,
+    levels_by_ranks,
+    usual_band,
+)
+from pairsift.scanning.plan import Plan, open_any, prepare
+from pairsift.scanning.reference import INDICATORS, Reference
 from pairsift.scanning.result import Scan
 from pairsift.scanning.work import Part, Task, merge, run_local, run_ray
-from pairsift.theory import advise
+from pairsift.theory import Levels, advise
 
 
 def scan(
@@ -43,7 +53,8 @@ def scan(
     made, and the result does not depend on the number of threads or the engine.
 
     Args:
-        features: (N, D) array or tensor, a path (`pairsift.data.open_features`), or a `FeatureSource`.
+        features: (N, D) array or tensor, a path, a table, or a `FeatureSource`: all that `pairsift.data.open_features`
+            reads.
         config: the settings, all of which may be given as keywords instead; a bare number is `n_classes`.
         band: rank band that the levels are measured with, `pos_high` and `pos_low` in one; None takes the config's.
         labels: (N,) classes of an array, for labelled levels only: the score never looks at them.
@@ -53,14 +64,14 @@ def scan(
         progress: told how many rows of how many are scored.
         then: given the scan when it is saved, to write what goes with it (its page, say) before the folder counts as
             finished: a scan that is killed meanwhile does it anew.
-        **settings: fields of `ScanConfig`, which win over `config`: `n_classes`, `out`, `memory` and so on.
+        **settings: fields of `ScanConfig`, which win over `config`: `n_classes`, `output`, `memory_gb` and so on.
 
     Returns:
         The scan.
 
     Raises:
         DataError: features that cannot be read, or are not finite (the first row is named).
-        ScanError: too few rows, constant features, settings out of range, too little memory, an `out` in use.
+        ScanError: too few rows, constant features, settings out of range, too little memory, an `output` in use.
         TypeError: a keyword that is no setting.
         MissingExtraError: `engine="ray"` without Ray.
 
@@ -78,14 +89,14 @@ def scan(
     """
     say = say or (lambda line: None)
     settled = _settle(config, band, settings)
-    source = open_any(features, labels, settled.label_column)
-    plan = prepare(source, settled, graph, say)
+    source = open_any(features, labels, settled)
+    plan = prepare(source, settled, graph)
     fitted = fit(plan, say)
     with _part_files(plan) as parts:
         scores, pairs = merge(_score(plan, fitted, parts, say, progress), settled.max_pairs)
     result = _assemble(plan, fitted, scores, pairs)
-    if settled.out is not None:
-        result.save(settled.out, settled.fraction)
+    if settled.output is not None:
+        result.save(settled.output, settled.drop_fraction)
     if then is not None:
         then(result)
     if plan.parts is not None:
@@ -138,14 +149,15 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
     source, reference = plan.source, fitted.reference
     return Scan(
         scores=scores.column("score").to_numpy(), clusters=scores.column("cluster").to_numpy(),
-        signs=np.stack([scores.column(name).to_numpy() for name in INDICATORS], axis=1),
+        indicators=np.stack([scores.column(name).to_numpy() for name in INDICATORS], axis=1),
         plane=np.stack([scores.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
-        pairs=pairs, levels=fitted.levels, levels_error=fitted.levels_error, advice=advise(fitted.levels),
+        pairs=pairs, levels=fitted.levels, levels_error=fitted.levels_error,
+        advice=advise(fitted.labelled_levels or fitted.levels),
         labelled_levels=fitted.labelled_levels, n_classes=fitted.n_classes, classes=fitted.classes,
-        bridges=reference.bridges, histogram=fitted.histogram, rows=source.rows, labels=source.labels,
-        paths=source.paths,
+        bridges=reference.bridges, histogram=fitted.histogram, rows=source.rows, known=plan.known,
         settings=plan.identity | {
-            "skipped": len(plan.checked.bad), "zero_rows": plan.checked.zeros, "recall": reference.recall,
+            "skipped": len(plan.checked.bad), "skipped_rows": plan.checked.bad[:_NAMED_ROWS].tolist(),
+            "zero_rows": plan.checked.zeros, "recall": reference.recall,
             "weights": dict(zip(INDICATORS, reference.weights.tolist(), strict=True)),
             "explained": reference.explained, "search": fitted.search,
         },
@@ -160,3 +172,78 @@ def _counter(progress: Callable[[int, int], None] | None, done: int, n: int) -> 
             progress(done, n)
 
     return count
+
+
+# Rows without a score that scan.json names.
+_NAMED_ROWS = 1000
+# Rows whose pairs with their nearest say what is usual for near pairs.
+_NEAR_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a scan learned from its sample.
+
+    Attributes:
+        reference: scores any row.
+        judge: says how probably near rows are of different classes; None where no affinity can be fitted.
+        classes: the estimate of the number of classes; None where it was given.
+        n_classes: that number.
+        levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
+        labelled_levels: by labels, where there are any.
+        search: how neighbours are found: "graph", "inverted" or "exact".
+    """
+
+    reference: Reference
+    judge: Judge | None
+    classes: ClassEstimate | None
+    n_classes: int
+    levels: Levels
+    levels_error: tuple[float, float, float]
+    histogram: Histogram
+    labelled_levels: Levels | None
+    search: str
+
+
+def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
+    """Draw the sample and learn from it; the sample is forgotten afterwards."""
+    config, rng = plan.config, generator(plan.config.seed)
+    rows = _draw(plan, rng)
+    sample = plan.source.take(rows)
+    scale = float(np.abs(sample).max()) or 1.0
+    sample /= scale
+    classes, n_classes = None, config.n_classes
+    if n_classes is None:
+        classes = estimate_classes(sample, config.seed)
+        n_classes = classes.n_classes
+    inverted = plan.good > FLAT_LIMIT
+    reference = Reference(sample, scale, rows, n_classes, inverted, config.seed, plan.graph)
+    if len(rows) < plan.good:
+        recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
+        say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
+    judge = _judge(plan, reference, sample, say)
+    levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
+    labels = plan.source.labels
+    labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
+    search = "exact" if not inverted else "inverted"
+    if plan.graph is not None:
+        search = "graph"
+    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, search)
+
+
+def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
+    """What judges pairs, by the guide's features where there is a guide."""
+    some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
+    near = reference.near(sample[some], reference.rows[some])
+    judged = sample if plan.guide is None else plan.guide.source.take(reference.rows)
+    try:
+        return Judge(judged, np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0], plan.config.seed)
+    except AffinityError as error:
+        say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
+        return None
+
+
+def _draw(plan: Plan, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of the reference rows, ascending: all that are good, or a sample of them."""
+    rows = np.setdiff1d(np.arange(plan.source.shape[0]), plan.checked.bad, assume_unique=True)
+    return np.sort(rng.choice(rows, plan.size, replace=False)) if plan.size < plan.good else rows

@@ -19,7 +19,7 @@ from pairsift._base.process import on_ray
 from pairsift.data import FeatureSource
 from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.scanning.bridges import Judge
-from pairsift.scanning.errors import ScanError
+from pairsift.scanning.config import ScanError
 from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.

@@ -15,9 +15,15 @@ from pairsift._base.files import replacing
 from pairsift._base.process import first_process
 from pairsift.data import ImageSet, ViewPolicy
 from pairsift.temporal import FrameSet, by_row
-from pairsift.train.batches import order_of
-from pairsift.train.collapse import check_labels
 from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.data import (
+    channel_statistics,
+    check_labels,
+    default_views,
+    order_of,
+    short_sequences,
+    training_images,
+)
 from pairsift.train.encoders import (
     ImageEncoder,
     build_encoder,
@@ -27,10 +33,9 @@ from pairsift.train.encoders import (
     with_statistics,
     write_features,
 )
-from pairsift.train.evidence import Evidence, build_evidence
-from pairsift.train.images import channel_statistics, default_views, short_sequences, training_images
 from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
+from pairsift.train.policy import PairPolicy, build_policy
 from pairsift.train.run import Run, check_plain
 from pairsift.train.trainer import accelerator, fit
 
@@ -59,39 +64,38 @@ def pretrain(
     images: ImageSet | None = None,
     encoder: nn.Module | None = None,
     views: ViewPolicy | None = None,
-    evidence: Evidence | None = None,
+    policy: PairPolicy | None = None,
     objective: Objective | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Train an encoder with a (treated) contrastive loss: Algorithm 1.
+    """Train an encoder with a (treated) contrastive loss (Algorithm 1), in float32 unless `precision` says otherwise.
 
-    The first Ctrl-C stops after the current step and leaves a checkpoint; with `resume` the run continues from there
-    to the result it would have had (bitwise on the same machine in CPU fp32).
+    The first Ctrl-C stops after the current step and leaves a checkpoint. With `resume` the run continues from there to
+    the result of an uninterrupted run (bitwise on the same machine in CPU fp32).
 
-    With several devices or nodes every process computes its share of each batch against all of it. Lightning starts the
-    script that called this function once more for every further device; under torchrun or SLURM the processes are
-    there already. The first one writes the run; the others return the same encoder.
+    With several devices or nodes, every process computes its share of each batch against the whole batch. Lightning
+    starts the calling script once more for every further device. Under torchrun or SLURM the processes exist already.
+    The first process writes the run, and the others return the same encoder.
 
     Args:
         config: all settings.
-        images: the training images; None loads `config.data`.
-        encoder: maps float images (B, 3, H, W) to features (B, D); None builds `config.encoder`.
-        views: makes one random view of float images (B, 3, H, W) in [0, 1], a kornia pipeline say; None takes the
+        images: the training images. None loads `config.data`.
+        encoder: maps float images (B, 3, H, W) to features (B, D). None builds `config.encoder`.
+        views: makes one random view of float images (B, 3, H, W) in [0, 1], such as a kornia pipeline. None takes the
             SimCLR policy with the configuration's settings.
-        evidence: knows about the classes of pairs what the configuration's `guide` or bank would; needs
+        policy: selects and treats pairs, instead of the configuration's guide or feature bank. It needs
             `select="affinity"`.
-        objective: compares (N, d) projections of the first views with those of the second, and gives a scalar: one of
-            `losses.baselines` say. It takes the place of the configuration's loss, which must be untreated SimCLR, and
-            of its temperature.
-        say: told in words what is done.
+        objective: maps projections (N, d) of the first and the second views to a scalar, as `losses.baselines` do. It
+            replaces the configuration's loss, which must be untreated SimCLR, and its temperature.
+        say: gets lines about the progress.
 
     Returns:
         The finished run.
 
     Raises:
-        DataError, ConfigError, RunError: (ValueErrors) before anything is trained.
-        NonFiniteLossError: the loss diverged; the last good checkpoint is kept.
-        Interrupted: stopped by Ctrl-C; resume continues.
+        DataError, ConfigError, RunError: bad input, before training starts. All are ValueErrors.
+        NonFiniteLossError: the loss diverged. The last good checkpoint is kept.
+        Interrupted: Ctrl-C stopped the run. `resume` continues it.
 
     Example:
         >>> import tempfile
@@ -110,12 +114,12 @@ def pretrain(
     writes = first_process()
     say = say if say is not None and writes else _silent
     device_kind = _check(config, writes)
-    _check_given(config, evidence, objective)
+    _check_given(config, policy, objective)
 
     torch.manual_seed(config.seed)
     name = config.encoder if encoder is None else ""
     if encoder is None and name != "mlp":
-        encoder = build_encoder(name)  # before data are read: a wrong name is said at once
+        encoder = build_encoder(name)  # before data are read, so that a wrong name fails at once
     images = training_images(config, images)
     _tell(images, say)
     check_labels(config, images)
@@ -125,11 +129,11 @@ def pretrain(
     statistics = channel_statistics(images)
     model = with_statistics(encoder, *statistics, images.vectors).float()
     dimension = n_features(model, images.images.shape[1:])
-    policy = default_views(config, images, statistics) if views is None else views
-    if evidence is None:
-        evidence = build_evidence(config, images, dimension, say)
+    views = default_views(config, images, statistics) if views is None else views
+    if policy is None:
+        policy = build_policy(config, images, dimension, say)
     steps = order_of(images)[0] // config.batch_size
-    module = ContrastiveModule(config, model, dimension, steps, policy, evidence, objective)
+    module = ContrastiveModule(config, model, dimension, steps, views, policy, objective)
     check_plain(module.state_dict())
 
     run = Run.start(config) if writes else Run(config.run_dir)
@@ -147,7 +151,7 @@ def pretrain(
 
 
 def _tell(images: ImageSet, say: Callable[[str], None]) -> None:
-    """What is trained on, and what was left out."""
+    """Report the training images, and those that were left out."""
     say(images.where)
     if images.corrupt:
         say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
@@ -155,13 +159,13 @@ def _tell(images: ImageSet, say: Callable[[str], None]) -> None:
         say(short_sequences(images.pairs))
 
 
-def _check_given(config: TrainConfig, evidence: Evidence | None, objective: Objective | None) -> None:
-    """Refuse evidence or an objective that the configuration does not go with."""
-    if evidence is not None and config.select != "affinity":
-        raise ConfigError(f"evidence needs select='affinity', got select={config.select!r}")
-    if evidence is not None and config.treatment == "auto":
-        raise ConfigError("treatment='auto' decides by evidence of its own: leave evidence out, or name a treatment")
-    plain = config.method == "simclr" and config.treatment == "none" and evidence is None and not config.window
+def _check_given(config: TrainConfig, policy: PairPolicy | None, objective: Objective | None) -> None:
+    """Refuse a policy or an objective that does not go with the configuration."""
+    if policy is not None and config.select != "affinity":
+        raise ConfigError(f"a policy needs select='affinity', got select={config.select!r}")
+    if policy is not None and config.treatment == "auto":
+        raise ConfigError("treatment='auto' has a policy of its own: leave policy out, or name a treatment")
+    plain = config.method == "simclr" and config.treatment == "none" and policy is None and not config.window
     if objective is not None and not plain:
         raise ConfigError(
             "an objective takes the place of the loss: leave method, treatment and window at their defaults, got "
@@ -170,7 +174,7 @@ def _check_given(config: TrainConfig, evidence: Evidence | None, objective: Obje
 
 
 def _check(config: TrainConfig, writes: bool) -> str:
-    """Refuse what the machine or the run directory cannot do, before anything is loaded; the kind of device to use."""
+    """Check the machine and the run directory before any data is loaded, and return the kind of device."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     kind = accelerator(config)
@@ -180,4 +184,4 @@ def _check(config: TrainConfig, writes: bool) -> str:
 
 
 def _silent(line: str) -> None:
-    """Say nothing: nobody listens, or another process speaks."""
+    """Ignore a line."""

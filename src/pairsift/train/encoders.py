@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
+from pairsift._base.checks import take_renamed
 from pairsift.data import ImageSet, to_float
 from pairsift.data.columns import with_class_names
 from pairsift.data.tables import write_table
@@ -291,6 +294,67 @@ def write_features(path: Path, features: NDArray[np.float32], images: ImageSet) 
     if images.mixed is not None:
         columns["mixed"] = pa.array(images.mixed)
     write_table(path, with_class_names(pa.table(columns), "label", images.class_names))
+
+
+def encode_in_chunks(encoder: nn.Module, inputs: Tensor, mini_batch_size: int, **old: int) -> Tensor:
+    """Encode all rows in parts, so that the backward pass holds the activations of one part at a time.
+
+    Each part is encoded twice: first without keeping activations, and again when the gradient of its features is known,
+    as in GradCache (arXiv 2101.06983). A loss over all rows therefore needs the encoder's memory of one part. Gradients
+    equal those of encoding all rows together, with the same random draws in both passes. Batch norm is the exception,
+    because it uses the statistics of a part. Its running statistics count every part once. The sizes of parts differ by
+    at most one row.
+
+    Args:
+        encoder: (rows, ...) -> (rows, D).
+        inputs: (B, ...).
+        mini_batch_size: most rows of a part, > 0. A part gets one more where a single row would be left over, because
+            a single row has no batch statistics.
+
+    Returns:
+        (B, D).
+
+    Raises:
+        ValueError: mini_batch_size <= 0.
+
+    Example:
+        >>> import torch
+        >>> from pairsift.losses import NTXentLoss
+        >>> from pairsift.train import encode_in_chunks
+        >>> encoder = torch.nn.Linear(8, 4)
+        >>> view0, view1 = torch.randn(64, 8), torch.randn(64, 8)
+        >>> h = encode_in_chunks(encoder, torch.cat([view0, view1]), mini_batch_size=16)
+        >>> h.shape
+        torch.Size([128, 4])
+        >>> NTXentLoss()(*h.chunk(2)).backward()  # compares all 128 views
+        >>> encoder.weight.grad.shape
+        torch.Size([4, 8])
+    """
+    take_renamed("encode_in_chunks", old, {}, {"chunk": "mini_batch_size"})
+    if mini_batch_size <= 0:
+        raise ValueError(f"mini_batch_size must be positive, got {mini_batch_size}")
+    parts = -(-len(inputs) // mini_batch_size)
+    if mini_batch_size > 1:
+        parts = min(parts, max(1, len(inputs) // 2))
+    encoded = [
+        checkpoint(encoder, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _without_statistics(encoder)))
+        for part in torch.tensor_split(inputs, parts)
+    ]
+    return torch.cat(encoded)
+
+
+@contextmanager
+def _without_statistics(encoder: nn.Module) -> Iterator[None]:
+    """Keep running statistics unchanged, because the second encoding of a part must not count it again."""
+    norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def _weight(encoder: nn.Module) -> Tensor:

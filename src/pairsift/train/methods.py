@@ -1,4 +1,4 @@
-"""Training methods: how the views of a batch become a loss, with one encoder (SimCLR, spectral) or two (MoCo)."""
+"""Training methods, which turn the views of a batch into a loss: with one encoder (SimCLR, spectral), or two (MoCo)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairsift.losses import MixedContrastiveLoss, MoCoLoss, NTXentLoss, SpectralLoss
 from pairsift.losses.engine import Processes
 from pairsift.losses.treated import Selection
 from pairsift.pairs import Selector
-from pairsift.train.collapse import within_class_share
 from pairsift.train.config import TrainConfig
 from pairsift.treatments import Treatment
 
@@ -22,16 +22,16 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step(NamedTuple):
-    """What a step encodes, and what its loss is to do with pairs.
+    """The input of a method in one step.
 
     Attributes:
-        views: N images (N, ...) in two views each.
-        labels: (N,) classes, -1 where unknown; None without labels.
-        rows: (N,) positions in the training set of what first views are of.
-        other_rows: (N,) the same of second views.
-        watch: whether the outcome tells which pairs are selected.
+        views: two views of N images, (N, ...) each.
+        labels: (N,) classes, -1 where unknown. None without labels.
+        rows: (N,) positions in the training set of the images of the first views.
+        other_rows: (N,) positions of the images of the second views.
+        watch: whether the outcome holds the selected pairs.
         treated: whether the loss treats them.
-        selector, treatment: of the loss; None takes its own.
+        selector, treatment: arguments of the loss. None takes the loss's own.
     """
 
     views: tuple[Tensor, Tensor]
@@ -45,20 +45,20 @@ class Step(NamedTuple):
 
     @property
     def choice(self) -> dict[str, Any]:
-        """Arguments of a loss."""
+        """The keyword arguments of a loss."""
         return {"treated": self.treated, "selector": self.selector, "treatment": self.treatment}
 
 
 class Outcome(NamedTuple):
-    """What a step gave: the loss, and the difficult pairs where they were looked at.
+    """The result of a method in one step.
 
     Attributes:
         loss: scalar.
-        pairs: (B, K) bool, None if no pairs were selected.
-        candidates: pairs that could have been flagged.
-        labels: (B,) classes of the rows, None without labels.
-        key_labels: (K,) classes of the keys; None without labels.
-        within_class: share of the variance of projections that lies within classes; None unless labels are learned.
+        pairs: (B, K) bool, the selected pairs. None in steps that do not watch them.
+        candidates: number of pairs that could have been selected.
+        labels: (B,) classes of the rows. None without labels.
+        key_labels: (K,) classes of the keys. None without labels.
+        within_class: share of the variance of projections within classes. None unless the method learns from labels.
     """
 
     loss: Tensor
@@ -70,36 +70,35 @@ class Outcome(NamedTuple):
 
 
 class Method(nn.Module):
-    """What a method adds to an encoder and a projector: a loss, and how it is fed.
+    """The loss of a training method, and the parts that it adds to an encoder and a projector.
 
     Attributes:
-        both_views: whether the encoder sees the views of both kinds, or the first ones only.
+        both_views: whether the encoder encodes both views of every image, or the first ones only.
     """
 
     both_views: bool = True
 
     def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
-        """What has to happen before a step encodes anything: nothing, unless a method says otherwise.
+        """Prepare a step, before anything is encoded. The default does nothing.
 
         Args:
-            encoder, projector: as they are trained.
-            progress: share of the run that is done, in [0, 1].
+            encoder, projector: the trained modules.
+            progress: share of the run that is finished, in [0, 1].
         """
 
     def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
-        """Loss of what was encoded.
+        """Compute the loss.
 
         Args:
-            z, h: (B, d) projections and (B, D) features of the views of both kinds, first views first, or of the first
-                views only (`both_views`).
-            step: what was encoded, and what the loss is to do.
+            z, h: projections (B, d) and features (B, D) of both views of every image, first views first, or of the
+                first views only (`both_views`).
+            step: the views and the arguments of the loss.
         """
         raise NotImplementedError
 
 
 class OneEncoder(Method):
-    """Both views of every image go through one encoder: SimCLR (NT-Xent), the spectral loss, and the mixed one, which
-    learns from labels too."""
+    """One encoder for both views of every image: SimCLR (NT-Xent), the spectral loss, and the mixed loss."""
 
     loss: NTXentLoss | SpectralLoss | MixedContrastiveLoss
 
@@ -108,7 +107,7 @@ class OneEncoder(Method):
         self.loss = loss
 
     def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
-        """Loss of projections and features (2N, .), first views first; see `Method`."""
+        """The loss of projections and features (2N, .), first views first; see `Method`."""
         (z0, z1), (h0, h1), labels = z.chunk(2), h.chunk(2), step.labels
         known: dict[str, Any] = {"rows": step.rows, "key_rows": step.other_rows}
         learned: dict[str, Any] = {}
@@ -135,10 +134,10 @@ class OneEncoder(Method):
 
 
 class GivenLoss(Method):
-    """Both views go through one encoder, and an objective that was given compares their projections.
+    """One encoder for both views of every image, with an objective that the user gave.
 
     Args:
-        objective: (N, d) projections of the first views, and of the second ones -> a scalar.
+        objective: projections (N, d) of the first views, and of the second views -> scalar.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -146,22 +145,22 @@ class GivenLoss(Method):
         self.objective = objective
 
     def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
-        """Loss of projections (2N, d), first views first; it tells of no pairs. See `Method`."""
+        """The loss of projections (2N, d), first views first, without pairs; see `Method`."""
         return Outcome(self.objective(*z.chunk(2)), None, 0, None)
 
 
 class MomentumEncoder(Method):
-    """MoCo (arXiv 1911.05722): keys come from an encoder that follows the trained one slowly, and are queued.
+    """MoCo (arXiv 1911.05722): a second encoder, which follows the trained one slowly, gives keys for a queue.
 
-    Keys are encoded in random groups, each with batch statistics of its own. On one device this does what shuffling
-    batches between devices does in the paper: statistics shared by a query and its key would give the positive away.
+    Keys are encoded in random groups with separate batch statistics. On one device this replaces the paper's shuffling
+    of batches between devices. Statistics that a query and its key share would reveal the positive.
 
-    The key encoder follows by `key = m key + (1 - m) query` before every step, and starts as a copy.
+    The key encoder starts as a copy, and follows by `key = m key + (1 - m) query` before every step.
 
     Args:
-        config: how keys are made and followed.
+        config: gives the groups of keys and the momentum.
         loss: the queue and the objective.
-        encoder, projector: what is trained.
+        encoder, projector: the trained modules.
     """
 
     loss: MoCoLoss
@@ -174,21 +173,26 @@ class MomentumEncoder(Method):
         self.config = config
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_projector = copy.deepcopy(projector).requires_grad_(False)
-        # Classes of the queued keys, -1 where unknown: only to tell how often flagged pairs differ in class.
+        # Classes of the queued keys, -1 where unknown. They only measure how often selected pairs differ in class.
         self.register_buffer("labels", torch.full((len(loss.queue_z),), -1, dtype=torch.int64))
 
     def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
-        """Let the key encoder follow what is trained."""
+        """Let the key encoder follow the trained encoder."""
         self.follow(encoder, projector, progress)
 
     def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
-        """Loss of the queries' projections and features, after which their keys join the queue; see `Method`."""
-        views, labels, rows, key_rows = step.views, step.labels, step.rows, step.other_rows
+        """The loss of the queries' projections and features. Their keys then join the queue; see `Method`."""
+        views, labels = step.views, step.labels
+        rows: Tensor | None = None
+        key_rows: Tensor | None = None
+        if step.selector is not None:  # the band of the loss needs no ids, which queues of version 0.2 lack
+            rows, key_rows = step.rows, step.other_rows
         other = torch.cat([views[1], views[0]]) if self.both_views else views[1]
         k, h_k = self._keys(other)
         if self.both_views:
             labels = None if labels is None else torch.cat([labels, labels])
-            rows, key_rows = torch.cat([rows, key_rows]), torch.cat([key_rows, rows])
+            if rows is not None and key_rows is not None:
+                rows, key_rows = torch.cat([rows, key_rows]), torch.cat([key_rows, rows])
         filled = self.loss.n_queued
         pairs = self.loss.select(h, rows=rows, selector=step.selector) if step.watch and filled else None
         loss = self.loss(z, k, h, h_k, rows=rows, key_rows=key_rows, pairs=pairs, enqueue=False, **step.choice)
@@ -201,7 +205,7 @@ class MomentumEncoder(Method):
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:
-        """Move the key encoder towards the trained one; `progress` in [0, 1] is the share of the run that is done."""
+        """Move the key encoder towards the trained one, at a `progress` in [0, 1] of the run."""
         weight = 1 - self.config.key_momentum  # of the trained encoder
         if self.config.key_momentum_schedule == "cosine":
             weight *= (1 + math.cos(math.pi * progress)) / 2
@@ -219,19 +223,19 @@ class MomentumEncoder(Method):
 
 
 def _gathered(labels: Tensor | None) -> Tensor | None:
-    """Labels of all processes, in the order of the processes."""
+    """The labels of all processes, in their order."""
     if labels is None:
         return None
     return Processes(True, labels=labels).gather("labels", labels)
 
 
 def build_method(config: TrainConfig, encoder: nn.Module, projector: nn.Module, n_features: int) -> Method:
-    """The configuration's method for an encoder with features of `n_features` dimensions.
+    """Build the method of a configuration.
 
     Args:
-        config: of the run.
-        encoder, projector: what is trained.
-        n_features: width of what pairs are selected on.
+        config: settings of the run.
+        encoder, projector: the modules to train.
+        n_features: dimensions of the features that pairs are selected by.
     """
     band, treatment = config.band(), config.pair_treatment()
     select: Selection = "random" if config.select == "random" else "band"
@@ -246,3 +250,24 @@ def build_method(config: TrainConfig, encoder: nn.Module, projector: nn.Module, 
     sizes = config.queue_size, config.projector_dim, n_features
     loss = MoCoLoss(*sizes, config.temperature, band, treatment, select=select, seed=seed)
     return MomentumEncoder(config, loss, encoder, projector)
+
+
+@torch.no_grad()
+def within_class_share(z: Tensor, labels: Tensor) -> float:
+    """The share of the variance of unit rows that lies within classes. It is 0 where every class is a point.
+
+    Args:
+        z: (B, d) projections, of any length.
+        labels: (B,) classes. Rows with -1 are left out.
+
+    Returns:
+        A number in [0, 1], or nan where fewer than two rows have a label or all rows are equal.
+    """
+    known = labels >= 0
+    u, (groups, place) = F.normalize(z[known].float(), dim=1), torch.unique(labels[known], return_inverse=True)
+    if len(u) < 2:
+        return float("nan")
+    sizes = torch.bincount(place, minlength=len(groups))[:, None]
+    means = u.new_zeros(len(groups), u.shape[1]).index_add(0, place, u) / sizes
+    within, total = (u - means[place]).square().sum(), (u - u.mean(dim=0)).square().sum()
+    return float(within / total)

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from pairsift.data import ViewPolicy, make_views
 from pairsift.pairs import pair_shares
-from pairsift.train.batches import Batch
-from pairsift.train.chunks import encode_in_chunks
 from pairsift.train.config import TrainConfig
-from pairsift.train.encoders import ImageEncoder, Projector
-from pairsift.train.evidence import Evidence
+from pairsift.train.data import Batch
+from pairsift.train.encoders import ImageEncoder, Projector, encode_in_chunks
 from pairsift.train.methods import (
     GivenLoss,
     Method,
@@ -27,34 +25,36 @@ from pairsift.train.methods import (
     Step,
     build_method,
 )
+from pairsift.train.policy import PairPolicy
+from pairsift.train.run import with_current_names
 
-# To be looked at, pairs must be held whole, which the loss avoids: the first step of an epoch and every tenth after are
-# enough for that.
+# Measuring pairs needs the whole matrix of pairs, which the loss avoids. The first step of an epoch and every tenth
+# step after it are enough.
 _WATCH_EVERY = 10
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or the weights became nan or infinite; the last good checkpoint is kept."""
+    """The loss or the weights became nan or infinite. The last good checkpoint is kept."""
 
 
 class ContrastiveModule(lightning.LightningModule):
-    """Two views -> h -> pairs from h -> z -> treated loss, by the configuration's method.
+    """The training steps of a configuration: two views -> h -> pairs from h -> z -> treated loss.
 
-    Randomness is drawn afresh every step from (seed, step), so any step can be repeated from a checkpoint before it.
+    Random numbers of every step depend on (seed, step) alone, so a resumed run repeats a step exactly.
 
     Args:
-        config: the run's settings.
+        config: settings of the run.
         encoder: float images (B, 3, H, W) in [0, 1] -> (B, D).
         n_features: D.
         steps_per_epoch: batches in an epoch.
-        views: policy that makes one view of each image.
-        evidence: what is known about the classes of pairs; None selects by the features of a batch alone.
-        objective: what compares projections instead of the configuration's loss.
+        views: makes one view of each image.
+        policy: selects and treats pairs. None selects by the features of a batch alone.
+        objective: replaces the configuration's loss.
     """
 
     def __init__(
         self, config: TrainConfig, encoder: ImageEncoder, n_features: int, steps_per_epoch: int, views: ViewPolicy,
-        evidence: Evidence | None = None, objective: Objective | None = None,
+        policy: PairPolicy | None = None, objective: Objective | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
@@ -65,20 +65,20 @@ class ContrastiveModule(lightning.LightningModule):
             if objective is None
             else GivenLoss(objective)
         )
-        self.evidence = evidence
+        self.policy = policy
         self.views = views
         self.steps_per_epoch = steps_per_epoch
         self.measured: dict[str, Any] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         epoch, step = divmod(batch.step, self.steps_per_epoch)
-        if self.evidence is not None and step == 0:
+        if self.policy is not None and step == 0:
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                self.evidence.start_epoch(epoch)
-        # Every process draws views of its own.
+                self.policy.start_epoch(epoch)
+        # Every process draws its own views.
         step_seed = (self.config.seed * 1_000_003 + batch.step + self.global_rank * 2**40) % 2**62
         view0, view1 = make_views(batch.images, self.views, step_seed, batch.others)
-        torch.manual_seed(step_seed + 1)  # for encoders that draw, by dropout say
+        torch.manual_seed(step_seed + 1)  # for encoders with random layers, such as dropout
         progress = batch.step / (self.config.epochs * self.steps_per_epoch)
         self.method.before_step(self.encoder, self.projector, progress)
         x = torch.cat([view0, view1]) if self.method.both_views else view0
@@ -93,28 +93,32 @@ class ContrastiveModule(lightning.LightningModule):
         if not bool(torch.isfinite(outcome.loss)):
             raise self._diverged(f"loss is {float(outcome.loss.detach())},", batch.step)
         self._measure(outcome, torch.cat([what.rows, what.other_rows])[: len(h)])
-        if self.evidence is not None:
-            self.evidence.observe(h, batch.rows)
+        if self.policy is not None:
+            self.policy.observe(h, batch.rows)
         return outcome.loss
 
     def _step(self, batch: Batch, views: tuple[Tensor, Tensor], watch: bool) -> Step:
-        """What the method is to do with a batch."""
+        """The input of the method for a batch."""
         others = batch.rows if batch.other_rows is None else batch.other_rows
         treated = batch.step >= self.config.warmup_epochs * self.steps_per_epoch
         step = Step(views, batch.labels, batch.rows, others, watch, treated)
-        if self.evidence is None:
+        if self.policy is None:
             return step
-        assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no evidence
-        ready = self.evidence.ready
+        assert isinstance(self.method, OneEncoder | MomentumEncoder)  # a given objective has no policy
+        ready = self.policy.ready
         return step._replace(
-            watch=watch and ready, treated=treated and ready, selector=self.evidence.selector,
-            treatment=self.evidence.treatment(self.method.loss.treatment),
+            watch=watch and ready, treated=treated and ready, selector=self.policy.selector,
+            treatment=self.policy.treatment(self.method.loss.treatment),
         )  # fmt: skip
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read checkpoints of earlier versions."""
+        checkpoint["state_dict"] = with_current_names(checkpoint["state_dict"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
         parameters = [p for p in self.parameters() if p.requires_grad]
-        # Biases and norm scales are not decayed: shrinking them towards 0 regularises nothing.
+        # Biases and norm scales are not decayed, because shrinking them towards 0 does not regularise.
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -136,10 +140,10 @@ class ContrastiveModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def check_weights(self) -> None:
-        """Refuse to go on from (or to save) weights that are not finite.
+        """Refuse to continue from, or to save, weights that are not finite.
 
         Raises:
-            NonFiniteLossError: some weight is nan or infinite.
+            NonFiniteLossError: a weight is nan or infinite.
         """
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters()):
             raise self._diverged("weights are", self.global_step)
@@ -154,9 +158,9 @@ class ContrastiveModule(lightning.LightningModule):
         if outcome.labels is not None:
             share, base = pair_shares(outcome.pairs, outcome.labels, outcome.key_labels, outcome.candidates)
             self.measured |= {"different": share, "different_base": base}
-        if self.evidence is not None:
+        if self.policy is not None:
             with torch.autocast(self.device.type, enabled=False):
-                estimated = self.evidence.estimated(outcome.pairs, rows)
+                estimated = self.policy.estimated(outcome.pairs, rows)
             self.measured |= {} if estimated is None else {"estimated": estimated}
 
     def _diverged(self, what: str, step: int) -> NonFiniteLossError:

@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import platform
+import re
 import shutil
 import subprocess
 import warnings
@@ -280,7 +281,7 @@ def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> No
     Raises:
         RunError: other names, or tensors of other shapes.
     """
-    held = content["state_dict"]
+    held = with_current_names(content["state_dict"])
     # The state of a selector is in a checkpoint only where the selector has state.
     names = {name for name in held.keys() ^ state.keys() if not is_kept(name.removeprefix("method.loss."))}
     for name in sorted(names):
@@ -291,6 +292,11 @@ def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> No
         shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
         if shapes[0] != shapes[1]:
             raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")
+
+
+def with_current_names(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a module with the names of today. Version 0.2 kept the state of a `PairPolicy` as "evidence"."""
+    return {re.sub(r"^evidence\.", "policy.", name): value for name, value in state.items()}
 
 
 def check_plain(state: dict[str, Any]) -> None:

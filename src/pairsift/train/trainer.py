@@ -30,10 +30,10 @@ from pairsift._base.checks import first_line
 from pairsift._base.files import replacing
 from pairsift._base.process import Interrupted, first_process
 from pairsift.data import ImageSet
-from pairsift.train.batches import Batch, StepSampler, batch_loader, order_of
 from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.data import Batch, StepSampler, batch_loader, order_of
 from pairsift.train.module import ContrastiveModule
-from pairsift.train.run import Run, RunError, check_fits, read_checkpoint
+from pairsift.train.run import Run, RunError, check_fits, read_checkpoint, with_current_names
 
 METRICS = (
     "epoch", "step", "loss", "lr", "flagged", "different", "different_base", "estimated", "within_class",
@@ -89,7 +89,7 @@ def fit(
         if sampler.next_step < total:
             trainer.fit(module, batch_loader(images, sampler), ckpt_path=checkpoint, weights_only=True)
         elif checkpoint is not None:
-            module.load_state_dict(earlier["state_dict"])
+            module.load_state_dict(with_current_names(earlier["state_dict"]))
             metrics.load_state_dict(earlier["callbacks"]["Metrics"])
     if config.processes > 1 and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # later work is not shared
@@ -283,7 +283,7 @@ class Decisions(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, ContrastiveModule)
-        made = [] if pl_module.evidence is None else pl_module.evidence.decisions
+        made = [] if pl_module.policy is None else pl_module.policy.decisions
         if made and trainer.is_global_zero:
             with replacing(self._file) as temporary:
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in made))

@@ -118,7 +118,7 @@ class Files:
         if name != "scan/scan.json":
             whole = ps.Scan.load(self.shelf.good / "scan")
             np.testing.assert_array_equal(found.scores, whole.scores)
-            np.testing.assert_array_equal(found.signs, whole.signs)
+            np.testing.assert_array_equal(found.indicators, whole.indicators)
             for ours, theirs in zip(found.pairs.columns, whole.pairs.columns, strict=True):
                 np.testing.assert_array_equal(ours.to_numpy(), theirs.to_numpy())
 

@@ -44,7 +44,8 @@ def any_labels(n: int) -> Any:
 def scans(draw: Any) -> Any:
     """Features with settings of a scan."""
     features = draw(sets)
-    names = [name for name in ScanConfig.model_fields if name not in ("out", "overwrite", "engine", "address", "guide")]
+    left_out = ("output", "overwrite", "engine", "address", "guide_features", "column", "id_column")
+    names = [name for name in ScanConfig.model_fields if name not in left_out]
     settings: dict[str, Any] = {"threads": 1}
     if draw(st.booleans()):
         settings["n_classes"] = draw(st.integers(2, 4))
@@ -67,7 +68,7 @@ def scan(judge: Judge, case: Any) -> None:
         expect(found.scores.shape == (n,) and found.clusters.shape == (n,), "shapes of a scan")
         expect(scored.all() or settings.get("skip_bad"), "a row without a score")
         expect(((found.scores[scored] >= 0) & (found.scores[scored] <= 1)).all(), "a score out of [0, 1]")
-        expect(np.isfinite(found.signs[scored]).all(), "signs that are not finite")
+        expect(np.isfinite(found.indicators[scored]).all(), "indicators that are not finite")
         expect(((found.clusters >= -1) & (found.clusters < found.n_classes)).all(), "a cluster that is not there")
         expect((np.bincount(found.drop(0.5), minlength=n) <= 1).all(), "a row dropped twice")
         anchors, others = (found.pairs.column(name).to_numpy() for name in ("anchor", "other"))

@@ -65,7 +65,7 @@ class Folder(RuleBasedStateMachine):
         # The name of the features is among the settings, so that it must be the same in every folder.
         features = ps.data.open_features(self.place / "features.parquet")
         features.name = "features"
-        return ps.scan(features, n_classes, threads=1, out=out, overwrite=overwrite, progress=progress)
+        return ps.scan(features, n_classes, threads=1, output=out, overwrite=overwrite, progress=progress)
 
     @rule(stop=st.none() | st.integers(1, 5), overwrite=st.booleans(), n_classes=st.sampled_from((3, 3, 3, 4)))
     def scans(self, stop: int | None, overwrite: bool, n_classes: int) -> None:

@@ -8,8 +8,8 @@ from pairsift.data import DataError, load_images, subset
 from pairsift.evaluate import knn
 from pairsift.pairs import GivenMasks, Selector
 from pairsift.same_class import Affinity, AffinityError, patch_features
-from pairsift.train import Evidence, Interrupted, pretrain
-from pairsift.train.evidence import BankEvidence, build_evidence
+from pairsift.train import Interrupted, PairPolicy, pretrain
+from pairsift.train.policy import OwnFeaturesPolicy, build_policy
 
 SOFT = {"select": "affinity", "same_class_weight": 1.0, "confidence": 0.6}
 
@@ -48,7 +48,7 @@ def test_the_own_bank_selects_from_the_first_fit_on(train):
     assert [row["loss"] for row in rows[:2]] == [row["loss"] for row in before[:2]]
     assert rows[2]["loss"] != before[2]["loss"]
     assert [row["flagged"] == "" for row in rows] == [True, True, False, False]
-    fits = [line for line in said if "judged to be of one class" in line]
+    fits = [line for line in said if "estimated to be of one class" in line]
     assert [line.split(":")[0] for line in fits] == ["epoch 3", "epoch 4"]
 
 
@@ -68,7 +68,7 @@ def test_a_guide_selects_from_the_first_step_on(train, guide):
     for row, unjudged in zip(numbers(run), numbers(nearest), strict=True):
         assert 0.95 <= float(row["estimated"]) <= 1
         assert float(row["different"]) > float(unjudged["different"]) + 0.02
-    assert any(line.startswith("guide: ") and "judged to be of one class" in line for line in said)
+    assert any(line.startswith("guide: ") and "estimated to be of one class" in line for line in said)
 
 
 def test_patches_of_the_images_are_a_guide(train, many):
@@ -134,24 +134,24 @@ def test_evidence_of_ones_own(config, many, small):
             seen.append((h.shape, rows.shape))
             return GivenMasks(rows[:, None] % 2 != (rows if keys is None else key_rows) % 2)
 
-    class Odd(Evidence):
+    class Odd(PairPolicy):
         def __init__(self):
             super().__init__()
             self.selector = Unlike()
 
     settings = config(select="affinity", treatment="margin", batch_size=96, epochs=2, affinity_start=1)
-    result = pretrain(settings, images=many, encoder=small(), evidence=Odd())
+    result = pretrain(settings, images=many, encoder=small(), policy=Odd())
     assert seen[0] == ((192, 16), (192,))
     assert 0.4 < result.metrics[0]["flagged"] < 0.6
     assert result.metrics[0]["estimated"] == ""
-    with pytest.raises(ValueError, match="evidence needs select='affinity', got select='band'"):
-        pretrain(config("other"), images=many, encoder=small(), evidence=Odd())
+    with pytest.raises(ValueError, match="a policy needs select='affinity', got select='band'"):
+        pretrain(config("other"), images=many, encoder=small(), policy=Odd())
 
 
 def test_evidence_by_the_configuration(config, many):
-    assert build_evidence(config(), many, 16, print) is None
-    evidence = build_evidence(config(select="affinity", epochs=9), many, 16, print)
-    assert isinstance(evidence, BankEvidence)
+    assert build_policy(config(), many, 16, print) is None
+    evidence = build_policy(config(select="affinity", epochs=9), many, 16, print)
+    assert isinstance(evidence, OwnFeaturesPolicy)
     assert evidence.bank.rows.shape == (384, 16)
     assert not evidence.ready
     assert (evidence.selector.probability, evidence.selector.share) == (0.8, 0.15)

@@ -1,0 +1,330 @@
+"""The page of a scan: difficult examples, bridging pairs and figures, in one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pairsift.neighbors import IntArray
+from pairsift.report.drawing import COLOURS, Axis, Drawing, Line, Mark, bars, points
+from pairsift.report.page import page_template, write_page
+from pairsift.scanning.estimates import ClassEstimate, Histogram
+from pairsift.scanning.reference import INDICATORS
+from pairsift.scanning.thumbnails import open_images, thumbnails
+from pairsift.theory import Advice, Levels
+
+# How much of each is shown; steps of the threshold, fewer where there are so many clusters that each has a row of them.
+_PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
+_SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
+
+
+class Scanned(Protocol):
+    """What the page shows of a `pairsift.Scan`, which see."""
+
+    def __len__(self) -> int: ...
+    @property
+    def scores(self) -> NDArray[np.float64]: ...
+    @property
+    def clusters(self) -> IntArray: ...
+    @property
+    def indicators(self) -> NDArray[np.float32]: ...
+    @property
+    def plane(self) -> NDArray[np.float32]: ...
+    @property
+    def pairs(self) -> pa.Table: ...
+    @property
+    def levels(self) -> Levels: ...
+    @property
+    def levels_error(self) -> tuple[float, float, float]: ...
+    @property
+    def labelled_levels(self) -> Levels | None: ...
+    @property
+    def advice(self) -> Advice: ...
+    @property
+    def n_classes(self) -> int: ...
+    @property
+    def classes(self) -> ClassEstimate | None: ...
+    @property
+    def bridges(self) -> IntArray: ...
+    @property
+    def histogram(self) -> Histogram: ...
+    @property
+    def rows(self) -> IntArray: ...
+    @property
+    def paths(self) -> Sequence[str] | None: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    def drop(self, fraction: float | None = None) -> IntArray: ...
+
+
+def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
+    """Write the page of a scan; see `Scan.report`.
+
+    Raises:
+        ValueError: images or labels of another number than the rows.
+        OSError: not writable.
+    """
+    if labels is not None and len(labels) != len(scan):
+        raise ValueError(f"the scan has {len(scan):,} rows, got {len(labels):,} labels")
+    good = np.flatnonzero(np.isfinite(scan.scores))
+    order = good[np.argsort(-scan.scores[good], kind="stable")]
+    cutoff = float(scan.scores[order[max(0, round(fraction * len(scan)) - 1)]]) if fraction else 1.0
+    n_bins = _FEWER_BINS if scan.n_classes > _MANY_CLUSTERS else _SCORE_BINS
+    first, last = order[:_EXAMPLES], order[::-1][:_EXAMPLES]
+    shown = scan.pairs.slice(0, _PAIRS)
+    ends = np.concatenate([shown.column(name).to_numpy() for name in ("anchor", "other")])
+    examples = Examples(scan, images, labels, np.concatenate([first, last, ends]).tolist())
+    points = plane(scan, good)
+    write_page(
+        path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
+        words=f"{scan.settings['features']}: {len(scan):,} embeddings of {scan.settings['dimensions']} dimensions, "
+        "scored without labels.",
+        most=examples.at(first), least=examples.at(last), pairs=examples.pairs(_PAIRS),
+        numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
+        start=round(cutoff * n_bins), plane=points, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
+        n_points=f"{min(POINTS, len(good)):,}", bridges=bridges(scan),
+        n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None, n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
+        levels=_level_numbers(scan), advice=scan.advice.reasons, band=_band_words(scan), histogram=histogram(scan),
+        data=_script_data(scan, good, order, labels, n_bins) | {"points": points.facts},
+    )  # fmt: skip
+
+
+def _numbers(scan: Scanned) -> list[tuple[str, str]]:
+    """Name and value of the counts on top."""
+    return [
+        ("examples", f"{len(scan):,}"),
+        ("classes" if scan.classes is None else "classes, estimated", f"{scan.n_classes}"),
+        ("median score", f"{np.nanmedian(scan.scores):.2f}"),
+        ("bridging pairs listed", f"{len(scan.pairs):,}"),
+    ]
+
+
+def _level_numbers(scan: Scanned) -> list[tuple[str, str]]:
+    """Name and value of the theory's levels."""
+    levels, error = scan.levels, scan.levels_error
+    numbers = [
+        ("alpha, above the band", _with_error(levels.alpha.mean, error[0])),
+        ("gamma, in the band", _with_error(levels.gamma.mean, error[2])),
+        ("beta, below the band", _with_error(levels.beta.mean, error[1])),
+        ("gamma - beta", f"{levels.gap:.3f}"),
+    ]
+    labelled = scan.labelled_levels
+    if labelled is not None:
+        numbers += [
+            ("alpha by labels", f"{labelled.alpha.mean:.3f}"), ("gamma by labels", f"{labelled.gamma.mean:.3f}"),
+            ("beta by labels", f"{labelled.beta.mean:.3f}"),
+        ]  # fmt: skip
+    return numbers
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3f}" + (f" ± {1.96 * error:.3f}" if error else "")
+
+
+def _band_words(scan: Scanned) -> str:
+    band = scan.settings["band"]
+    if band is None:
+        return f"one to two shares of 1 / {scan.n_classes} classes"
+    start, stop = band.values()
+    return f"{start:g} to {stop:g} of every row"
+
+
+def _script_data(
+    scan: Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
+) -> dict[str, Any]:
+    """What the page's script works on: numbers of examples by cluster and score, and the rows of the table."""
+    edges = np.linspace(0, 1, n_bins + 1)
+    cells = np.clip(np.searchsorted(edges, scan.scores[good], side="right") - 1, 0, n_bins - 1)
+    flat = np.bincount(scan.clusters[good] * n_bins + cells, minlength=scan.n_classes * n_bins)
+    top = order[:_TABLE_ROWS]
+    columns: dict[str, Sequence[Any]] = {
+        "row": scan.rows[top].tolist(), "score": np.round(scan.scores[top], 4).tolist(),
+        "cluster": scan.clusters[top].tolist(),
+    }  # fmt: skip
+    if labels is not None:
+        columns["label"] = np.asarray(labels)[top].tolist()
+    if scan.paths is not None:
+        columns["path"] = [scan.paths[each] for each in top.tolist()]
+    columns |= {name: np.round(scan.indicators[top, i].astype(float), 2).tolist() for i, name in enumerate(INDICATORS)}
+    return {
+        "bins": flat.reshape(scan.n_classes, n_bins).tolist(), "nBins": n_bins, "columns": list(columns),
+        "rows": [list(row) for row in zip(*columns.values(), strict=True)],
+    }  # fmt: skip
+
+
+class Example(NamedTuple):
+    """Facts of an example; `image` is a data address, empty for one that cannot be read, None where there are none."""
+
+    row: int
+    cluster: int
+    score: str
+    label: str | None
+    image: str | None
+
+
+class Pair(NamedTuple):
+    """A bridging pair; `probability` of different classes is None where it is not known."""
+
+    anchor: Example
+    other: Example
+    similarity: str
+    probability: str | None
+
+
+class Examples:
+    """Examples of a scan by their positions.
+
+    Args:
+        scan: that they are of.
+        images: see `Scan.report`.
+        labels: (N,) classes to name, or None.
+        positions: of all examples that will be asked for.
+
+    Raises:
+        DataError: images of another number than the rows, or none that can be read.
+    """
+
+    def __init__(self, scan: Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int]) -> None:
+        self._scan, self._labels = scan, labels
+        self._images: dict[int, str] | None = None
+        if images is not None:
+            self._images = thumbnails(open_images(images, scan.rows, scan.paths), positions)
+
+    def pairs(self, most: int) -> list[Pair]:
+        """The strongest bridging pairs."""
+        return [
+            Pair(
+                self._example(pair["anchor"]),
+                self._example(pair["other"]),
+                f"{pair['similarity']:.3f}",
+                None if math.isnan(pair["probability"]) else f"{pair['probability']:.0%}",
+            )
+            for pair in self._scan.pairs.slice(0, most).to_pylist()
+        ]
+
+    def at(self, positions: NDArray[np.int64]) -> list[Example]:
+        """The examples at some positions, in order."""
+        return [self._example(position) for position in positions.tolist()]
+
+    def _example(self, position: int) -> Example:
+        scan = self._scan
+        return Example(
+            row=int(scan.rows[position]), cluster=int(scan.clusters[position]), score=f"{scan.scores[position]:.3f}",
+            label=None if self._labels is None else str(self._labels[position]),
+            image=None if self._images is None else self._images[position],
+        )  # fmt: skip
+
+
+# How many examples and clusters are shown, and steps of the scores' colours.
+POINTS, CLUSTERS, SHADES = 3000, 40, 5
+
+
+def histogram(scan: Scanned) -> Drawing:
+    """Shares of similarities above, in and below the band, and the three levels."""
+    edges, counts = scan.histogram.edges, scan.histogram.counts
+    used = np.flatnonzero(counts.sum(axis=0))
+    low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, len(edges) - 1)
+    shares = counts[:, low:high] / max(1, int(counts.sum()))
+    x = Axis(float(edges[low]), float(edges[high]), "cosine similarity")
+    y = Axis(0.0, float(shares.sum(axis=0).max(initial=0)) * 1.05 or 1.0, "share of pairs")
+    kinds = (("above the band", "c"), ("in the band", "b"), ("below the band", "d"))
+    base, marks = np.zeros(high - low), []
+    for heights, (name, colour) in zip(shares, kinds, strict=True):
+        marks.append(Mark(bars(x, y, edges[low : high + 1], base, heights), f"bars {colour}", name))
+        base = base + heights
+    levels = {"alpha": scan.levels.alpha.mean, "gamma": scan.levels.gamma.mean, "beta": scan.levels.beta.mean}
+    dashes = ("a", "a dash", "a dot")
+    lines = [
+        Line(float(x.along(mean)), dash, name, i % 2)
+        for i, ((name, mean), dash) in enumerate(zip(levels.items(), dashes, strict=True))
+        if np.isfinite(mean)
+    ]
+    words = ", ".join(f"{name} {mean:.3f}" for name, mean in levels.items())
+    return Drawing("histogram", f"Histogram of the similarities of pairs; {words}", x, y, marks, lines)
+
+
+def scores(scan: Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
+    """How many of the examples at positions `good` score how much; the line is the threshold."""
+    counts, edges = np.histogram(scan.scores[good], 100, (0, 1))
+    x, y = Axis(0.0, 1.0, "score"), Axis(0.0, float(counts.max(initial=1)) * 1.05, "examples")
+    marks = [Mark(bars(x, y, edges, np.zeros(100), counts), "bars c")]
+    median = f"{np.median(scan.scores[good]):.2f}" if len(good) else "unknown"
+    words = f"Histogram of the scores, whose median is {median}; a line marks the threshold"
+    return Drawing("scores", words, x, y, marks, [Line(float(x.along(cutoff)), "b strong")])
+
+
+class Plane(NamedTuple):
+    """Examples in two principal components: coloured by score, by cluster, and what scripts say of each.
+
+    Attributes:
+        by_score: drawing.
+        by_cluster: drawing of the same points.
+        facts: place from left and from top, row, score and cluster of each point.
+    """
+
+    by_score: Drawing
+    by_cluster: Drawing
+    facts: list[tuple[int, int, int, float, int]]
+
+
+def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
+    """At most `POINTS` examples of the positions `good`, the most difficult on top."""
+    chosen = np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False)
+    chosen = chosen[np.argsort(scan.scores[chosen], kind="stable")]
+    place, value, cluster = scan.plane[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
+    x, y = (_around(place[:, i], f"{name} component") for i, name in enumerate(("first", "second")))
+    shade = np.minimum((value * SHADES).astype(int), SHADES - 1)
+    by_score = [
+        Mark(points(x, y, *place[shade == i].T), f"points s{i}", f"score from {i / SHADES:g}") for i in range(SHADES)
+    ]
+    named = scan.n_classes <= 2 * len(COLOURS)
+    by_cluster = [
+        Mark(points(x, y, *place[cluster == each].T), _look(each), f"cluster {each}" if named else None)
+        for each in np.unique(cluster).tolist()
+    ]
+    words = f"{len(chosen):,} examples in the plane of their first two principal components, coloured by"
+    across, down = x.along(place[:, 0]).round().astype(int), (1000 - y.along(place[:, 1])).round().astype(int)
+    facts = zip(across.tolist(), down.tolist(), scan.rows[chosen].tolist(), np.round(value, 3).tolist(),
+                cluster.tolist(), strict=True)  # fmt: skip
+    return Plane(
+        Drawing("by-score", f"{words} score", x, y, by_score),
+        Drawing("by-cluster", f"{words} cluster", x, y, by_cluster), list(facts),
+    )  # fmt: skip
+
+
+class Bridges(NamedTuple):
+    """Shares of links from cluster to cluster: names of both, and a row of shares for each, None inside a cluster."""
+
+    names: list[int]
+    rows: list[list[float | None]]
+    largest: float
+
+
+def bridges(scan: Scanned) -> Bridges:
+    """Share of links that lead from each cluster to each other one, for the `CLUSTERS` with the most links."""
+    totals = scan.bridges.sum(axis=1)
+    chosen = np.sort(np.argsort(-totals, kind="stable")[:CLUSTERS])
+    shares = (scan.bridges / np.maximum(totals[:, None], 1))[np.ix_(chosen, chosen)]
+    np.fill_diagonal(shares, np.nan)
+    rows = [[None if np.isnan(share) else float(share) for share in row] for row in shares]
+    return Bridges(chosen.tolist(), rows, float(np.nan_to_num(shares).max(initial=0)) or 1.0)
+
+
+def _around(values: NDArray[np.float64], title: str) -> Axis:
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 0.03 * (high - low) or 1.0
+    return Axis(low - margin, high + margin, title)
+
+
+def _look(cluster: int) -> str:
+    """Colours, then the same with square ends."""
+    square = " square" if cluster // len(COLOURS) % 2 else ""
+    return f"points {COLOURS[cluster % len(COLOURS)]}{square}"
