@@ -232,14 +232,9 @@ class PatchEncoder(nn.Module):
         encoder.to(device)
         stream = ImageViews(encoder, images, policy, views, seed, progress)
         encoder.scale = encoder.scale * stream.spread()
+        width = min(dimensions, encoder.width // 2)
         fitted = SpectralMap.fit(
-            stream,
-            dimensions=min(dimensions, encoder.width // 2),
-            ridge=_RIDGES,
-            power=power,
-            seed=seed,
-            memory_gb=memory_gb,
-            log=log,
+            stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
         )
         encoder.weight = torch.from_numpy(fitted.first_map.astype(np.float32))
         encoder.bias = torch.from_numpy((-fitted.first_mean @ fitted.first_map).astype(np.float32))
