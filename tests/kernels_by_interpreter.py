@@ -6,7 +6,7 @@ import torch
 from objectives import objective, rows, value_and_gradients
 
 from pairsift.pairs import kernels
-from pairsift.pairs.kernels import runs_kernels
+from pairsift.pairs.selector import runs_kernels
 
 
 def selections():

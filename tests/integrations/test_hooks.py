@@ -41,9 +41,49 @@ def test_features_are_fetched_from_inside_of_the_model(loss, together):
     torch.testing.assert_close(hooked(z0, z1), expected)
     assert not list(hooked.parameters())  # the model is watched, not owned
     hooked.remove()
-    model(x0)
+    z0, z1 = model(x0), model(x1)
     with pytest.raises(ValueError, match=r"gave batches of \[\] rows"):
         hooked(z0, z1)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_views_may_be_many_and_come_in_any_order(together):
+    """Features are those of the projections that are passed, whatever else the model was run on."""
+    model, x = Model(), torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(2))
+    loss = NTXentLoss(0.3, BAND, TREATMENT)
+    hooked = HookedLoss(loss, model, "backbone")
+    z = model(x.flatten(0, 1)).chunk(4) if together else [model(view) for view in x]
+    with torch.no_grad():
+        model.eval()(x[0])
+    model.train()
+    for a, b in ((0, 1), (1, 0), (3, 2), (0, 3)):
+        expected = loss(z[a], z[b], model.features(x[a]), model.features(x[b]))
+        torch.testing.assert_close(hooked(z[a], z[b]), expected)
+    unit = torch.nn.functional.normalize
+    pair = [unit(each) for each in (model(x[:2].flatten(0, 1)).chunk(2))]  # made together, and no slices any more
+    torch.testing.assert_close(hooked(*pair), loss(*pair, model.features(x[0]), model.features(x[1])))
+    parts = [torch.cat([model(view[:3]), model(view[3:])]) for view in x[:2]]
+    torch.testing.assert_close(hooked(*parts), loss(*parts, model.features(x[0]), model.features(x[1])))
+    if together:
+        with pytest.raises(ValueError, match="it cannot be told which rows belong together: pass slices"):
+            hooked(unit(z[0]), unit(z[1]))
+
+
+def test_a_frozen_encoder_is_matched_by_its_calls():
+    model, (x0, x1) = Model(), views()
+    model.backbone.requires_grad_(False)
+    loss = NTXentLoss(0.3, BAND, TREATMENT)
+    hooked = HookedLoss(loss, model, "backbone")
+    z = model(x0), model(x1)
+    model.eval()(x0[:3])  # evaluation does not count
+    model.train()
+    expected = loss(*z, *(model.backbone.forward(x).flatten(1) for x in (x0, x1)))
+    torch.testing.assert_close(hooked(*z), expected)
+    z = model(x0), model(x1), model(x0)
+    with pytest.raises(ValueError, match=r"gave batches of \[8, 8, 8\] rows since the last loss, and not the 16 rows"):
+        hooked(*z[:2])
+    with pytest.raises(ValueError, match=r"gave batches of \[\] rows"):  # an error leaves nothing over
+        hooked(*z[:2])
 
 
 def test_two_layers_serve_two_towers_and_a_key_encoder():
@@ -58,15 +98,13 @@ def test_two_layers_serve_two_towers_and_a_key_encoder():
     torch.testing.assert_close(queue.loss.keys()[1], image.features(x1))
 
 
-def test_rows_that_do_not_add_up_are_told():
+def test_projections_of_another_model_are_told():
     model, (x0, x1) = Model(), views()
     hooked = HookedLoss(NTXentLoss(0.3, BAND, TREATMENT), model, "backbone")
-    z = model(x0)
-    with pytest.raises(ValueError, match=r"gave batches of \[8\] rows .* the 16 rows of the projections"):
-        hooked(z, z)
-    model(x0), model(torch.cat([x0, x1, x0]))
-    with pytest.raises(ValueError, match=r"gave batches of \[8, 24\] rows"):
-        hooked(z, z)
+    model(x0), model(x1)
+    other = Model()
+    with pytest.raises(ValueError, match=r"gave batches of \[\] rows .* the 16 rows of the projections"):
+        hooked(other(x0), other(x1))
 
 
 def test_a_layer_that_is_not_there_names_those_that_are():

@@ -58,3 +58,50 @@ def test_what_is_not_there_is_named(tmp_path):
         fit(Plain(), TreatPairs(loss, layer="backbone", criterion="loss"), path=tmp_path)
     with pytest.raises(ValueError, match="no layer 'encoder' in Plain: there are backbone, head, criterion"):
         fit(Plain(), TreatPairs(loss, layer="encoder"), path=tmp_path)
+
+
+def checkpoint(folder, callback, **settings):
+    """The checkpoint of a module that was fitted with a callback."""
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*torch.randn(2, 16, 6)), batch_size=8)
+    trainer = lightning.Trainer(
+        max_epochs=1, callbacks=[callback], logger=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", default_root_dir=folder, **settings,
+    )  # fmt: skip
+    trainer.fit(Plain(), data)
+    return next((folder / "checkpoints").glob("*.ckpt"))
+
+
+LOSSES = {
+    "band": lambda: ps.losses.NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2)),
+    "random": lambda: ps.losses.NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2), select="random"),
+    "queue": lambda: ps.losses.MoCoLoss(16, 3, 5, 0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", LOSSES)
+def test_checkpoints_load_without_the_callback(tmp_path, name):
+    loss = LOSSES[name]()
+    file = checkpoint(tmp_path, TreatPairs(loss, layer="backbone"))
+    held = torch.load(file, weights_only=True)
+    assert set(held["state_dict"]) == set(Plain().state_dict())
+    Plain.load_from_checkpoint(file)
+    state = held["callbacks"].get("TreatPairs", {})
+    torch.testing.assert_close(dict(loss.state_dict()), state)
+    again = TreatPairs(LOSSES[name](), layer="backbone")
+    again.load_state_dict(state)
+    torch.testing.assert_close(dict(again.loss.state_dict()), state)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_learned_temperature_is_trained_with_the_module(tmp_path):
+    loss = ps.losses.TwoTowerLoss(0.5, True, ps.RankBand(0.1, 0.5), ps.Treatment(0.2))
+    file = checkpoint(tmp_path, TreatPairs(loss, layer="backbone"))
+    assert float(loss.temperature) != 0.5
+    assert "criterion.loss.log_temperature" in torch.load(file, weights_only=True)["state_dict"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_true_half_precision(tmp_path):
+    for name in ("band", "queue"):
+        checkpoint(tmp_path / name, TreatPairs(LOSSES[name](), layer="backbone"), precision="bf16-true")

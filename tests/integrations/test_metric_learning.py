@@ -56,8 +56,8 @@ def test_features_come_from_a_hook_or_as_given():
 
 def test_miners_and_missing_labels_are_refused():
     loss = NTXentLoss()
-    with pytest.raises(ValueError, match="leave the miner out"):
-        loss(rows(), LABELS, (0, 0, 0, 0))
+    with pytest.raises(ValueError, match="indices_tuple has 3 tensors: NT-Xent takes pairs"):
+        loss(rows(), LABELS, (torch.arange(2),) * 3)
     with pytest.raises(ValueError, match="labels are needed"):
         loss(rows())
 
@@ -72,3 +72,37 @@ def test_solo_learns_function():
     torch.testing.assert_close(simclr_loss_func(z, index), expected)
     treated = simclr_loss_func(z, index, h=h, selector=BAND, treatment=TREATMENT)
     assert not torch.isclose(treated, expected)
+
+
+def test_the_wrappers_of_the_library_take_it():
+    library = pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import losses, miners
+    from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+
+    assert library
+    torch.manual_seed(0)
+    z, labels = torch.randn(3, 16, 8), torch.arange(8).repeat(2)
+    ours, theirs = NTXentLoss(0.5), losses.NTXentLoss(0.5)
+    memories = [losses.CrossBatchMemory(each, 8, memory_size=40) for each in (ours, theirs)]
+    for batch in z:  # the memory goes round
+        values = [memory(batch, labels) for memory in memories]
+        torch.testing.assert_close(*values)
+    mask = torch.arange(16) > 7
+    values = [
+        losses.CrossBatchMemory(each, 8, memory_size=40)(z[0], labels, enqueue_mask=mask) for each in (ours, theirs)
+    ]
+    torch.testing.assert_close(*values)
+    miner = miners.MultiSimilarityMiner()
+    pairs = miner(z[0], labels)
+    torch.testing.assert_close(ours(z[0], labels, pairs), theirs(z[0], labels, pairs))
+    both = [losses.MultipleLosses([each, each], miners=[miner, None])(z[0], labels) for each in (ours, theirs)]
+    torch.testing.assert_close(*both)
+    for symmetric in (True, False):
+        views = [losses.SelfSupervisedLoss(each, symmetric=symmetric)(z[0], z[1]) for each in (ours, theirs)]
+        torch.testing.assert_close(*views)
+    with pytest.warns(UserWarning, match="non-distributed"):
+        assert DistributedLossWrapper(ours)(z[0], labels) == ours(z[0], labels)
+    treated = NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.1))
+    memory = losses.CrossBatchMemory(treated, 8, memory_size=40)
+    with pytest.warns(UserWarning, match="selected on the projections"):
+        assert memory(z[0], labels) > losses.CrossBatchMemory(ours, 8, memory_size=40)(z[0], labels)

@@ -20,6 +20,25 @@ def test_case_and_compatible_forms_do_not_count():
     assert len(set(ps.text_keys(["Straße ①", "STRASSE 1", "strasse\u00a01"]).tolist())) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("hello?", "hello ?"), ("well , yes !", "well, yes!"), ("don't", "don\u2019t"), ("don't", "don\u00b4t"),
+        ('a "b" c', "a \u201cb\u201d c"), ('a "b" c', "a \u201eb\u201c c"), ('"b"', "\u00abb\u00bb"),
+        ("a-b", "a\u2013b"), ("a-b", "a\u2011b"), ("wait...", "wait\u2026"), ("card", "\ufeffcard"),
+        ("lost card", "lost\u200b card\u200d"), ("cooperate", "co\u00adoperate"), ("a b", "a\u2060 b\u200e"),
+    ],
+)  # fmt: skip
+def test_quotes_dashes_and_characters_without_width_do_not_count(text, same):
+    first, second = ps.text_keys([text, same])
+    assert first == second
+
+
+def test_words_and_marks_count():
+    texts = ["its", "it's", "a-b", "a b", "ab", "hello", "hello?", "hello!", "naïve", "naive", "`a`", "'a'", '"a"']
+    assert len(set(ps.text_keys(texts).tolist())) == len(texts)
+
+
 def test_other_texts_have_other_keys():
     assert len(set(ps.text_keys([f"text {number}" for number in range(20_000)]).tolist())) == 20_000
 

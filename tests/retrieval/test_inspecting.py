@@ -95,6 +95,18 @@ def test_near_duplicates_are_found_and_kept_apart():
     assert none.facts["near_duplicates"]["anchors"]["pairs"] == 0
 
 
+def test_an_approximate_search_says_how_much_it_finds(table, monkeypatch):
+    exact = inspect_pairs(table, floor=-1)
+    monkeypatch.setattr("pairsift.retrieval.index.FLAT_LIMIT", 50)
+    found = inspect_pairs(table, floor=-1)
+    assert found.facts["search"]["exact"] is False
+    assert 0.5 < found.facts["search"]["recall"] <= 1
+    assert any(line.startswith("The search is approximate: it finds") for line in notes(found.summary))
+    missed = found.rows["false_negatives"].to_numpy() - exact.rows["false_negatives"].to_numpy()
+    assert (missed <= 0).all()
+    assert missed.sum() > -0.4 * exact.rows["false_negatives"].to_numpy().sum()
+
+
 # By hand
 
 

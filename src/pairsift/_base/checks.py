@@ -54,6 +54,18 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
     return array.copy() if min(array.strides, default=0) < 0 else array
 
 
+def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
+    """An array of values of which none is masked.
+
+    Raises:
+        ValueError: masked values, which numpy would take as what stands behind the mask.
+    """
+    if np.ma.is_masked(values):
+        count = int(np.ma.getmaskarray(values).sum())
+        raise error(f"{name} have {count} masked values: fill them, or leave their rows out")
+    return np.asarray(values)
+
+
 def first_line(error: Exception) -> str:
     """The first line of words in what an error says, or its name, in characters that can be printed."""
     line = next((each for each in str(error).splitlines() if each.strip()), type(error).__name__)

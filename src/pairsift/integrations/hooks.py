@@ -1,8 +1,10 @@
-"""Features from inside of a model, so that a training loop that passes on only projections needs no other change."""
+"""Features from inside of a model, for training loops that pass on projections only."""
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +12,18 @@ from torch import Tensor, nn
 
 from pairsift.losses.treated import TreatedLoss
 
-# Calls of the layer that are remembered: views may come one by one or together, and evaluation may come between.
-_REMEMBERED = 8
+# Calls without a graph that are remembered, at most.
+_REMEMBERED = 64
+_NUMBERS = itertools.count()
 
 
 class FeatureHook:
-    """Remembers what a layer of a model gave in its last calls.
+    """Remembers what a layer of a model gave, and finds the features that projections were made of.
+
+    Features are found by the graph of gradients: those of a projection are the outputs of the layer that it depends on.
+    Other calls do not disturb: further views, views in another order, evaluation. Where there is no graph (a frozen
+    encoder, a key encoder) all calls since the last loss have to add up to the rows that are asked for; calls in
+    evaluation mode are left out if they do not.
 
     Args:
         model: the model.
@@ -28,33 +36,63 @@ class FeatureHook:
 
     def __init__(self, model: nn.Module, layer: str) -> None:
         self.layer = layer
-        self._outputs: deque[Tensor] = deque(maxlen=_REMEMBERED)
+        self._key = f"pairsift features {next(_NUMBERS)}"
+        self._calls: deque[tuple[Tensor, bool]] = deque(maxlen=_REMEMBERED)
         self._handle = find_layer(model, layer).register_forward_hook(self._remember)
 
-    def take(self, rows: int) -> Tensor:
-        """The last `rows` rows that the layer gave, over one call or several, and forget them.
+    def features(self, *projections: Tensor) -> list[Tensor]:
+        """The features that projections were made of.
 
         Args:
-            rows: how many.
+            *projections: (B, d) each, of one batch.
+
+        Returns:
+            (B, D) each, without gradient.
+
+        Raises:
+            ValueError: the layer did not give these rows, or it cannot be told which rows they are.
+        """
+        sources = [_sources(z, self._key) for z in projections]
+        if not any(sources):
+            rows = [len(z) for z in projections]
+            return list(torch.split(self.take(sum(rows)), rows))
+        self._calls.clear()
+        found = [_rows_of(z, each) for z, each in zip(projections, sources, strict=True)]
+        whole = torch.cat(sources[0]) if sources[0] else projections[0][:0]
+        together = any(h is None for h in found) and all(_alike(each, sources[0]) for each in sources)
+        if together and len(whole) == sum(len(z) for z in projections):
+            # Projections that were made together, and no longer show where they stand, are taken in their order.
+            return list(torch.split(whole, [len(z) for z in projections]))
+        if any(h is None for h in found):
+            seen = [[len(h) for h in each] for each in sources]
+            raise ValueError(
+                f"layer {self.layer!r} gave batches of {seen} rows to projections of {[len(z) for z in projections]} "
+                "rows, and it cannot be told which rows belong together: pass slices of the model's output, or run the "
+                "whole model on each view"
+            )
+        return [h for h in found if h is not None]
+
+    def take(self, rows: int) -> Tensor:
+        """All rows that the layer gave since the last loss, which are then forgotten.
+
+        Args:
+            rows: how many they have to be.
 
         Returns:
             (rows, D), without gradient.
 
         Raises:
-            ValueError: the layer's last calls do not add up to so many rows.
+            ValueError: the layer's calls do not add up to so many rows.
         """
-        outputs = list(self._outputs)
-        self._outputs.clear()
-        for count in range(1, len(outputs) + 1):
-            total = sum(len(each) for each in outputs[-count:])
-            if total == rows:
-                return torch.cat(outputs[-count:])
-            if total > rows:
-                break
-        seen = [len(each) for each in outputs]
+        calls = list(self._calls)
+        self._calls.clear()
+        for chosen in ([h for h, training in calls if training], [h for h, _ in calls]):
+            if chosen and sum(len(h) for h in chosen) == rows:
+                return torch.cat(chosen)
         raise ValueError(
-            f"layer {self.layer!r} gave batches of {seen} rows since the last loss, whose last do not add up to the "
-            f"{rows} rows of the projections: run the whole model on these very views before each loss"
+            f"layer {self.layer!r} gave batches of {[len(h) for h, _ in calls]} rows since the last loss, and not the "
+            f"{rows} rows of the projections: run the whole model on these very views before each loss, and on nothing "
+            "else but in evaluation mode"
         )
 
     def remove(self) -> None:
@@ -67,7 +105,47 @@ class FeatureHook:
         if not isinstance(output, Tensor) or output.dim() < 2:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"layer {self.layer!r} gave {shape}; features are a tensor with a row for each example")
-        self._outputs.append(output.detach().flatten(1))
+        h = output.detach().flatten(1)
+        if output.grad_fn is None:
+            self._calls.append((h, module.training))
+        else:  # lives as long as the graph does, and is found through it
+            kept: Any = output.grad_fn.metadata
+            kept[self._key] = (next(_NUMBERS), h)
+
+
+def _sources(z: Tensor, key: str) -> list[Tensor]:
+    """Features (B, D) that a hook has left in the graph of a tensor, in the order of their calls."""
+    found: dict[int, Tensor] = {}
+    seen, waiting = set(), [z.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        metadata: Any = node.metadata
+        left = metadata.get(key)
+        if left is None:
+            waiting += [each for each, _ in node.next_functions]
+        else:
+            found[left[0]] = left[1]
+    return [found[number] for number in sorted(found)]
+
+
+def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
+    """The rows of some features that a projection stands for; None where that cannot be told."""
+    if not sources:
+        return None
+    h, base = torch.cat(list(sources)), z._base
+    if len(h) == len(z):
+        return h
+    if base is None or base.dim() != 2 or len(base) != len(h) or z.stride() != base.stride() or z.dim() != 2:
+        return None
+    start, rest = divmod(int(z.storage_offset() - base.storage_offset()), base.stride(0))
+    return h[start : start + len(z)] if rest == 0 else None
+
+
+def _alike(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
 
 
 class HookedLoss(nn.Module):
@@ -104,13 +182,12 @@ class HookedLoss(nn.Module):
         """The loss of projections (N, d) and (K, d), with the features of the calls that made them.
 
         Raises:
-            ValueError: the watched layer did not give as many rows; or see the loss.
+            ValueError: the watched layer did not give these rows; or see the loss.
         """
         if len(self.hooks) == 1:
-            h = self.hooks[0].take(len(z0) + len(z1))
-            h0, h1 = h[: len(z0)], h[len(z0) :]
+            h0, h1 = self.hooks[0].features(z0, z1)
         else:
-            h0, h1 = (hook.take(len(z)) for hook, z in zip(self.hooks, (z0, z1), strict=True))
+            (h0,), (h1,) = (hook.features(z) for hook, z in zip(self.hooks, (z0, z1), strict=True))
         value: Tensor = self.loss(z0, z1, h0, h1, **arguments)
         return value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from pairsift._base.extras import needs
@@ -15,6 +17,9 @@ with needs("train", "pairsift.integrations.lightning"):
 
 class TreatPairs(Callback):
     """Replaces a module's loss while it is fitted: `Trainer(callbacks=[TreatPairs(loss, layer="backbone")])`.
+
+    Checkpoints load with and without this callback: what the loss keeps is in the callback's own part of them. A loss
+    with a learned temperature is the exception: its parameter belongs to the module, which the optimiser is made of.
 
     Args:
         loss: a treated loss, called as `loss(z0, z1, h0, h1)`.
@@ -41,11 +46,33 @@ class TreatPairs(Callback):
                 f"attribute that holds it ({', '.join(losses) or 'none of its modules looks like a loss'})"
             )
         self._own, self._hooked = own, HookedLoss(self.loss, pl_module, self.layer)
-        setattr(pl_module, self.criterion, self._hooked)
+        if self._learns:
+            setattr(pl_module, self.criterion, self._hooked)
+        else:
+            # In front of the module's own loss, not in its place: the module's state dict is as without this callback.
+            pl_module.__dict__[self.criterion] = self._hooked
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.loss.to(pl_module.device)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         if self._hooked is None:
             return
         self._hooked.remove()
-        setattr(pl_module, self.criterion, self._own)
+        if self._learns:
+            setattr(pl_module, self.criterion, self._own)
+        else:
+            del pl_module.__dict__[self.criterion]
         self._hooked = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the loss needs to go on, its queue say; in the part of a checkpoint that belongs to this callback."""
+        return {} if self._learns else dict(self.loss.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not self._learns:
+            self.loss.load_state_dict(state_dict)
+
+    @property
+    def _learns(self) -> bool:
+        return next(self.loss.parameters(), None) is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,21 @@ from pairsift.losses.treated import Options
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
+if TYPE_CHECKING:
+    _Base = nn.Module
+else:
+    try:  # the library's DistributedLossWrapper takes its own kind of losses only
+        from pytorch_metric_learning.losses import BaseMetricLossFunction as _Base
+    except ImportError:
+        _Base = nn.Module
 
-class NTXentLoss(nn.Module):
+
+class NTXentLoss(_Base):
     """`loss(embeddings, labels)` or `loss(embeddings, labels, ref_emb=..., ref_labels=...)`, with treated pairs.
 
-    Untreated it is pytorch-metric-learning's NTXentLoss, its name included, so that SelfSupervisedLoss takes it. Miners
-    are refused: which pairs are treated is what the selector says.
+    Untreated it is pytorch-metric-learning's NTXentLoss, its name included, so that the library's wrappers take it:
+    SelfSupervisedLoss, CrossBatchMemory, MultipleLosses and DistributedLossWrapper. Pairs that a wrapper or a miner
+    names (`indices_tuple`) are those that count; which of them are treated is what the selector says.
 
     Args:
         temperature: tau, > 0.
@@ -59,7 +69,8 @@ class NTXentLoss(nn.Module):
         Args:
             embeddings: (B, d) projections.
             labels: (B,) rows of one label belong together. None pairs row i with row i of ref_emb.
-            indices_tuple: must be None.
+            indices_tuple: (anchors, positives, anchors, negatives), numbers of rows and of reference rows; the pairs
+                that count, each once. None takes all pairs.
             ref_emb, ref_labels: (K, d) and (K,) rows to compare with; None compares the embeddings among themselves.
             features, ref_features: (B, D) and (K, D) encoder features; they go before the hook's.
             rows, ref_rows: (B,) and (K,) ids of the examples, for selectors that go by them.
@@ -68,17 +79,20 @@ class NTXentLoss(nn.Module):
             Scalar.
 
         Raises:
-            ValueError: pairs from a miner, shapes that do not fit, or no labels without ref_emb.
+            ValueError: triplets instead of pairs, shapes that do not fit, or no labels without ref_emb.
         """
-        if indices_tuple is not None:
-            raise ValueError("indices_tuple: pairs are chosen by the selector; leave the miner out")
         if labels is None:
             if ref_emb is None or len(ref_emb) != len(embeddings):
                 raise ValueError("labels are needed, unless ref_emb has a row for each of the embeddings")
             labels = ref_labels = torch.arange(len(embeddings), device=embeddings.device)
         if self.hook is not None and features is None:
-            taken = self.hook.take(len(embeddings) + (0 if ref_emb is None else len(ref_emb)))
-            features, ref_features = taken[: len(embeddings)], None if ref_emb is None else taken[len(embeddings) :]
+            views = [embeddings] if ref_emb is None else [embeddings, ref_emb]
+            features, *others = self.hook.features(*views)
+            ref_features = others[0] if others else None
+        named = None
+        if indices_tuple is not None:
+            shape = len(embeddings), len(embeddings if ref_emb is None else ref_emb)
+            named = _named_pairs(indices_tuple, shape, embeddings.device)
         value: Tensor = self.loss(
             embeddings,
             labels,
@@ -87,6 +101,19 @@ class NTXentLoss(nn.Module):
             ref_labels=ref_labels,
             ref_h=ref_features,
             rows=rows,
-            key_rows=ref_rows,
-        )
+            key_rows=ref_rows, named=named,
+        )  # fmt: skip
         return value
+
+
+def _named_pairs(indices: Sequence[Tensor], shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(B, K) bool twice: the positives and the negatives of an `indices_tuple`."""
+    if len(indices) != 4:
+        raise ValueError(
+            f"indices_tuple has {len(indices)} tensors: NT-Xent takes pairs (anchors, positives, anchors, negatives), "
+            "so use a miner of pairs, or lmu.convert_to_pairs"
+        )
+    masks = torch.zeros(2, *shape, dtype=torch.bool, device=device)
+    for mask, anchors, others in zip(masks, indices[::2], indices[1::2], strict=True):
+        mask[anchors.to(device), others.to(device)] = True
+    return masks[0], masks[1]

@@ -27,16 +27,19 @@ class _TwoViews(nn.Module, ABC):
         """Loss of a batch of N images in two views each.
 
         Args:
-            z0, z1: (N, d) projections of the first and the second views, N >= 2.
+            z0, z1: (N, d) projections of the first and the second views.
 
         Returns:
-            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections.
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image,
+            which has no negatives.
 
         Raises:
-            ValueError: shapes that do not fit, or a single image, which has no negatives.
+            ValueError: shapes that do not fit.
         """
         with torch.autocast(z0.device.type, enabled=False):
             z, n = _views(z0, z1), len(z0)
+            if n == 1:
+                return (z * 0).sum()
 
             def losses(s: Tensor, part: slice) -> Tensor:
                 places = torch.arange(part.start, part.stop, device=s.device)
@@ -132,6 +135,8 @@ class DecoupledLoss(_TwoViews):
         """See `HardNegativeLoss.forward`."""
         repulsion = super().forward(z0, z1)
         with torch.autocast(z0.device.type, enabled=False):
+            if len(z0) == 1:
+                return repulsion
             positive = torch.linalg.vecdot(unit(z0), unit(z1))
             attraction = positive / self.temperature
             if self.sigma is not None:  # weighs each positive against those of all other images
@@ -206,18 +211,21 @@ class FalseNegativeCancellationLoss(nn.Module):
         """Loss of a batch of N images in two views each.
 
         Args:
-            z0, z1: (N, d) projections of the first and the second views, N >= 2.
+            z0, z1: (N, d) projections of the first and the second views.
             support: further views of the same images, each (N, d); None takes the two views themselves. No gradient
                 flows to them.
 
         Returns:
-            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections.
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image,
+            which has no negatives.
 
         Raises:
-            ValueError: shapes that do not fit, a single image, or as many left out as there are negatives.
+            ValueError: shapes that do not fit, or as many left out as there are negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
             z, n = _views(z0, z1), len(z0)
+            if n == 1:
+                return (z * 0).sum()
             s, m = z @ z.T, 2 * n - 2
             positive, negatives = s.diagonal(n).repeat(2), s[_negatives(torch.arange(2 * n, device=z.device), n)]
             if self.top_k is not None and self.top_k >= m and self.threshold is None:
@@ -251,8 +259,6 @@ class FalseNegativeCancellationLoss(nn.Module):
 def _views(z0: Tensor, z1: Tensor) -> Tensor:
     """Unit rows (2N, d) of both views."""
     check_views(z0, z1, None, None)
-    if len(z0) < 2:
-        raise ValueError("one image has no negatives: give at least two")
     return unit(torch.cat([z0, z1]))
 
 

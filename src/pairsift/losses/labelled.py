@@ -10,14 +10,14 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_alike, check_ids, check_temperature, unit
+from pairsift.losses.treated import Options, TemperedLoss, check_alike, check_ids, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import NOTHING, Edit, Treatment
 
 Positives = Literal["each", "summed"]
 
 
-class LabelledNTXentLoss(TreatedLoss):
+class LabelledNTXentLoss(TemperedLoss):
     """NT-Xent among rows whose labels say which belong together (as many views per image as there are).
 
     A row's negatives are the rows of other labels; with two rows per label it is `NTXentLoss`. Pairs are ranked per row
@@ -44,6 +44,8 @@ class LabelledNTXentLoss(TreatedLoss):
         torch.Size([])
     """
 
+    _takes_tensors = False
+
     def __init__(
         self,
         temperature: float = 0.5,
@@ -52,15 +54,15 @@ class LabelledNTXentLoss(TreatedLoss):
         positives: Positives = "each",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(selector, treatment, **options)
+        super().__init__(selector, treatment, temperature, **options)
         if positives not in get_args(Positives):
             raise ValueError(f"positives must be 'each' or 'summed', got {positives!r}")
-        self.temperature = check_temperature(temperature)
         self.positives = positives
 
     def forward(
         self, z: Tensor, labels: Tensor, h: Tensor | None = None, *,
         ref_z: Tensor | None = None, ref_labels: Tensor | None = None, ref_h: Tensor | None = None,
+        named: tuple[Tensor, Tensor] | None = None,
         rows: Tensor | None = None, key_rows: Tensor | None = None, treated: bool = True,
         selector: Selector | None = None, treatment: Treatment | None = None,
     ) -> Tensor:  # fmt: skip
@@ -72,6 +74,8 @@ class LabelledNTXentLoss(TreatedLoss):
             h: (B, D) encoder features of the rows, on which pairs are selected; without them the projections are used,
                 with a warning. Pairs carry no gradient.
             ref_z, ref_labels, ref_h: the same of the reference rows, (K, d), (K,) and (K, D).
+            named: (B, K) bool twice, the pairs that count as positives and as negatives; None takes all that the labels
+                make. Not in a process group that gathers.
             rows: (B,) ids of the examples that the rows are of, for selectors that go by them.
             key_rows: (K,) ids of those that the reference rows are of.
             treated: False treats nothing in this call, as before a warm-up has ended.
@@ -98,7 +102,7 @@ class LabelledNTXentLoss(TreatedLoss):
                 key_labels = ref_labels.to(z.device, torch.int64)
             else:
                 key_labels = Processes(self.engine.gather_distributed, labels=labels).gather("labels", labels)
-            groups = _Groups(labels, key_labels, comparison, self.positives)
+            groups = _Groups(labels, key_labels, comparison, self.positives, named)
             edit = comparison.edit(self.temperature)
             scaled = anchors.z / self.temperature
             total = row_losses(scaled, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile)
@@ -121,22 +125,34 @@ class LabelledNTXentLoss(TreatedLoss):
         check_alike(z, ref_z, h, ref_h)
 
     def _own_settings(self) -> str:
-        return f"temperature={self.temperature}, positives={self.positives!r}"
+        return f"{super()._own_settings()}, positives={self.positives!r}"
 
 
 class _Groups:
     """Which rows belong together, and the losses that follow from it."""
 
-    def __init__(self, labels: Tensor, key_labels: Tensor, comparison: Comparison, positives: Positives) -> None:
+    def __init__(
+        self, labels: Tensor, key_labels: Tensor, comparison: Comparison, positives: Positives,
+        named: tuple[Tensor, Tensor] | None = None,
+    ) -> None:  # fmt: skip
         self._labels, self._key_labels, self._comparison, self._positives = labels, key_labels, comparison, positives
+        self._named = named
+        shape = len(labels), len(comparison.keys)
+        for each in () if named is None else named:
+            if each.shape != shape or each.dtype != torch.bool:
+                raise ValueError(f"named pairs must be bool of shape {shape}, got {each.dtype} {tuple(each.shape)}")
 
     def losses(self, logits: Tensor, part: slice, edit: Edit | None) -> Tensor:
         """Sum of the losses of each row (R,), from the plain logits (R, K) of some rows."""
         comparison = self._comparison
-        alike = self._labels[part, None] == self._key_labels
-        positive = alike.clone()
+        if self._named is None:
+            alike = self._labels[part, None] == self._key_labels
+            positive = alike.clone()
+        else:
+            positive, alike = self._named[0][part].clone(), ~self._named[1][part]
         if comparison.diagonal is not None:
             positive.diagonal(comparison.diagonal + part.start).fill_(False)
+            alike.diagonal(comparison.diagonal + part.start).fill_(True)
         mask = comparison.mask(part, edit, logits.dtype)
         weights = comparison.log_weights(part, edit, logits.dtype)
         if edit is not None:
@@ -155,6 +171,9 @@ class _Groups:
 
     def count(self) -> Tensor:
         """How many losses there are: positive pairs, or rows that have a positive."""
+        if self._named is not None:
+            found = self._named[0].sum(dim=1)
+            return (found if self._positives == "each" else found > 0).sum()
         groups, members = torch.unique(self._key_labels, return_counts=True)
         place = torch.searchsorted(groups, self._labels).clamp_max(len(groups) - 1)
         found = torch.where(groups[place] == self._labels, members[place], 0) - int(self._comparison.itself)

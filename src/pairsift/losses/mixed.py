@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit, view_ids
+from pairsift.losses.treated import Options, TemperedLoss, check_views, unit, view_ids
 from pairsift.pairs import Selector
 from pairsift.treatments import NOTHING, Treatment
 
@@ -20,7 +20,7 @@ Form = Literal["outside", "inside"]
 _CLASS_ROWS = 64
 
 
-class MixedContrastiveLoss(TreatedLoss):
+class MixedContrastiveLoss(TemperedLoss):
     """Self-supervised and supervised contrastive loss in one (arXiv 2503.08203): `alpha` NT-Xent, the rest SupCon.
 
     Anchor i with other view i' loses ``log sum_(k != i) exp(s_ik / tau) - alpha s_ii' / tau - (1 - alpha) A_i``, where
@@ -65,13 +65,12 @@ class MixedContrastiveLoss(TreatedLoss):
         own_view: bool = True,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(selector, treatment, **options)
+        super().__init__(selector, treatment, temperature, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1] (0 supervised, 1 self-supervised), got {alpha}")
         if form not in get_args(Form):
             raise ValueError(f"form must be 'outside' or 'inside', got {form!r}")
         self.alpha, self.form, self.own_view = alpha, form, own_view
-        self.temperature = check_temperature(temperature)
 
     def select(
         self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
@@ -147,7 +146,7 @@ class MixedContrastiveLoss(TreatedLoss):
         return own_logits[classes.counts > 0].sum() - pull
 
     def _own_settings(self) -> str:
-        return f"alpha={self.alpha}, temperature={self.temperature}, form={self.form!r}, own_view={self.own_view}"
+        return f"alpha={self.alpha}, {super()._own_settings()}, form={self.form!r}, own_view={self.own_view}"
 
 
 class _Classes:

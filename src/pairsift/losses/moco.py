@@ -8,12 +8,12 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Processes, Rows, info_nce
-from pairsift.losses.treated import Options, Plan, TreatedLoss, check_alike, check_ids, check_temperature, unit
+from pairsift.losses.treated import Options, Plan, TemperedLoss, check_alike, check_ids, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 
-class MoCoLoss(TreatedLoss):
+class MoCoLoss(TemperedLoss):
     """Every query against its own key and a queue of earlier keys.
 
     Pairs are ranked per query among the queued keys, by the query encoder's features h against the *key* encoder's
@@ -61,7 +61,7 @@ class MoCoLoss(TreatedLoss):
         treatment: Treatment | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(selector, treatment, **options)
+        super().__init__(selector, treatment, temperature, **options)
         for name, value in (
             ("queue_size", queue_size),
             ("projection_dim", projection_dim),
@@ -69,7 +69,6 @@ class MoCoLoss(TreatedLoss):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.temperature = check_temperature(temperature)
         self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim, dtype=torch.float32))
         self.register_buffer("queue_h", torch.zeros(queue_size, feature_dim or 0, dtype=torch.float32))
         # Ids of the queued keys' examples, -1 where unknown; in the state dict only once there are some.
@@ -256,4 +255,4 @@ class MoCoLoss(TreatedLoss):
             raise ValueError(f"projections are on {q.device} and the queue on {self.queue_z.device}: move the loss too")
 
     def _own_settings(self) -> str:
-        return f"queue_size={len(self.queue_z)}, temperature={self.temperature}"
+        return f"queue_size={len(self.queue_z)}, {super()._own_settings()}"

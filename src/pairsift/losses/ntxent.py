@@ -9,14 +9,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Rows, info_nce
-from pairsift.losses.treated import Options, TreatedLoss, check_temperature, check_views, unit, view_ids
+from pairsift.losses.treated import Options, TemperedLoss, check_views, unit, view_ids
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 Reduction = Literal["mean", "none"]
 
 
-class NTXentLoss(TreatedLoss):
+class NTXentLoss(TemperedLoss):
     """NT-Xent (SimCLR, arXiv 2002.05709) whose difficult pairs are found by rank and treated (Algorithm 1).
 
     Every view is an anchor: its positive is the other view of the same image, and the denominator runs over all other
@@ -27,6 +27,7 @@ class NTXentLoss(TreatedLoss):
         temperature: tau, > 0.
         selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
         treatment: what happens to them; None treats nothing.
+        learnable: learn the temperature from `temperature` on; it stays at 0.01 or above.
         reduction: "mean" over all anchors, or "none" for the (2N,) loss of each anchor, first views first.
         **options: see `losses.treated.Options`.
 
@@ -49,10 +50,10 @@ class NTXentLoss(TreatedLoss):
         selector: Selector | None = None,
         treatment: Treatment | None = None,
         reduction: Reduction = "mean",
+        learnable: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(selector, treatment, **options)
-        self.temperature = check_temperature(temperature)
+        super().__init__(selector, treatment, temperature, learnable, **options)
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
         self.reduction = reduction
@@ -114,6 +115,3 @@ class NTXentLoss(TreatedLoss):
                 return info_nce(z, self.temperature, comparison)
             weight = comparison.processes.weight("z")
             return comparison.processes.mean(info_nce(z, self.temperature, comparison, weight=weight))
-
-    def _own_settings(self) -> str:
-        return f"temperature={self.temperature}"

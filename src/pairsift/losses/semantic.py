@@ -12,14 +12,14 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Rows, compare, info_nce
-from pairsift.losses.treated import Options, TreatedLoss, check_temperature, unit, wide
+from pairsift.losses.treated import Options, TemperedLoss, unit, wide
 from pairsift.pairs import OwnMasks
 from pairsift.treatments import Treatment
 
 Similarity = Literal["cosine", "dot"]
 
 
-class SemanticNegativeLoss(TreatedLoss):
+class SemanticNegativeLoss(TemperedLoss):
     """A text is drawn to its version of the same meaning and held off its version of another.
 
     In the batch (the default), with s the similarity of text i to the synonym version or antonym version of text k:
@@ -59,10 +59,9 @@ class SemanticNegativeLoss(TreatedLoss):
         similarity: Similarity = "cosine",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(None, None, **options)
+        super().__init__(None, None, temperature, **options)
         # The pairs are known, so the treatment needs no band.
         self.treatment = treatment
-        self.temperature = check_temperature(temperature)
         self.in_batch = in_batch
         if similarity not in get_args(Similarity):
             raise ValueError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
@@ -114,7 +113,7 @@ class SemanticNegativeLoss(TreatedLoss):
             return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
 
     def _own_settings(self) -> str:
-        return f"temperature={self.temperature}, in_batch={self.in_batch}, similarity={self.similarity!r}"
+        return f"{super()._own_settings()}, in_batch={self.in_batch}, similarity={self.similarity!r}"
 
 
 def _known(comparison: Comparison, n: int, present: Tensor | None, treatment: Treatment | None) -> Comparison:

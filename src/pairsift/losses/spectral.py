@@ -107,10 +107,11 @@ class SpectralLoss(TreatedLoss):
                 product. None takes all pairs of different rows alike.
 
         Returns:
-            Scalar; float32, or float64 for float64 projections.
+            Scalar; float32, or float64 for float64 projections. 0 for a single image without weights, which has no
+            negatives.
 
         Raises:
-            ValueError: shapes that do not fit, a single image without weights, or non-finite features to select on.
+            ValueError: shapes that do not fit, or non-finite features to select on.
         """
         check_views(z0, z1, h0, h1)
         _check_population(positives, weights, len(z0))
@@ -124,8 +125,8 @@ class SpectralLoss(TreatedLoss):
                 Rows(first, h0, ids[0]), Rows(second, h1, ids[1]), plan, pairs=pairs, engine=engine
             ).with_positives(torch.arange(len(z0), device=z0.device), treated=False, record=not population)
             processes = comparison.processes
-            if processes.total("z") == 1 and weights is None:
-                raise ValueError("one image has no negatives: the spectral loss needs at least two")
+            if processes.total("z") == 1 and weights is None:  # no negatives, so nothing to learn
+                return (first * 0).sum()
             if population:
                 return self._population(first, comparison, positives, weights)
             attraction, repulsion, count = self._sums(first, second, comparison)

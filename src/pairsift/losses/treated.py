@@ -17,9 +17,12 @@ from pairsift._base.checks import check_tensors, take_renamed
 from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
 from pairsift.losses.engine.settings import RENAMED
 from pairsift.pairs import Precision, RandomPairs, Selector
+from pairsift.pairs.selector import transformed
 from pairsift.treatments import LEAST_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
+# CLIP's bound: a learned temperature does not fall below 1 / 100.
+COLDEST = 0.01
 _OPTIONS = ("select", "seed", "engine", "tile", "precision", "gather_distributed")
 # What names of a selector's state begin with in a state dict.
 _STATE = "selector_state."
@@ -206,6 +209,80 @@ class TreatedLoss(nn.Module):
     def _own_settings(self) -> str:
         """What a subclass adds to `extra_repr`."""
         return ""
+
+
+class TemperedLoss(TreatedLoss):
+    """A treated objective with a temperature, which may be set, learned, or given as a tensor.
+
+    Args:
+        selector, treatment, options: see `TreatedLoss`.
+        temperature: tau, > 0; a number.
+        learnable: learn the temperature from there on, in `log_temperature`; it stays at 0.01 or above.
+    """
+
+    # Whether gradients reach a temperature that is a tensor, through margins too.
+    _takes_tensors = True
+
+    def __init__(
+        self, selector: Selector | None, treatment: Treatment | None, temperature: float, learnable: bool = False,
+        **options: Unpack[Options],
+    ) -> None:  # fmt: skip
+        super().__init__(selector, treatment, **options)
+        check_temperature(temperature, COLDEST if learnable else 0)
+        self._temperature: float | Tensor = temperature
+        start = torch.tensor(math.log(temperature), dtype=torch.float32)
+        self.log_temperature = nn.Parameter(start) if learnable else None
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """tau; a scalar tensor with its gradient where it is learned or was set to one.
+
+        Set it to a number, or before every step to a scalar tensor that carries a gradient to a parameter of yours,
+        ``loss.temperature = 1 / model.logit_scale.exp()`` say.
+        """
+        if self.log_temperature is None:
+            return self._temperature
+        # The parameter itself is held at the bound: a clamp in the graph would have no gradient to come back by.
+        if not transformed():  # torch.func forbids to change what a function did not make
+            with torch.no_grad():
+                self.log_temperature.clamp_(min=math.log(COLDEST))
+        return self.log_temperature.exp()
+
+    @temperature.setter
+    def temperature(self, value: float | Tensor) -> None:
+        if isinstance(value, Tensor):
+            if not self._takes_tensors:
+                raise TypeError(
+                    f"{type(self).__name__} takes a temperature that is a number: its margin has no gradient"
+                )
+            if value.numel() != 1:
+                raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(value.shape)}")
+            number, value = float(value.detach()), value.reshape(())
+        else:
+            number = value
+        check_temperature(number, 0 if self.log_temperature is None else COLDEST)
+        if self.log_temperature is None:
+            self._temperature = value
+        else:
+            with torch.no_grad():
+                self.log_temperature.fill_(math.log(number))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "temperature" and isinstance(value, nn.Parameter):
+            raise TypeError(
+                "temperature cannot be a parameter itself, as a step could make it negative: make the loss with "
+                "learnable=True, or set temperature to a tensor made of your parameter before each step"
+            )
+        if name == "temperature":  # torch's own __setattr__ knows no properties
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _own_settings(self) -> str:
+        learned = ", learnable=True" if self.log_temperature is not None else ""
+        return (
+            f"temperature={float(torch.as_tensor(self._temperature if not learned else self.temperature)):.4g}{learned}"
+        )
 
 
 def is_kept(name: str) -> bool:

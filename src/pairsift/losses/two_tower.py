@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
-from pairsift.losses.treated import Options, Plan, TreatedLoss, check_alike, check_ids, check_temperature, unit
+from pairsift.losses.treated import Options, Plan, TemperedLoss, check_alike, check_ids, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
-# CLIP's bound: a learned temperature does not fall below 1 / 100.
-_COLDEST = 0.01
 
-
-class TwoTowerLoss(TreatedLoss):
+class TwoTowerLoss(TemperedLoss):
     """InfoNCE of rows of one tower against keys of the other, row i with key i (CLIP, arXiv 2103.00020).
 
     Pairs are ranked per row among all keys of the other tower, so both towers' features must be of one width. The
@@ -56,23 +51,9 @@ class TwoTowerLoss(TreatedLoss):
         flag_positive: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(selector, treatment, **options)
-        check_temperature(temperature, _COLDEST if learnable else 0)
-        start = torch.tensor(math.log(temperature), dtype=torch.float32)
-        self.log_temperature = nn.Parameter(start) if learnable else None
-        self._temperature = temperature
+        super().__init__(selector, treatment, temperature, learnable, **options)
         self.symmetric = symmetric
         self.flag_positive = flag_positive
-
-    @property
-    def temperature(self) -> float | Tensor:
-        """tau; a scalar tensor with its gradient where it is learned."""
-        if self.log_temperature is None:
-            return self._temperature
-        # The parameter itself is held at the bound: a clamp in the graph would have no gradient to come back by.
-        with torch.no_grad():
-            self.log_temperature.clamp_(min=math.log(_COLDEST))
-        return self.log_temperature.exp()
 
     def select(
         self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
@@ -153,10 +134,7 @@ class TwoTowerLoss(TreatedLoss):
         return everywhere[:, forth.first : forth.first + len(pairs)].T
 
     def _own_settings(self) -> str:
-        temperature = torch.as_tensor(self.temperature).item()
-        return (
-            f"temperature={temperature:.4g}, learnable={self.log_temperature is not None}, symmetric={self.symmetric}"
-        )
+        return f"{super()._own_settings()}, symmetric={self.symmetric}"
 
 
 def _tower_ids(

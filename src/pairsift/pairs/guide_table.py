@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pairsift._base.checks import real_array, unmasked
 from pairsift.pairs.selector import RowIndex, unit_rows
 from pairsift.pairs.text_keys import text_keys
 
@@ -86,7 +87,7 @@ class GuideTable:
         self.texts = [list(column) for column in texts] if words and texts is not None else None
         self.labels = torch.full((self.n,), UNKNOWN, dtype=torch.int64)
         if labels is not None:
-            given = np.asarray(labels)
+            given = unmasked(labels, "labels")
             if given.shape != (self.n,) or given.dtype.kind not in "iu" or not (given >= 0).all():
                 raise ValueError(f"labels must be ({self.n},) integers >= 0, got {given.dtype} {given.shape}")
             self.labels = torch.from_numpy(given.astype(np.int64))
@@ -272,7 +273,7 @@ def encoded(
 def _unit(column: Any, name: str) -> Tensor:
     if column is None:
         raise TypeError(f"guide features of {name} are None: every example needs a positive, so leave others out")
-    features = torch.as_tensor(np.asarray(column) if not isinstance(column, Tensor) else column.detach().cpu())
+    features = torch.from_numpy(real_array(column, f"guide features of {name}"))
     return unit_rows(features, f"guide features of {name}")
 
 
@@ -281,7 +282,7 @@ def _keys(column: Any, name: str, n: int) -> np.ndarray[Any, Any]:
         raise TypeError(f"texts of {name} must be a list of {n} texts or keys, got {column!r}")
     if len(column) != n:
         raise ValueError(f"texts of {name} must be {n}, one an example, got {len(column)}")
-    given = np.asarray(column)
+    given = unmasked(column, f"texts of {name}")
     if given.dtype.kind in "iu":
         return given.astype(np.int64)
     for i, text in enumerate(column):

@@ -1,4 +1,4 @@
-"""Selection by rank as a Triton kernel, and whether and how Triton kernels run here.
+"""Selection by rank as a Triton kernel; loaded where kernels run, see `selector.runs_kernels`.
 
 On a GPU the steps between the products are Triton kernels, each with a twin in torch (`rank_band.band_edges` here);
 the products themselves are the GPU library's. A tile is small enough for the GPU's second-level cache, so a kernel may
@@ -11,26 +11,12 @@ runs the kernels on the CPU, slowly.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-from typing import Any
-
-import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
 WARPS = 8
 _BLOCK = 2048
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-_FOUND = importlib.util.find_spec("triton") is not None
-triton: Any = importlib.import_module("triton") if _FOUND else None
-tl: Any = importlib.import_module("triton.language") if _FOUND else None
-
-
-def runs_kernels(x: Tensor) -> bool:
-    """Whether the kernels take this tensor: float32, on a GPU or under Triton's interpreter."""
-    return triton is not None and x.dtype == torch.float32 and (x.is_cuda or _INTERPRETED)
 
 
 def block_size(keys: int) -> int:
@@ -50,58 +36,59 @@ def mask_band(similarities: Tensor, edge_high: int, edge_low: int) -> Tensor:
     return similarities
 
 
-if triton is not None:
+@triton.jit
+def _ordered(values):
+    """Floats as unsigned numbers of the same order."""
+    bits = values.to(tl.uint32, bitcast=True)
+    return tl.where(bits >> 31 == 1, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
-    @triton.jit
-    def _ordered(values):
-        """Floats as unsigned numbers of the same order."""
-        bits = values.to(tl.uint32, bitcast=True)
-        return tl.where(bits >> 31 == 1, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
-    @triton.jit
-    def _disordered(number):
-        """The float of an ordered number."""
-        bits = tl.where(number >> 31 == 1, number & 0x7FFFFFFF, number ^ 0xFFFFFFFF)
-        return bits.to(tl.float32, bitcast=True)
+@triton.jit
+def _disordered(number):
+    """The float of an ordered number."""
+    bits = tl.where(number >> 31 == 1, number & 0x7FFFFFFF, number ^ 0xFFFFFFFF)
+    return bits.to(tl.float32, bitcast=True)
 
-    @triton.jit
-    def _digit(count1, count2, count3, rank):
-        """The largest digit at which there are still as many values as the rank asks for."""
-        digit = tl.where(tl.sum(count1) >= rank, 1, 0)
-        digit = tl.where(tl.sum(count2) >= rank, 2, digit)
-        return tl.where(tl.sum(count3) >= rank, 3, digit).to(tl.uint32)
 
-    @triton.jit
-    def _band_kernel(similarities, keys, edge_high, edge_low, BLOCK: tl.constexpr):  # noqa: N803
-        """One row: both edges by radix selection, two bits a pass, then the mask."""
-        row = similarities + tl.program_id(0).to(tl.int64) * keys
-        high = tl.full((), 0, tl.uint32)
-        low = tl.full((), 0, tl.uint32)
-        unit = tl.full((), 1 << 30, tl.uint32)
-        for _ in range(16):
-            high1 = tl.zeros((BLOCK,), tl.int32)
-            high2 = tl.zeros((BLOCK,), tl.int32)
-            high3 = tl.zeros((BLOCK,), tl.int32)
-            low1 = tl.zeros((BLOCK,), tl.int32)
-            low2 = tl.zeros((BLOCK,), tl.int32)
-            low3 = tl.zeros((BLOCK,), tl.int32)
-            for start in range(0, keys, BLOCK):
-                columns = start + tl.arange(0, BLOCK)
-                value = tl.load(row + columns, mask=columns < keys, other=-float("inf"))
-                # Beyond the row nothing is counted: every threshold below exceeds 0.
-                number = tl.where(columns < keys, _ordered(value), 0)
-                high1 += (number >= high + unit).to(tl.int32)
-                high2 += (number >= high + 2 * unit).to(tl.int32)
-                high3 += (number >= high + 3 * unit).to(tl.int32)
-                low1 += (number >= low + unit).to(tl.int32)
-                low2 += (number >= low + 2 * unit).to(tl.int32)
-                low3 += (number >= low + 3 * unit).to(tl.int32)
-            high += _digit(high1, high2, high3, edge_high) * unit
-            low += _digit(low1, low2, low3, edge_low) * unit
-            unit = unit >> 2
-        upper, lower = _disordered(high), _disordered(low)
+@triton.jit
+def _digit(count1, count2, count3, rank):
+    """The largest digit at which there are still as many values as the rank asks for."""
+    digit = tl.where(tl.sum(count1) >= rank, 1, 0)
+    digit = tl.where(tl.sum(count2) >= rank, 2, digit)
+    return tl.where(tl.sum(count3) >= rank, 3, digit).to(tl.uint32)
+
+
+@triton.jit
+def _band_kernel(similarities, keys, edge_high, edge_low, BLOCK: tl.constexpr):  # noqa: N803
+    """One row: both edges by radix selection, two bits a pass, then the mask."""
+    row = similarities + tl.program_id(0).to(tl.int64) * keys
+    high = tl.full((), 0, tl.uint32)
+    low = tl.full((), 0, tl.uint32)
+    unit = tl.full((), 1 << 30, tl.uint32)
+    for _ in range(16):
+        high1 = tl.zeros((BLOCK,), tl.int32)
+        high2 = tl.zeros((BLOCK,), tl.int32)
+        high3 = tl.zeros((BLOCK,), tl.int32)
+        low1 = tl.zeros((BLOCK,), tl.int32)
+        low2 = tl.zeros((BLOCK,), tl.int32)
+        low3 = tl.zeros((BLOCK,), tl.int32)
         for start in range(0, keys, BLOCK):
             columns = start + tl.arange(0, BLOCK)
-            value = tl.load(row + columns, mask=columns < keys, other=0.0)
-            inside = (value >= lower) & (value < upper)
-            tl.store(row + columns, inside.to(tl.float32), mask=columns < keys)
+            value = tl.load(row + columns, mask=columns < keys, other=-float("inf"))
+            # Beyond the row nothing is counted: every threshold below exceeds 0.
+            number = tl.where(columns < keys, _ordered(value), 0)
+            high1 += (number >= high + unit).to(tl.int32)
+            high2 += (number >= high + 2 * unit).to(tl.int32)
+            high3 += (number >= high + 3 * unit).to(tl.int32)
+            low1 += (number >= low + unit).to(tl.int32)
+            low2 += (number >= low + 2 * unit).to(tl.int32)
+            low3 += (number >= low + 3 * unit).to(tl.int32)
+        high += _digit(high1, high2, high3, edge_high) * unit
+        low += _digit(low1, low2, low3, edge_low) * unit
+        unit = unit >> 2
+    upper, lower = _disordered(high), _disordered(low)
+    for start in range(0, keys, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        value = tl.load(row + columns, mask=columns < keys, other=0.0)
+        inside = (value >= lower) & (value < upper)
+        tl.store(row + columns, inside.to(tl.float32), mask=columns < keys)

@@ -15,8 +15,15 @@ import torch
 from torch import Tensor
 
 from pairsift._base.checks import check_tensors, take_renamed
-from pairsift.pairs.kernels import mask_band, runs_kernels
-from pairsift.pairs.selector import PairMasks, Precision, Selector, check_precision, unit_rows
+from pairsift.pairs.selector import (
+    PairMasks,
+    Precision,
+    Selector,
+    check_precision,
+    runs_kernels,
+    transformed,
+    unit_rows,
+)
 
 # Rows among which a product serves both of its pairs: what is kept for later rows is at most a quarter of their square.
 _BLOCK_ROWS = 4096
@@ -180,6 +187,8 @@ class BandMasks(PairMasks):
     def tile(self, start: int, stop: int) -> Tensor:
         """See `PairMasks`."""
         if runs_kernels(self._buffer(0, stop - start)):
+            from pairsift.pairs.kernels import mask_band
+
             return mask_band(self._products(start, stop), *self._edges)
         similarities, high, low = self.similarities(start, stop)
         above = self._buffer(1, stop - start)
@@ -268,7 +277,7 @@ def band_edges(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Ten
     Returns:
         (R, 1) each.
     """
-    by = _by_quickselect if similarities.device.type == "cpu" else _by_kthvalue
+    by = _by_quickselect if similarities.device.type == "cpu" and not transformed() else _by_kthvalue
     return by(similarities, edge_high, edge_low)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift._base.checks import check_tensors
+from pairsift._base.checks import check_tensors, unmasked
 from pairsift.treatments import Treatment
 
 Precision = Literal["fp32", "bf16"]
@@ -22,6 +24,9 @@ Precision = Literal["fp32", "bf16"]
 _MOST_ROWS = 256
 # Entries of a tile of similarities, of which a few are held at a time: 64 MB each.
 _TILE_ENTRIES = 2**24
+# Triton takes most of a second to load, so it is looked for here and loaded where a kernel runs.
+_TRITON = importlib.util.find_spec("triton") is not None
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 class PairMasks(ABC):
@@ -151,7 +156,7 @@ class RowIndex:
         self.ids: Tensor | None = None
         if ids is None:
             return
-        given = ids.detach().cpu() if isinstance(ids, Tensor) else torch.from_numpy(np.array(ids))
+        given = ids.detach().cpu() if isinstance(ids, Tensor) else torch.from_numpy(np.array(unmasked(ids, "ids")))
         if given.shape != (n,) or given.is_floating_point() or given.dtype == torch.bool:
             raise error(f"ids must be ({n},) integers, one for each example, got {given.dtype} {tuple(given.shape)}")
         self.ids = given.long()
@@ -402,6 +407,16 @@ def tile_rows(keys: int) -> int:
     return min(_MOST_ROWS, max(64, _TILE_ENTRIES // keys))
 
 
+def runs_kernels(x: Tensor) -> bool:
+    """Whether the Triton kernels take this tensor: float32, on a GPU or under Triton's interpreter."""
+    return _TRITON and x.dtype == torch.float32 and (x.is_cuda or _INTERPRETED)
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap) is at work; its tensors have no memory that NumPy could read."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
 def unit_rows(features: Tensor, name: str) -> Tensor:
     """Rows (N, D) scaled to unit length in float32; all-zero rows stay zero.
 
@@ -411,6 +426,11 @@ def unit_rows(features: Tensor, name: str) -> Tensor:
     """
     if not features.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {features.dtype}")
+    if transformed() and torch._C._functorch.is_batchedtensor(features):
+        raise RuntimeError(
+            f"pairs cannot be selected on {name} that vmap batches: select them before, by `select`, and pass pairs=, "
+            "or go through the batches in a loop"
+        )
     if features.dim() != 2 or 0 in features.shape:
         raise ValueError(f"{name} must be a non-empty (rows, dimensions) matrix, got shape {tuple(features.shape)}")
     if features.dtype in (torch.float16, torch.bfloat16):

@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.neighbors import FLAT_LIMIT, NearestIndex
 from pairsift.retrieval.config import PairsError
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
 
 # Rows of a block of work: 12 MB of 384 dimensions.
 BLOCK = 8192
-# Above so many texts an inverted file is searched (approximate) instead of every text (exact).
-FLAT_LIMIT = 50_000
 # Lists are twice the root of the number of texts; rows that centres are learned from, and lists that a search reads.
 _LIST_SAMPLE, PROBES = 64, 8
 _RECALL_ROWS = 200
@@ -261,8 +258,14 @@ class Search:
     def __init__(self, features: UnitFeatures, texts: IntArray, seed: int) -> None:
         self._features, self._texts, self._seed = features, texts, seed
         self.exact = len(texts) <= FLAT_LIMIT
-        width = features.shape[1]
-        self._index: Any = faiss.IndexFlatIP(width) if self.exact else self._trained(width)
+        lists = 0 if self.exact else int(2 * np.sqrt(len(texts)))
+        self._index = NearestIndex(
+            features.shape[1], lists=lists, probes=PROBES, codes="SQfp16", iterations=8, seed=seed
+        )
+        if not self.exact:
+            rng = np.random.default_rng(seed)
+            sample = np.sort(rng.choice(texts, min(len(texts), lists * _LIST_SAMPLE), replace=False))
+            self._index.train(features.take(sample))
         for _, block in features.blocks(texts):
             self._index.add(block)
 
@@ -271,34 +274,13 @@ class Search:
 
         An inverted file reads `probes` of its lists; where it finds fewer it fills with cosine -inf and the last text.
         """
-        if not self.exact:
-            self._index.nprobe = probes
-        cosines, places = self._index.search(np.ascontiguousarray(queries), min(most, len(self._texts)))
+        cosines, places = self._index.search(queries, min(most, len(self._texts)), probes)
         cosines[places < 0] = -np.inf
         return cosines, self._texts[places]
 
     def recall(self, queries: IntArray, most: int = 10) -> float:
         """Share of the true nearest of some texts that are found, on at most 200 of them."""
-        if self.exact:
-            return 1.0
         rng = np.random.default_rng(self._seed)
         chosen = self._features.take(rng.choice(queries, min(_RECALL_ROWS, len(queries)), replace=False))
-        best, which = np.full((len(chosen), 0), 0, np.float32), np.zeros((len(chosen), 0), np.int64)
-        for start, block in self._features.blocks(self._texts):
-            similar = np.concatenate([best, chosen @ block.T], axis=1)
-            numbers = np.broadcast_to(self._texts[start : start + len(block)], (len(chosen), len(block)))
-            which = np.concatenate([which, numbers], axis=1)
-            kept = np.argpartition(-similar, min(most, similar.shape[1] - 1), axis=1)[:, :most]
-            best, which = np.take_along_axis(similar, kept, 1), np.take_along_axis(which, kept, 1)
-        found = self(chosen, most)[1]
-        return float(np.mean([np.isin(a, b).mean() for a, b in zip(which, found, strict=True)]))
-
-    def _trained(self, width: int) -> Any:
-        lists = int(2 * np.sqrt(len(self._texts)))
-        index: Any = faiss.index_factory(width, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid, index.cp.spherical = self._seed, 8, 1, True
-        index.cp.max_points_per_centroid = _LIST_SAMPLE
-        rng = np.random.default_rng(self._seed)
-        wanted = min(len(self._texts), lists * _LIST_SAMPLE)
-        index.train(self._features.take(np.sort(rng.choice(self._texts, wanted, replace=False))))
-        return index
+        blocks = (block for _, block in self._features.blocks(self._texts))
+        return self._index.recall(chosen, blocks, min(most, len(self._texts)))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pairsift._base.checks import real_array
 from pairsift.neighbors import FloatArray, principal_axes, unit_rows
 from pairsift.same_class.codes import signs
 from pairsift.same_class.errors import AffinityError
@@ -124,11 +125,7 @@ def estimate(selector: _Fitted, features: ArrayLike | Tensor, *, seed: int = 0, 
         >>> found.decide().on, found.auroc > 0.6
         (True, True)
     """
-    given = (
-        features.detach().cpu().float()
-        if isinstance(features, Tensor)
-        else torch.from_numpy(np.asarray(features, np.float32))
-    )
+    given = torch.from_numpy(np.asarray(real_array(features, "features", AffinityError), np.float32))
     if selector.affinity is None or selector.affinity.n != len(given):
         raise AffinityError(
             f"{selector} was not fitted to these {len(given):,} rows: set selector.affinity = Affinity.fit(features)"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pairsift.pairs import PairMasks, Precision, Selector
-from pairsift.pairs.selector import check_precision, need_rows, unit_rows
+from pairsift.pairs.selector import check_precision, need_rows, transformed, unit_rows
 from pairsift.same_class.decision import estimate
 from pairsift.same_class.errors import AffinityError
 from pairsift.same_class.fitted import Affinity
@@ -241,6 +241,6 @@ def _split(h: Tensor, affinity: Affinity, name: str, precision: Precision) -> _S
 def _kth_largest(values: Tensor, k: int) -> Tensor:
     """(R, 1) k-th largest value of every row (R, K); numpy selects several times faster than torch on CPUs."""
     cut = values.shape[1] - k
-    if values.device.type == "cpu":
+    if values.device.type == "cpu" and not transformed():
         return torch.from_numpy(np.partition(values.numpy(), cut, axis=1)[:, cut : cut + 1].copy())
     return values.kthvalue(cut + 1, dim=1, keepdim=True).values

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pairsift.losses.engine.comparison import Comparison
+from pairsift.losses.engine.opaque import opaque
 from pairsift.losses.engine.softmax import softmax_rows
-from pairsift.losses.engine.walk import by_tiles, opaque
+from pairsift.losses.engine.walk import by_tiles
 from pairsift.treatments import NOTHING, Edit
 
 

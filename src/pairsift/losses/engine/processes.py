@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pairsift.losses.engine.opaque import opaque
+
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
 
 
@@ -35,7 +37,7 @@ class Processes:
         if self.size > 1:
             self._meet(tensors)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @opaque
     def _meet(self, tensors: dict[str, Tensor | None]) -> None:
         device = next(x.device for x in tensors.values() if x is not None)
         mine = [

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from pairsift._base.checks import take_renamed
-from pairsift.pairs.selector import Precision, check_precision, tile_rows
+from pairsift.pairs.selector import Precision, check_precision, tile_rows, transformed
 
 Tile = int | Literal["auto", "dense"]
 
@@ -27,7 +27,7 @@ class Engine:
     Attributes:
         tile: rows that are compared at once: memory grows with rows times keys instead of rows squared. "auto" is
             "dense", whole matrices, below 256 keys (16,384 on GPUs), and 256 rows above (fewer beyond 65,536 keys).
-            Both give the same to rounding; only "dense" can be differentiated twice.
+            Both give the same to rounding; only "dense" can be differentiated twice. Under `torch.func` it is "dense".
         precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
             `select_pairs`.
         gather_distributed: in a process group (DDP), let every process compare its own rows with the rows of all
@@ -63,6 +63,8 @@ class Engine:
 
     def tile_rows(self, keys: int, device: torch.device) -> int | None:
         """Rows of a tile against so many keys, None for whole matrices."""
+        if transformed():  # torch.func differentiates whole matrices only
+            return None
         if self.tile == "dense" or (self.tile == "auto" and keys < _FEWEST_KEYS.get(device.type, 256)):
             return None
         return tile_rows(keys) if self.tile == "auto" else self.tile

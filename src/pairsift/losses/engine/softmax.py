@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pairsift.losses.engine.softmax_kernel import softmax_rows_by_kernel
-from pairsift.pairs.kernels import runs_kernels
+from pairsift.pairs.selector import runs_kernels
 from pairsift.treatments import NOTHING, Edit
 
 
@@ -30,6 +29,8 @@ def softmax_rows(
         mean nothing where they were not asked for.
     """
     if runs_kernels(x) and log_weights is None:
+        from pairsift.losses.engine.softmax_kernel import softmax_rows_by_kernel
+
         return softmax_rows_by_kernel(
             x, edit, mask, diagonal=diagonal, positives=positives, apart=apart, weights=weights,
             offset_gradient=offset_gradient,

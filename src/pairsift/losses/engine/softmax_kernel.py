@@ -1,13 +1,15 @@
-"""The softmax step as a Triton kernel: the twin of `softmax.softmax_rows`."""
+"""The softmax step as a Triton kernel, the twin of `softmax.softmax_rows`; loaded where kernels run."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # (Triton takes no annotations but constexpr.)
 
 from __future__ import annotations
 
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from pairsift.pairs.kernels import WARPS, block_size, tl, triton
+from pairsift.pairs.kernels import WARPS, block_size
 from pairsift.treatments import NOTHING, Edit
 
 
@@ -31,75 +33,74 @@ def softmax_rows_by_kernel(
     return losses, d_positive, d_offsets.sum() if learns else d_offsets
 
 
-if triton is not None:
+@triton.jit
+def _treated(
+    row, mask, columns, keys, factor, offset, itself,
+    MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, NOTHING: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    """Logits of some columns after treatment, and the factor of each."""
+    logit = tl.load(row + columns, mask=columns < keys, other=NOTHING)
+    scale = tl.full(logit.shape, 1.0, tl.float32)
+    if MASKED:
+        flag = tl.load(mask + columns, mask=columns < keys, other=0.0)
+        scale += flag * (factor - 1)
+        logit = logit * scale + flag * offset
+    if LEAVES_OUT:
+        logit = tl.where(columns == itself, NOTHING, logit)
+    return logit, scale
 
-    @triton.jit
-    def _treated(
-        row, mask, columns, keys, factor, offset, itself,
-        MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, NOTHING: tl.constexpr,  # noqa: N803
-    ):  # fmt: skip
-        """Logits of some columns after treatment, and the factor of each."""
-        logit = tl.load(row + columns, mask=columns < keys, other=NOTHING)
-        scale = tl.full(logit.shape, 1.0, tl.float32)
-        if MASKED:
-            flag = tl.load(mask + columns, mask=columns < keys, other=0.0)
-            scale += flag * (factor - 1)
-            logit = logit * scale + flag * offset
-        if LEAVES_OUT:
-            logit = tl.where(columns == itself, NOTHING, logit)
-        return logit, scale
 
-    @triton.jit
-    def _softmax_kernel(
-        logits, masks, positives, weights, losses, d_positives, d_offsets,
-        keys, factor, offset, first_diagonal,
-        MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, APART: tl.constexpr, GRADIENT: tl.constexpr,  # noqa: N803
-        OFFSET: tl.constexpr, NOTHING: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
-    ):  # fmt: skip
-        """One row: its loss, and its plain logits overwritten by their gradients."""
-        number = tl.program_id(0)
-        row = logits + number.to(tl.int64) * keys
-        mask = masks + number.to(tl.int64) * keys
-        itself = first_diagonal + number
+@triton.jit
+def _softmax_kernel(
+    logits, masks, positives, weights, losses, d_positives, d_offsets,
+    keys, factor, offset, first_diagonal,
+    MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, APART: tl.constexpr, GRADIENT: tl.constexpr,  # noqa: N803
+    OFFSET: tl.constexpr, NOTHING: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    """One row: its loss, and its plain logits overwritten by their gradients."""
+    number = tl.program_id(0)
+    row = logits + number.to(tl.int64) * keys
+    mask = masks + number.to(tl.int64) * keys
+    itself = first_diagonal + number
 
-        # Largest logit and sum of exponentials of every lane, put together at the end of the row.
-        peaks = tl.full((BLOCK,), NOTHING, tl.float32)
-        sums = tl.zeros((BLOCK,), tl.float32)
+    # Largest logit and sum of exponentials of every lane, put together at the end of the row.
+    peaks = tl.full((BLOCK,), NOTHING, tl.float32)
+    sums = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, keys, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        logit, _ = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+        higher = tl.maximum(peaks, logit)
+        sums = sums * tl.exp(peaks - higher) + tl.where(columns < keys, tl.exp(logit - higher), 0.0)
+        peaks = higher
+    peak = tl.max(peaks)
+    where = -1
+    if APART:
+        positive = tl.load(positives + number)
+        peak = tl.maximum(peak, positive)
+    else:
+        where = tl.load(positives + number).to(tl.int32)
+        column = where + tl.arange(0, 1)
+        found, _ = _treated(row, mask, column, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+        positive = tl.sum(found)
+    total = tl.sum(sums * tl.exp(peaks - peak))
+    if APART:
+        total += tl.exp(positive - peak)
+    tl.store(losses + number, tl.log(total) + peak - positive)
+
+    if GRADIENT:
+        weight = tl.load(weights + number)
+        d_positive = weight * (tl.exp(positive - peak) / total - 1)
+        tl.store(d_positives + number, d_positive)
+        products = tl.zeros((BLOCK,), tl.float32)
         for start in range(0, keys, BLOCK):
             columns = start + tl.arange(0, BLOCK)
-            logit, _ = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
-            higher = tl.maximum(peaks, logit)
-            sums = sums * tl.exp(peaks - higher) + tl.where(columns < keys, tl.exp(logit - higher), 0.0)
-            peaks = higher
-        peak = tl.max(peaks)
-        where = -1
-        if APART:
-            positive = tl.load(positives + number)
-            peak = tl.maximum(peak, positive)
-        else:
-            where = tl.load(positives + number).to(tl.int32)
-            column = where + tl.arange(0, 1)
-            found, _ = _treated(row, mask, column, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
-            positive = tl.sum(found)
-        total = tl.sum(sums * tl.exp(peaks - peak))
-        if APART:
-            total += tl.exp(positive - peak)
-        tl.store(losses + number, tl.log(total) + peak - positive)
-
-        if GRADIENT:
-            weight = tl.load(weights + number)
-            d_positive = weight * (tl.exp(positive - peak) / total - 1)
-            tl.store(d_positives + number, d_positive)
-            products = tl.zeros((BLOCK,), tl.float32)
-            for start in range(0, keys, BLOCK):
-                columns = start + tl.arange(0, BLOCK)
-                logit, scale = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
-                gradient = tl.exp(logit - peak) * (weight / total)
-                if not APART:
-                    gradient = tl.where(columns == where, d_positive, gradient)
-                if OFFSET:
-                    flag = tl.load(mask + columns, mask=columns < keys, other=0.0)
-                    products += flag * gradient
-                tl.store(row + columns, gradient * scale, mask=columns < keys)
+            logit, scale = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+            gradient = tl.exp(logit - peak) * (weight / total)
+            if not APART:
+                gradient = tl.where(columns == where, d_positive, gradient)
             if OFFSET:
-                tl.store(d_offsets + number, tl.sum(products))
+                flag = tl.load(mask + columns, mask=columns < keys, other=0.0)
+                products += flag * gradient
+            tl.store(row + columns, gradient * scale, mask=columns < keys)
+        if OFFSET:
+            tl.store(d_offsets + number, tl.sum(products))

@@ -8,21 +8,16 @@ while it is in cache. Small batches go through whole matrices and autograd inste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pairsift.losses.engine.opaque import opaque
+
 # (products (R, K), which rows, their weights (R,) or None, gradients of the inputs to add to) -> losses (R,). With
 # weights the products are left as d(weighted loss) / d(product); without, as anything.
 Step = Callable[[Tensor, slice, Tensor | None, Sequence[Tensor]], Tensor]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def opaque(function: _Function) -> _Function:
-    """Keeps `torch.compile` out: it breaks its graph here and goes on behind."""
-    hidden: _Function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-    return hidden
 
 
 def by_tiles(
