@@ -4,16 +4,12 @@ import numpy as np
 
 import pairsift as ps
 
-TOPICS = ("card", "transfer", "account", "loan", "password", "fee", "limit", "refund")
-
 
 def embeddings(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stand-ins for the embeddings of 2,000 pairs of questions: a topic each, and much that is no topic."""
+    """Stand-ins for the embeddings of 2,000 pairs of texts: 8 directions that pairs share, and 56 that they do not."""
     rng = np.random.default_rng(seed)
-    topics = rng.integers(len(TOPICS), size=2000)
-    centres = np.random.default_rng(0).standard_normal((len(TOPICS), 64))
-    detail = 0.5 * rng.standard_normal((2000, 64))
-    first, second = (centres[topics] + detail + 2 * rng.standard_normal((2000, 64)) for _ in range(2))
+    shared = rng.standard_normal((2000, 8)) @ rng.standard_normal((8, 64))
+    first, second = (shared + 3 * rng.standard_normal((2000, 64)) for _ in range(2))
     return first, second
 
 

@@ -1,6 +1,6 @@
 """A spectral map of pairs in parquet, half precision, the choice of the settings included.
 
-    python -m lab.benchmarks.spectral [--pairs 1000000] [--dimensions 384] [--output lab/benchmarks/results/spectral.jsonl]
+    python -m lab.benchmarks.spectral [--pairs 1000000] [--dimensions 384] [--output FILE.jsonl]
 
 One JSON line: wall and CPU seconds of `SpectralMap.fit` in a fresh process, by how many MB it raises the process's peak
 memory, and the seconds that scikit-learn's `CCA` takes for 8 directions of a sample of 10,000 pairs, beside a fit of
@@ -52,8 +52,8 @@ def fitted(first: str, second: str) -> dict[str, float]:
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2), "peak_growth_mb": round((peak - before) / 1024),
-        "peak_mb": round(peak / 1024), "width": found.dimensions,
+        "seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2),
+        "peak_growth_mb": round((peak - before) / 1024), "peak_mb": round(peak / 1024), "width": found.dimensions,
     }  # fmt: skip
 
 

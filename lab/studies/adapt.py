@@ -62,7 +62,8 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit
 
 
 STUDY = Study(
