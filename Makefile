@@ -74,8 +74,8 @@ release-check: setup
 tables: setup
 	$(BIN)/python -m lab.pages --write
 
-# Tables and figures of all runs that are there; with one seed asked for nothing is trained. A figure is drawn by Chromium
-# where what it shows has changed.
+# Tables and figures of all runs that are there; with one seed asked for nothing is trained. A figure is drawn
+# anew where it shows something else.
 results: setup
 	for name in $(notdir $(patsubst %/runs.jsonl,%,$(wildcard lab/results/*/runs.jsonl))); do \
 	  $(BIN)/python -m lab $$name --seeds 1 -o lab/results || exit 1; done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,18 +19,11 @@ if TYPE_CHECKING:
 
 console = Console()
 notes = Console(stderr=True, highlight=False)
-# Programs with arguments of their own.
-PROGRAMS = ("chains", "classmates", "collapse", "drop", "encoders", "fine-tuning", "image-guide", "laboratory",
-            "objectives-digits", "retrieval", "selection", "semantic", "temporal", "text", "when")  # fmt: skip
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
 def main(arguments: list[str]) -> int:
     """Run one command line; its exit code. Errors are a line."""
-    if arguments and arguments[0] in PROGRAMS:
-        sys.argv = [f"lab {arguments[0]}", *arguments[1:]]
-        runpy.run_module(f"lab.{arguments[0].replace('-', '_')}", run_name="__main__")
-        return 0
     try:
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.BadParameter.__base__ as error:  # type: ignore[misc]
@@ -118,7 +110,7 @@ def _time(seconds: float) -> str:
 
 
 def _tell_all() -> None:
-    from lab.catalogue import find_study, names
+    from lab.registry import find_study, names
 
     # Names are to be typed again, so they stay whole on narrow terminals too.
     study = Column("study", no_wrap=True, min_width=max(map(len, names())))

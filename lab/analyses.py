@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lab.bound_order import orders, over_groups
 from lab.cells import difference, markdown
-from lab.compared import paired
-from lab.orders import orders, over_groups
-from lab.suite import label_free_choice, objectives
-from lab.suite.gaussians import STATED
+from lab.comparison import paired
+from lab.studies import label_free_choice, objectives
+from lab.studies.gaussians import STATED
 from lab.tables import origin, runs
 
 _MEASURES = {"linear": "linear probe", "knn20": "20-NN"}

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lab.registry import find_study
 from lab.rows import Row, row_of, write
+from lab.studies.noisy_graph_sweeps import words
 
 Record = dict[str, Any]
+_COLLAPSE, _TEMPORAL = ("cifar10", "pendigits", "trec6"), ("fsdd", "pendigits")
+_SELECTION = {"cifar10": "selection", "imagenette": "selection-imagenette", "tiny-imagenet": "selection-tiny-imagenet"}
+_MACHINE = ("machine", "cpus", "threads")
 
 
 def suite(file: Path) -> list[Row]:
@@ -86,23 +92,34 @@ def _short(value: Any) -> float | None:
     return None if value in ("", None) else float(f"{value:.6g}")
 
 
-def trainings(study: str, folder: Path, defaults: Mapping[str, Any]) -> list[Row]:
-    """Converts a folder of trained arms: configuration and epochs of each; settings at their defaults are left out."""
+def trainings(study: str, folder: Path, group: str) -> list[Row]:
+    """Converts a folder of trained arms: accuracies and curves of each."""
     rows = []
     for file in sorted(folder.glob("*.json")):
         record = json.loads(file.read_text())
-        left = {name: record.pop(name) for name in ("config", "epochs", "environment", "arm", "test")}
-        given = {name: value for name, value in left["config"].items() if defaults.get(name, value) != value}
-        given = {name: value for name, value in given.items() if name not in ("run_dir", "threads", "seed", "progress")}
-        given |= {"data": left["config"]["data"], "test": left["test"]}
-        temperature = record.pop("temperature")
-        row = row_of(
-            study, record | left["environment"], group=f"tau {temperature:g}", arm=left["arm"],
-            settings={"temperature": temperature, **given},
-        )  # fmt: skip
+        left = {name: record.pop(name) for name in ("config", "epochs", "environment", "arm", "test", "temperature")}
+        row = row_of(study, record | left["environment"], group=group.format(**left), arm=left["arm"])
         row["measures"] |= curves(left["epochs"])
         rows.append(row)
     return by_arm(rows)
+
+
+def of_masks(rows: list[Row]) -> list[Row]:
+    """Says in numbers why the guide of a mask was off: 1 for off, and the percent that its message names."""
+    for row in rows:
+        reason = row["settings"].pop("off_because", None)
+        if reason is not None:
+            row["measures"]["off"] = float(bool(reason))
+            percent = re.search(r"below (\d+) %", reason)
+            row["measures"]["half_below"] = None if percent is None else float(percent[1])
+    return rows
+
+
+def settled(rows: list[Row]) -> list[Row]:
+    """The same runs with the settings by which today's study runs their arms."""
+    study = find_study(rows[0]["study"])
+    arms = {(arm.group, arm.name): json.loads(json.dumps(dict(arm.setting))) for arm in study.of_scale("cpu")}
+    return [{**row, "settings": arms[row["group"], row["arm"]]} for row in rows]
 
 
 def fine_tuning(folder: Path) -> list[Row]:
@@ -160,17 +177,16 @@ def temporal(record: Record) -> list[Row]:
         for line in record["rows"]
         for method in ([line["method"]] if line["method"] else ["spectral", "simclr"])
     ]
-    rows = keyed(f"temporal-{record['set']}", "{method}", "{arm}")(record | {"rows": lines})
+    rows = keyed("temporal", f"{record['set']}, {{method}}", "{arm}")(record | {"rows": lines})
     for row in rows:
-        row["settings"] = given | {"method": row["group"], "arm": row["arm"]}
         if record["dropped"] is not None and "drop" in row["arm"]:
             row["measures"]["dropped"] = record["dropped"]
     for method, arms in record["tuning"].items():
         for arm, best in arms.items():
             settings = given | {"method": method, "arm": arm, "scale": best["scale"], "noise": best["noise"]}
             left = {"held_out_digit": best["held_out_digit"], "seed": 1000} | record["environment"]
-            fields = {"group": method, "arm": f"held-out sequences, {arm}", "settings": settings}
-            rows.append(row_of(f"temporal-{record['set']}", left, **fields))
+            fields = {"group": f"{record['set']}, {method}", "arm": f"held-out sequences, {arm}", "settings": settings}
+            rows.append(row_of("temporal", left, **fields))
     return rows
 
 
@@ -190,36 +206,31 @@ def cifar10_objectives(record: Record) -> list[Row]:
 
 def noisy_graphs(record: Record) -> list[Row]:
     """One laboratory: a row a level and arm."""
-    setting = record["setting"] | {"draws": record["draws"]}
     known = ("gamma", "arm", "knows", "uses_labels", "draws")
     return [
         row_of(
             "noisy-graphs",
             {name: value for name, value in line.items() if name not in known} | {"versions": record["versions"]},
-            group=f"gamma {line['gamma']:g}", arm=line["arm"], seed=record["seed"],
-            settings={"gamma": line["gamma"], **setting},
+            group=f"gamma {line['gamma']:g}", arm=line["arm"],
         )
         for line in record["rows"]
     ]  # fmt: skip
 
 
 def noisy_graph_sweeps(lines: list[Record]) -> list[Row]:
-    """Many laboratories, in percentage points: accuracy without treatment, and gains of arms."""
+    """Many laboratories: accuracy without treatment, and gains of arms; percentage points become shares."""
     rows = []
     for line in lines:
-        made = {
-            name: value for name, value in line.items() if name in ("python", "torch", "git_commit", "src_modified")
-        }
-        made |= {name: line[name] for name in ("machine", "cpus", "threads")}
+        made = {name: line[name] for name in ("python", "torch", "git_commit", "src_modified", *_MACHINE)}
         for name in [name for name in line if name.startswith("gamma ")]:
             for arm, value in line[name].items():
-                measures = (
-                    {"accuracy": value} if arm == "untreated"
-                    else dict(zip(("difference", "half_width", "excess"), value, strict=True))
-                )  # fmt: skip
-                settings = {**line["change"], "draws": line["draws"], "gamma": float(name[6:])}
-                fields = {"group": name, "arm": arm, "seed": line["seed"], "settings": settings}
-                rows.append(row_of("noisy-graph-sweeps", measures | made, **fields))
+                points = [value] if arm == "untreated" else value
+                names = ("accuracy",) if arm == "untreated" else ("difference", "half_width", "excess")
+                shares = [None if each is None else round(each / 100, 6) for each in points]
+                group, arm = f"{words(line['change'])}, {name}", "with" if arm == "untreated" else arm
+                rows.append(
+                    row_of("noisy-graph-sweeps", dict(zip(names, shares, strict=True)) | made, group=group, arm=arm)
+                )
     return rows
 
 
@@ -249,44 +260,42 @@ def detection(record: Record) -> list[Row]:
     return keyed("detection", "{case}", "{method}")(record)
 
 
+def retrieval(record: Record) -> list[Row]:
+    """Runs of adapters."""
+    return of_masks(keyed("retrieval", "{set}", "{arm}")(record))
+
+
 OBJECTS: dict[str, tuple[str, Callable[[Any], list[Row]]]] = {
     "studies/results/chains.json": ("chains", chains),
     "studies/results/classmates.json": ("near-pairs", near_pairs),
     "studies/results/drop.json": ("drop", keyed("drop", "", "{arm}")),
     "studies/results/objectives.json": ("cifar10-objectives", cifar10_objectives),
-    "studies/results/retrieval.json": ("retrieval", keyed("retrieval", "{set}", "{arm}", ("temperature",))),
+    "studies/results/retrieval.json": ("retrieval", retrieval),
     "studies/results/text.json": ("sentences", keyed("sentences", "", "{arm}", ("steps", "batch"))),
     "studies/results/laboratory.json": ("noisy-graphs", noisy_graphs),
     "studies/results/laboratory-sweep.jsonl": ("noisy-graph-sweeps", noisy_graph_sweeps),
     "studies/results/demo.json": ("demo", keyed("demo", "", "{treatment}")),
-    "studies/results/temporal-fsdd.json": ("temporal-fsdd", temporal),
-    "studies/results/temporal-pendigits.json": ("temporal-pendigits", temporal),
 }
 
 
 def convert(old: Path, new: Path) -> None:
     """Convert every file of a checkout of 0.2."""
-    from pairsift.train import TrainConfig
-
     studies, benchmarks = old / "studies/results", old / "benchmarks/results"
     for file in sorted(studies.glob("*/runs.jsonl")):
         write(new / "results" / file.parent.name / "runs.jsonl", suite(file))
-    for name, (study, made) in OBJECTS.items():
-        write(new / "results" / study / "runs.jsonl", made(_read(old / name)))
-    found = [
-        row for name in ("cifar10", "pendigits", "trec6") for row in collapse(_read(studies / f"collapse-{name}.json"))
+    found = {study: made(_read(old / name)) for name, (study, made) in OBJECTS.items()}
+    found["collapse"] = [row for name in _COLLAPSE for row in collapse(_read(studies / f"collapse-{name}.json"))]
+    found["temporal"] = [row for name in _TEMPORAL for row in temporal(_read(studies / f"temporal-{name}.json"))]
+    found["selection"] = [
+        row
+        for name, folder in _SELECTION.items()
+        for row in trainings("selection", studies / folder, f"{name}, tau {{temperature:g}}")
     ]
-    write(new / "results/collapse/runs.jsonl", found)
-    defaults = {
-        name: json.loads(json.dumps(field.default, default=str)) for name, field in TrainConfig.model_fields.items()
-    }
-    names = {"selection": "selection", "selection-imagenette": "selection-imagenette",
-             "selection-tiny-imagenet": "selection-tiny-imagenet", "when": "selection-quality"}  # fmt: skip
-    for folder, study in names.items():
-        write(new / "results" / study / "runs.jsonl", trainings(study, studies / folder, defaults))
-    write(new / "results/fine-tuning/runs.jsonl", fine_tuning(studies / "fine-tuning"))
-    semantic = one_a_file("semantic-negatives", studies / "semantic", "{set}", "{arm}", ("steps", "rate"))
-    write(new / "results/semantic-negatives/runs.jsonl", semantic)
+    found["selection-quality"] = trainings("selection-quality", studies / "when", "tau {temperature:g}")
+    found["fine-tuning"] = of_masks(fine_tuning(studies / "fine-tuning"))
+    found["semantic-negatives"] = one_a_file("semantic-negatives", studies / "semantic", "{set}", "{arm}")
+    for study, rows in found.items():
+        write(new / "results" / study / "runs.jsonl", rows if study == "demo" else settled(rows))
     for file in sorted(benchmarks.glob("*.jsonl")):
         write(new / "benchmarks/results" / file.name, benchmark(file.stem)(_read(file)))
     write(new / "benchmarks/results/campaign.jsonl", campaign(_read(benchmarks / "campaign.json")))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.chains import STATES, exact
-from lab.compared import paired
+from lab.comparison import paired
 from lab.drawing import Figure, Panel, Series, alike, curve, kept, save, shown
 from lab.rows import ROOT
-from lab.small import BEST, PARTS, excess_at
+from lab.small_encoders import BEST, PARTS, excess_at
+from lab.studies.chains import STATES, exact
 from lab.tables import Line, plain_lines, runs, tuned_lines
 from pairsift.evaluate import t_interval
 from pairsift.theory import SimilarityGraph, bounds, within_class_share

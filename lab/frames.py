@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 RATE, WINDOW, HOP, BANDS = 8000, 200, 80, 20  # 25 ms every 10 ms
+WIDTH = 64  # of features
 FloatArray = NDArray[np.float32]
 
 
@@ -98,3 +101,18 @@ def _first(classes: NDArray[Any], count: int | None) -> NDArray[np.int64]:
 def _joined(series: list[FloatArray], labels: dict[str, NDArray[Any]]) -> Frames:
     numbers = np.repeat(np.arange(len(series)), [len(each) for each in series]).astype(np.int64)
     return Frames(np.concatenate(series), numbers, {name: each.astype(np.int64) for name, each in labels.items()})
+
+
+def mlp(width: int) -> nn.Module:
+    """Three layers, (B, width) -> (B, 64)."""
+    layers: list[nn.Module] = []
+    for n_in in (width, 256):
+        layers += [nn.Linear(n_in, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(256, WIDTH))
+
+
+def noisy(values: Tensor, noise: float) -> Tensor:
+    """Frames with normal noise and a fifth of their values set to 0; as they are for noise 0."""
+    if not noise:
+        return values
+    return (values + noise * torch.randn_like(values)) * (torch.rand_like(values) > 0.2)

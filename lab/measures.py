@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from pairsift.data import ImageSet
-from pairsift.evaluate import knn, linear_probe, t_interval
+from pairsift.evaluate import knn, linear_probe
 from pairsift.train import embed
 
 
@@ -32,9 +30,3 @@ def labels_of(images: ImageSet) -> NDArray[np.int64]:
     if images.labels is None:
         raise ValueError(f"{images.where} has no labels, which a study needs to measure accuracy")
     return images.labels
-
-
-def rounded_interval(values: Sequence[float]) -> dict[str, float]:
-    """`t_interval` to two digits, as results are written."""
-    mean, half = t_interval(values)
-    return {"mean": round(mean, 2), "half_width": round(half, 2)}

@@ -95,7 +95,7 @@ class OracleSelector(Selector):
         return OracleMasks(pairs, logs, 0 if keys is None else own)
 
 
-class OracleEvidence(PairPolicy):
+class OraclePolicy(PairPolicy):
     """The labels of the training images.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.cells import difference, markdown
-from lab.compared import Line, compared
+from lab.comparison import Line, compared
 from lab.drawing import Figure, Panel, Series, save
 from lab.study import Arm, Row, Study
 from pairsift._base.files import replacing

@@ -25,16 +25,15 @@ from lab.cells import (
     given_interval,
     interval,
     listed,
-    markdown,
     mean,
     number,
     slashed,
     titled,
 )  # fmt: skip
-from lab.compared import paired
+from lab.comparison import paired
 from lab.rows import ROOT
-from lab.small import BEST, PARTS, excess_at
-from lab.tables import Column, Line, Table, origin, plain_lines, study_table, tuned_lines
+from lab.small_encoders import BEST, PARTS, excess_at
+from lab.tables import Column, Line, Table, study_table, tuned_lines
 
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 VALUE = re.compile(r"(<!-- value: ([\w, -]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -42,7 +41,6 @@ ACCURACIES = {"linear": "linear probe", "knn20": "20-NN"}
 _GAIN, _PERCENT, _COUNT = interval(sign="+"), number(1, scale=100), number(0)
 _EXACT = interval(rounded=False)
 _EXACT_GAIN = interval(sign="+", rounded=False)
-_ONE = number(1)
 
 
 def best_peer(_: Line, lines: list[Line]) -> Line:
@@ -95,7 +93,12 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
-def _trained(name: str) -> Table:
+_SETS = {"cifar10, tau 0.2": "CIFAR-10", "imagenette, tau 0.2": "Imagenette",
+         "tiny-imagenet, tau 0.2": "Tiny ImageNet, 80 classes"}  # fmt: skip
+_TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
+
+
+def _trained(name: str, groups: Sequence[str]) -> Table:
     """Arms of encoders trained alike, by temperature."""
     return Table(
         (name,),
@@ -109,26 +112,8 @@ def _trained(name: str) -> Table:
             ),
             *(Column(f"{each} %", each, _PERCENT) for each in ("flagged", "different", "estimated")),
         ),
-        first="plain", groups=("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1"),
+        first="plain", groups=groups,
     )  # fmt: skip
-
-
-def worth() -> str:
-    """Table of plain SimCLR and ``treatment="auto"`` at temperature 0.2 on three image sets."""
-    cells, names = [], {"selection": "CIFAR-10", "selection-imagenette": "Imagenette",
-                        "selection-tiny-imagenet": "Tiny ImageNet, 80 classes"}  # fmt: skip
-    for name, title in names.items():
-        lines = {line.keys["arm"]: line.values for line in plain_lines(name) if line.place[0] == "tau 0.2"}
-        row: list[str | None] = [title]
-        for measure in ("knn20", "linear"):
-            plain, auto = lines["plain"][measure], lines["patches"][measure]
-            row += [_ONE(list(plain.values())), _ONE(list(auto.values())), _EXACT_GAIN(paired(auto, plain))]
-        cells.append(row)
-    titles = [
-        "images",
-        *(f"{title}{each}" for title in ("20-NN %", "linear probe %") for each in ("", ", auto", ", gain")),
-    ]
-    return f"{markdown(titles, cells)}\n\n{origin(tuple(names))}\n"
 
 
 _MASKS = (
@@ -154,7 +139,7 @@ def _collapse(name: str) -> Table:
 
 def _temporal(name: str, *measures: str) -> Table:
     return Table(
-        (f"temporal-{name}",),
+        ("temporal",),
         (
             Column("positives", "arm"), Column("seeds", "seeds"),
             *(
@@ -162,12 +147,12 @@ def _temporal(name: str, *measures: str) -> Table:
                 for measure in measures
                 for method, loss in (("spectral", "spectral"), ("simclr", "NT-Xent"))
                 for column in (
-                    Column(f"{measure}, {loss}", measure, interval(), group=method),
-                    Column("difference", measure, _GAIN, group=method, minus=same_batches, skip=("raw",)),
+                    Column(f"{measure}, {loss}", measure, interval(), group=f"{name}, {method}"),
+                    Column("difference", measure, _GAIN, group=f"{name}, {method}", minus=same_batches, skip=("raw",)),
                 )
             ),
         ),
-        has="digit", by_arm=True,
+        has="digit", groups=[f"{name}, spectral", f"{name}, simclr"], by_arm=True,
     )  # fmt: skip
 
 
@@ -212,6 +197,7 @@ _DROPPED = {
     "nothing": "nothing", "random": "a random fifth", "scan": "the scan's top fifth",
     "truth": "the true mixes (a fifth)",
 }  # fmt: skip
+_MASK_ARMS = ("frozen", "plain", "identity", "guide", "guide and difficult", "gist 0", "gist 0.05", "random", "oracle")
 _RETRIEVAL = (
     Column("set", "group"), Column("arm", "arm"), Column("nDCG@10 %", "ndcg10", interval()),
     Column("minus plain", "ndcg10", _GAIN, minus="plain"),
@@ -316,9 +302,17 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("purity minus base", "excess", number(1, scale=100, sign="+"), group="gamma 0.42",
                skip=("with", "removal", "degree removal", "random removal")),
     ), arms=_NOISY, by_arm=True),
-    "worth": worth,
-    "selection": _trained("selection"), "selection, imagenette": _trained("selection-imagenette"),
-    "selection, tiny-imagenet": _trained("selection-tiny-imagenet"), "when": _trained("selection-quality"),
+    "worth": Table(("selection",), (
+        Column("images", "group", titled(_SETS)),
+        *(column for measure, title in (("knn20", "20-NN %"), ("linear", "linear probe %")) for column in (
+            Column(title, measure, number(1)), Column(f"{title}, auto", measure, number(1), arm="patches"),
+            Column(f"{title}, gain", measure, _EXACT_GAIN, arm="patches", minus="plain"),
+        )),
+    ), arms=("plain",), groups=tuple(_SETS)),
+    "selection": _trained("selection", [f"cifar10, {tau}" for tau in _TAUS]),
+    "selection, imagenette": _trained("selection", ["imagenette, tau 0.2"]),
+    "selection, tiny-imagenet": _trained("selection", ["tiny-imagenet, tau 0.2"]),
+    "when": _trained("selection-quality", _TAUS),
     "classmates": Table(("near-pairs",), (
         Column("set", "group"),
         *(Column(sign, tuple(f"auroc/{each}" for each in (sign, *_SIGNS)), _best_sign(sign)) for sign in _SIGNS),
@@ -389,7 +383,7 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("changed answers", (f"{_KNOWN}/changed_synonym", f"{_KNOWN}/changed_antonym"),
                slashed(number(0), number(0))),
     ), arms=_SEMANTIC, groups=("trec6", "newsgroups20", "banking77")),
-    "retrieval": Table(("retrieval",), _RETRIEVAL),
+    "retrieval": Table(("retrieval",), _RETRIEVAL, arms=_MASK_ARMS),
     "fine-tuning": Table(
         ("fine-tuning",), _FINE_TUNING, arms=("frozen", "plain", "identity", "guide", "gist 0", "oracle")
     ),

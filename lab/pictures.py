@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lab.choosing import CHOOSERS
 from lab.measures import labels_of
-from lab.oracle import OracleEvidence
+from lab.oracle import OraclePolicy
 from lab.quantities import label_free, looked_at
 from lab.study import Arm, Measures, Scale, StudyError
+from lab.subset_choice import CHOOSERS
 from lab.vectors import check_data
 from pairsift.data import ImageSet, load_images, mix_set, subset, to_float
 from pairsift.evaluate import knn, linear_probe
@@ -110,7 +110,7 @@ def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, s
     with tempfile.TemporaryDirectory() as folder:
         values = {**_COMMON[scale], "seed": seed, "progress": False, "run_dir": Path(folder, "run"), **given}
         config = TrainConfig.build(values)
-        evidence = OracleEvidence(labels_of(images), config.flagged_share) if oracle else None
+        evidence = OraclePolicy(labels_of(images), config.flagged_share) if oracle else None
         return pretrain(config, images=images, policy=evidence).encoder
 
 

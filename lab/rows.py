@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,13 +158,6 @@ def facts(threads: int = 1, *peers: str) -> Row:
         "versions": {name: version for name, version in found.items() if version},
         "machine": {"machine": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
     }
-
-
-def data_folder() -> Path:
-    """The folder that PAIRSIFT_DATA names; ends the program with a message where it names none."""
-    if "PAIRSIFT_DATA" not in os.environ:
-        sys.exit("PAIRSIFT_DATA is not set: it names the folder of the real data")
-    return Path(os.environ["PAIRSIFT_DATA"])
 
 
 def _version(distribution: str) -> str | None:

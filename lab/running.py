@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from threadpoolctl import threadpool_limits
 
-from lab.catalogue import find_study, names
-from lab.claims import claimed
+from lab.executors import by_processes, by_ray, one_by_one
 from lab.ledger import Ledger
+from lab.locks import claimed
+from lab.registry import find_study, names
 from lab.rows import facts
-from lab.spreading import by_processes, by_ray, one_by_one
 from lab.study import Arm, Row, Scale, Study, StudyError
 from pairsift._base.files import remove_unfinished
 
@@ -188,9 +188,11 @@ def _run(study: Study, scale: Scale, arm: Arm, seed: int) -> Row:
     }  # fmt: skip
 
 
-def _number(name: str, value: Any, arm: Arm, seed: int) -> float | None:
+def _number(name: str, value: Any, arm: Arm, seed: int) -> Any:
     if value is None:
         return None
+    if isinstance(value, list):
+        return [_number(name, each, arm, seed) for each in value]
     try:
         number = float(value)
     except (TypeError, ValueError):

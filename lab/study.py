@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from lab.drawing import Panel
 
 Scale = Literal["smoke", "cpu", "gpu"]
-Measures = Mapping[str, "float | None"]
+# Numbers by name; None where one is not defined, a list for a curve over training.
+Measures = Mapping[str, "float | list[float | None] | None"]
 Row = dict[str, Any]
 
 
@@ -48,7 +51,7 @@ class Study:
         name: of the study and of its folder of results.
         question: what it answers, in a sentence.
         arms: what is compared, or a function of the scale that gives it.
-        run: setting, seed, scale -> measures by name, None where one is not defined. All that is random about it
+        run: setting, seed, scale -> measures by name. All that is random about it
             follows from the seed, so that arms are paired by it.
         measures: names of measures and their titles, the main one first. Others that `run` returns are kept.
         differences: how many of them, from the first on, are compared with the baseline.
@@ -128,3 +131,29 @@ class Study:
             if arm.of and self.tuned_on is None:
                 raise StudyError(f"the arm {arm.name!r} is a candidate of {arm.of!r}: name what it is tuned_on")
         return arms
+
+
+def data_folder() -> Path:
+    """The folder of real data that PAIRSIFT_DATA names.
+
+    Raises:
+        StudyError: it names none.
+    """
+    if "PAIRSIFT_DATA" not in os.environ:
+        raise StudyError("PAIRSIFT_DATA is not set: it names the folder of the real data")
+    return Path(os.environ["PAIRSIFT_DATA"])
+
+
+def needs(*sets: str) -> Callable[[Sequence[Arm], Scale], None]:
+    """For `Study.ready`: refuses to run without these folders of real data.
+
+    Args:
+        sets: names of folders below the one that PAIRSIFT_DATA names.
+    """
+
+    def check(arms: Sequence[Arm], scale: Scale) -> None:
+        missing = [name for name in sets if not (data_folder() / name).is_dir()]
+        if missing:
+            raise StudyError(f"PAIRSIFT_DATA={data_folder()} holds no folder {missing[0]}")
+
+    return check

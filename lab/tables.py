@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lab.catalogue import find_study
 from lab.cells import Show, markdown
-from lab.compared import compared, paired
+from lab.comparison import compared, paired
+from lab.registry import find_study
 from lab.rows import RESULTS, ROOT, Row, read
 
 BENCHMARKS = ROOT / "lab" / "benchmarks" / "results"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from lab.frames import BANDS, log_mel
 from lab.mixtures import Mixture
-from lab.retrieval_data import encoded
 from lab.study import Arm, Scale, StudyError
+from lab.text_sets import encoded
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

@@ -127,8 +127,8 @@ def test_selections_that_are_none_are_refused():
 
 
 def test_a_scan_says_what_it_takes():
-    with pytest.raises(TypeError, match=r"got list: np\.asarray makes an array of lists"):
-        ps.scan([[1.0, 2.0]])
+    with pytest.raises(TypeError, match=r"features must be an \(N, D\) array, tensor, table or path, got dict"):
+        ps.scan({"a": [1.0, 2.0]})
     with pytest.raises(DataError, match="60 features but labels of shape"):
         ps.scan(midpoints(60)[0], labels=np.array("a"))
 

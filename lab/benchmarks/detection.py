@@ -2,7 +2,7 @@
 
     python -m lab.benchmarks.detection --runs DIR [--threads 1] [--output lab/benchmarks/results/detection.json]
 
-Needs PAIRSIFT_DATA and the runs of `python -m lab.encoders` in DIR (a set whose runs are missing is
+Needs PAIRSIFT_DATA and the runs of `python -m lab encoders` in DIR (a set whose runs are missing is
 skipped, and it says so). Planted: pixel means and composites seen by the encoder in training, midpoints of the features
 of two images of different classes, Gaussian mixtures with midpoints of known classes, digits and pen strokes without an
 encoder. Natural: in each class of an unmixed set the 8 % with the smallest gap between the top two probabilities of a

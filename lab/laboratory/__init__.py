@@ -4,7 +4,7 @@ A similarity graph with noise (`population.relax`) is factorised, and a linear p
 half of the vertices, is scored on the other half. Treatments edit the normalised noisy graph, or take vertices out of
 it. Within a draw all arms and all gammas share the noise and the split, so differences are paired.
 
-`python -m lab.laboratory` runs the sweeps of docs/laboratory.md.
+The studies `noisy-graphs` and `noisy-graph-sweeps` run it.
 """
 
 from lab.laboratory.run import Report, Row, run_laboratory

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,8 +12,6 @@ from threadpoolctl import threadpool_limits
 
 from lab.laboratory.arms import arms
 from lab.laboratory.setting import ARMS, Knows, LaboratorySetting, check
-from pairsift._base.extras import versions
-from pairsift._base.files import write_json
 from pairsift.evaluate import t_interval
 from pairsift.pairs import pair_shares
 from pairsift.theory.graph import BoolArray, FloatArray, IntArray
@@ -64,12 +61,6 @@ class Report:
     seed: int
     rows: tuple[Row, ...]
     accuracies: FloatArray = field(repr=False, compare=False)
-
-    def save(self, path: Path | str) -> None:
-        """Write setting, draws, seed, versions and rows as JSON."""
-        content = {name: value for name, value in asdict(self).items() if name != "accuracies"}
-        content["setting"] |= {"band": asdict(self.setting.ranks), "k": self.setting.dimension}
-        write_json(Path(path), content | {"versions": versions("numpy", "scipy", "torch")})
 
 
 def run_laboratory(

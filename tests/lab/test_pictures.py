@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lab import Arm
-from lab.catalogue import find_study
-from lab.choosing import CHOOSERS
 from lab.pictures import shortest
+from lab.registry import find_study
+from lab.subset_choice import CHOOSERS
 
 
 def unit(x):

@@ -8,9 +8,9 @@ import pairsift as ps
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 
-from lab import retrieval
-from lab.retrieval_data import Held, TextSet, halves_of
-from lab.retrieval_measures import measured
+from lab.studies import retrieval
+from lab.text_measures import measured
+from lab.text_sets import Held, TextSet, halves_of
 
 
 def held(seed=0, queries=30, documents=50, classes=6, d=8):
@@ -70,13 +70,13 @@ def test_gists_rule_is_the_librarys(margin):
 
 @pytest.mark.parametrize("arm", retrieval.ARMS)
 def test_every_arm_trains_and_is_measured(arm, monkeypatch):
-    monkeypatch.setattr(retrieval, "STEPS", 3)
     case = held(queries=200, documents=200)
     keys = np.arange(200)
     texts = TextSet(case.queries, case.queries, case.query_labels, keys, keys, case, case).paired(0)
     assert (texts.anchor_keys != texts.positive_keys).all()
     assert (case.query_labels[texts.positive_keys] == texts.labels).all()
-    row = retrieval.run("trec6", arm, 0, texts, 0.1)
+    monkeypatch.setattr(retrieval, "texts_of", lambda name: texts)
+    row = retrieval.run({"set": "trec6", "mask": arm, "temperature": 0.1}, 0, "smoke")
     assert 0 < row["ndcg10"] <= 100
     assert ("masked" in row) == (arm in ("identity", "guide", "guide and difficult", "random"))
 

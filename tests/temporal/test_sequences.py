@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -71,6 +72,43 @@ def test_features_of_sequences_are_means_of_their_frames(written):
 def test_wrong_files_are_refused(written, columns, settings, message):
     with pytest.raises(DataError, match=message):
         load_sequences(written(**columns), **settings)
+
+
+def test_labels_that_nobody_asked_for_never_refuse(written):
+    for columns in ({"frames": [[[1.0]], [[2.0]]]}, {"x": [[1.0], [2.0]], "sequence": [0, 0]}):
+        with pytest.warns(UserWarning, match="labels are not used"):
+            assert load_sequences(written(**columns, label=[0.5, 0.1])).labels is None
+        with pytest.raises(DataError, match="whole numbers or names"):
+            load_sequences(written(**columns, label=[0.5, 0.1]), label_column="label")
+        assert load_sequences(written(**columns, label=["b", None])).labels.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.list_(pa.list_(pa.float64())), pa.large_list(pa.list_(pa.float16(), 2)), pa.list_(pa.list_view(pa.int32()))],
+)
+def test_lists_of_frames_of_every_type(tmp_path, kind):
+    """In any column of lists, of the one file or of shards in natural order."""
+    frames = [[[0, 1], [2, 3]], [[4, 5]]]
+    kind_of = np.float16 if "half" in str(kind) else (lambda x: x)
+    table = pa.table({"anything": pa.array([[[kind_of(x) for x in f] for f in row] for row in frames], kind)})
+    for name, rows in (("s-10", table.slice(1)), ("s-9", table.slice(0, 1))):
+        pa.feather.write_feather(rows, tmp_path / f"{name}.arrow", compression="uncompressed")
+    np.testing.assert_array_equal(load_sequences(str(tmp_path)).images, [[0, 1], [2, 3], [4, 5]])
+
+
+def test_the_column_of_frames_is_asked_for_where_there_are_several(written):
+    file = written(frames=[[[1.0]]], other=[[[2.0]]])
+    with pytest.raises(DataError, match="2 columns of lists, frames, other: name that of the frames"):
+        load_sequences(file)
+    assert load_sequences(file, frame_column="other").images.tolist() == [[2.0]]
+
+
+def test_sequences_have_names_and_large_numbers(written):
+    for ids in (["p", "q"], pa.array(["p", "q"], pa.large_string()), pa.array(["p", "q"]).dictionary_encode()):
+        assert load_sequences(written(x=[[1.0], [2.0]], sequence=ids)).sequences.tolist() == ["p", "q"]
+    large = pa.array([2**63 + 1, 2**63 + 2], pa.uint64())
+    assert load_sequences(written(x=[[1.0], [2.0]], sequence=large)).sequences.tolist() == [2**63 + 1, 2**63 + 2]
 
 
 def test_other_files_are_refused(tmp_path):

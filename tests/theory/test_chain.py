@@ -9,16 +9,9 @@ import torch
 from chains import random_transition
 from scipy import sparse
 
+from lab.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 from pairsift.losses import SpectralLoss
-from pairsift.theory import (
-    BlockChain,
-    BridgedChain,
-    ChainGraph,
-    CycleChain,
-    PathChain,
-    SimilarityGraph,
-    population,
-)
+from pairsift.theory import ChainGraph, SimilarityGraph, population
 
 FAMILIES = [
     BlockChain(4, 5, 0.12), BlockChain(2, 1, 0.3), BlockChain(3, 4, 1.0), CycleChain(8), CycleChain(9, 0.3),

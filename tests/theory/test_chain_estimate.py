@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from chains import random_transition, walk
 
-from pairsift.theory import BridgedChain, ChainGraph, CycleChain, estimation_errors
+from lab.chain_families import BridgedChain, CycleChain
+from pairsift.theory import ChainGraph, estimation_errors
 
 
 def test_counts_never_cross_from_one_sequence_to_the_next():

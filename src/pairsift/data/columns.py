@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -333,12 +333,35 @@ def column_labels(values: Any, field: pa.Field, schema: pa.Schema, name: str) ->
     if arrow.is_integer(field.type) or arrow.is_boolean(field.type):
         there = np.asarray(values.is_valid())
         found, names = class_numbers(arrow.plain_values(values.drop_null()).to_numpy(zero_copy_only=False), name)
-        return _spread(found, there), names or written_class_names(schema, field.name)
+        written = written_class_names(schema, field.name) or []
+        # Names that do not reach to the last class are of another column, or of another version of the set.
+        known = len(written) > found.max(initial=UNLABELLED) and found.min(initial=0) >= UNLABELLED
+        return _spread(found, there), names or (written if written and known else None)
     if pa.types.is_null(field.type):
         return np.full(len(values), UNLABELLED, np.int64), None
     if arrow.is_floating(field.type):
         return class_numbers(arrow.plain_values(values).to_numpy(zero_copy_only=False), name)
     raise DataError(f"{name}: labels must be whole numbers or names of classes, got {field.type}")
+
+
+def usable_labels(read: Callable[[], Any], asked: bool) -> tuple[NDArray[np.int64] | None, Sequence[str] | None]:
+    """Class numbers and names of classes; None twice where no row has a label.
+
+    Args:
+        read: gives the numbers and the names.
+        asked: whether the user asked for the labels. Others that cannot be used are left out with a warning.
+
+    Raises:
+        DataError: labels that were asked for cannot be used.
+    """
+    try:
+        numbers, names = read()
+    except DataError as error:
+        if asked:
+            raise
+        warnings.warn(f"labels are not used: {error}", stacklevel=4)
+        return None, None
+    return (numbers, names) if (numbers != UNLABELLED).any() else (None, None)
 
 
 def _spread(codes: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[np.int64]:

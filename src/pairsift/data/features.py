@@ -21,10 +21,10 @@ from pairsift.data.columns import (
     FEATURE_LABELS,
     NO_LABELS,
     PATH_COLUMNS,
-    UNLABELLED,
     class_numbers,
     column_labels,
     feature_columns,
+    usable_labels,
 )  # fmt: skip
 from pairsift.data.columns import (
     label_column as find_label_column,
@@ -113,7 +113,7 @@ def open_features(
         return found
     table = as_table(source)
     if table is not None:
-        return TableFeatures(TableRows(table, _kind(source)), label_column, column)
+        return TableFeatures(TableRows(table, f"the {type(source).__name__}"), label_column, column)
     if column is not None or label_column not in (None, NO_LABELS):
         raise DataError(
             f"an array has no columns: leave `column` and `label_column` out, got {column or label_column!r}"
@@ -203,7 +203,7 @@ class ArrayFeatures:
         self.labels: NDArray[np.int64] | None = None
         self.class_names: Sequence[str] | None = None
         if labels is not None:
-            self.labels, self.class_names = _with_any(*class_numbers(np.asarray(labels), name))
+            self.labels, self.class_names = usable_labels(lambda: class_numbers(np.asarray(labels), name), True)
         self.paths: Sequence[str] | None = None
         self.rows = np.arange(len(features), dtype=np.int64)
         self.mixed: NDArray[np.bool_] | None = None
@@ -351,15 +351,11 @@ class TableFeatures:
         return names.count(name) == 1 and name not in self.columns and test(self._rows.schema.field(name).type)
 
     def _read_labels(self, label: str, asked: bool) -> tuple[IntArray | None, Sequence[str] | None]:
-        """Class numbers and names; a column that nobody asked for is left out where it holds no classes."""
+        """Class numbers and names of a column."""
         schema = self._rows.schema
-        try:
-            return _with_any(*column_labels(self._rows.read([label]).column(0), schema.field(label), schema, self.name))
-        except DataError as error:
-            if asked:
-                raise
-            warnings.warn(f"labels are not used: {error}", stacklevel=4)
-            return None, None
+        return usable_labels(
+            lambda: column_labels(self._rows.read([label]).column(0), schema.field(label), schema, self.name), asked
+        )
 
     def _read_paths(self) -> Sequence[str] | None:
         for name in PATH_COLUMNS:
@@ -458,12 +454,3 @@ def _stacked_rows(rows: Sequence[Any]) -> NDArray[Any]:
         raise DataError(f"features: row {other} has shape {lengths[other]}, the rows before it {lengths[0]}")
     stacked: NDArray[Any] = np.stack(arrays) if arrays else np.zeros((0, 0))
     return stacked
-
-
-def _with_any(labels: IntArray, names: Sequence[str] | None) -> tuple[IntArray | None, Sequence[str] | None]:
-    """Labels and names, unless no row has a label."""
-    return (labels, names) if (labels != UNLABELLED).any() else (None, None)
-
-
-def _kind(source: Any) -> str:
-    return f"the {type(source).__name__}"

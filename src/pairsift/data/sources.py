@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,12 +23,12 @@ from pairsift.data.columns import (
     IMAGE_ARRAYS,
     IMAGE_LABELS,
     NO_LABELS,
-    UNLABELLED,
     array_called,
     class_numbers,
     column_labels,
     image_column,
     only_field,
+    usable_labels,
 )  # fmt: skip
 from pairsift.data.columns import (
     label_column as find_label_column,
@@ -104,18 +103,6 @@ def _has_tables(folder: Path) -> bool:
     if any((folder / name).exists() for name in ("state.json", "dataset_dict.json")):
         return True
     return any(format_of(each) in ("parquet", "arrow") and not is_hidden(Path(each.name)) for each in folder.iterdir())
-
-
-def _labels_unless_bad(labels: Any, asked: bool) -> tuple[NDArray[np.int64] | None, Sequence[str] | None]:
-    """Class numbers and names as `labels()` gives them; None twice where no label is usable and none was asked for."""
-    try:
-        numbers, names = labels()
-    except DataError as error:
-        if asked:
-            raise
-        warnings.warn(f"labels are not used: {error}", stacklevel=4)
-        return None, None
-    return (numbers, names) if (numbers != UNLABELLED).any() else (None, None)
 
 
 class ArraySource:
@@ -199,7 +186,7 @@ def open_numpy(path: Path, labels: str | None) -> ArraySource:
         classes = find_label_column(name, arrays.names, labels, ARRAY_LABELS)
         if classes is not None:
             held = arrays.read(classes)
-            images.labels, images.class_names = _labels_unless_bad(
+            images.labels, images.class_names = usable_labels(
                 lambda: _of_length(class_numbers(held, name), len(images), name), labels is not None
             )
         return images
@@ -282,7 +269,7 @@ class TableSource(_EncodedSource):
         self.class_names: Sequence[str] | None = None
         if classes is not None:
             field = only_field(self.name, schema, classes)
-            self.labels, self.class_names = _labels_unless_bad(
+            self.labels, self.class_names = usable_labels(
                 lambda: column_labels(rows.read([field.name]).column(0), field, schema, self.name), labels is not None
             )
 
@@ -341,7 +328,7 @@ class LibrarySource:
         self.labels: NDArray[np.int64] | None = None
         self.class_names = class_names
         if labels is not None:
-            self.labels, names = _labels_unless_bad(lambda: class_numbers(labels, name), asked)
+            self.labels, names = usable_labels(lambda: class_numbers(labels, name), asked)
             self.class_names = None if self.labels is None else class_names or names
         self.paths: Sequence[str] | None = None
 

@@ -18,6 +18,8 @@ from pairsift.data.images import ImageSet, load_images
 from pairsift.data.tables import TableRows, format_of, open_table
 from pairsift.temporal.pairs import TemporalPairs
 
+Labels = tuple[NDArray[np.int64] | None, Sequence[str] | None]
+
 # Names that are looked for, the first one that is there wins.
 SEQUENCE_NAMES, TIME_NAMES = ("sequence", "sequence_id"), ("time", "step", "frame")
 
@@ -90,8 +92,9 @@ def load_sequences(
     names = table.schema.names
     sequence = _named_column(table, "sequence_column", sequence_column, SEQUENCE_NAMES)
     label = columns.label_column(spec, names, label_column, columns.FEATURE_LABELS)
+    labels = _read_labels(table, label, label_column is not None)
     if sequence is None:
-        return _row_a_sequence(table, frame_column, frame_size, label, per_class, memory)
+        return _row_a_sequence(table, frame_column, frame_size, label, labels, per_class, memory)
     for name, given in (("per_class", per_class), ("frame_size", frame_size)):
         if given is not None:
             raise DataError(
@@ -117,7 +120,7 @@ def load_sequences(
     else:
         values = np.stack([arrow.numbers(held[name]) for name in frames], axis=1)
     rows = np.arange(len(values), dtype=np.int64)
-    return _checked(spec, FrameSet(values, *_read_labels(table, label), rows, sequences=ids, times=times))
+    return _checked(spec, FrameSet(values, *labels, rows, sequences=ids, times=times))
 
 
 def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.float32], ImageSet]:
@@ -142,8 +145,8 @@ def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.
 
 
 def _row_a_sequence(
-    table: TableRows, frame_column: str | None, frame_size: int | None, label: str | None, per_class: int | None,
-    memory: float,
+    table: TableRows, frame_column: str | None, frame_size: int | None, label: str | None, classes: Labels,
+    per_class: int | None, memory: float,
 ) -> FrameSet:  # fmt: skip
     spec = table.name
     column = _frame_column(table, frame_column, label)
@@ -155,7 +158,7 @@ def _row_a_sequence(
             "or name the column of the sequences with `sequence_column` if a row is a frame"
         )  # fmt: skip
     _check_memory(table, [column], memory)
-    labels, classes = _read_labels(table, label)
+    labels, names = classes
     held = table.read([column])
     _refuse_missing(spec, held)
     chosen = np.arange(len(held), dtype=np.int64)
@@ -173,7 +176,7 @@ def _row_a_sequence(
         lengths = lengths // frame_size
     rows = np.repeat(chosen, lengths)
     frame_labels = None if labels is None else labels[rows]
-    return _checked(spec, FrameSet(values, frame_labels, classes, rows, sequences=rows, whole=True))
+    return _checked(spec, FrameSet(values, frame_labels, names, rows, sequences=rows, whole=True))
 
 
 def _checked(spec: str, frames: FrameSet) -> FrameSet:
@@ -248,12 +251,14 @@ def _frame_column(table: TableRows, wanted: str | None, label: str | None) -> st
     return column
 
 
-def _read_labels(table: TableRows, label: str | None) -> tuple[NDArray[np.int64] | None, Sequence[str] | None]:
+def _read_labels(table: TableRows, label: str | None, asked: bool) -> Labels:
     """Class of every row and names of the classes; None twice without a label column."""
     if label is None:
         return None, None
     field = columns.only_field(table.name, table.schema, label)
-    return columns.column_labels(table.read([label]).column(0), field, table.schema, table.name)
+    return columns.usable_labels(
+        lambda: columns.column_labels(table.read([label]).column(0), field, table.schema, table.name), asked
+    )
 
 
 def _joined(column: pa.ChunkedArray) -> Any:

@@ -12,18 +12,13 @@ from pairsift.theory.population import nystroem_features
 
 if TYPE_CHECKING:
     from pairsift.theory.chain import ChainErrors, ChainGraph, estimation_errors
-    from pairsift.theory.chain_families import BlockChain, BridgedChain, CycleChain, PathChain
 
 __all__ = [
     "Advice",
-    "BlockChain",
-    "BridgedChain",
     "ChainErrors",
     "ChainGraph",
-    "CycleChain",
     "Level",
     "Levels",
-    "PathChain",
     "SimilarityGraph",
     "SlowMode",
     "advise",
@@ -41,15 +36,11 @@ __all__ = [
 ]
 
 # Chains need scipy, and the similarity graph does not: these names are imported on first use.
-_CHAINS = {
-    "BlockChain": "chain_families", "BridgedChain": "chain_families", "ChainErrors": "chain",
-    "ChainGraph": "chain", "CycleChain": "chain_families", "PathChain": "chain_families",
-    "estimation_errors": "chain",
-}  # fmt: skip
+_CHAINS = ("ChainErrors", "ChainGraph", "estimation_errors")
 
 
 def __getattr__(name: str) -> Any:
     if name in _CHAINS:
         with needs("theory", f"pairsift.theory.{name}"):
-            return getattr(importlib.import_module(f"{__name__}.{_CHAINS[name]}"), name)
+            return getattr(importlib.import_module(f"{__name__}.chain"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -60,13 +60,13 @@ class ChainGraph:
             pi is not stationary, or the chain has no unique positive stationary distribution.
 
     Example:
-        >>> from pairsift.theory import BridgedChain
-        >>> family = BridgedChain(classes=4, states=8, bridging=2, eps=0.2)
-        >>> chain = family.chain()
-        >>> chain.eigenvalues(5).round(5).tolist()
-        [1.0, 0.94741, 0.94741, 0.94741, 0.2]
-        >>> round(float(chain.bound(family.labels(), k=4)), 4), chain.probe_error(family.labels(), k=4)
-        (0.125, 0.0)
+        >>> import numpy as np
+        >>> chain = ChainGraph(np.kron(np.eye(2), np.full((2, 2), 0.4)) + 0.05)
+        >>> chain.eigenvalues(3).round(5).tolist()
+        [1.0, 0.8, 0.0]
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> round(float(chain.bound(labels, k=2)), 4), chain.probe_error(labels, k=2)
+        (0.2, 0.0)
     """
 
     def __init__(self, transition: Any, stationary: Any = None) -> None:
