@@ -169,7 +169,7 @@ def test_the_extra_of_training_is_enough_for_it(tmp_path):
         imports="pairsift.train",
         cwd=tmp_path,
     )
-    assert [each.returncode for each in done] == [0, 0, 0, 0], [each.stderr for each in done]
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
     written = {file.name for file in (tmp_path / "run").iterdir()}
     assert "metrics.csv" in written
     assert "tensorboard" not in written  # which is an extra of its own

@@ -8,7 +8,7 @@ import pytest
 from mixtures import midpoints
 
 import pairsift as ps
-from pairsift.report.drawing import Axis, Drawing, Label, Mark, points
+from pairsift.report.drawing import Axis, Drawing, Mark, polyline
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
@@ -24,9 +24,8 @@ def scan_report(path):
 
 
 def figure(text):
-    x, y = Axis(0, 3, text), Axis(0, 5, text)
-    marks = [Mark(points(x, y, [1, 2], [3, 4]), "points a", text, text)]
-    return Drawing("figure", text, x, y, marks, labels=[Label(500, 500, text)])
+    x, y = Axis(0.0, 3.0, text), Axis(0.0, 5.0, text)
+    return Drawing(f"figure-{len(text)}", text, x, y, [Mark(polyline(x, y, [1, 2], [3, 4]), "line a", text, text)])
 
 
 def hostile_figures(path):
@@ -51,7 +50,7 @@ def file(request, tmp_path_factory):
 def plain(tmp_path_factory):
     """The page of one figure: the policy is the same in all."""
     path = tmp_path_factory.mktemp("plain") / "page.html"
-    write_figures(path, "title", "words", [Section("heading", "words", figure("words"))])
+    write_figures(path, "title", "words", [Section("heading", "words", figure("x"))])
     return path
 
 
@@ -74,7 +73,7 @@ def opened(browser):
 
 def test_figures_are_drawn_and_what_is_hostile_is_text(opened, file):
     page = opened(file)
-    assert page.locator("svg path").count() >= 2
+    assert page.locator("svg path").count() >= (2 if file.stem == "hostile" else 10)
     assert page.title() != "taken"
     assert page.evaluate("[...document.images].every((image) => !image.src.endsWith('/x'))")
     assert page.complaints == []
@@ -111,7 +110,7 @@ def test_the_policy_names_each_script_of_the_page_once(file):
     text = file.read_text(encoding="utf-8")
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text).group(1)
     hashes = re.findall("'sha256-[^']*'", policy)
-    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text)) == (file.stem == "scan")
+    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text))
     assert "unsafe-inline" not in re.search("script-src[^;]*", policy).group(0)
     assert "unsafe-eval" not in policy
     assert "default-src 'none'" in policy

@@ -27,6 +27,7 @@ from pairsift._base.files import replacing
 from pairsift.report.drawing import Drawing
 
 _OWN = "pairsift.report"
+# Styles are inside the page, and pictures are data URLs.
 _POLICY = (
     "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
