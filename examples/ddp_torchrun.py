@@ -21,7 +21,7 @@ projector = DistributedDataParallel(nn.Linear(128, 64).to(device))
 parameters = [*encoder.parameters(), *projector.parameters()]
 optimizer = torch.optim.SGD(parameters, lr=0.1)
 # Pairs are ranked, and compared, among the views of all processes; gather_distributed=False would keep each to its own.
-criterion = ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03, temperature_scale=0.6))
+criterion = ps.losses.NTXentLoss(0.2, ps.RankBand(0.005, 0.15), ps.Treatment(margin=0.03, temperature_scale=0.6))
 images, views = torch.from_numpy(load_images("digits:train").images[:512]).to(device), SimCLRViews(flip=0.0)
 for step, batch in enumerate(images.split(128) * 3):
     x = torch.cat(make_views(batch[rank::world], views, seed=step * world + rank))

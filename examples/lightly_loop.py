@@ -22,7 +22,7 @@ torch.manual_seed(0)
 model = SimCLR()
 # Was: criterion = NTXentLoss(temperature=0.5)
 criterion = ps.integrations.HookedLoss(
-    ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03, temperature_scale=0.6)),
+    ps.losses.NTXentLoss(0.2, ps.RankBand(0.005, 0.15), ps.Treatment(margin=0.03, temperature_scale=0.6)),
     model,
     layer="backbone",
 )

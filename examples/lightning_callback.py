@@ -27,7 +27,7 @@ class SimCLR(lightning.LightningModule):
 
 
 torch.manual_seed(0)
-loss = ps.losses.NTXentLoss(0.5, ps.RankBand(0.15, 0.22), ps.Treatment(margin=0.03, temperature_scale=0.6))
+loss = ps.losses.NTXentLoss(0.2, ps.RankBand(0.005, 0.15), ps.Treatment(margin=0.03, temperature_scale=0.6))
 trainer = lightning.Trainer(
     max_epochs=1, callbacks=[TreatPairs(loss, layer="backbone")], logger=False, enable_checkpointing=False,
     enable_progress_bar=False, accelerator="cpu",

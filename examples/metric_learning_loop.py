@@ -14,7 +14,7 @@ trunk = ps.train.build_encoder("resnet-small")
 model = nn.Sequential(trunk, nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 64))
 # Was: loss_fn = SelfSupervisedLoss(NTXentLoss(temperature=0.5))
 treatment = ps.Treatment(margin=0.03, temperature_scale=0.6)
-loss_fn = SelfSupervisedLoss(NTXentLoss(0.5, ps.RankBand(0.15, 0.22), treatment, hook=FeatureHook(model, layer="0")))
+loss_fn = SelfSupervisedLoss(NTXentLoss(0.2, ps.RankBand(0.005, 0.15), treatment, hook=FeatureHook(model, layer="0")))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 images, views = torch.from_numpy(load_images("digits:train").images[:512]), SimCLRViews(flip=0.0)
 for step, batch in enumerate(images.split(128)):

@@ -23,7 +23,7 @@ for step, batch in enumerate(images.split(128)):
         indexes=indexes.repeat(2),
         temperature=0.2,
         h=torch.cat(out["feats"]),
-        selector=ps.RankBand(0.15, 0.22),
+        selector=ps.RankBand(0.005, 0.15),
         treatment=ps.Treatment(margin=0.03, temperature_scale=0.6),
     )
     optimizer.zero_grad()

@@ -103,7 +103,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
 
 def _label_free(encoder: ImageEncoder, images: ImageSet) -> dict[str, float | None]:
     examples = to_float(torch.from_numpy(images.images[looked_at(len(images))]))
-    return label_free(encoder.eval(), TrainConfig().views(), examples, len(np.unique(labels_of(images))))
+    return label_free(encoder.eval(), TrainConfig().view_policy(), examples, len(np.unique(labels_of(images))))
 
 
 def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, scale: Scale) -> Any:

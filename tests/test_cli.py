@@ -22,7 +22,7 @@ from pairsift.cli.app import in_flags, load
 from pairsift.cli.commands import COMMANDS
 from pairsift.scanning import scanning
 from pairsift.train import TrainConfig
-from pairsift.train.config import EXPLAINED
+from pairsift.train.config import EXPLAINED, RENAMED
 
 # Half a second of training: 160 digits of 8 x 8 pixels, five steps an epoch.
 QUICK = [
@@ -120,7 +120,7 @@ def test_flags_win_over_the_configuration_file(run, tmp_path):
 
 
 def test_every_flag_is_a_field_and_every_field_a_flag():
-    parameters = set(cli.train.train.__signature__.parameters) - {"config", "no_labels", *EXPLAINED}
+    parameters = set(cli.train.train.__signature__.parameters) - {"config", "no_labels", *EXPLAINED, *RENAMED}
     assert parameters == set(TrainConfig.model_fields)
 
 
@@ -153,6 +153,12 @@ def test_every_new_name_is_an_option():
         options = {flag for each in load(name).params for flag in (*each.opts, *each.secondary_opts)}
         assert set(command.renamed.values()) <= options
         assert options.isdisjoint(command.renamed)
+
+
+def test_fields_by_their_earlier_names_are_taken(run, tmp_path):
+    code, _, _ = run("train", "digits:train", *QUICK, "--epochs", "1", "--chunk", "7", "-o", tmp_path / "run")
+    assert code == 0
+    assert TrainConfig.load(tmp_path / "run" / "config.yaml").mini_batch_size == 7
 
 
 def test_labels_are_ignored_or_named_not_both(fails, trained, tmp_path):
@@ -194,7 +200,7 @@ def data(tmp_path, pixels):
         ("broken", [], "row 5 cannot be decoded"),
         ("good", ["--label-column", "kind"], "has no column 'kind'; its columns: image, label"),
         ("good", ["--batch-size", "13"], "batch_size=13 is larger than the data (12 images)"),
-        ("good", ["--pos-low", "0.1"], "must exceed its start (posHigh), got start=0.15, stop=0.1"),
+        ("good", ["--band-stop", "0.1"], "must exceed its start (posHigh), got start=0.15, stop=0.1"),
         ("good", ["--accumulate-grad-batches", "2"], "does not enlarge the batch"),
         ("good", ["--encoder", "resnet9000"], "unknown encoder 'resnet9000'"),
     ],

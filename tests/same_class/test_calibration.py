@@ -7,8 +7,7 @@ import pytest
 
 from pairsift.neighbors import unit_rows
 from pairsift.same_class.calibration import calibrate, design_set, main
-from pairsift.same_class.codes import signs
-from pairsift.same_class.logit import CONSTANTS, Constants, fold
+from pairsift.same_class.estimator import CONSTANTS, Constants, fold, signs
 
 
 def labelled(noise, seed):

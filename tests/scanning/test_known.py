@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pairsift as ps
 from pairsift import cli
 from pairsift.data import DataError
 from pairsift.scanning import ScanError
+from pairsift.scanning.result import PAIR_COLUMNS
 from pairsift.scanning.thumbnails import open_images, thumbnails
 
 N = 240
@@ -205,3 +207,38 @@ def test_the_page_leads_with_images_and_ends_with_the_theory(tmp_path, features)
     assert text.index("margin = ") > places[-1]
     # With labels the theory's numbers are measured by them, and nobody is asked for labels.
     assert not any("measured by ranks" in each or "with labels" in each for each in found.advice.reasons)
+
+
+def test_a_scan_of_version_02_is_read(tmp_path):
+    """The folder was written by 0.2.0 for 60 rows of `midpoints(60, 3)` with labels and paths."""
+    found = ps.Scan.load(Path(__file__).parent / "scan_of_02")
+    assert len(found) == 60
+    assert found.settings["pairsift"] == "0.2.0"
+    assert found.paths[:2] == ["p0.png", "p1.png"]
+    np.testing.assert_array_equal(found.labels, midpoints(60, 3)[1])
+    assert found.indicators.shape == (60, 5)
+    assert found.pairs.column_names == list(PAIR_COLUMNS)
+    assert len(found.pairs) == 10
+    # Its list of five rows is the same where no cluster would lose more than a quarter.
+    rows = [int(line.split(",")[0]) for line in (Path(__file__).parent / "scan_of_02/drop.csv").read_text().split()[1:]]
+    assert found.drop(0.08, cluster_share=1).tolist() == rows
+    found.report(tmp_path / "page.html", images=np.zeros((60, 8, 8), np.uint8))
+    assert "data:image/png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    found.save(tmp_path / "again")
+    assert ps.Scan.load(tmp_path / "again").known.equals(found.known)
+
+
+def test_an_unfinished_scan_of_another_version_is_refused(tmp_path, features, monkeypatch):
+    np.save(tmp_path / "f.npy", features[0])
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pairsift.scanning.scanning.merge", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ps.scan(tmp_path / "f.npy", 4, output=tmp_path / "out")
+    monkeypatch.undo()
+    begun = tmp_path / "out" / "parts" / "settings.json"
+    begun.write_text(begun.read_text().replace(ps.__version__, "0.2.0"))
+    with pytest.raises(ScanError, match=r"another pairsift \(pairsift was 0.2.0\): use `overwrite"):
+        ps.scan(tmp_path / "f.npy", 4, output=tmp_path / "out")

@@ -1,10 +1,14 @@
 """Whatever finite features come in, scores are scores."""
 
+import warnings
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mixtures import unequal
 
 import pairsift as ps
+from pairsift.evaluate import detection
 
 
 @st.composite
@@ -37,3 +41,25 @@ def test_scores_are_finite_and_every_row_has_a_cluster(features, n_classes):
     assert ((found.clusters >= 0) & (found.clusters < found.n_classes)).all()
     assert (np.bincount(found.drop(0.5), minlength=len(features)) <= 1).all()
     assert found.bridges.sum() == len(features) * min(10, len(features) - 1)
+
+
+@st.composite
+def unequal_sets(draw):
+    """Round, separate classes of any sizes, with a few rows between two of the small ones."""
+    sizes = [draw(st.integers(150, 1500)), *draw(st.lists(st.integers(150, 400), min_size=5, max_size=9))]
+    noise, seed = draw(st.floats(0.05, 0.08)), draw(st.integers(0, 2**32 - 1))
+    return sizes, unequal(sizes, noise=noise, planted=draw(st.integers(5, 15)), seed=seed)
+
+
+@settings(max_examples=15, deadline=None)
+@given(unequal_sets(), st.integers(0, 2))
+def test_rows_between_classes_are_found_whatever_the_sizes_of_the_classes(case, off):
+    """The number of classes is a rough one."""
+    sizes, (features, labels, planted) = case
+    found = ps.scan(features, len(sizes) + off, threads=1)
+    assert detection(found.scores, planted).auroc > 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dropped = found.drop(0.08)
+    # A cluster loses at most a quarter, so a class that is one or more clusters loses less than a third.
+    assert (np.bincount(labels[dropped], minlength=len(sizes)) < 0.33 * np.array(sizes)).all()

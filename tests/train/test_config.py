@@ -183,6 +183,6 @@ def test_views_carry_every_setting():
     config = TrainConfig(
         crop_min=0.3, flip=0.1, jitter=0.2, brightness=0.3, contrast=0.4, saturation=0.5, hue=0.2, grey=0.6
     )
-    assert config.views() == SimCLRViews(
+    assert config.view_policy() == SimCLRViews(
         crop_scale=(0.3, 1.0), flip=0.1, jitter=0.2, brightness=0.3, contrast=0.4, saturation=0.5, hue=0.2, grey=0.6
     )

@@ -4,8 +4,7 @@ from pairsift._base.extras import needs
 
 with needs("train", "pairsift.same_class"):
     from pairsift.same_class.decision import Estimate, estimate
-    from pairsift.same_class.errors import AffinityError
-    from pairsift.same_class.fitted import Affinity
+    from pairsift.same_class.estimator import Affinity, AffinityError
     from pairsift.same_class.negatives import ConfidentMasks, ConfidentNegatives
     from pairsift.same_class.patches import patch_features
 

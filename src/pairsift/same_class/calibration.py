@@ -1,4 +1,4 @@
-"""Fits the constants of `pairsift.same_class.logit` on labelled design sets.
+"""Fits the constants of `pairsift.same_class.estimator` on labelled design sets.
 
     python -m pairsift.same_class.calibration images=a.npz images=b.npz digits=c.npz text=d.npz
 
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.neighbors import FloatArray, unit_rows
-from pairsift.same_class.codes import Signs, signs
-from pairsift.same_class.logit import Constants
+from pairsift.same_class.estimator import Constants, Signs, signs
 
 # Rows whose pairs are looked at, pairs of each with its nearest, with the band below them and with any other.
 _ANCHORS, _NEAR, _FEW = 400, 50, 15

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from pairsift._base.checks import real_array
 from pairsift.neighbors import FloatArray, principal_axes, unit_rows
-from pairsift.same_class.codes import signs
-from pairsift.same_class.errors import AffinityError
-from pairsift.same_class.fitted import Affinity
+from pairsift.same_class.estimator import Affinity, AffinityError, signs
 from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which treating is worth more than treating as many random

@@ -13,8 +13,7 @@ from torch import Tensor
 from pairsift.pairs import PairMasks, Precision, Selector
 from pairsift.pairs.selector import check_precision, need_rows, transformed, unit_rows
 from pairsift.same_class.decision import estimate
-from pairsift.same_class.errors import AffinityError
-from pairsift.same_class.fitted import Affinity
+from pairsift.same_class.estimator import Affinity, AffinityError
 from pairsift.same_class.patches import patch_features
 from pairsift.treatments import Decision, Treatment
 

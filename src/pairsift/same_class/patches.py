@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pairsift.neighbors import FloatArray, generator, kmeans, principal_axes, unit_rows
-from pairsift.same_class.errors import AffinityError
+from pairsift.same_class.estimator import AffinityError
 
 # Images are looked at in this size, in square patches of so many pixels, whose contrast is taken relative to their own
 # and this variance of noise (of 255 grey levels); whitening adds a part of the mean variance.

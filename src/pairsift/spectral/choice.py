@@ -16,8 +16,8 @@ from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 1.0)
-# Widths are powers of two, from 2^3 on where there are so many directions.
-_FIRST = 3
+# Widths are powers of two: from 2^3 on, and from 1 on where there are few directions.
+_FIRST, _NARROW = 3, 16
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
 MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
 _Z = 1.96
@@ -218,7 +218,7 @@ class Grid:
         if self.given_widths is not None:
             return sorted({width for width in self.given_widths if width <= rank})
         powers = [1 << e for e in range(rank.bit_length())]
-        return powers[_FIRST:] or powers
+        return powers if rank < _NARROW else powers[_FIRST:]
 
 
 def _several(given: Any) -> Any:

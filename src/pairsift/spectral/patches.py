@@ -192,6 +192,7 @@ class PatchEncoder(nn.Module):
         views: int = 4,
         layers: int = 1,
         dimensions: int = _WIDTH,
+        power: float = 1.0,
         mirrored: bool = True,
         seed: int = 0,
         memory_gb: float = 4.0,
@@ -207,7 +208,8 @@ class PatchEncoder(nn.Module):
             filters: K of a layer.
             views: of each image, at least 2.
             layers: 1 or 2.
-            dimensions: k of the features h.
+            dimensions: k of the features h, at most half of what the layers give.
+            power: see `SpectralMap`.
             mirrored: see `PatchEncoder`.
             seed: of patches, clusters, views and held-out images.
             memory_gb: see `SpectralMap.fit`.
@@ -230,8 +232,9 @@ class PatchEncoder(nn.Module):
         encoder.to(device)
         stream = ImageViews(encoder, images, policy, views, seed, progress)
         encoder.scale = encoder.scale * stream.spread()
+        width = min(dimensions, encoder.width // 2)
         fitted = SpectralMap.fit(
-            stream, dimensions=dimensions, ridge=_RIDGES, power=1.0, seed=seed, memory_gb=memory_gb, log=log
+            stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
         )
         encoder.weight = torch.from_numpy(fitted.first_map.astype(np.float32))
         encoder.bias = torch.from_numpy((-fitted.first_mean @ fitted.first_map).astype(np.float32))

@@ -33,6 +33,7 @@ from pairsift.train.encoders import (
     with_statistics,
     write_features,
 )
+from pairsift.train.exact import pretrain_exact
 from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.policy import PairPolicy, build_policy
@@ -117,6 +118,8 @@ def pretrain(
     _check_given(config, policy, objective)
 
     torch.manual_seed(config.seed)
+    if config.method == "exact":
+        return _exact(config, images, encoder, views, device_kind, say)
     name = config.encoder if encoder is None else ""
     if encoder is None and name != "mlp":
         encoder = build_encoder(name)  # before data are read, so that a wrong name fails at once
@@ -148,6 +151,19 @@ def pretrain(
             write_features(run.features_file, *by_row(embed(model, images), images))
     model.cpu().eval().requires_grad_(False)
     return TrainResult(run, model, images, metrics)
+
+
+def _exact(
+    config: TrainConfig, images: ImageSet | None, encoder: nn.Module | None, views: ViewPolicy | None, device: str,
+    say: Callable[[str], None],
+) -> TrainResult:  # fmt: skip
+    """The run of `method="exact"`, which solves for its encoder."""
+    if encoder is not None:
+        raise ConfigError("method='exact' has an encoder of its own: leave `encoder` out")
+    images = training_images(config, images)
+    _tell(images, say)
+    run, exact, metrics = pretrain_exact(config, images, views, device, say)
+    return TrainResult(run, exact, images, metrics)
 
 
 def _tell(images: ImageSet, say: Callable[[str], None]) -> None:

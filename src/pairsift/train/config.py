@@ -23,6 +23,7 @@ __all__ = ["EXPLAINED", "ConfigError", "TrainConfig"]
 EXPLAINED = {"accumulate_grad_batches": _ACCUMULATION, "gradient_accumulation_steps": _ACCUMULATION}
 # Methods without selection by affinity, and the reasons.
 UNJUDGED = {
+    "exact": "it has no batches whose pairs could be treated",
     "mixed": "its labels already give same-class pairs",
     "moco": "queued keys carry codes from an outdated fit",
     "spectral": "its loss has no denominator to leave same-class pairs out of",
@@ -104,7 +105,7 @@ class TrainFields(Settings):
     projector_hidden: int = setting(512, "Model", "hidden width of the projector", gt=0)
     projector_dim: int = setting(128, "Model", "dimension of the projections z", gt=0)
 
-    method: Literal["simclr", "moco", "spectral", "mixed"] = setting(
+    method: Literal["simclr", "moco", "spectral", "mixed", "exact"] = setting(
         "simclr", "Loss", "objective and how views are encoded; mixed learns from labels too"
     )
     treatment: TreatmentName = setting(
@@ -158,6 +159,10 @@ class TrainFields(Settings):
         5, "Loss", "epochs before the first fit (affinity); a guide is there from the start", ge=0
     )
     warmup_epochs: int = setting(0, "Loss", "epochs before the treatment starts; selection is unreliable early", ge=0)
+
+    filters: int = setting(400, "Exact", "filters of a patch layer (exact)", gt=0)
+    views: int = setting(4, "Exact", "views of each image that the map is fitted to (exact)", ge=2)
+    layers: int = setting(1, "Exact", "patch layers, 1 or 2 (exact)", ge=1, le=2)
 
     epochs: int = setting(30, "Optimisation", "epochs", gt=0)
     batch_size: int = setting(256, "Optimisation", "images in a batch (two views of each), over all devices", ge=2)
@@ -249,6 +254,7 @@ class TrainConfig(TrainFields):
         self._consistent_auto()
         self._consistent_selection()
         self._consistent_positives()
+        self._consistent_exact()
         if self.warmup_epochs >= self.epochs and (self.treatment == "auto" or self.pair_treatment() is not None):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves no epoch of {self.epochs} for the treatment: lower it"
@@ -271,6 +277,19 @@ class TrainConfig(TrainFields):
                     "process, which have no batch statistics: lower it"
                 )
         return self
+
+    def _consistent_exact(self) -> None:
+        """Refuse settings that the closed form has no use for, and settings of it for other methods."""
+        if self.method != "exact":
+            for name in ("filters", "views", "layers"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}={getattr(self, name)} is for `method='exact'`, got {self.method!r}")
+            return
+        if self.treatment != "none" or self.positives != "views" or self.processes > 1:
+            raise ValueError(
+                "method='exact' is solved in one process, without batches whose pairs could be treated: leave "
+                f"treatment={self.treatment!r}, positives={self.positives!r}, devices and nodes at their defaults"
+            )
 
     def _consistent_auto(self) -> None:
         """Refuse settings of what `treatment="auto"` chooses itself."""
@@ -364,7 +383,7 @@ class TrainConfig(TrainFields):
         )
         return Treatment(**chosen) if chosen else None
 
-    def views(self) -> SimCLRViews:
+    def view_policy(self) -> SimCLRViews:
         """The view policy."""
         return SimCLRViews(
             crop_scale=(self.crop_min, 1.0), flip=self.flip, jitter=self.jitter, grey=self.grey,

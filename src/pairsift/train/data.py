@@ -102,7 +102,7 @@ def default_views(config: TrainConfig, images: ImageSet, statistics: tuple[list[
     """The default view policy. Frames stay as they are for positives from time alone."""
     if config.positives == "temporal":
         return _as_it_is
-    return NoisyFrames(*statistics, config.noise) if images.vectors else config.views()
+    return NoisyFrames(*statistics, config.noise) if images.vectors else config.view_policy()
 
 
 def _as_it_is(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from pairsift._base.checks import take_renamed
 from pairsift.data import ImageSet, to_float
 from pairsift.data.columns import with_class_names
 from pairsift.data.tables import write_table
+from pairsift.spectral import PatchEncoder
 
 
 @contextmanager
@@ -198,6 +199,8 @@ def build_encoder(name: str) -> nn.Module:
     if name in _BUILTIN:
         return _BUILTIN[name]()
     library, _, model = name.partition(":")
+    if library == "patches":
+        return PatchEncoder.named(name)
     if library == "mlp" and model.isdecimal():
         return MLP(int(model))
     if library not in ("timm", "torchvision") or not model:

@@ -24,9 +24,27 @@ def mostly(usual: Any, *others: Any) -> Any:
     return given_.rarely.flatmap(lambda strange: st.one_of(*others) if strange else usual)
 
 
+@st.composite
+def unequal_classes(draw: Any) -> Any:
+    """Round classes of unequal size, 2:1 to 50:1, some of them a few rows only."""
+    largest, dimensions = draw(st.integers(20, 100)), draw(st.integers(2, 24))
+    sizes = [
+        largest,
+        *(max(1, largest // draw(st.sampled_from((1, 2, 5, 20, 50)))) for _ in range(draw(st.integers(1, 6)))),
+    ]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    spread = draw(st.sampled_from((0.0, 0.05, 1.0)))
+    rows = rng.standard_normal((len(sizes), dimensions))[labels] + spread * rng.standard_normal(
+        (len(labels), dimensions)
+    )
+    return rows.astype(draw(st.sampled_from((np.float16, np.float32, np.float64))))
+
+
 sets = mostly(
-    given_.arrays(st.integers(10, 90), st.integers(1, 12), given_.FLOATS), given_.arrays(), given_.arrays(), given_.junk
-)
+    st.one_of(given_.arrays(st.integers(10, 90), st.integers(1, 12), given_.FLOATS), unequal_classes()),
+    given_.arrays(), given_.arrays(), given_.junk,
+)  # fmt: skip
 
 
 def any_labels(n: int) -> Any:

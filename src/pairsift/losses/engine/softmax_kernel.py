@@ -1,4 +1,4 @@
-"""The softmax step as a Triton kernel, the twin of `softmax.softmax_rows`; loaded where kernels run."""
+"""The softmax step as a Triton kernel, the twin of `info_nce.softmax_rows`; loaded where kernels run."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # (Triton takes no annotations but constexpr.)
