@@ -38,7 +38,7 @@ def test_the_losses_load_no_compiler_and_no_kernels():
 
 
 def test_the_loss_alone_imports_no_training_framework():
-    heavy = ("lightning", "sklearn", "typer", "plotly", "kornia", "torchvision", "timm", "faiss")
+    heavy = ("lightning", "sklearn", "typer", "kornia", "torchvision", "timm", "faiss")
     code = f"import sys, pairsift; pairsift.losses.NTXentLoss(); print([m for m in {heavy} if m in sys.modules])"
     assert python(code) == "[]\n"
 

@@ -3,12 +3,12 @@
 import re
 
 import numpy as np
-import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 from mixtures import midpoints
 
 import pairsift as ps
+from pairsift.report.drawing import Axis, Drawing, Mark, polyline
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import SimilarityGraph
 from pairsift.theory.page import theory_page
@@ -23,10 +23,13 @@ def scan_report(path):
     found.report(path, np.zeros((200, 4, 4), np.uint8), labels=np.array([HOSTILE] * 200))
 
 
+def figure(text):
+    x, y = Axis(0.0, 3.0, text), Axis(0.0, 5.0, text)
+    return Drawing(f"figure-{len(text)}", text, x, y, [Mark(polyline(x, y, [1, 2], [3, 4]), "line a", text, text)])
+
+
 def hostile_figures(path):
-    figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=HOSTILE, text=[HOSTILE] * 2))
-    figure.update_layout(title=HOSTILE)
-    write_figures(path, HOSTILE, HOSTILE, [Section(HOSTILE, HOSTILE, figure)])
+    write_figures(path, HOSTILE, HOSTILE, [Section(HOSTILE, HOSTILE, figure(HOSTILE))])
 
 
 PAGES = {
@@ -34,15 +37,6 @@ PAGES = {
     "theory": lambda path: theory_page(path, SimilarityGraph(40, 3, 8, 0.5, 0.1, 0.3), 0.05, 4),
     "hostile": hostile_figures,
 }
-
-
-def drawn(page):
-    """Wait for all figures that plotly draws; how many there are."""
-    page.wait_for_function(
-        "document.querySelectorAll('.plotly-graph-div .main-svg').length >= "
-        "document.querySelectorAll('.plotly-graph-div').length"
-    )
-    return page.locator(".plotly-graph-div").count()
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -56,7 +50,7 @@ def file(request, tmp_path_factory):
 def plain(tmp_path_factory):
     """The page of one figure: the policy is the same in all."""
     path = tmp_path_factory.mktemp("plain") / "page.html"
-    write_figures(path, "title", "words", [Section("heading", "words", go.Figure(go.Bar(x=[1, 2], y=[3, 4])))])
+    write_figures(path, "title", "words", [Section("heading", "words", figure("x"))])
     return path
 
 
@@ -79,19 +73,12 @@ def opened(browser):
 
 def test_figures_are_drawn_and_what_is_hostile_is_text(opened, file):
     page = opened(file)
-    assert drawn(page) >= 1 or page.locator("svg path").count() > 10  # a scan draws its own
+    assert page.locator("svg path").count() >= (2 if file.stem == "hostile" else 10)
     assert page.title() != "taken"
     assert page.evaluate("[...document.images].every((image) => !image.src.endsWith('/x'))")
     assert page.complaints == []
     if file.stem in ("scan", "hostile"):
         assert "document.title = 'taken'" in page.locator("body").inner_text()
-
-
-def test_a_figure_can_be_saved_as_a_picture(opened, plain):
-    page = opened(plain)
-    made = page.evaluate("Plotly.toImage(document.querySelector('.plotly-graph-div'), {format: 'png'})")
-    assert made.startswith("data:image/png;base64,")
-    assert page.complaints == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +99,6 @@ def test_what_somebody_writes_into_a_page_does_nothing(opened, tmp_path, attack,
     text = plain.read_text(encoding="utf-8")
     (tmp_path / "page.html").write_text(text.replace("</h1>", f"</h1>{attack}", 1), encoding="utf-8")
     page = opened(tmp_path / "page.html")
-    page.wait_for_selector(".plotly-graph-div .main-svg")
     assert page.title() != "taken"
     refusals = [line for line in page.complaints if "Content Security Policy" in line]
     assert refusals
@@ -124,7 +110,7 @@ def test_the_policy_names_each_script_of_the_page_once(file):
     text = file.read_text(encoding="utf-8")
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text).group(1)
     hashes = re.findall("'sha256-[^']*'", policy)
-    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text)) >= 1
+    assert len(hashes) == len(set(hashes)) == len(re.findall("<script>", text))
     assert "unsafe-inline" not in re.search("script-src[^;]*", policy).group(0)
     assert "unsafe-eval" not in policy
     assert "default-src 'none'" in policy

@@ -104,3 +104,22 @@ def test_an_encoder_that_is_not_trained_needs_no_second_pass():
 def test_a_chunk_has_rows(chunk):
     with pytest.raises(ValueError, match=f"mini_batch_size must be positive, got {chunk}"):
         encode_in_chunks(nn.Linear(2, 2), torch.zeros(3, 2), chunk)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "expected"),
+    [
+        (64, 7, [7] * 4 + [6] * 6), (64, 16, [16] * 4), (3, 2, [3]), (5, 2, [3, 2]), (9, 4, [3] * 3),
+        (4, 1, [1] * 4), (1, 4, [1]),
+    ],
+)  # fmt: skip
+def test_parts_are_of_equal_size_and_none_is_of_one_row(rows, size, expected):
+    seen = []
+
+    class Seen(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x
+
+    assert len(encode_in_chunks(Seen(), torch.ones(rows, 2), size)) == rows
+    assert seen == expected

@@ -99,6 +99,16 @@ def test_keys_are_encoded_in_random_groups_with_statistics_of_their_own(moco):
     torch.testing.assert_close(method.loss.keys()[1][8:], encoder(pair[1]).detach())
 
 
+def test_no_group_of_keys_is_of_one_image(moco):
+    """Ten keys in four groups: equal shares, as one image has no batch statistics."""
+    method, encoder, projector = moco(bn_splits=4, batch_size=10, symmetric=False)
+    seen = []
+    method.key_encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    pair = views(10)
+    method(*queries(method, encoder, projector, pair), step(pair))
+    assert sorted(seen) == [2, 2, 3, 3]
+
+
 @pytest.mark.parametrize("watch", [True, False])
 @pytest.mark.parametrize("name", ["simclr", "spectral", "moco"])
 def test_what_is_not_treated_is_the_plain_method(moco, name, watch):

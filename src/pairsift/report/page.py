@@ -5,7 +5,6 @@ and no other, and open no connection.
 
 Templates extend `page.html` and use, beside Jinja's own:
 
-- ``figure | plot(name)``: a plotly figure, which scripts find under `name`;
 - ``{% filter script %} ... {% endfilter %}``: a script, which a bare script element would not be allowed to be;
 - ``data | json``: a value in a script;
 - ``file("page.css")``: a style or script that lies beside the templates, as it is.
@@ -16,10 +15,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, pass_context
 from jinja2.runtime import Context
@@ -28,14 +26,10 @@ from markupsafe import Markup, escape
 from pairsift._base.files import replacing
 from pairsift.report.drawing import Drawing
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 _OWN = "pairsift.report"
-# Plotly writes styles; pictures are data, and blobs while plotly saves a figure as a picture.
+# Styles are inside the page, and pictures are data URLs.
 _POLICY = (
-    "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
-    "form-action 'none'"
+    "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 )
 _PLACE = "the-content-security-policy"
 
@@ -45,12 +39,7 @@ class Section(NamedTuple):
 
     heading: str
     words: str
-    figure: Drawing | go.Figure
-
-    @property
-    def drawn(self) -> bool:
-        """Whether the figure is a `Drawing`."""
-        return isinstance(self.figure, Drawing)
+    figure: Drawing
 
 
 def page_template(name: str, package: str = _OWN) -> Template:
@@ -59,11 +48,8 @@ def page_template(name: str, package: str = _OWN) -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"plot": _plot, "json": _json, "script": _script}
-    environment.globals |= {
-        "file": lambda file: Markup(loader.get_source(environment, file)[0]),
-        "plotly": _plotly,
-    }
+    environment.filters |= {"json": _json, "script": _script}
+    environment.globals["file"] = lambda file: Markup(loader.get_source(environment, file)[0])
     return environment.get_template(name)
 
 
@@ -103,20 +89,6 @@ def _script(context: Context, text: str) -> Markup:
     digest = hashlib.sha256(text.encode()).digest()
     context["script_hashes"].append(f"'sha256-{base64.b64encode(digest).decode()}'")
     return Markup(f"<script>{text}</script>")
-
-
-@pass_context
-def _plot(context: Context, figure: go.Figure, name: str) -> Markup:
-    config = {"responsive": True, "displaylogo": False}
-    made: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name)
-    before, text, after = re.split(r"<script[^>]*>|</script>", made)  # no more: text in a figure is escaped
-    return Markup(before) + _script(context, Markup(text)) + Markup(after)
-
-
-def _plotly() -> Markup:
-    from plotly.offline import get_plotlyjs
-
-    return Markup(get_plotlyjs())
 
 
 def _json(data: Any) -> Markup:

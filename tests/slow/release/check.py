@@ -29,7 +29,7 @@ assert metadata.version("pairsift") == ps.__version__
 numpy.save("features.npy", numpy.random.default_rng(0).normal(size=(1500, 16)).astype("float32"))
 print(json.dumps(sorted(each.name.lower() for each in metadata.distributions())))
 """
-NOT_NEEDED = {"faiss-cpu", "lightning", "plotly", "pydantic", "pytest", "rich", "scikit-learn", "scipy", "typer"}
+NOT_NEEDED = {"faiss-cpu", "lightning", "pydantic", "pytest", "rich", "scikit-learn", "scipy", "typer"}
 DATA = {".css", ".html", ".js", ".typed"}
 
 

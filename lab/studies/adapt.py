@@ -1,0 +1,79 @@
+"""Frozen MiniLM features, the spectral map of them in closed form, and the network trained on from it, on three sets.
+
+The pairs are those of the study `retrieval`: two questions of one intent (banking77) or kind (trec6), drawn once a
+seed, and the halves of a post (newsgroups20). Ridge, width and power are chosen on held-out pairs, without labels. Test
+rows are measured; documents of a query's label are relevant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.study import Arm, Measures, Scale, Study, data_folder, needs
+from lab.text_measures import measured
+from lab.text_sets import TextSet, load
+from pairsift.spectral import SpectralMap
+from pairsift.spectral.head import train_head
+
+SETS = ("banking77", "newsgroups20", "trec6")
+ARMS = ("frozen", "map", "map, trained on")
+
+
+@lru_cache(maxsize=1)
+def texts_of(name: str) -> TextSet:
+    """A set, with its features kept in the folder `features`."""
+    return load(name, data_folder(), Path("features"))
+
+
+def arms(scale: Scale) -> list[Arm]:
+    """Three ways to use frozen features, on every set."""
+    return [
+        Arm(arm, {"set": name, "features": arm}, name, baseline="" if arm == "frozen" else "frozen")
+        for name in SETS[: 1 if scale == "smoke" else None]
+        for arm in ARMS[: 2 if scale == "smoke" else None]
+    ]
+
+
+def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
+    """Measures of the test rows, and what was chosen."""
+    texts = texts_of(setting["set"]).paired(seed)
+    if setting["features"] == "frozen":
+        return measured(texts.test)
+    fitted = SpectralMap.fit(texts.anchors, texts.positives, seed=seed)
+    chosen: dict[str, float | None] = {
+        "ridge": fitted.ridge, "dimensions": float(fitted.dimensions), "power": fitted.power
+    }  # fmt: skip
+    transform = fitted.transform
+    if setting["features"] != "map":
+        trained = train_head(
+            texts.anchors, texts.positives, fitted, keys=(texts.anchor_keys, texts.positive_keys), seed=seed
+        )
+        chosen |= {"steps": float(trained.steps if trained.head is not None else 0), "temperature": trained.temperature}
+        transform = fitted.transform if trained.head is None else trained.head.transform
+    held = texts.test
+    mapped = replace(held, queries=_unit(transform(held.queries)), documents=_unit(transform(held.documents)))
+    return measured(mapped) | chosen
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit
+
+
+STUDY = Study(
+    "adapt",
+    "What is a linear map of frozen text embeddings worth, solved in closed form and chosen without labels?",
+    arms,
+    run,
+    {"ndcg10": "nDCG@10", "mrr10": "MRR@10", "recall10": "recall@10", "knn20": "20-NN"},
+    differences=2,
+    seconds=30,
+    seeds=5,
+    ready=needs(*SETS),
+)
