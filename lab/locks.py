@@ -1,4 +1,4 @@
-"""Who works on what: processes that share the runs of a study."""
+"""File locks so that several processes share one output folder."""
 
 from __future__ import annotations
 

@@ -25,10 +25,11 @@ PER_CLASS, HELD_OUT = 1000, 200
 
 
 @lru_cache(maxsize=1)
-def image_sets() -> tuple[ImageSet, ImageSet]:
-    """Training and test images."""
-    root = data_folder() / "cifar10"
-    return load_images(str(root / "train.parquet"), per_class=PER_CLASS), load_images(str(root / "test.parquet"))
+def image_sets(scale: Scale) -> tuple[ImageSet, ImageSet]:
+    """Training and test images; a few of each at smoke scale."""
+    root, (most, tested) = data_folder() / "cifar10", (20, 20) if scale == "smoke" else (PER_CLASS, None)
+    train, test = str(root / "train.parquet"), str(root / "test.parquet")
+    return load_images(train, per_class=most), load_images(test, per_class=tested)
 
 
 @lru_cache(maxsize=1)
@@ -69,7 +70,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
         seen, held = held_out()
         x, held_x = embed(encoder, seen), embed(encoder, held)
         return {"linear": None, "knn20": None, "held_out": 100 * knn(x, labels_of(seen), held_x, labels_of(held), k=20)}
-    return accuracies(encoder, *image_sets())
+    return accuracies(encoder, *image_sets(scale))
 
 
 STUDY = Study(

@@ -38,10 +38,11 @@ def drop_list(arm: str, features: Any, seed: int) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def image_sets() -> tuple[ImageSet, ImageSet]:
-    """The clean training images and the test images."""
-    root = data_folder() / "cifar10"
-    return load_images(str(root / "train.parquet"), per_class=1000), load_images(str(root / "test.parquet"))
+def image_sets(scale: Scale) -> tuple[ImageSet, ImageSet]:
+    """The clean training images and the test images; a few of each at smoke scale."""
+    root, (most, tested) = data_folder() / "cifar10", (20, 20) if scale == "smoke" else (1000, None)
+    train, test = str(root / "train.parquet"), str(root / "test.parquet")
+    return load_images(train, per_class=most), load_images(test, per_class=tested)
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
@@ -60,7 +61,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
         base = trained(configuration("cifar10", "pixel", "none", seed, runs, **more))
         mixed = set(drop_list("truth", features, seed))
         found = {"dropped": len(rows), "planted_among_dropped": len(mixed.intersection(rows)) / len(rows)}
-    return found | accuracies(base.load_encoder(), *image_sets())
+    return found | accuracies(base.load_encoder(), *image_sets(scale))
 
 
 STUDY = Study(
