@@ -48,6 +48,18 @@ def test_one_cloud_is_no_groups_and_keeps_its_statistics(classes):
     assert balancing_weights(cloud * np.linspace(0.1, 3, 24, dtype=np.float32), classes, 0) is None
 
 
+def test_a_large_class_with_many_mixtures_is_still_one():
+    """A tenth of the rows are midpoints, most of them of the largest class."""
+    features, labels, _ = unequal([1000] + [200] * 9, planted=0)
+    rng = np.random.default_rng(0)
+    rows = rng.choice(len(features), 280, replace=False)
+    others = [rng.choice(np.flatnonzero(labels != labels[row])) for row in rows]
+    clean = features.copy()
+    features[rows] = (clean[rows] + clean[others]) / 2
+    planted = np.isin(np.arange(len(features)), rows)
+    assert detection(ps.scan(features, 10, threads=1).scores, planted).auroc > 0.95
+
+
 def test_a_few_outliers_do_not_weigh_as_much_as_a_class():
     features, _, _ = unequal([400] * 6, planted=0)
     features[:8] = 3 + 0.01 * np.random.default_rng(0).standard_normal((8, features.shape[1]))

@@ -92,7 +92,7 @@ NEEDY = {
     "ps.ScanConfig": "scan",
     "from pairsift.scanning import Scan": "scan",
     "ps.pretrain": "train",
-    "ps.ConfidentNegatives": "train",
+    "ps.ConfidentNegatives": "scan",
     "from pairsift.integrations.lightning import TreatPairs": "train",
     "ps.evaluate.linear_probe(np.eye(4), [0, 1, 0, 1], np.eye(4), [0, 1, 0, 1])": "theory",
     "ps.evaluate.detection([1.0, 2.0], [0, 1])": "theory",

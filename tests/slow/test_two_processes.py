@@ -160,7 +160,7 @@ def test_a_guide_is_shared_by_all_processes(tmp_path):
     guide = tmp_path / "guide.npy"
     np.save(guide, load_digits().data.astype(np.float32))
     flags = ("--epochs", "2", "--devices", "2", "--treatment", "combined", "--select", "affinity")
-    codes, output = Ranks(tmp_path / "run", *flags, "--same-class pairs", "1", "--guide", guide).wait()
+    codes, output = Ranks(tmp_path / "run", *flags, "--same-class-weight", "1", "--guide", guide).wait()
     assert codes == [0, 0], output
     assert output.count("guide: ") == 1
     for row in rows(tmp_path / "run"):

@@ -2,7 +2,7 @@
 
 from pairsift._base.extras import needs
 
-with needs("train", "pairsift.same_class"):
+with needs("scan", "pairsift.same_class"):
     from pairsift.same_class.decision import Estimate, estimate
     from pairsift.same_class.estimator import Affinity, AffinityError
     from pairsift.same_class.negatives import ConfidentMasks, ConfidentNegatives

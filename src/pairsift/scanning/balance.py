@@ -31,7 +31,7 @@ _RANGE = (0.5, 2.0)
 # The separation of the groups must be so large, and exceed all separations inside of groups by this factor.
 _SEPARATION, _JUMP = 2.0, 1.15
 # Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
-_HALVES, _PART = 1.6, 0.15
+_HALVES, _PART = 1.6, 0.25
 # Smaller groups weigh as though they had this share of the mean class's rows: a few outliers must not outweigh a class.
 _SMALLEST = 0.2
 
