@@ -24,7 +24,9 @@ _LIGHTLY = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "light
 def environment(threads: int) -> dict[str, Any]:
     """What figures depend on, as a flat record."""
     found = facts(threads)
-    return found["versions"] | found["machine"] | {"git_commit": found["commit"]}
+    commit = found["commit"] or ""
+    git = {"git_commit": commit.removesuffix("+") or None, "src_modified": commit.endswith("+")}
+    return found["versions"] | found["machine"] | git
 
 
 def emit(rows: list[dict[str, Any]], output: Path | None) -> None:
