@@ -176,7 +176,7 @@ def _scan(run_dir: Path) -> tuple[Scan, ImageSet, dict[str, Any]]:
     run = Run.open(run_dir)
     images = training_images(run.config())
     found = scan(
-        ArrayFeatures(embed(run.load_encoder(), images), "digits, a fifth of them mixed"), out=run_dir / "scan"
+        ArrayFeatures(embed(run.load_encoder(), images), "digits, a fifth of them mixed"), output=run_dir / "scan"
     )
     found.report(run_dir / "scan" / "report.html", images, images.labels)
     mixed = np.asarray(images.mixed)
