@@ -21,8 +21,10 @@ def rows(**values):
 
 
 def report(plain, auto):
-    content = rows(plain=plain, band=plain, auto=auto)
-    differences = {name: {m: difference(content, name, m) for m in ("knn", "linear")} for name in ("band", "auto")}
+    content = rows(plain=plain, band=plain, exact=plain, auto=auto)
+    differences = {
+        name: {m: difference(content, name, m) for m in ("knn", "linear")} for name in ("band", "auto", "exact")
+    }
     return {"rows": content, "differences": differences, "found": {"auroc": 0.9, "mixed": 20, "shown": 24}}
 
 
@@ -48,7 +50,7 @@ def test_the_summary_says_what_the_table_shows(plain, auto, line):
 
 
 def test_the_table_holds_means_and_gains():
-    *_, auto = table(report([90, 90, 90.1], [92, 92, 92.2]))
+    *_, auto, _exact = table(report([90, 90, 90.1], [92, 92, 92.2]))
     assert auto == ["auto", "92.1", "+2.0 ± 0.1", "92.1", "+2.0 ± 0.1", "9"]
     assert str(Difference(1.25, math.nan)) == "+1.2"
 
@@ -68,7 +70,7 @@ def test_one_run_of_everything(tmp_path):
     assert result["found"]["mixed"] == mixed[np.argsort(-found.scores, kind="stable")[:24]].sum()
     assert json.loads((tmp_path / "demo.json").read_text())["rows"] == result["rows"]
     assert [re.sub(r"\d+ s$", "", line) for line in said] == [
-        f"{i} of 3: {title}, seed 0: " for i, (title, _) in enumerate(METHODS.values(), 1)
+        f"{i} of 4: {title}, seed 0: " for i, (title, _) in enumerate(METHODS.values(), 1)
     ]
     page = (tmp_path / "demo.html").read_text()
     assert page.count("data:image/png") == 24 + 2 * min(12, found.pairs.num_rows)

@@ -1,4 +1,4 @@
-"""The demo: plain SimCLR, the paper's band and ``treatment="auto"`` on scikit-learn's digits, with a page."""
+"""The demo: plain SimCLR, treated pairs and the exact solution on scikit-learn's digits, with a page."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain SimCLR", {"treatment": "none"}),
     "band": ("the paper's band", {"treatment": "combined"}),
     "auto": ("auto", {"treatment": "auto"}),
+    "exact": ("solved exactly", {"method": "exact", "filters": 100}),
 }
 MEASURES = {"knn": "20-NN", "linear": "linear probe"}
 _PAIRS, _EXAMPLES, _THUMBNAIL = 12, 24, 64

@@ -116,6 +116,13 @@ def test_bad_files_are_refused(tmp_path):
     refused(open_features(FEATURES), "no columns to name", column="x")
 
 
+def test_an_archive_with_the_name_of_an_array_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((60, 4), np.float32))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(DataError, match=r"a\.npy is an archive of several arrays: rename it to \.npz"):
+        open_features(str(tmp_path / "a.npy"))
+
+
 def test_sources_say_whether_other_machines_can_read_them(tmp_path):
     file = write(tmp_path / "f.parquet", features=lists(), label=LABELS, path=list("abcdef"))
     np.save(tmp_path / "f.npy", FEATURES)

@@ -72,9 +72,11 @@ def open_npy(path: Path) -> NDArray[Any]:
         DataError: not readable, or objects, which are programs as much as data.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
+        array = np.load(path, mmap_mode="r")
     except Exception as error:  # header, pickle, mapping: a damaged file has many ways to fail
         raise DataError(f"{path} cannot be read as a numpy file: {first_line(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is an archive of several arrays: rename it to .npz")
     return array
 
 

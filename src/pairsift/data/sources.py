@@ -17,7 +17,7 @@ from PIL import Image
 from pairsift._base.checks import first_line
 from pairsift._base.extras import needs
 from pairsift.data import arrow
-from pairsift.data.arrays import NpzFile
+from pairsift.data.arrays import NpzFile, open_npy
 from pairsift.data.columns import (
     ARRAY_LABELS,
     IMAGE_ARRAYS,
@@ -180,7 +180,7 @@ def open_numpy(path: Path, labels: str | None) -> ArraySource:
         if path.suffix == ".npy":
             if labels not in (None, NO_LABELS):
                 raise DataError(f"{name} is a bare array without labels: put images and labels into one .npz")
-            return ArraySource(np.load(path, mmap_mode="r"), name=name, where="memory-mapped")
+            return ArraySource(open_npy(path), name=name, where="memory-mapped")
         arrays = NpzFile(path)
         images = ArraySource(arrays.read(array_called(name, IMAGE_ARRAYS, arrays.names)), name=name)
         classes = find_label_column(name, arrays.names, labels, ARRAY_LABELS)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.errors import TooWideError
 from pairsift.spectral.moments import Array, Covariances, Float64
 from pairsift.spectral.solution import Solution, solve
 
@@ -291,7 +291,7 @@ def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     }
     if not tried:
         shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
-        raise too_wide(min(grid.given_widths or (1,)), min(shared))
+        raise TooWideError(min(grid.given_widths or (1,)), min(shared))
     scores = {key: -np.log(ranks) for key, ranks in tried.items()}
     best = max(scores.values(), key=lambda each: float(each.mean()))
     settings = []
@@ -304,14 +304,6 @@ def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     chosen = min(near, key=lambda each: (each.dimensions, -each.score))
     ranks = tried[chosen.ridge, chosen.dimensions, chosen.power]
     return _described(folds, left_out, chosen, tuple(settings), ranks)
-
-
-def too_wide(dimensions: int, rank: int) -> SpectralError:
-    """The error of a width that no solution has."""
-    return SpectralError(
-        f"dimensions={dimensions}, but the pairs share only {rank} directions with a positive correlation: ask for at "
-        "most so many, or leave dimensions out"
-    )
 
 
 def _described(

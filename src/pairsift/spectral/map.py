@@ -30,10 +30,9 @@ from pairsift.spectral.choice import (
     HeldOut,
     choose,
     row_keys,
-    too_wide,
 )
 from pairsift.spectral.edits import masks_of, selected_pairs, with_margin
-from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.moments import Array, Covariances, Float64, Moments
 from pairsift.spectral.solution import Solution, population_loss, solve
 from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, stream_of
@@ -383,7 +382,7 @@ class SpectralMap:
 
     def _scaled(self, covariances: Covariances, solution: Solution, loss: float) -> _Solved:
         if len(solution.values) < self.dimensions:
-            raise too_wide(self.dimensions, len(solution.values))
+            raise TooWideError(self.dimensions, len(solution.values))
         maps, means = solution.maps(self.dimensions, self.power), (covariances.first_mean, covariances.second_mean)
         return _Solved(*maps, *means, solution.values[: self.dimensions], loss)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pairsift.neighbors import generator, kmeans, principal_axes, unit_rows
 from pairsift.same_class.patches import PatchLayer, learned_layer, resized
-from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.map import Log, SpectralMap
 from pairsift.spectral.moments import Array, Moments
 
@@ -208,7 +208,8 @@ class PatchEncoder(nn.Module):
             filters: K of a layer.
             views: of each image, at least 2.
             layers: 1 or 2.
-            dimensions: k of the features h, at most half of what the layers give.
+            dimensions: k of the features h, at most half of what the layers give; fewer where the views of few images
+                share fewer directions.
             power: see `SpectralMap`.
             mirrored: see `PatchEncoder`.
             seed: of patches, clusters, views and held-out images.
@@ -232,10 +233,16 @@ class PatchEncoder(nn.Module):
         encoder.to(device)
         stream = ImageViews(encoder, images, policy, views, seed, progress)
         encoder.scale = encoder.scale * stream.spread()
-        width = min(dimensions, encoder.width // 2)
-        fitted = SpectralMap.fit(
-            stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
-        )
+
+        def fit(width: int) -> SpectralMap:
+            return SpectralMap.fit(
+                stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
+            )
+
+        try:
+            fitted = fit(min(dimensions, encoder.width // 2))
+        except TooWideError as error:  # few images share fewer directions
+            fitted = fit(error.available)
         encoder.weight = torch.from_numpy(fitted.first_map.astype(np.float32))
         encoder.bias = torch.from_numpy((-fitted.first_mean @ fitted.first_map).astype(np.float32))
         return encoder.cpu(), fitted
