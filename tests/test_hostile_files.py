@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from conftest import encode, write_parquet
 from mixtures import midpoints
+from PIL import Image
 
 import pairsift
 from pairsift import cli
@@ -306,8 +307,15 @@ def test_a_huge_picture_beside_a_scan_is_no_picture(tmp_path):
     (tmp_path / "images").mkdir()
     for i in range(100):
         (tmp_path / "images" / f"{i:03d}.png").write_bytes(png_header(50_000, 50_000))
-    pairsift.scan(features, 5, threads=1).report(tmp_path / "page.html", tmp_path / "images")
-    assert (tmp_path / "page.html").read_text().count("no image") >= 48
+    found = pairsift.scan(features, 5, threads=1)
+    with pytest.raises(ValueError, match=r"none of .* images can be read"):
+        found.report(tmp_path / "page.html", tmp_path / "images")
+    most = int(found.scores.argmax())
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / f"{most:03d}.png")
+    found.report(tmp_path / "page.html", tmp_path / "images")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("no image") >= 40
+    assert "data:image/png" in text
 
 
 def npz(path, name, shape, content):

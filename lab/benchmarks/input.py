@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
-from step import training_step
 
 from lab.benchmarks._common import emit, environment, median_ms, ratio
+from lab.benchmarks.step import training_step
 from pairsift.data import SimCLRViews, load_images, make_views
 
 TARGETS = {"pil_over_ours": 4.0, "ours_over_step": 0.1}

@@ -63,8 +63,8 @@ def calls(own):
 FILES = {"runs.jsonl", "table.md", "figure.svg"}
 # Studies of real data at every scale.
 NEED_DATA = {
-    "cifar10-objectives", "collapse", "drop", "encoders", "fine-tuning", "retrieval", "semantic-negatives", "sentences",
-    "temporal",
+    "adapt", "cifar10-objectives", "collapse", "drop", "encoders", "fine-tuning", "retrieval", "semantic-negatives",
+    "sentences", "temporal",
 }  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def test_bad_input_is_a_line(own, tmp_path, command, monkeypatch):
         return err.replace("\n", " ")
 
     assert "there is no study 'sigma-roh': did you mean 'sigma-rho'" in refused("sigma-roh", "-o", tmp_path)
-    assert "there are band" in refused("zzz", "-o", tmp_path)
+    assert "there are adapt, band" in refused("zzz", "-o", tmp_path)
     assert "there is no file" in refused(tmp_path / "none.py")
     assert "--seeds must be at least 1, got 0" in refused(own, "--seeds", 0, "-o", tmp_path)
     assert "--jobs must be at least 1, got 0" in refused(own, "--jobs", 0, "-o", tmp_path)

@@ -32,12 +32,16 @@ _RANGE = (0.5, 2.0)
 _SEPARATION, _JUMP = 2.0, 1.15
 # Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
 _HALVES, _PART = 1.6, 0.25
-# Smaller groups weigh as though they had this share of the mean class's rows: a few outliers must not outweigh a class.
-_SMALLEST = 0.2
+# Rows weigh alike unless the largest group has so many times the rows of the median one.
+_UNEQUAL = 1.75
+# Where one group holds more than this share of the rows, the others are outliers and no classes.
+_NEARLY_ALL = 0.95
+# Rows of groups smaller than this share of the median one weigh like its rows: a few outliers are no class.
+_SMALLEST = 0.25
 
 
 def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray | None:
-    """Weight of every row, inverse to the size of its cluster; None where clusters are not clearly separated.
+    """Weight of every row, inverse to the size of its cluster; None where clusters are alike or not clearly separated.
 
     Args:
         features: (N, D) finite.
@@ -51,7 +55,10 @@ def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatA
     if groups is None:
         return None
     sizes = np.bincount(groups).astype(np.float64)
-    weights = 1 / np.maximum(sizes, _SMALLEST * len(features) / n_classes)[groups]
+    median = float(np.median(sizes))
+    if sizes.max() < _UNEQUAL * median or sizes.max() > _NEARLY_ALL * sizes.sum():
+        return None
+    weights = 1 / np.where(sizes < _SMALLEST * median, median, sizes)[groups]
     balanced: FloatArray = (weights / weights.mean()).astype(np.float32)
     return balanced
 

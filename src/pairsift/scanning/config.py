@@ -31,7 +31,7 @@ class ScanConfig(Settings):
 
     Example:
         >>> import pairsift as ps
-        >>> config = ps.ScanConfig(n_classes=10, memory=1.0)
+        >>> config = ps.ScanConfig(n_classes=10, memory_gb=1.0)
         >>> config.n_classes, config.reference
         (10, 50000)
     """

@@ -24,7 +24,7 @@ _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
 _SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
-class Scanned(Protocol):
+class _Scanned(Protocol):
     """What the page shows of a `pairsift.Scan`, which see."""
 
     def __len__(self) -> int: ...
@@ -65,7 +65,7 @@ class Scanned(Protocol):
     def drop(self, fraction: float | None = None) -> IntArray: ...
 
 
-def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
+def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
     """Write the page of a scan; see `Scan.report`.
 
     Raises:
@@ -97,7 +97,7 @@ def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | No
     )  # fmt: skip
 
 
-def _numbers(scan: Scanned) -> list[tuple[str, str]]:
+def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
     """Name and value of the counts on top."""
     return [
         ("examples", f"{len(scan):,}"),
@@ -107,7 +107,7 @@ def _numbers(scan: Scanned) -> list[tuple[str, str]]:
     ]
 
 
-def _level_numbers(scan: Scanned) -> list[tuple[str, str]]:
+def _level_numbers(scan: _Scanned) -> list[tuple[str, str]]:
     """Name and value of the theory's levels."""
     levels, error = scan.levels, scan.levels_error
     numbers = [
@@ -129,7 +129,7 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.3f}" + (f" ± {1.96 * error:.3f}" if error else "")
 
 
-def _band_words(scan: Scanned) -> str:
+def _band_words(scan: _Scanned) -> str:
     band = scan.settings["band"]
     if band is None:
         return f"one to two shares of 1 / {scan.n_classes} classes"
@@ -138,7 +138,7 @@ def _band_words(scan: Scanned) -> str:
 
 
 def _script_data(
-    scan: Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
+    scan: _Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
 ) -> dict[str, Any]:
     """What the page's script works on: numbers of examples by cluster and score, and the rows of the table."""
     edges = np.linspace(0, 1, n_bins + 1)
@@ -192,7 +192,7 @@ class Examples:
         DataError: images of another number than the rows, or none that can be read.
     """
 
-    def __init__(self, scan: Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int]) -> None:
+    def __init__(self, scan: _Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int]) -> None:
         self._scan, self._labels = scan, labels
         self._images: dict[int, str] | None = None
         if images is not None:
@@ -227,7 +227,7 @@ class Examples:
 POINTS, CLUSTERS, SHADES = 3000, 40, 5
 
 
-def histogram(scan: Scanned) -> Drawing:
+def histogram(scan: _Scanned) -> Drawing:
     """Shares of similarities above, in and below the band, and the three levels."""
     edges, counts = scan.histogram.edges, scan.histogram.counts
     used = np.flatnonzero(counts.sum(axis=0))
@@ -251,7 +251,7 @@ def histogram(scan: Scanned) -> Drawing:
     return Drawing("histogram", f"Histogram of the similarities of pairs; {words}", x, y, marks, lines)
 
 
-def scores(scan: Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
+def scores(scan: _Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
     """How many of the examples at positions `good` score how much; the line is the threshold."""
     counts, edges = np.histogram(scan.scores[good], 100, (0, 1))
     x, y = Axis(0.0, 1.0, "score"), Axis(0.0, float(counts.max(initial=1)) * 1.05, "examples")
@@ -275,7 +275,7 @@ class Plane(NamedTuple):
     facts: list[tuple[int, int, int, float, int]]
 
 
-def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
+def plane(scan: _Scanned, good: NDArray[np.int64]) -> Plane:
     """At most `POINTS` examples of the positions `good`, the most difficult on top."""
     chosen = np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False)
     chosen = chosen[np.argsort(scan.scores[chosen], kind="stable")]
@@ -308,7 +308,7 @@ class Bridges(NamedTuple):
     largest: float
 
 
-def bridges(scan: Scanned) -> Bridges:
+def bridges(scan: _Scanned) -> Bridges:
     """Share of links that lead from each cluster to each other one, for the `CLUSTERS` with the most links."""
     totals = scan.bridges.sum(axis=1)
     chosen = np.sort(np.argsort(-totals, kind="stable")[:CLUSTERS])

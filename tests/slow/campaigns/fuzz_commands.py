@@ -21,7 +21,7 @@ COMMANDS = (
     ("features.parquet", "scan {}/features.parquet -o {}/out --threads 1"),
     ("features.npy", "scan {}/features.npy -o {}/out --threads 1"),
     ("features.npz", "scan {}/features.npz -o {}/out --threads 1"),
-    ("features.npy", "scan {}/features.parquet --guide {}/features.npy -o {}/out --threads 1"),
+    ("features.npy", "scan {}/features.parquet --guide-features {}/features.npy -o {}/out --threads 1"),
     ("scan.yaml", "scan {}/features.parquet --config {}/scan.yaml -o {}/out"),
     ("images.parquet", "scan {}/features.parquet --images {}/images.parquet -o {}/out --threads 1"),
     ("images.parquet", "train {}/images.parquet {quick} -o {}/new"),

@@ -121,7 +121,8 @@ def check_words(words: str, raised: list[Exception]) -> None:
     if "Traceback" in words or "--debug shows" in words:
         raise Defect(f"not a refusal: {words}")
     if "error: " in words:
-        check_refusal(raised[-1])
+        if raised:  # else refused before the application was called
+            check_refusal(raised[-1])
         said = words[words.rindex("error: ") :].strip()
         if len(said.splitlines()) > 2:
             raise Defect(f"a refusal of {len(said.splitlines())} lines: {said}")

@@ -66,7 +66,7 @@ def scan(folder: Path, number: int) -> None:
     rng = np.random.default_rng(number)
     features = 3 * rng.standard_normal((5, 16))[np.arange(2000) % 5] + rng.standard_normal((2000, 16))
     out = folder / "out"
-    ps.scan(features.astype(np.float32), 5, threads=2, out=out, overwrite=True)
+    ps.scan(features.astype(np.float32), 5, threads=2, output=out, overwrite=True)
     ps.Scan.load(out).report(out / "report.html")
 
 
