@@ -97,6 +97,7 @@ def test_two_layers_and_mirror_images(tmp_path):
     assert torch.equal(named(rows), encoder(rows))
 
 
+@pytest.mark.slow  # fits 400 filters
 def test_exact_features_guide_another_run(tmp_path):
     lines = []
     config = TrainConfig(
