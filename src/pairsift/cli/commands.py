@@ -50,7 +50,7 @@ COMMANDS = {
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
     "demo": Command(
         "all",
-        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute.",
+        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; some minutes.",
         _OUTPUT,
     ),
     "theory": Command(

@@ -17,7 +17,7 @@ def demo(
     seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
     epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 10,
 ) -> None:
-    """Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; about a minute."""
+    """Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; some minutes."""
     from pairsift.demo import METHODS, run_demo, summary, table
 
     start = time.perf_counter()
