@@ -15,6 +15,7 @@ from lab import pages as tables
 from lab import tables as made
 from lab.drawing import alike, kept, shown, svg
 from lab.rows import row_of, write
+from pairsift.cli.app import load
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -43,6 +44,25 @@ def test_code_of_the_readme_runs_as_pasted(tmp_path, monkeypatch):
     assert torch.isfinite(names["value"])
     assert not names["loss"].treatment.is_neutral
     assert list(tmp_path.iterdir()) == []
+
+
+COMMAND = re.compile(r"^pairsift ([a-z-]+)(.*)$", re.MULTILINE)
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHOWN = [
+    (page.name, name, line.partition("#")[0].split())
+    for page in [README, *sorted((ROOT / "docs").rglob("*.md"))]
+    for block in SHELL.findall(page.read_text())
+    for name, line in COMMAND.findall(block.replace("\\\n", " "))
+]
+
+
+@pytest.mark.parametrize(("page", "name", "words"), SHOWN)
+def test_flags_of_commands_on_pages_are_known(page, name, words):
+    command = load(name)
+    while words and words[0] in getattr(command, "commands", ()):
+        command, words = command.commands[words[0]], words[1:]
+    known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.stem)
