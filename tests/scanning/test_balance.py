@@ -48,13 +48,24 @@ def test_one_cloud_is_no_groups_and_keeps_its_statistics(classes):
     assert balancing_weights(cloud * np.linspace(0.1, 3, 24, dtype=np.float32), classes, 0) is None
 
 
-def test_classes_of_like_size_and_a_few_outliers_keep_their_statistics():
-    features, _, _ = unequal([130] + [100] * 7, planted=0)
-    assert separated_groups(features, 8, 0) is not None
-    assert balancing_weights(features, 8, 0) is None
+def test_a_few_outliers_keep_the_statistics_of_a_class():
     features, _, _ = unequal([4000] + [25] * 7, planted=0)
     assert separated_groups(features, 8, 0) is not None
     assert balancing_weights(features, 8, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "noise", "seed", "clusters"),
+    [
+        # The largest has 1.02 times the rows of the median class, and the smallest less than half of them.
+        ([300, 394, 163, 389, 398, 387], 0.079, 60, 8),
+        ([192, *[150] * 8], 0.05, 70, 9),
+        ([192, *[150] * 5], 0.08, 0, 6),
+    ],
+)
+def test_mixtures_are_found_among_classes_of_nearly_equal_size(sizes, noise, seed, clusters):
+    features, _, planted = unequal(sizes, noise=noise, planted=13, seed=seed)
+    assert detection(ps.scan(features, clusters, threads=1).scores, planted).auroc > 0.97
 
 
 def test_a_large_class_with_many_mixtures_is_still_one():

@@ -32,8 +32,6 @@ _RANGE = (0.5, 2.0)
 _SEPARATION, _JUMP = 2.0, 1.15
 # Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
 _HALVES, _PART = 1.6, 0.25
-# Rows weigh alike unless the largest group has so many times the rows of the median one.
-_UNEQUAL = 1.75
 # Where one group holds more than this share of the rows, the others are outliers and no classes.
 _NEARLY_ALL = 0.95
 # Rows of groups smaller than this share of the median one weigh like its rows: a few outliers are no class.
@@ -41,7 +39,7 @@ _SMALLEST = 0.25
 
 
 def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray | None:
-    """Weight of every row, inverse to the size of its cluster; None where clusters are alike or not clearly separated.
+    """Weight of every row, inverse to the size of its cluster; None where clusters are not clearly separated.
 
     Args:
         features: (N, D) finite.
@@ -56,7 +54,7 @@ def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatA
         return None
     sizes = np.bincount(groups).astype(np.float64)
     median = float(np.median(sizes))
-    if sizes.max() < _UNEQUAL * median or sizes.max() > _NEARLY_ALL * sizes.sum():
+    if sizes.max() > _NEARLY_ALL * sizes.sum():
         return None
     weights = 1 / np.where(sizes < _SMALLEST * median, median, sizes)[groups]
     balanced: FloatArray = (weights / weights.mean()).astype(np.float32)
