@@ -87,6 +87,17 @@ def test_a_few_outliers_do_not_weigh_as_much_as_a_class():
     assert weights[:8].sum() < 0.25 * weights[400:800].sum()
 
 
+def test_a_clump_of_mixtures_is_no_small_class():
+    """One of the groups consists of midpoints, with a third of a class's rows."""
+    features, _, planted = midpoints()
+    groups = separated_groups(features, 6, 0)
+    shares, sizes = np.bincount(groups, planted) / np.bincount(groups), np.bincount(groups)
+    (clump,) = np.flatnonzero((shares == 1) & (sizes > 0.25 * np.median(sizes)))
+    weights = balancing_weights(features, 6, 0)
+    assert weights[groups == clump].max() < 1.2
+    assert detection(ps.scan(features, 6, threads=1).scores, planted).auroc > 0.97
+
+
 @pytest.fixture(scope="module")
 def found():
     features, labels, _ = midpoints(1000, seed=2)
