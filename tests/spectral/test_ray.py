@@ -41,5 +41,5 @@ def test_a_bad_row_in_a_task_and_a_missing_cluster_are_told(files):
     rows[12_345, 3] = np.nan
     with pytest.raises(SpectralError, match="second row 12,345 is not finite"):
         SpectralMap.fit(files[0], rows, dimensions=4, ridge=0.1, power=1.0, held_out=0, engine="ray")
-    with pytest.raises(SpectralError, match="no Ray cluster at '127.0.0.1:1'"):
+    with pytest.raises(SpectralError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         SpectralMap.fit(*files, engine="ray", address="127.0.0.1:1")
