@@ -58,6 +58,14 @@ class PairsConfig(Settings):
         None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide embeddings are "
         "compared themselves, and texts by their spelling alone)",
     )  # fmt: skip
+    query_prompt: str | None = setting(
+        None, "Guide", "text that the guide reads before each anchor (None: that of the encoder's own encode_query)"
+    )
+    document_prompt: str | None = setting(
+        None, "Guide", "text that the guide reads before all other texts (None: that of its encode_document)"
+    )
+    guide_device: str | None = setting(None, "Guide", "device of the guide model: cpu, cuda or mps (None: the best)")
+    guide_batch_size: int | None = setting(None, "Guide", "texts that the guide model encodes at once (None: its own)")
     margin: float | None = setting(
         None, "Guide", "how far below its own positive a candidate may be, as a part of that similarity (None: the "
         "spread of known positives)",
@@ -109,6 +117,8 @@ class PairsConfig(Settings):
         for name, least in (("neighbours", 1), ("sample", 2), ("examples", 0), ("max_conflicts", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.guide_batch_size is not None and self.guide_batch_size < 1:
+            raise ValueError(f"guide_batch_size must be at least 1, got {self.guide_batch_size}")
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):
