@@ -34,8 +34,9 @@ class TreatedRankingLoss(nn.Module):
 
     A `GuideMask` brings features of its own. A batch's examples are found by their tokens, all columns of a row
     together, so fit it to the columns that are trained on: by `GuideMask.from_inspection(folder)` after an audit, or by
-    `GuideMask.from_texts(model, anchors, positives)`. A `SelfMask` needs no fit. Evaluation data may hold other examples: a batch with unknown ones is masked by identity of tokens alone. Evaluation
-    is never counted in the mask's report.
+    `GuideMask.from_texts(model, anchors, positives)`. A `SelfMask` needs no fit. Evaluation data may hold other
+    examples: a batch with unknown ones is masked by identity of tokens alone. Evaluation is never counted in the mask's
+    report.
 
     MatryoshkaLoss, AdaptiveLayerLoss, Matryoshka2dLoss and SpladeLoss take it as their loss. Over `mini_batch_size`
     only MatryoshkaLoss does, and a guide mask works under all but SpladeLoss.

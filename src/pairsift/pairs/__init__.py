@@ -4,7 +4,6 @@ from pairsift.pairs.guide import GuideMask, GuideMasks
 from pairsift.pairs.guide_table import GuideReport
 from pairsift.pairs.purity import pair_shares
 from pairsift.pairs.rank_band import BandMasks, RankBand, select_pairs
-from pairsift.pairs.self_mask import SelfMask
 from pairsift.pairs.selector import (
     GivenMasks,
     GivenPairs,
@@ -16,6 +15,7 @@ from pairsift.pairs.selector import (
     random_pairs,
     tile_rows,
 )
+from pairsift.pairs.self_mask import SelfMask
 from pairsift.pairs.text_keys import text_keys
 
 __all__ = [

@@ -36,8 +36,7 @@ class SelfMask(Selector):
         >>> import torch
         >>> import pairsift as ps
         >>> anchors, keys = torch.eye(3), torch.eye(3)
-        >>> keys[1] = torch.tensor([0.0, 0.6, 0.8])  # anchor 2 has itself as its key; anchor 1 has a key that is 0.6 away
-        >>> keys[0] = torch.tensor([0.3, 0.95, 0.0])
+        >>> keys[:2] = torch.tensor([[0.3, 0.95, 0.0], [0.0, 0.6, 0.8]])  # key 0 is closer to anchor 1 than its own
         >>> rows = torch.arange(3)
         >>> ps.SelfMask(0.1).masks(anchors, keys, rows=rows, key_rows=rows).whole()
         tensor([[False, False, False],

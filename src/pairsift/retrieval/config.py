@@ -12,6 +12,8 @@ from pairsift._base.settings import Settings, setting
 
 # Old names of settings, and what says the same today.
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
+# The least that a number may be.
+_LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
 
 
 class PairsError(ValueError):
@@ -114,11 +116,10 @@ class PairsConfig(Settings):
             raise ValueError(f"near must lie in [-1, 1], got {self.near}: it is a cosine")
         if not 0 < self.cap <= 1:
             raise ValueError(f"cap must lie in (0, 1], got {self.cap}: it is a share of the candidates")
-        for name, least in (("neighbours", 1), ("sample", 2), ("examples", 0), ("max_conflicts", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.guide_batch_size is not None and self.guide_batch_size < 1:
-            raise ValueError(f"guide_batch_size must be at least 1, got {self.guide_batch_size}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):
