@@ -77,8 +77,8 @@ class SelfMask(Selector):
                 )
         if precision == "bf16":
             anchors, others = anchors.bfloat16(), others.bfloat16()
-        ids = rows.to(h.device), key_rows.to(h.device)
-        return _SelfMasks(self.margin, anchors, others, ids, 0 if keys is None else own)
+        examples = rows.to(h.device), key_rows.to(h.device)
+        return _SelfMasks(self.margin, anchors, others, examples, 0 if keys is None else own)
 
     def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
         """By default masked pairs leave the denominator; what pushes them apart harder is refused.
