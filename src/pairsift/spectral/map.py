@@ -288,7 +288,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        return extended(model, [(self.module(second=second).linear, nn.Identity())])
+        return extended(model, [[(self.module(second=second).linear, nn.Identity())]])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.
