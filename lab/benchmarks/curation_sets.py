@@ -1,7 +1,7 @@
 """Labelled feature sets of six kinds on which the scan is compared with other tools, in two halves.
 
-Settings of the scan were chosen on the development half only. The held-out half was measured afterwards. Version 0.2 had
-already used other features of CIFAR-10, digits, pendigits and the three text sets to choose its score.
+Settings of the scan were chosen on the development half only. The held-out half was measured afterwards. To choose its
+score, version 0.2 had already used other features of CIFAR-10, digits, pendigits and the three text sets.
 
 | set | kind | half | features |
 |---|---|---|---|
