@@ -68,8 +68,8 @@ class ChainGraph:
     """
 
     def __init__(self, weights: Any) -> None:
-        held = sparse.csr_array(weights, dtype=float) if sparse.issparse(weights) else np.array(weights, float)
-        entries = held.data if sparse.issparse(held) else held
+        held: Any = sparse.csr_array(weights, dtype=float) if sparse.issparse(weights) else np.array(weights, float)
+        entries: Any = held.data if sparse.issparse(held) else held
         if held.ndim != 2 or held.shape[0] != held.shape[1] or not ((entries >= 0) & (entries < np.inf)).all():
             raise ValueError(f"weights must be a square matrix of finite numbers >= 0, got shape {held.shape}")
         degrees = np.asarray(held.sum(axis=0) + held.sum(axis=1)).ravel()
