@@ -15,10 +15,11 @@ from pairsift.pairs.selector import (
     random_pairs,
     tile_rows,
 )
+from pairsift.pairs.self_mask import SelfMask
 from pairsift.pairs.text_keys import text_keys
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "GuideMask", "GuideMasks", "GuideReport", "OwnMasks", "PairMasks",
-    "Precision", "RandomPairs", "RankBand", "Selector", "pair_shares", "random_pairs", "select_pairs",
+    "Precision", "RandomPairs", "RankBand", "Selector", "SelfMask", "pair_shares", "random_pairs", "select_pairs",
     "text_keys", "tile_rows",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from pairsift.pairs.guide_table import (
     Known,
     Tally,
     encoded,
+    inspected,
     likely_floor,
     median_rank,
     spread_margin,
@@ -162,6 +164,32 @@ class GuideMask(Selector):
         """
         features, texts = encoded(guide.encode, [anchors, positives, *negatives])
         return cls.fit(features[0], features[1], features[2:], texts=texts, **settings)
+
+    @classmethod
+    def from_inspection(
+        cls, folder: Path | str, data: Any = None, *, columns: Sequence[str] | None = None,
+        labels: ArrayLike | None = None, difficult: float | None = None,
+    ) -> GuideMask:  # fmt: skip
+        """A mask from the folder of `pairsift pairs`, with the guide features, margin, floor and cap of the inspection.
+
+        No text is encoded again: features are found by the texts. Losses find examples by their texts too, so the data
+        may be shuffled, selected or split afterwards, and evaluation data may hold other texts.
+
+        Args:
+            folder: what `pairsift pairs -o` or `inspect_pairs(out=...)` wrote with a guide that compares texts.
+            data: what is trained on, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
+                clean.parquet.
+            columns: of `data`, anchors, positives and negatives in the order in which the trainer gets them; None takes
+                those of the inspection.
+            labels, difficult: see `fit`.
+
+        Raises:
+            FileNotFoundError: the folder holds no inspection, or one without guide features.
+            ValueError: a row without a text in each column, texts that the inspection does not know, or a number out
+                of range.
+        """
+        table, guide = inspected(Path(folder), data, columns, labels)
+        return cls(table, guide["margin"], guide["cap"], difficult, guide["off_because"], guide["floor"])
 
     def identify(self, rows: Tensor, column: int) -> Tensor:
         """(N, 2) int64: the ids, and which column of texts is meant, 0 for anchors, 1 for positives, 2 and more for

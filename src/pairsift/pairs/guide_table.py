@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pairsift._base.checks import real_array, unmasked
+from pairsift._base.extras import needs
 from pairsift.pairs.selector import RowIndex, unit_rows
 from pairsift.pairs.text_keys import text_keys
 
@@ -23,6 +26,8 @@ _SAMPLE = 2048
 _QUANTILE_ROWS = 2**23
 # Times the spread of a normal distribution's median absolute deviation is its standard deviation.
 _NORMAL = 1.4826
+# Files of an inspection that hold the guide's features of each text, and the texts' keys.
+FEATURES, FEATURE_KEYS = "features.npy", "feature_keys.npy"
 
 
 class Known(NamedTuple):
@@ -268,6 +273,60 @@ def encoded(
     place = {text: i for i, text in enumerate(distinct)}
     features = np.asarray(encode(distinct))
     return [features[[place[text] for text in column]] for column in texts], texts
+
+
+def inspected(
+    folder: Path, data: Any, columns: Sequence[str] | None, labels: ArrayLike | None
+) -> tuple[GuideTable, dict[str, Any]]:
+    """The table of examples of an inspection, and what the inspection says of its guide; see `GuideMask`.
+
+    Raises:
+        FileNotFoundError: the folder holds no inspection, or one without guide features.
+        ValueError: rows without a text in each column, or texts that the inspection does not know.
+    """
+    with needs("scan", "GuideMask.from_inspection"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        facts = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+        keys = np.load(folder / FEATURE_KEYS)
+        features = np.load(folder / FEATURES, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{folder} holds no guide features ({Path(str(error.filename)).name} is missing): inspect texts with a "
+            "guide and a folder, as in pairsift pairs train.parquet --guide-model minilm -o inspected"
+        ) from error
+    names = list(facts["columns"] if columns is None else columns)
+    if data is None:
+        table = pq.read_table(folder / "clean.parquet", columns=names)
+    elif isinstance(data, pa.Table):
+        table = data.select(names)
+    else:  # a data set, a data frame, or a mapping of columns
+        table = pa.table({name: pa.array(list(data[name])) for name in names})
+    texts = [_column_texts(table[name].to_pylist(), name) for name in names]
+    order = np.argsort(keys)
+    found = [text_keys(column) for column in texts]
+    places = [order[np.searchsorted(keys[order], each).clip(max=len(keys) - 1)] for each in found]
+    unknown = sum(int((keys[place] != each).sum()) for place, each in zip(places, found, strict=True))
+    if unknown:
+        raise ValueError(
+            f"{unknown:,} of {sum(map(len, found)):,} texts are none of {folder}: inspect the data that is trained on, "
+            "or take rows of its clean.parquet"
+        )
+    return GuideTable([features[place] for place in places], texts, labels), facts["guide"]
+
+
+def _column_texts(values: list[Any], name: str) -> list[str]:
+    """The texts of a column; of a column of lists it must be said that trainers take none."""
+    if any(isinstance(each, list) for each in values):
+        raise ValueError(
+            f"column {name!r} holds lists of texts, which trainers do not take: write a column for each negative "
+            "(negative_1, negative_2, ...) and inspect those"
+        )
+    missing = sum(not (isinstance(each, str) and each.strip()) for each in values)
+    if missing:
+        raise ValueError(f"column {name!r} has no text in {missing:,} rows: every example needs one in each column")
+    return values
 
 
 def _unit(column: Any, name: str) -> Tensor:
