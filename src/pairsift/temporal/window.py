@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs import PairMasks, Precision, Selector
-from pairsift.pairs.selector import RowIndex, need_rows, set_wrapped_state, wrapped_state
-from pairsift.treatments import Treatment
+from pairsift.pairs import PairMasks, Precision, Selector, WrappedSelector
+from pairsift.pairs.selector import RowIndex, need_rows
 
 # Numbers that the deprecated `attach` puts behind features are exact in float32 up to here.
 _MOST = 2**24
 
 
-class TemporalWindow(Selector):
+class TemporalWindow(WrappedSelector):
     """Another selector's pairs without those of one sequence that are at most a window apart in time.
 
     Frames close in time are similar because they show one event: positives in disguise, which fill a rank band and
@@ -60,7 +58,8 @@ class TemporalWindow(Selector):
             raise ValueError(f"window must be finite and >= 0, in the units of the times, got {window!r}")
         if (sequences is None) != (times is None):
             raise ValueError("pass the sequences and the times of all frames, or neither")
-        self.selector, self.window = selector, window
+        super().__init__(selector)
+        self.window = window
         self._sequences, self._times = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
         self._index: RowIndex | None = None
         if sequences is None or times is None:
@@ -134,22 +133,6 @@ class TemporalWindow(Selector):
                                  f"{len(key_when[0])} for the keys")  # fmt: skip
         inner = self.selector.masks(h, keys, own, rows=rows, key_rows=key_rows, precision=precision)
         return WindowMasks(inner, when, key_when, self.window)
-
-    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """As the selector that is wrapped."""
-        return self.selector.fit_treatment(treatment)
-
-    def identify(self, rows: Tensor, column: int) -> Tensor:
-        """As the selector that is wrapped."""
-        return self.selector.identify(rows, column)
-
-    def get_state(self) -> dict[str, Tensor]:
-        """The state of the selector that is wrapped."""
-        return wrapped_state(self.selector)
-
-    def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """See `get_state`."""
-        set_wrapped_state(self.selector, state)
 
     def _when(self, rows: Tensor, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
         """Sequences and times (B,) of frames by their ids."""
