@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift.pairs import PairMasks, Precision, Selector
-from pairsift.pairs.selector import RowIndex, need_rows, set_wrapped_state, wrapped_state
-from pairsift.treatments import Treatment
+from pairsift.pairs import PairMasks, Precision, Selector, WrappedSelector
+from pairsift.pairs.selector import RowIndex, need_rows
 
 # The largest number that is exact in float32, as the deprecated `attach` needs.
 _MOST = 2**24
 
 
-class TemporalWindow(Selector):
+class TemporalWindow(WrappedSelector):
     """Selects the pairs of another selector, except pairs of one sequence that are at most a window apart in time.
 
     Frames that are close in time show the same event (arXiv 2312.00966 takes the nearest as positives), so treating
@@ -59,7 +57,8 @@ class TemporalWindow(Selector):
             raise ValueError(f"window must be finite and >= 0, in the units of the times, got {window!r}")
         if (sequences is None) != (times is None):
             raise ValueError("pass the sequences and the times of all frames, or neither")
-        self.selector, self.window = selector, window
+        super().__init__(selector)
+        self.window = window
         self._sequences, self._times = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
         self._index: RowIndex | None = None
         if sequences is None or times is None:
@@ -133,22 +132,6 @@ class TemporalWindow(Selector):
                                  f"{len(key_when[0])} for the keys")  # fmt: skip
         inner = self.selector.masks(h, keys, own, rows=rows, key_rows=key_rows, precision=precision)
         return WindowMasks(inner, when, key_when, self.window)
-
-    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """The treatment as the wrapped selector adapts it."""
-        return self.selector.fit_treatment(treatment)
-
-    def identify(self, rows: Tensor, column: int) -> Tensor:
-        """The ids as the wrapped selector reads them."""
-        return self.selector.identify(rows, column)
-
-    def get_state(self) -> dict[str, Tensor]:
-        """The state of the wrapped selector."""
-        return wrapped_state(self.selector)
-
-    def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the state of `get_state`."""
-        set_wrapped_state(self.selector, state)
 
     def _when(self, rows: Tensor, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
         """Sequences and times, (B,) each, of frames with these ids."""
