@@ -110,7 +110,7 @@ def test_the_choice_finds_the_shared_directions_without_labels():
     scores = [each.score for each in held.settings]
     assert scores == sorted(scores, reverse=True)
     assert {each.dimensions for each in held.settings} == {8, 16, 32}  # 64 need as many positive eigenvalues
-    assert len(scores) == 9 * 2 * 3
+    assert len(scores) == 9 * 3 * 3
     near = [each for each in held.settings if each.behind <= 1.96 * each.error]
     assert held.chosen.dimensions == min(each.dimensions for each in near)
 
@@ -282,3 +282,7 @@ def test_few_pairs_and_constant_columns_are_told():
     lines.clear()
     SpectralMap.fit(first[:, :6], second[:, :6], log=lines.append)
     assert "first: 1 of 6 columns are constant and get no weight" in lines
+
+
+def test_an_engine_that_is_not_there_is_refused():
+    refused("'local' or 'ray', got 'spark'", *pairs_of(n=400, width=6), engine="spark")

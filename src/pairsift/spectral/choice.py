@@ -15,7 +15,7 @@ from pairsift.spectral.moments import Array, Covariances, Float64
 from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-POWERS = (0.5, 1.0)
+POWERS = (0.5, 1.0, 1.5)
 # Widths are powers of two: from 2^3 on, and from 1 on where there are few directions.
 _FIRST, _NARROW = 3, 16
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.

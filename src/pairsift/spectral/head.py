@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from pairsift.losses import TwoTowerLoss
 from pairsift.pairs import GuideMask
+from pairsift.spectral.checks import Log
 from pairsift.spectral.choice import MOST_HELD, Candidates, Ranking, row_keys
 from pairsift.spectral.errors import SpectralError
-from pairsift.spectral.map import Log, SpectralMap
+from pairsift.spectral.map import SpectralMap
 from pairsift.treatments import Treatment
 
 TEMPERATURES = (0.05, 0.1, 0.2)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from pairsift.neighbors import generator, kmeans, principal_axes, unit_rows
 from pairsift.same_class.patches import PatchLayer, learned_layer, resized
+from pairsift.spectral.checks import Log
 from pairsift.spectral.errors import SpectralError, TooWideError
-from pairsift.spectral.map import Log, SpectralMap
+from pairsift.spectral.map import SpectralMap
 from pairsift.spectral.moments import Array, Moments
 
 # Images are pooled in a grid of so many cells a side.
