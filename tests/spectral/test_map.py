@@ -110,9 +110,26 @@ def test_the_choice_finds_the_shared_directions_without_labels():
     scores = [each.score for each in held.settings]
     assert scores == sorted(scores, reverse=True)
     assert {each.dimensions for each in held.settings} == {8, 16, 32}  # 64 need as many positive eigenvalues
-    assert len(scores) == 9 * 3 * 3
+    assert len(scores) == 9 * 2 * 3
     near = [each for each in held.settings if each.behind <= 1.96 * each.error]
     assert held.chosen.dimensions == min(each.dimensions for each in near)
+
+
+def test_the_ridge_is_the_mean_of_those_that_do_as_well():
+    """It is no value of the grid, so that its ranks are computed anew."""
+    pairs = pairs_of(n=800, width=32, shared=8, noise=3.0)
+    fitted = SpectralMap.fit(*pairs)
+    held, chosen = fitted.held_out, fitted.held_out.chosen
+    near = {each for each in held.settings if each.behind <= 1.96 * each.error}
+    alike = {each for each in near if (each.dimensions, each.power) == (chosen.dimensions, chosen.power)}
+    assert set(held.alike) == alike
+    assert len(alike) > 1
+    assert chosen.ridge == pytest.approx(np.exp(np.mean([np.log(each.ridge) for each in alike])))
+    assert f"mean of {len(alike)} that do as well" in str(held)
+    given = {"ridge": chosen.ridge, "dimensions": chosen.dimensions, "power": chosen.power}
+    alone = SpectralMap.fit(*pairs, **given).held_out
+    assert alone.chosen.score == chosen.score
+    assert len(alone.settings) == len(alone.alike) == 1
 
 
 def test_held_out_correlations_are_not_inflated():

@@ -15,7 +15,7 @@ from pairsift.spectral.moments import Array, Covariances, Float64
 from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-POWERS = (0.5, 1.0, 1.5)
+POWERS = (0.5, 1.0)
 # Widths are powers of two: from 2^3 on, and from 1 on where there are few directions.
 _FIRST, _NARROW = 3, 16
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
@@ -23,6 +23,7 @@ MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
 _Z = 1.96
 
 IntArray = NDArray[np.int64]
+Key: TypeAlias = tuple[float, int, float]
 T = TypeVar("T", int, float)
 Choices: TypeAlias = T | Sequence[T] | None
 """One value, several to choose from, or None for the usual ones."""
@@ -52,6 +53,11 @@ class Setting:
     def values(self) -> tuple[int, float, float]:
         """Dimensions, ridge and power."""
         return self.dimensions, self.ridge, self.power
+
+    @property
+    def key(self) -> Key:
+        """Ridge, dimensions and power."""
+        return self.ridge, self.dimensions, self.power
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class HeldOut:
         pairs: held-out pairs, of all folds.
         left_out: training pairs that a fold leaves out because they share a row with its held-out ones, on average.
         chosen: the setting taken.
+        alike: settings of its width and power within 1.96 standard errors of the best; its ridge is their mean.
         settings: all that were tried, best first.
         eigenvalues: (k,) of the fits without the held-out pairs, means over folds.
         correlations: (k,) of the same directions on the held-out pairs; a sample's own values are too high.
@@ -101,6 +108,7 @@ class HeldOut:
     pairs: int
     left_out: int
     chosen: Setting
+    alike: tuple[Setting, ...]
     settings: tuple[Setting, ...]
     eigenvalues: Float64 = field(repr=False)
     correlations: Float64 = field(repr=False)
@@ -114,10 +122,12 @@ class HeldOut:
         what = f"ridge {taken.ridge:g}, {taken.dimensions} dimensions, power {taken.power:g}"
         if len(self.settings) == 1:
             return f"{what}, as given; mean log rank {abs(taken.score):.3f} on {self.pairs:,} held-out pairs"
-        why = "the best" if taken == best else (
+        why = "the best" if best in self.alike else (
             f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, mean log rank "
             f"{abs(best.score):.3f})"
         )  # fmt: skip
+        if len(self.alike) > 1:
+            why += f", its ridge the mean of {len(self.alike)} that do as well,"
         return (
             f"{what}: {why} of {len(self.settings)} settings on {self.pairs:,} held-out pairs, mean log rank "
             f"{abs(taken.score):.3f}"
@@ -235,7 +245,7 @@ class Fold:
     covariances: Covariances
     held: Candidates
 
-    def ranks(self, grid: Grid) -> Iterator[tuple[tuple[float, int, float], IntArray]]:
+    def ranks(self, grid: Grid) -> Iterator[tuple[Key, IntArray]]:
         """The ranks of own positives for every setting (ridge, dimensions, power) of the grid."""
         for ridge in grid.ridges:
             solution = solve(self.covariances, ridge, grid.most)
@@ -274,8 +284,10 @@ class Fold:
 def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
 
-    The score is the mean of -log(rank) of every held-out pair's own positive. Among the settings whose paired
-    difference to the best lies within 1.96 standard errors, the smallest width is taken, then the best score.
+    The score is the mean of -log(rank) of every held-out pair's own positive. Settings whose paired difference to the
+    best lies within 1.96 standard errors are alike. The smallest width among them is taken, then the power of the best
+    score, then the geometric mean of the ridges: a mean of settings that held-out pairs do not tell apart varies less
+    between samples than the best of them.
 
     Args:
         folds: held-out pairs, and covariances of the others.
@@ -285,29 +297,41 @@ def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
     Raises:
         SpectralError: no setting has as many directions as asked for.
     """
-    found = [dict(fold.ranks(grid)) for fold in folds]
-    tried = {
-        key: np.concatenate([each[key] for each in found]) for key in found[0] if all(key in each for each in found)
-    }
+    tried = _tried(folds, grid)
     if not tried:
         shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
         raise TooWideError(min(grid.given_widths or (1,)), min(shared))
-    scores = {key: -np.log(ranks) for key, ranks in tried.items()}
-    best = max(scores.values(), key=lambda each: float(each.mean()))
-    settings = []
-    for (ridge, width, power), score in scores.items():
-        gap = best - score
-        error = float(gap.std()) / math.sqrt(len(gap))
-        settings.append(Setting(ridge, width, power, float(score.mean()), float(gap.mean()), error))
+    best = max((-np.log(ranks) for ranks in tried.values()), key=lambda each: float(each.mean()))
+    settings = [_setting(key, ranks, best) for key, ranks in tried.items()]
     settings.sort(key=lambda each: (-each.score, each.dimensions))
     near = [each for each in settings if each.behind <= _Z * each.error]
     chosen = min(near, key=lambda each: (each.dimensions, -each.score))
-    ranks = tried[chosen.ridge, chosen.dimensions, chosen.power]
-    return _described(folds, left_out, chosen, tuple(settings), ranks)
+    alike = tuple(each for each in near if (each.dimensions, each.power) == (chosen.dimensions, chosen.power))
+    ranks = tried[chosen.key]
+    if len(alike) > 1 and min(each.ridge for each in alike) > 0:
+        ridge = math.exp(sum(math.log(each.ridge) for each in alike) / len(alike))
+        ((key, ranks),) = _tried(folds, Grid((ridge,), (chosen.dimensions,), (chosen.power,))).items()
+        chosen = _setting(key, ranks, best)
+    return _described(folds, left_out, chosen, alike, tuple(settings), ranks)
+
+
+def _tried(folds: Sequence[Fold], grid: Grid) -> dict[Key, IntArray]:
+    """Ranks in all folds, of the settings that every fold has."""
+    found = [dict(fold.ranks(grid)) for fold in folds]
+    return {
+        key: np.concatenate([each[key] for each in found]) for key in found[0] if all(key in each for each in found)
+    }
+
+
+def _setting(key: Key, ranks: IntArray, best: Float64) -> Setting:
+    score = -np.log(ranks)
+    gap = best - score
+    return Setting(*key, float(score.mean()), float(gap.mean()), float(gap.std()) / math.sqrt(len(gap)))
 
 
 def _described(
-    folds: Sequence[Fold], left_out: int, chosen: Setting, settings: tuple[Setting, ...], ranks: IntArray
+    folds: Sequence[Fold], left_out: int, chosen: Setting, alike: tuple[Setting, ...], settings: tuple[Setting, ...],
+    ranks: IntArray,
 ) -> HeldOut:  # fmt: skip
     spectra = [fold.spectrum(chosen) for fold in folds]
     frozen: Ranking | None = None
@@ -320,7 +344,7 @@ def _described(
         gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
         hits = folds[0].first_hits(chosen)
     return HeldOut(
-        len(ranks), left_out, chosen, settings, np.mean([each[0] for each in spectra], axis=0),
+        len(ranks), left_out, chosen, alike, settings, np.mean([each[0] for each in spectra], axis=0),
         np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain, hits,
     )  # fmt: skip
 

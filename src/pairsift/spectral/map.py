@@ -113,7 +113,7 @@ class SpectralMap:
         A tenth of the pairs (2,048 at the most) are held out, in up to three folds where that gives few. Training pairs
         that share a row with them are left out of the fits that are compared. Each setting is scored by the mean of
         -log(rank) of the held-out pairs' own positives. Among the settings within 1.96 standard errors of the best
-        (paired differences) the narrowest is taken. The map is then fitted to all pairs.
+        (paired differences) the narrowest is taken, with the mean of their ridges. The map is then fitted to all pairs.
 
         Args:
             first: (N, D) features of one side: an array, a tensor, a memory map, a path that `data.open_features`
@@ -122,7 +122,7 @@ class SpectralMap:
             views: V, where rows of `first` that follow each other are views of one example.
             dimensions: width k, or several to choose from; None chooses among powers of two from 8 on.
             ridge: see `SpectralMap`, or several to choose from; None chooses from 0.001 to 10.
-            power: see `SpectralMap`, or several to choose from; None chooses 0.5, 1 or 1.5.
+            power: see `SpectralMap`, or several to choose from; None chooses 0.5 or 1.
             towers: see `SpectralMap`.
             drop: (N,) bool, or positions: pairs that are left out of all sums.
             selector: which pairs are difficult; they get the margin. Of one tower all rows of both sides are compared
@@ -288,7 +288,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        return extended(model, [(self.module(second=second).linear, nn.Identity())])
+        return extended(model, [[(self.module(second=second).linear, nn.Identity())]])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.
