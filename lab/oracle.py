@@ -14,7 +14,7 @@ from torch import Tensor
 from pairsift.pairs import GivenMasks, Precision, Selector
 from pairsift.pairs.selector import need_rows
 from pairsift.train import PairPolicy
-from pairsift.treatments import NOTHING
+from pairsift.treatments import EXCLUDED
 
 # Steps of Newton's method, which ends after five or six where classes overlap.
 _STEPS = 8
@@ -36,7 +36,7 @@ class OracleMasks(GivenMasks):
             self._logs.diagonal(own).zero_()
 
     def log_weights(self, start: int, stop: int) -> Tensor:
-        """(stop - start, K) log P(different class), at most 0; NOTHING for a pair that is certainly of one class."""
+        """(stop - start, K) log P(different class), at most 0; EXCLUDED for a pair that is certainly of one class."""
         return self._logs[start:stop].clone()
 
 
@@ -79,7 +79,7 @@ class OracleSelector(Selector):
         image = rows[:, None] == columns
         errors = None if self.noise is None else _of_pairs(self.noise, rows, columns)
         if self.distance is None:
-            logs = torch.where(same, NOTHING, 0.0)
+            logs = torch.where(same, EXCLUDED, 0.0)
             candidates = ~same
         else:
             assert errors is not None

@@ -32,7 +32,7 @@ SETS: dict[str, tuple[str, int | None]] = {
 SOFT: dict[str, Any] = {"select": "affinity", "same_class_weight": 1.0}
 COMBINED: dict[str, Any] = {"treatment": "combined", **SOFT}
 # As large a share of pairs as the same-class estimate flags.
-RANDOM: dict[str, Any] = {"treatment": "combined", "select": "random", "pos_high": 0.15, "pos_low": 0.3}
+RANDOM: dict[str, Any] = {"treatment": "combined", "select": "random", "band_start": 0.15, "band_stop": 0.3}
 _OWN = ("set", "evidence", "loss", "guide")
 # Curves over training that are kept.
 _CURVES = ("epoch", "loss", "flagged", "different", "different_base", "estimated")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RandomPairs,
         RankBand,
         Selector,
+        SelfMask,
         pair_shares,
         random_pairs,
         select_pairs,
@@ -50,6 +51,7 @@ __all__ = [
     "Scan",
     "ScanConfig",
     "Selector",
+    "SelfMask",
     "SpectralMap",
     "TemporalWindow",
     "TrainConfig",
@@ -84,7 +86,7 @@ _ROOMS = (
 _HOMES = {
     "Affinity": "same_class", "ConfidentNegatives": "same_class", "GivenPairs": "pairs", "GuideMask": "pairs",
     "RandomPairs": "pairs", "RankBand": "pairs", "Scan": "scanning", "ScanConfig": "scanning", "Selector": "pairs",
-    "SpectralMap": "spectral", "TemporalWindow": "temporal",
+    "SelfMask": "pairs", "SpectralMap": "spectral", "TemporalWindow": "temporal",
     "TrainConfig": "train", "Treatment": "treatments", "pair_shares": "pairs",
     "pretrain": "train", "random_pairs": "pairs", "scan": "scanning", "select_pairs": "pairs", "text_keys": "pairs",
 }  # fmt: skip

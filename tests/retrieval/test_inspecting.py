@@ -759,3 +759,76 @@ def test_the_same_seed_gives_the_same_tables(table):
 def test_keywords_are_settings(table):
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'margn': did you mean 'margin'"):
         inspect_pairs(table, margn=0.1)
+
+
+# Encoders of two sides
+
+
+class Sides:
+    """An encoder that says which of its three ways a text came by."""
+
+    def __init__(self, prompts=None):
+        self.calls, self.prompts = [], prompts
+
+    def encode(self, texts, batch_size=None):
+        self.calls.append(("encode", texts, batch_size))
+        return np.random.default_rng(0).standard_normal((len(texts), 4))
+
+    def encode_query(self, texts):
+        self.calls.append(("query", texts, None))
+        return np.random.default_rng(1).standard_normal((len(texts), 4))
+
+    def encode_document(self, texts):
+        self.calls.append(("document", texts, None))
+        return np.random.default_rng(2).standard_normal((len(texts), 4))
+
+
+TWO = {"anchor": ["a?", "b?"], "positive": ["a", "b?"]}
+
+
+def test_anchors_are_encoded_as_queries_where_the_encoder_has_prompts():
+    encoder = Sides({"query": "query: ", "document": ""})
+    inspect_pairs(texts(**TWO), encoder=encoder)
+    assert encoder.calls == [("query", ["a?", "b?"], None), ("document", ["a"], None)]
+    plain = Sides({"query": "", "document": ""})
+    inspect_pairs(texts(**TWO), encoder=plain)
+    assert plain.calls == [("encode", ["a?", "b?", "a"], None)]
+
+
+def test_prompts_of_the_user_stand_before_the_texts():
+    encoder = Sides({"query": "", "document": ""})
+    inspect_pairs(texts(**TWO), encoder=encoder, query_prompt="Q: ", document_prompt="D: ")
+    assert encoder.calls == [("encode", ["Q: a?", "Q: b?"], None), ("encode", ["D: a"], None)]
+
+
+@pytest.mark.parametrize(
+    "option", [{"query_prompt": "x"}, {"document_prompt": "x"}, {"guide_device": "cpu"}, {"guide_batch_size": 2}]
+)
+def test_options_of_an_encoder_need_one(option):
+    with pytest.raises(PairsError, match="give `guide_model`, or leave it out"):
+        inspect_pairs(texts(**TWO), **option)
+
+
+def test_a_batch_size_and_a_device_reach_a_model_that_is_loaded(monkeypatch):
+    sentence = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
+    encoder, made = Sides({}), []
+    monkeypatch.setattr(sentence, "SentenceTransformer", lambda place, device: made.append(device) or encoder)
+    encoder.prompts = {"query": ""}
+    inspect_pairs(texts(**TWO), guide_model="some/model", guide_device="cpu", guide_batch_size=7)
+    assert (made, encoder.calls[0][2]) == (["cpu"], 7)
+
+
+def test_a_sparse_guide_is_compared_and_a_guide_of_tokens_is_refused():
+    torch = pytest.importorskip("torch")
+
+    class Sparse:
+        def encode(self, texts):
+            return torch.eye(len(texts)).to_sparse()
+
+    class MultiVectorEncoder(Sparse):
+        pass
+
+    found = inspect_pairs(texts(**TWO), encoder=Sparse())
+    assert found.rows["similarity"].to_pylist() == [0.0, 1.0]
+    with pytest.raises(PairsError, match="an embedding for each token"):
+        inspect_pairs(texts(**TWO), encoder=MultiVectorEncoder())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
@@ -13,12 +14,15 @@ from pairsift.integrations.grad_cache import CachedEmbeddings
 from pairsift.integrations.token_rows import TokenRows, token_keys
 from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
-from pairsift.pairs import GuideMask, Selector
+from pairsift.pairs import GuideMask, RandomPairs, Selector, SelfMask
 from pairsift.pairs.guide_table import GuideTable
 from pairsift.treatments import Treatment
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+# Ids of one process's examples end below the first of the next process.
+_MOST_IDS = 2**40
 
 
 class TreatedRankingLoss(nn.Module):
@@ -29,15 +33,17 @@ class TreatedRankingLoss(nn.Module):
     no projector that would be thrown away.
 
     A `GuideMask` brings features of its own. A batch's examples are found by their tokens, all columns of a row
-    together, so fit it to the columns that are trained on (`GuideMask.from_texts(model, anchors, positives)`).
-    Evaluation data may hold other examples: a batch with unknown ones is masked by identity of tokens alone. Evaluation
-    is never counted in the mask's report.
+    together, so fit it to the columns that are trained on: by `GuideMask.from_inspection(folder)` after an audit, or by
+    `GuideMask.from_texts(model, anchors, positives)`. A `SelfMask` needs no fit. Evaluation data may hold other
+    examples: a batch with unknown ones is masked by identity of tokens alone. Evaluation is never counted in the mask's
+    report.
 
     MatryoshkaLoss, AdaptiveLayerLoss, Matryoshka2dLoss and SpladeLoss take it as their loss. Over `mini_batch_size`
     only MatryoshkaLoss does, and a guide mask works under all but SpladeLoss.
 
     Args:
-        model: the model that is trained.
+        model: the model that is trained, a `SentenceTransformer` or a `SparseEncoder`. Embeddings are compared by
+            cosine.
         temperature: tau, > 0; 0.05 is a scale of 20.
         selector: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
         treatment: what happens to them; None takes the selector's own, which is to treat nothing but for a `GuideMask`.
@@ -50,6 +56,7 @@ class TreatedRankingLoss(nn.Module):
         uses_gradient_cache: tells sentence-transformers that the backward pass embeds a batch again.
 
     Raises:
+        TypeError: a `MultiVectorEncoder`, which has no embedding of a whole text.
         ValueError: a setting out of range, a treatment without a selector, or a guide mask without texts.
     """
 
@@ -66,6 +73,12 @@ class TreatedRankingLoss(nn.Module):
         super().__init__()
         if mini_batch_size is not None and (isinstance(mini_batch_size, bool) or mini_batch_size < 1):
             raise ValueError(f"mini_batch_size must be None or at least 1, got {mini_batch_size!r}")
+        if any(each.__name__ == "MultiVectorEncoder" for each in type(model).__mro__):
+            raise TypeError(
+                "a MultiVectorEncoder gives an embedding for each token, and this loss compares one for each text: "
+                "train it by MultiVectorMultipleNegativesRankingLoss, with DistinctBatchSampler as batch_sampler, "
+                "which keeps likely false negatives apart"
+            )
         self.model = model
         self.mini_batch_size = mini_batch_size
         self.uses_gradient_cache = mini_batch_size is not None
@@ -132,7 +145,7 @@ class TreatedRankingLoss(nn.Module):
             )
         if self.mini_batch_size is not None:
             raise ValueError("SpladeLoss embeds whole batches: leave mini_batch_size out")
-        return self._value(list(embeddings))
+        return self._value(list(embeddings), self._numbers(len(embeddings[0])))
 
     def _embed(self, tokens: dict[str, Tensor]) -> Tensor:
         embedded: Tensor = self.model(tokens)["sentence_embedding"]
@@ -142,7 +155,7 @@ class TreatedRankingLoss(nn.Module):
         """Ids of a batch's examples, and what selects pairs instead of the mask: in evaluation, a mask of its own."""
         mask = self.mask
         if mask is None or self.rows is None:
-            return None, None
+            return self._numbers(len(next(iter(columns[0].values())))), None
         if torch.is_grad_enabled() or self.rows.knows(columns):
             rows, ids = self.rows.of(columns), mask.table.index.ids
             rows = rows if ids is None else ids[rows]
@@ -155,6 +168,16 @@ class TreatedRankingLoss(nn.Module):
         if torch.is_grad_enabled():
             return rows, None
         return rows, GuideMask(table, mask.margin, mask.cap, mask.difficult, off, mask.floor)
+
+    def _numbers(self, batch: int) -> Tensor | None:
+        """(batch,) ids that tell the examples of a batch apart, of all processes together, for a `SelfMask`."""
+        selector = self.loss.selector
+        if isinstance(selector, RandomPairs):
+            selector = selector.selector
+        if not isinstance(selector, SelfMask):
+            return None
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        return torch.arange(batch) + rank * _MOST_IDS
 
     def _check_cached(self) -> None:
         """Refuse losses around this one that embed differently, since the backward pass could not.

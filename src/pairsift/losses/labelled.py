@@ -12,7 +12,7 @@ from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
 from pairsift.losses.treated import Options, TemperedLoss, check_alike, check_ids, unit
 from pairsift.pairs import Selector
-from pairsift.treatments import NOTHING, Edit, Treatment
+from pairsift.treatments import EXCLUDED, Edit, Treatment
 
 Positives = Literal["each", "summed"]
 
@@ -159,13 +159,13 @@ class _Groups:
             for each, spares in ((mask, edit.excludes), (weights, True)):
                 if each is not None and spares:
                     each.masked_fill_(positive, 0)
-            logits = edit.of(logits, mask, weights)
-        repulsion = logits.masked_fill(alike, NOTHING).clamp_min(NOTHING).logsumexp(dim=1, keepdim=True)
+            logits = edit.apply(logits, mask, weights)
+        repulsion = logits.masked_fill(alike, EXCLUDED).clamp_min(EXCLUDED).logsumexp(dim=1, keepdim=True)
         if self._positives == "each":
             rows, attraction = positive.nonzero()[:, 0], logits[positive]
             losses = torch.logaddexp(attraction, repulsion[rows, 0]) - attraction
             return losses.new_zeros(len(logits)).index_add(0, rows, losses)
-        attraction = logits.masked_fill(~positive, NOTHING).logsumexp(dim=1, keepdim=True)
+        attraction = logits.masked_fill(~positive, EXCLUDED).logsumexp(dim=1, keepdim=True)
         losses = torch.logaddexp(attraction, repulsion) - attraction
         return losses.masked_fill(~positive.any(dim=1, keepdim=True), 0).squeeze(1)
 

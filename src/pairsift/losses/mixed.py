@@ -13,7 +13,7 @@ from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
 from pairsift.losses.treated import Options, TemperedLoss, check_views, unit, view_ids
 from pairsift.pairs import Selector
-from pairsift.treatments import NOTHING, Treatment
+from pairsift.treatments import EXCLUDED, Treatment
 
 Form = Literal["outside", "inside"]
 # Rows that meet the keys of their classes at once: few, so that they are of few classes.
@@ -139,8 +139,8 @@ class MixedContrastiveLoss(TemperedLoss):
         own_logits = (z * z[own]).sum(dim=1) / self.temperature
         classes = _Classes(labels, comparison, own_logits, self.own_view)
         edit, recorded = comparison.edit(self.temperature), comparison.recorded
-        if recorded is not None and edit is not None and edit.of_difficult and not edit.excludes:
-            own_logits = edit.of(own_logits, recorded.at_positives)
+        if recorded is not None and edit is not None and edit.edits_selected and not edit.excludes:
+            own_logits = edit.apply(own_logits, recorded.at_positives)
         scaled = z / self.temperature
         pull = classes.means(scaled) if self.form == "outside" else classes.log_means(scaled)
         return own_logits[classes.counts > 0].sum() - pull
@@ -197,7 +197,7 @@ class _Classes:
 
 
 def _log_sums(among: Tensor) -> Callable[[Tensor, slice], Tensor]:
-    return lambda x, part: x.masked_fill(~among[part], NOTHING).logsumexp(dim=1)
+    return lambda x, part: x.masked_fill(~among[part], EXCLUDED).logsumexp(dim=1)
 
 
 def _classes(labels: Tensor | None, z: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class SemanticNegativeLoss(TemperedLoss):
                 return _mean(info_nce(z, self.temperature, comparison), weights.to(z.dtype), comparison)
             same, other = ((z * each).sum(dim=1) / self.temperature for each in (z_synonym, z_antonym))
             if treatment is not None:
-                other = treatment.edit(self.temperature).of(other, torch.ones_like(other))
+                other = treatment.edit(self.temperature).apply(other, torch.ones_like(other))
             counted = torch.ones_like(same) if weights is None else weights.to(z.dtype)
             return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
 

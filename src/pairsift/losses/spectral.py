@@ -142,7 +142,7 @@ class SpectralLoss(TreatedLoss):
         def repulsion(products: Tensor, part: slice) -> Tensor:
             mask = comparison.mask(part, edit, products.dtype)
             if edit is not None and mask is not None:
-                products = edit.of_products(products, mask)
+                products = edit.apply_to_products(products, mask)
             return products.scatter(1, where[part, None], 0).square().sum(dim=1)
 
         repelled = row_losses(first, comparison.keys, repulsion, comparison.tile)
@@ -167,7 +167,7 @@ class SpectralLoss(TreatedLoss):
             if edit.excludes:
                 share = share * (1 - mask)
             else:
-                attracted, repelled = replace(edit, offset=0.0).of(attracted, mask), edit.of(repelled, mask)
+                attracted, repelled = replace(edit, offset=0.0).apply(attracted, mask), edit.apply(repelled, mask)
         attraction = attracted.diagonal().mean() if positives is None else (positives * attracted).sum()
         repulsion = (share * repelled**2).sum() / share.sum().clamp_min(torch.finfo(share.dtype).tiny)
         return (repulsion - 2 * attraction) / self.mu

@@ -18,7 +18,7 @@ from pairsift.losses.engine import Comparison, Engine, Rows, Tile, compare
 from pairsift.losses.engine.settings import RENAMED
 from pairsift.pairs import Precision, RandomPairs, Selector
 from pairsift.pairs.selector import transformed
-from pairsift.treatments import LEAST_TEMPERATURE, Treatment
+from pairsift.treatments import MIN_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
 # CLIP's bound: a learned temperature does not fall below 1 / 100.
@@ -362,7 +362,7 @@ def power_of_two(z: Tensor) -> Tensor:
 
 def check_temperature(temperature: float, coldest: float = 0) -> float:
     """Refuse a temperature that is not finite and positive, or so cold that logits leave the range of float32."""
-    least = max(coldest, LEAST_TEMPERATURE)
+    least = max(coldest, MIN_TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     if not (math.isfinite(temperature) and temperature >= least):

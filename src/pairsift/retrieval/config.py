@@ -12,6 +12,8 @@ from pairsift._base.settings import Settings, setting
 
 # Old names of settings, and what says the same today.
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
+# The least that a number may be.
+_LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
 
 
 class PairsError(ValueError):
@@ -58,6 +60,14 @@ class PairsConfig(Settings):
         None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide embeddings are "
         "compared themselves, and texts by their spelling alone)",
     )  # fmt: skip
+    query_prompt: str | None = setting(
+        None, "Guide", "text that the guide reads before each anchor (None: that of the encoder's own encode_query)"
+    )
+    document_prompt: str | None = setting(
+        None, "Guide", "text that the guide reads before all other texts (None: that of its encode_document)"
+    )
+    guide_device: str | None = setting(None, "Guide", "device of the guide model: cpu, cuda or mps (None: the best)")
+    guide_batch_size: int | None = setting(None, "Guide", "texts that the guide model encodes at once (None: its own)")
     margin: float | None = setting(
         None, "Guide", "how far below its own positive a candidate may be, as a part of that similarity (None: the "
         "spread of known positives)",
@@ -106,9 +116,10 @@ class PairsConfig(Settings):
             raise ValueError(f"near must lie in [-1, 1], got {self.near}: it is a cosine")
         if not 0 < self.cap <= 1:
             raise ValueError(f"cap must lie in (0, 1], got {self.cap}: it is a share of the candidates")
-        for name, least in (("neighbours", 1), ("sample", 2), ("examples", 0), ("max_conflicts", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):

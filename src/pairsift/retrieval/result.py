@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from pairsift._base.files import replacing, write_json
 from pairsift.data import DataError, arrow
 from pairsift.data.tables import write_table
+from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import (
     Findings,
     GuideChecks,
@@ -50,7 +51,9 @@ from pairsift.retrieval.report import Gallery, Summary, galleries
 Tell = Callable[[str, int, int], None]
 
 # The files of a finished inspection; pairs.json is last.
-FILES = ("rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", "pairs.json")
+FILES = (
+    "rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", FEATURES, FEATURE_KEYS, "pairs.json",
+)  # fmt: skip
 # Features of a killed inspection may be left here.
 _SCRATCH = ".features"
 # Bytes of a row group before they are packed.
@@ -108,6 +111,10 @@ def inspect_pairs(
     with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
         result = _inspected(source, guide, config, place, say, progress)
         if config.out is not None:
+            if guide is not None and source.columns.kind == "texts":
+                with replacing(config.out / FEATURE_KEYS) as temporary, temporary.open("wb") as file:
+                    np.save(file, result.findings.pairing.keys)
+                (place / FEATURES).replace(config.out / FEATURES)
             result.save(config.out)
     return result
 
@@ -163,7 +170,9 @@ def _compared(
 ) -> tuple[GuideChecks, NegativeChecks, Rates | None]:  # fmt: skip
     """All checks that need features."""
     features = UnitFeatures(
-        place / "features", guide.features(pairing, lambda done: progress("features", done, pairing.n_texts))
+        place / FEATURES,
+        guide.features(pairing, lambda done: progress("features", done, pairing.n_texts)),
+        pairing.n_texts,
     )
     scores = score_pairs(pairing, features, config)
     if scores.off_because:

@@ -95,7 +95,7 @@ class Comparison:
 
     def mask(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
         """How far the pairs of some rows are treated, (R, K) numbers in [0, 1]; None where nothing is."""
-        if edit is None or self.masks is None or not edit.of_difficult:
+        if edit is None or self.masks is None or not edit.edits_selected:
             return None
         mask = self.masks.tile(part.start, part.stop).to(dtype)
         if self.positives is None:

@@ -11,7 +11,7 @@ from pairsift.losses.engine.comparison import Comparison
 from pairsift.losses.engine.opaque import opaque
 from pairsift.losses.engine.walk import by_tiles
 from pairsift.pairs.selector import runs_kernels
-from pairsift.treatments import NOTHING, Edit
+from pairsift.treatments import EXCLUDED, Edit
 
 
 @opaque
@@ -64,10 +64,10 @@ def _whole(logits: Tensor, comparison: Comparison, edit: Edit | None, apart: Ten
     if edit is not None:
         every = slice(0, len(logits))
         mask, weights = (each(every, edit, logits.dtype) for each in (comparison.mask, comparison.log_weights))
-        logits = edit.of(logits, mask, weights)
+        logits = edit.apply(logits, mask, weights)
     if comparison.diagonal is not None:
         themselves = torch.arange(len(logits), device=logits.device) + comparison.diagonal
-        logits = logits.scatter(1, themselves[:, None], NOTHING)
+        logits = logits.scatter(1, themselves[:, None], EXCLUDED)
     if comparison.positives is not None:
         return logits.logsumexp(dim=1) - logits.gather(1, comparison.positives[:, None]).squeeze(1)
     assert apart is not None
@@ -83,7 +83,7 @@ def softmax_rows(
     Args:
         x: (R, K) plain logits; leaves as d(weighted loss) / d(plain logit), or as scratch without weights.
         edit: what happens to pairs; None where nothing does.
-        mask, log_weights: see `Edit.of`.
+        mask, log_weights: see `Edit.apply`.
         diagonal: column of the first row itself, the others following, to be left out; None leaves none out.
         positives: (R,) columns of the positives; None where their logits come apart, in `apart` (R,).
         weights: (R,) weights of the rows; None wants no gradient.
@@ -103,7 +103,7 @@ def softmax_rows(
     if edit is not None:
         edit.apply_(x, mask, log_weights)
     if diagonal is not None:
-        x.diagonal(diagonal).fill_(NOTHING)
+        x.diagonal(diagonal).fill_(EXCLUDED)
     peak = x.amax(dim=1, keepdim=True)
     if positives is not None:
         positive = x.gather(1, positives[:, None])
@@ -128,5 +128,5 @@ def softmax_rows(
     if mask is not None and offset_gradient:
         d_offset = torch.dot(x.view(-1), mask.view(-1))
     if edit is not None:
-        edit.chain_(x, mask)
+        edit.backward_(x, mask)
     return losses.squeeze(1), d_positive.squeeze(1), d_offset
