@@ -1,8 +1,8 @@
 """Trains encoders of images that differ in how pairs are selected: the runs of the studies of selection.
 
 A setting has fields of `TrainConfig` and four others. ``set`` names the images, ``evidence`` the knowledge about
-classes, ``loss`` a baseline instead of the objective. ``guide`` is "patches", "image" or "plain" (a plain run of the same
-seed).
+classes, ``loss`` a baseline instead of the objective. ``guide`` is "patches", "image" or "plain", a plain run of the
+same seed.
 """
 
 from __future__ import annotations
