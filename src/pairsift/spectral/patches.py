@@ -239,8 +239,9 @@ class PatchEncoder(nn.Module):
 
         def fit(width: int) -> SpectralMap:
             return SpectralMap.fit(
-                stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
-            )
+                stream, dimensions=width, ridge=_RIDGES, power=power, criterion="loss", seed=seed, memory_gb=memory_gb,
+                log=log,
+            )  # fmt: skip
 
         try:
             fitted = fit(min(dimensions, encoder.width // 2))
