@@ -264,7 +264,6 @@ class TemperedLoss(TreatedLoss):
 
     @temperature.setter
     def temperature(self, value: float | Tensor) -> None:
-        number = value
         if isinstance(value, Tensor):
             if not self._takes_tensors:
                 raise TypeError(
@@ -272,8 +271,9 @@ class TemperedLoss(TreatedLoss):
                 )
             if value.numel() != 1:
                 raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(value.shape)}")
-            number, value = float(value.detach()), value.reshape(())
-        number = check_temperature(number, 0 if self.log_temperature is None else COLDEST)
+            value = value.reshape(())
+        number = float(value.detach()) if isinstance(value, Tensor) else value
+        check_temperature(number, 0 if self.log_temperature is None else COLDEST)
         if self.log_temperature is None:
             self._temperature = value
         else:
@@ -337,7 +337,7 @@ def power_of_two(z: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(exponent, dtype=z.dtype), -exponent)
 
 
-def check_temperature(temperature: Any, coldest: float = 0) -> float:
+def check_temperature(temperature: float, coldest: float = 0) -> float:
     """Refuse a temperature that is not finite and positive, or so low that logits leave the range of float32."""
     least = max(coldest, MIN_TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
