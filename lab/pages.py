@@ -17,7 +17,6 @@ from pathlib import Path
 
 from lab.analyses import campaigns, correlations, gaussian_orders, label_free, over_mixtures, strengths, treated
 from lab.cells import (
-    NONE,
     Show,
     between,
     bold,
@@ -33,7 +32,7 @@ from lab.cells import (
 from lab.comparison import paired
 from lab.rows import ROOT
 from lab.small_encoders import BEST, PARTS, excess_at
-from lab.tables import Column, Line, Table, study_table, tuned_lines
+from lab.tables import Column, Line, Table, plain_lines, runs, study_table, tuned_lines
 
 MARKED = re.compile(r"(<!-- table: ([\w, -]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 VALUE = re.compile(r"(<!-- value: ([\w, -]+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -200,8 +199,8 @@ _DROPPED = {
 _MASK_ARMS = ("frozen", "plain", "identity", "guide", "guide and difficult", "gist 0", "gist 0.05", "random", "oracle")
 _RETRIEVAL = (
     Column("set", "group"), Column("arm", "arm"), Column("nDCG@10 %", "ndcg10", interval()),
-    Column("minus plain", "ndcg10", _GAIN, minus="plain"),
-    Column("minus GIST 0", "ndcg10", _GAIN, minus="gist 0", skip=("frozen",)), *_MASKS,
+    Column("minus plain", "ndcg10", _EXACT_GAIN, minus="plain"),
+    Column("minus GIST 0", "ndcg10", _EXACT_GAIN, minus="gist 0", skip=("frozen",)), *_MASKS,
 )  # fmt: skip
 _FINE_TUNING = (
     Column("set", "group"), Column("arm", "arm"), Column("seeds", "seeds"),
@@ -458,19 +457,57 @@ TABLES: dict[str, Callable[[], str]] = {
 def gain(
     study: str, group: str, arm: str, measure: str = "knn20", beyond: str = "plain", of: str | None = None
 ) -> Callable[[], str]:
-    """A number of a text: what an arm has beyond another, which is of the same group unless `of` names its."""
+    """A number of a text: what an arm has beyond another, which is of the same group unless `of` names its.
 
-    def told() -> str:
-        lines = {line.place: line for line in reversed(tuned_lines(study))}
-        other = lines[group if of is None else of, beyond]
-        return in_text(paired(lines[group, arm].values[measure], other.values[measure]))
+    An arm of a tuned study may be a method, which stands for its best candidate. An arm with one run is subtracted from
+    all seeds.
+    """
 
-    return told
+    def shown() -> str:
+        lines = {line.place: line for line in plain_lines(study)}
+        lines |= {line.place: line for line in reversed(tuned_lines(study))}
+        values, others = lines[group, arm].values[measure], lines[group if of is None else of, beyond].values[measure]
+        if len(others) == 1:
+            others = dict.fromkeys(values, next(iter(others.values())))
+        return in_text(paired(values, others))
+
+    return shown
 
 
 def in_text(differences: Sequence[float]) -> str:
-    """Paired differences as a text says them."""
-    return (difference(differences) or "").replace(f"{NONE} (", f"{NONE}: ").removesuffix(")")
+    """Paired differences as a text shows them."""
+    return _EXACT_GAIN(differences) or ""
+
+
+def level(name: str, group: str, arm: str, measure: str, show: Show) -> Callable[[], str]:
+    """A number of a text: the mean of a measure over the runs of an arm."""
+    return lambda: show([*_line(name, group, arm).values[measure].values()]) or ""
+
+
+def where(name: str, measure: str, show: Show, **settings: float) -> Callable[[], str]:
+    """A number of a text: a measure of the run whose other measures have given values."""
+
+    def shown() -> str:
+        rows = (row["measures"] for row in runs(name))
+        return show([row[measure] for row in rows if settings.items() <= row.items()]) or ""
+
+    return shown
+
+
+def of_graphs(group: str, arm: str) -> Callable[[], str]:
+    """A number of a text: points of accuracy that an arm of the noisy graphs has beyond the untreated graph."""
+
+    def shown() -> str:
+        values = _line("noisy-graphs", group, arm).values
+        mean, half = (next(iter(values[each].values())) for each in ("difference", "half_width"))
+        return given_interval(sign="+", scale=100)([mean], [half]) or ""
+
+    return shown
+
+
+def _line(name: str, group: str, arm: str) -> Line:
+    """The line of an arm; of runs without arms the first one of the group."""
+    return next(line for line in plain_lines(name) if line.place[0] == group and arm in ("", line.place[1]))
 
 
 def strength(plain: str) -> Callable[[], str]:
@@ -483,54 +520,89 @@ def ranked(quantity: str) -> Callable[[], str]:
     return lambda: correlations("label-free-images", "cifar10", quantity, "knn20")
 
 
-# What the texts of pages say, by name.
+# Numbers in the texts of pages, by name.
 VALUES: dict[str, Callable[[], str]] = {
+    "auto, cifar10": gain("selection", "cifar10, tau 0.2", "patches"),
+    "auto, cifar10, linear": gain("selection", "cifar10, tau 0.2", "patches", "linear"),
+    "auto, imagenette": gain("selection", "imagenette, tau 0.2", "patches"),
+    "auto, tiny": gain("selection", "tiny-imagenet, tau 0.2", "patches"),
+    "auto and best": gain("selection", "cifar10, tau 0.2", "patches", of="cifar10, tau 0.15"),
+    "auto and shuffled": gain("selection", "cifar10, tau 0.2", "patches", beyond="shuffled"),
+    "shuffled, cifar10": gain("selection", "cifar10, tau 0.2", "shuffled"),
+    "random, cifar10": gain("selection", "cifar10, tau 0.2", "random"),
+    "affinity, cifar10": gain("selection", "cifar10, tau 0.2", "affinity"),
+    "guide, cifar10": gain("selection", "cifar10, tau 0.2", "guide"),
+    "near pairs, cifar10": level("near-pairs", "CIFAR-10, tau 0.2, seed 0", "", "auroc/affinity", number(2)),
+    "near pairs, digits": level("near-pairs", "digits", "", "auroc/affinity", number(2)),
+    "cost, confident": level("benchmarks/selection", "", "", "affinity_over_untreated", number(2)),
+    "adapt, banking77": gain("adapt", "banking77", "map", "ndcg10", "frozen"),
+    "adapt, trec6": gain("adapt", "trec6", "map", "ndcg10", "frozen"),
+    "adapt, newsgroups20": gain("adapt", "newsgroups20", "map", "ndcg10", "frozen"),
+    "adapt, newsgroups20, mrr10": gain("adapt", "newsgroups20", "map", "mrr10", "frozen"),
+    "mask, banking77": gain("retrieval", "banking77", "guide", "ndcg10"),
+    "mask and gist": gain("retrieval", "banking77", "guide", "ndcg10", "gist 0"),
+    "mask oracle, banking77": gain("retrieval", "banking77", "oracle", "ndcg10"),
+    "mask and difficult": gain("retrieval", "banking77", "guide and difficult", "ndcg10"),
+    "mask and gist, tuned": gain("fine-tuning", "banking77", "guide", "ndcg10", "gist 0"),
+    "tuned, banking77": gain("fine-tuning", "banking77", "plain", "ndcg10", "frozen"),
+    "time, scan": where("benchmarks/scan", "pairsift_s", number(0), n=100_000),
+    "cost, mask": level("benchmarks/retrieval", "", "", "ratio/ours", number(2)),
+    "cost, gist": level("benchmarks/retrieval", "", "", "ratio/gist", number(2)),
+    "detection, planted": level(
+        "benchmarks/detection", "cifar10, pixel mixes, encoder none", "pairsift", "auroc", _PERCENT
+    ),
+    "detection, natural": level("benchmarks/detection", "cifar10, natural", "pairsift", "auroc", _PERCENT),
+    "bridges, cifar10": level(
+        "benchmarks/bridges", "CIFAR-10, tau 0.2, seed 0", "", "different_1000", number(0, scale=100)
+    ),
+    "bridges, by similarity": level(
+        "benchmarks/bridges", "CIFAR-10, tau 0.2, seed 0", "", "different_1000_by_similarity", number(0, scale=100)
+    ),
+    "antonyms, frozen": level("semantic-negatives", "trec6", "frozen", f"{_KNOWN}/auroc", number(0)),
+    "antonyms, trained": level("semantic-negatives", "trec6", "in batch", f"{_KNOWN}/auroc", number(0)),
+    "antonyms, trec6": gain("semantic-negatives", "trec6", "in batch", "accuracy", "frozen"),
+    "antonyms, banking77": gain("semantic-negatives", "banking77", "in batch", "accuracy", "frozen"),
+    "time and noise": gain("temporal", "fsdd, spectral", "temporal", "digit", "augmentation"),
+    "time and untrained": gain("temporal", "fsdd, spectral", "temporal", "digit", "untrained"),
+    "band, simclr": gain("cifar10-objectives", "simclr", "combined"),
+    "band, moco": gain("cifar10-objectives", "moco", "combined"),
+    "band, spectral": gain("cifar10-objectives", "spectral", "combined"),
+    "band, sentences": gain("sentences", "", "combined"),
+    "drop, scan": gain("drop", "", "scan", beyond="nothing"),
+    "drop, scan and random": gain("drop", "", "scan", beyond="random"),
+    "drop, truth": gain("drop", "", "truth", beyond="nothing"),
     "strokes, best": gain("band", "pendigits", BEST),
-    "strokes, band": gain("band", "pendigits", "band 0.15 to 0.22"),
     "strokes, early": gain("band", "pendigits", "band 0.05 to 0.22"),
-    "strokes, early and best": gain("band", "pendigits", "band 0.05 to 0.22", beyond=BEST),
     "strokes, all pairs": gain("band", "pendigits", "all pairs"),
     "strokes, on z": gain("selection-feature", "pendigits", "selected on z"),
     "strokes, rho": gain("rho-extremes", "pendigits", "rho 1e+09"),
-    "gaussians, band": gain("band", "gaussians", "band 0.15 to 0.22"),
-    "digits, band": gain("band", "digits", "band 0.15 to 0.22"),
     "strokes, oracle": gain("hard-negatives", "pendigits", "combined, oracle"),
     "fsdd, oracle": gain("hard-negatives", "fsdd", "combined, oracle"),
-    "fsdd, random": gain("hard-negatives", "fsdd", "combined, random pairs"),
     "fsdd, hcl": gain("hard-negatives", "fsdd", "hard negatives (HCL)"),
-    "banking77, random": gain("hard-negatives", "banking77", "combined, random pairs"),
-    "banking77, decoupled": gain("hard-negatives", "banking77", "decoupled"),
-    "digits, combined": gain("hard-negatives", "digits", "combined (the paper's)"),
     "gaussians, hcl": gain("hard-negatives", "gaussians", "hard negatives (HCL)"),
+    "banking77, decoupled": gain("hard-negatives", "banking77", "decoupled"),
     "gaussians, own settings": gain("levels", "gaussians", "the theory's own sigma and rho", "linear"),
     "cifar10, best": gain("combined", "", BEST),
     "cifar10, combined": gain("combined", "", "combined"),
     "cifar10, combined and random": gain("combined", "", "combined", beyond="combined, random pairs"),
-    "cifar10, oracle": gain("combined", "", "combined, oracle"),
-    "cifar10, oracle and best": gain("combined", "", "combined, oracle", beyond=BEST),
-    "cifar10, colder": gain("combined", "", "temperature"),
+    "cifar10, removal": gain("combined", "", "removal, neutral"),
     "cifar10, all colder": gain("combined", "", "temperature, all pairs"),
-    "tail, best": gain("long-tail", "", BEST),
     "tail, combined": gain("long-tail", "", "combined"),
-    "tail, oracle": gain("long-tail", "", "combined, oracle"),
     "moco, combined": gain("objectives", "moco", "combined"),
     "moco, paper": strength("moco, temperature 0.2, lr 0.06"),
-    "moco, paper, faster": strength("moco, temperature 0.2, lr 0.25"),
-    "spectral, combined": gain("objectives", "spectral", "combined"),
-    "spectral, paper": strength("spectral, mu 3"),
     "mixed, plain": gain("mixing", "30% mixed", "plain", of="0% mixed"),
-    "mixed, without": gain("mixing", "30% mixed", "without the mixes"),
-    "mixed, combined": gain("mixing", "30% mixed", "combined"),
-    "mixed, combined and random": gain("mixing", "30% mixed", "combined", beyond="combined, random pairs"),
     "mixed, eigenvalue": gain("mixing", "30% mixed", "plain", "eigenvalue", of="0% mixed"),
     "subsets, prototypes": gain(
         "subsets", "", "20% of the images, nearest to prototypes", "linear", "random 20% of the images"
     ),
+    "graphs, cost": of_graphs("gamma 0.42", "without"),
+    "graphs, edit": of_graphs("gamma 0.42", "oracle temperature"),
+    "graphs, band": of_graphs("gamma 0.42", "temperature"),
+    "graphs, band control": of_graphs("gamma 0.19", "temperature"),
+    "graphs, random": of_graphs("gamma 0.42", "random temperature"),
     "cifar10, rankme": ranked("rankme"),
-    "cifar10, clearness": ranked("clearness"),
     "cifar10, alignment": ranked("alignment"),
     "mixtures, order": over_mixtures,
-    "mixtures, temperature": gain("gaussians", "overlap 0.5, n_d/n 0.2", "temperature", "error"),
 }
 
 

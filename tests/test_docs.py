@@ -37,6 +37,44 @@ def test_code_of_the_page_runs(page):
     run(page, {})
 
 
+def prose(text):
+    """The text of a page that people read in full: without generated tables, code and comments."""
+    return re.sub(r"<!--.*?-->", "", re.sub(r"^```.*?^```", "", tables.MARKED.sub("", text), flags=re.M | re.S))
+
+
+def words(*pages):
+    return sum(len(prose(page.read_text()).split()) for page in pages)
+
+
+def sentences(text):
+    """The sentences of a page without headings and rows of tables, links by their words."""
+    text = re.sub(r"^(#|\|).*$", "", re.sub(r"\]\([^)]*\)", "]", prose(text)), flags=re.MULTILINE)
+    paragraphs = re.split(r"\n\s*\n|^- ", text, flags=re.MULTILINE)
+    return [each for paragraph in paragraphs for each in re.split(r"(?<=[.!?:])\s+", paragraph.strip()) if each]
+
+
+def test_pages_are_short():
+    """Generated tables and code blocks do not count as words."""
+    docs = ROOT / "docs"
+    assert words(*docs.rglob("*.md")) <= 15_000
+    assert words(docs / "findings.md") <= 2_000
+    for name in ("selection", "scan-design", "semantic-negatives", "temporal", "class-collapse"):
+        assert words(docs / f"{name}.md") <= 700, name
+    assert words(README) <= 700
+
+
+def test_sentences_of_the_readme_are_short():
+    assert [each for each in sentences(README.read_text()) if len(each.split()) > 25] == []
+
+
+def test_words_and_sentences_are_counted():
+    text = "# A b\n\nOne [two](far/away.md), three.\nFour! Five:\n\n- six\n- seven\n\n| x |\n\n```sh\neight\n```\n"
+    text += "<!-- table: worth -->\nnine ten\n<!-- end -->\n<!-- value: x -->11<!-- end -->"
+    shown = " ".join(prose(text).split())
+    assert shown == "# A b One [two](far/away.md), three. Four! Five: - six - seven | x | 11"
+    assert sentences(text) == ["One [two], three.", "Four!", "Five:", "six", "seven", "11"]
+
+
 def test_code_of_the_readme_runs_as_pasted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -51,11 +51,11 @@ def test_only_doing_nothing_is_neutral():
     assert not any(t.is_neutral for t in (ps.Treatment(margin=1), ps.Treatment(removal="neutral")))
 
 
-def test_class_mates_are_weakened_by_their_logarithm():
+def test_same_class_pairs_are_weakened_by_their_logarithm():
     edit = ps.Treatment(margin=0.3, same_class_weight=2.0).edit(0.1)
     assert edit.same_class_weight == 2
     plain, mask, log_weights = S / 0.1, P.float(), torch.tensor([[-1.0, -0.5]])
-    assert edit.of(plain, mask, log_weights)[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
+    assert edit.apply(plain, mask, log_weights)[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
     edit.apply_(plain, mask, log_weights)
     assert plain[0].tolist() == pytest.approx([8 - 1, -2 - 0.5])
     with pytest.raises(ValueError, match="same_class_weight must be finite and >= 0, got -1"):

@@ -1,4 +1,4 @@
-"""What happens to difficult pairs: the logit edits of Eqs. 13 to 16 of arXiv 2501.01317."""
+"""Treatments of difficult pairs: edits of their logits by Eqs. 13 to 16 of arXiv 2501.01317."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pairsift._base.checks import take_renamed
 
 Removal = Literal["neutral", "exclude"]
 
-# Takes a logit out of a log-sum-exp and, unlike -inf, can be multiplied by 0 and leaves a usable gradient where a whole
-# row is taken out.
-NOTHING = -1e30
-# With margins up to the one and scales from the other on, similarities divided by any temperature that a loss takes
-# stay far from NOTHING, and their squares in float32.
-LEAST_TEMPERATURE, LEAST_SCALE, MOST_MARGIN = 1e-8, 1e-6, 1e6
+# Logit of an excluded pair. Unlike -inf it can be multiplied by 0, and a row without any other pair keeps a finite
+# gradient.
+EXCLUDED = -1e30
+# Within these bounds, similarities divided by any allowed temperature stay far from EXCLUDED, and so do their squares
+# in float32.
+MIN_TEMPERATURE, MIN_SCALE, MAX_MARGIN = 1e-8, 1e-6, 1e6
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What a treatment does to a pair of difficulty m in [0, 1]: `(1 + m (factor - 1)) * logit + m * offset`.
+    """Turns the logit of a pair with mask m in [0, 1] into `(1 + m (factor - 1)) * logit + m * offset`.
 
     Attributes:
-        factor: of the plain logit (or product) of a difficult pair.
+        factor: multiplies the logit (or product) of a selected pair.
         offset: added to it, finite; a scalar tensor carries a gradient.
-        excludes: the pair leaves the comparison (`offset` is NOTHING then), and a positive is spared.
-        same_class_weight: power of the weight that probable same-class pairs keep in the denominator.
+        excludes: whether selected pairs leave the comparison. `offset` is then EXCLUDED, and positives are spared.
+        same_class_weight: see `Treatment`.
     """
 
     factor: float
@@ -37,36 +37,36 @@ class Edit:
     same_class_weight: float = 0.0
 
     @property
-    def of_difficult(self) -> bool:
-        """Whether difficult pairs are edited at all."""
+    def edits_selected(self) -> bool:
+        """Whether the logits of selected pairs change at all."""
         return self.factor != 1 or isinstance(self.offset, Tensor) or self.offset != 0
 
-    def of(self, logits: Tensor, mask: Tensor | None, log_weights: Tensor | None = None) -> Tensor:
+    def apply(self, logits: Tensor, mask: Tensor | None, log_weights: Tensor | None = None) -> Tensor:
         """Edited logits, differentiable.
 
         Args:
-            logits: (R, K) plain ones.
-            mask: (R, K) difficulty, of the logits' dtype; None where no pair is difficult.
-            log_weights: (R, K) logarithms of the weights of all pairs, difficult or not; None where they weigh alike.
+            logits: (R, K) plain logits.
+            mask: (R, K) numbers in [0, 1] of the logits' dtype, how far each pair is selected; None selects none.
+            log_weights: (R, K) logarithms of the weights of all pairs; None weighs all pairs alike.
         """
         if mask is not None:
             logits = logits * (1 + mask * (self.factor - 1)) + mask * self.offset
         return logits if log_weights is None else logits + log_weights
 
-    def of_products(self, products: Tensor, mask: Tensor) -> Tensor:
-        """`of` for products that are squared and summed: one that is excluded becomes 0."""
-        return products * (1 - mask) if self.excludes else self.of(products, mask)
+    def apply_to_products(self, products: Tensor, mask: Tensor) -> Tensor:
+        """`apply` for products that are squared and summed: an excluded product becomes 0."""
+        return products * (1 - mask) if self.excludes else self.apply(products, mask)
 
     def apply_(self, logits: Tensor, mask: Tensor | None, log_weights: Tensor | None = None) -> None:
-        """`of`, in place and without a graph; see there."""
-        self.chain_(logits, mask)
+        """`apply` in place and without a graph."""
+        self.backward_(logits, mask)
         if mask is not None and self.offset:
             logits.add_(mask, alpha=float(self.offset))
         if log_weights is not None:
             logits.add_(log_weights)
 
-    def chain_(self, gradients: Tensor, mask: Tensor | None) -> None:
-        """Turn gradients by edited logits into gradients by plain ones, in place."""
+    def backward_(self, gradients: Tensor, mask: Tensor | None) -> None:
+        """Turn gradients of edited logits into gradients of plain logits, in place."""
         if mask is not None and self.factor != 1:
             gradients.addcmul_(gradients, mask, value=self.factor - 1)
 
@@ -87,11 +87,11 @@ class Treatment:
         margin: sigma, added to the similarity of a difficult pair; >= 0, in units of cosine similarity.
         temperature_scale: rho, factor on the temperature of a difficult pair; > 0. The paper uses 0.6 to 0.7;
             a huge factor (1e9) makes the pair neutral.
-        removal: None, "neutral" (the paper's Eq. 13) or "exclude" (the other natural reading; the positive of an
-            anchor is never excluded). Removal stands alone: a removed pair has no logit left to shift or scale.
-        same_class_weight: power >= 0 with which P(different class) weighs every pair in the denominator, where the
-            selector estimates it (`ConfidentNegatives`): 0 leaves all weights at 1, 1 leaves a pair out as far as it is
-            probably of one class. The paper has no such weight. The positive is never weakened.
+        removal: None, "neutral" (Eq. 13) or "exclude" (never the positive of an anchor). It cannot be combined with a
+            margin or a temperature scale.
+        same_class_weight: power >= 0 of the weight P(different class) of every pair in the denominator, where the
+            selector estimates it (`ConfidentNegatives`). 0 weighs all pairs alike; 1 leaves a pair out as far as it is
+            probably of one class. The positive keeps its weight. Not in the paper.
 
     Raises:
         TypeError: a setting is not a number.
@@ -114,41 +114,35 @@ class Treatment:
         self, margin: float = 0.0, temperature_scale: float = 1.0, removal: Removal | None = None,
         same_class_weight: float = 0.0, **old: float,
     ) -> None:  # fmt: skip
-        same_class_weight = take_renamed("Treatment", old, {"class_mates": "same_class_weight"}).get(
-            "same_class_weight", same_class_weight
-        )
-        for name, given in (
-            ("margin", margin), ("temperature_scale", temperature_scale), ("removal", removal),
-            ("same_class_weight", same_class_weight),
-        ):  # fmt: skip
-            object.__setattr__(self, name, given)
-        for name in ("margin", "temperature_scale", "same_class_weight"):
-            value = getattr(self, name)
+        numbers = {"margin": margin, "temperature_scale": temperature_scale, "same_class_weight": same_class_weight}
+        numbers |= take_renamed("Treatment", old, {"class_mates": "same_class_weight"})
+        for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"Treatment.{name} must be a number, got {value!r}")
-        if not 0 <= self.margin <= MOST_MARGIN:
-            low = f"<= {MOST_MARGIN:g}" if self.margin > 0 else ">= 0"
-            raise ValueError(f"margin must be finite and {low}, got {self.margin}")
-        if not (math.isfinite(self.temperature_scale) and self.temperature_scale >= LEAST_SCALE):
-            low = f">= {LEAST_SCALE:g}" if self.temperature_scale > 0 else "> 0"
-            raise ValueError(f"temperature_scale must be finite and {low}, got {self.temperature_scale}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "removal", removal)
+        if not 0 <= margin <= MAX_MARGIN:
+            bound = f"<= {MAX_MARGIN:g}" if margin > 0 else ">= 0"
+            raise ValueError(f"margin must be finite and {bound}, got {margin}")
+        if not (math.isfinite(temperature_scale) and temperature_scale >= MIN_SCALE):
+            bound = f">= {MIN_SCALE:g}" if temperature_scale > 0 else "> 0"
+            raise ValueError(f"temperature_scale must be finite and {bound}, got {temperature_scale}")
         if not (math.isfinite(self.same_class_weight) and self.same_class_weight >= 0):
             raise ValueError(f"same_class_weight must be finite and >= 0, got {self.same_class_weight}")
-        if self.removal not in (None, *get_args(Removal)):
-            raise ValueError(f"removal must be None, 'neutral' (Eq. 13) or 'exclude', got {self.removal!r}")
-        if self.removal and (self.margin or self.temperature_scale != 1):
+        if removal not in (None, *get_args(Removal)):
+            raise ValueError(f"removal must be None, 'neutral' (Eq. 13) or 'exclude', got {removal!r}")
+        if removal and (margin or temperature_scale != 1):
             raise ValueError(
-                f"removal={self.removal!r} takes a pair's logit away, so margin={self.margin} and "
-                f"temperature_scale={self.temperature_scale} cannot act on it: use one or the other"
+                f"removal={removal!r} takes a pair's logit away, so margin={margin} and "
+                f"temperature_scale={temperature_scale} cannot act on it: use one or the other"
             )
 
     @classmethod
-    def auto(cls, estimate: Decides) -> Treatment:
-        """The treatment that an estimate of which pairs are of one class calls for; neutral where it would hurt.
+    def auto(cls, estimate: SupportsDecide) -> Treatment:
+        """The treatment that an estimate recommends; neutral where treating pairs would hurt.
 
         Args:
-            estimate: `pairsift.same_class.estimate(selector, features)`, or anything else that decides; the words for
-                what it decided are `estimate.decide().reason`.
+            estimate: result of `pairsift.same_class.estimate`; `estimate.decide().reason` explains the choice.
 
         Example:
             >>> import torch
@@ -167,17 +161,17 @@ class Treatment:
 
     @property
     def is_neutral(self) -> bool:
-        """Whether the treatment changes nothing (margin 0, scale 1, no removal, all same-class pairs kept)."""
+        """Whether the treatment changes nothing."""
         return self.removal is None and self.margin == 0 and self.temperature_scale == 1 and self.same_class_weight == 0
 
     def edit(self, temperature: float | Tensor) -> Edit:
         """The edit of plain logits `s / temperature`.
 
         Args:
-            temperature: tau, > 0, in whose units the margin is; a scalar tensor carries a gradient to the offset.
+            temperature: tau, > 0; a scalar tensor carries a gradient to the offset.
         """
         if self.removal == "exclude":
-            return Edit(1.0, NOTHING, True, self.same_class_weight)
+            return Edit(1.0, EXCLUDED, True, self.same_class_weight)
         if self.removal == "neutral":
             return Edit(0.0, 0.0, False, self.same_class_weight)
         offset = self.margin / (self.temperature_scale * temperature)
@@ -197,16 +191,16 @@ class Treatment:
         edit, plain = self.edit(temperature), similarities / temperature
         if edit.excludes:
             return plain.masked_fill(pairs, -math.inf)
-        return edit.of(plain, pairs.to(plain.dtype))
+        return edit.apply(plain, pairs.to(plain.dtype))
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A treatment, neutral where treating would hurt, and why.
+    """A recommended treatment and the reason for it.
 
     Attributes:
-        treatment: what to do with difficult pairs and same-class pairs.
-        reason: the same in words, and what speaks for it.
+        treatment: neutral where treating pairs would hurt.
+        reason: the same in words, with the numbers behind it.
     """
 
     treatment: Treatment
@@ -214,18 +208,13 @@ class Decision:
 
     @property
     def on(self) -> bool:
-        """Whether anything is treated."""
+        """Whether any pair is treated."""
         return not self.treatment.is_neutral
 
-    @property
-    def same_class_weight(self) -> float:
-        """The power with which same-class pairs weigh, 0 where they are left alone."""
-        return self.treatment.same_class_weight
 
-
-class Decides(Protocol):
-    """What `Treatment.auto` asks."""
+class SupportsDecide(Protocol):
+    """An estimate that recommends a treatment, such as `pairsift.same_class.Estimate`."""
 
     def decide(self) -> Decision:
-        """The treatment that is called for, and why."""
+        """The recommended treatment and the reason for it."""
         ...

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from lab.oracle import OraclePolicy
-from pairsift.treatments import NOTHING
+from pairsift.treatments import EXCLUDED
 
 
 def test_the_oracle_flags_the_most_similar_pairs_of_two_classes():
@@ -18,7 +18,7 @@ def test_the_oracle_flags_the_most_similar_pairs_of_two_classes():
     assert masks.whole().sum(1).tolist() == [2] * 6
     expected = torch.zeros(6, 6)
     for a, b in ((0, 1), (2, 3), (4, 5)):
-        expected[a, b] = expected[b, a] = NOTHING
+        expected[a, b] = expected[b, a] = EXCLUDED
     assert torch.equal(masks.log_weights(0, 6), expected)
     assert torch.equal(masks.log_weights(2, 4), expected[2:4])
 

@@ -30,7 +30,7 @@ def test_digits_are_treated_and_the_numbers_are_those_of_the_selector():
     decision = result.decide()
     assert decision.on
     assert decision.treatment == COMBINED == Treatment.auto(result)
-    assert decision.same_class_weight == 1
+    assert decision.treatment.same_class_weight == 1
     masks = selector.masks(torch.from_numpy(features), rows=torch.arange(len(features)))
     pairs = masks.whole()
     assert result.rows == len(features) == 1797

@@ -1,4 +1,4 @@
-"""Selectors: which pairs of a batch are treated, and masks of what they select."""
+"""Selectors, which say which pairs of a batch are treated, and the masks that they return."""
 
 from pairsift.pairs.guide import GuideMask, GuideMasks
 from pairsift.pairs.guide_table import GuideReport
@@ -12,6 +12,7 @@ from pairsift.pairs.selector import (
     Precision,
     RandomPairs,
     Selector,
+    WrappedSelector,
     random_pairs,
     tile_rows,
 )
@@ -20,6 +21,6 @@ from pairsift.pairs.text_keys import text_keys
 
 __all__ = [
     "BandMasks", "GivenMasks", "GivenPairs", "GuideMask", "GuideMasks", "GuideReport", "OwnMasks", "PairMasks",
-    "Precision", "RandomPairs", "RankBand", "Selector", "SelfMask", "pair_shares", "random_pairs", "select_pairs",
-    "text_keys", "tile_rows",
+    "Precision", "RandomPairs", "RankBand", "Selector", "SelfMask", "WrappedSelector", "pair_shares", "random_pairs",
+    "select_pairs", "text_keys", "tile_rows",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a guide mask is made of and gives: the table of examples, a margin and a floor from it, and counts."""
+"""The table of examples behind a `GuideMask`, the margin and floor chosen from it, and counts of masked pairs."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from pairsift._base.extras import needs
 from pairsift.pairs.selector import RowIndex, unit_rows
 from pairsift.pairs.text_keys import text_keys
 
-# No number of a text, an example or a label is this: never equal to another's.
+# Stands for an unknown text, example or label, and equals no known one.
 UNKNOWN = -1
-# Known pairs that are looked at: errors of a median rank are a few per mille then.
+# Known pairs in the sample for a median rank; its error is then a few per mille.
 _SAMPLE = 2048
-# `torch.quantile` takes no more than 2^24.
+# `torch.quantile` takes at most 2^24 values.
 _QUANTILE_ROWS = 2**23
-# Times the spread of a normal distribution's median absolute deviation is its standard deviation.
+# Standard deviation of a normal distribution over its median absolute deviation.
 _NORMAL = 1.4826
 # Files of an inspection that hold the guide's features of each text, and the texts' keys.
 FEATURES, FEATURE_KEYS = "features.npy", "feature_keys.npy"
 
 
-class Known(NamedTuple):
-    """What the table holds of R cells.
+class Cells(NamedTuple):
+    """R cells of the table, each one text of an example.
 
     Attributes:
         guide: (R, D) unit guide features, float32.
         own: (R,) similarity of the example's own pair, float32.
-        text, partner: (R,) numbers of the cell's text and of the text it is paired with, int64.
-        example: (R,) position of the example; UNKNOWN for hard negatives, which are nobody's pair.
-        label: (R,) its label, int64; UNKNOWN where not given.
+        text, partner: (R,) int64 numbers of the cell's text and of the text that it is paired with.
+        example: (R,) position of the example; UNKNOWN for hard negatives.
+        label: (R,) int64; UNKNOWN where not given, and for hard negatives.
     """
 
     guide: Tensor
@@ -50,24 +50,24 @@ class Known(NamedTuple):
 
 
 class GuideTable:
-    """Guide features of N examples, a column of texts each: anchors, positives, and hard negatives if any.
+    """Guide features and texts of N examples, in columns: anchors, positives, and hard negatives if any.
 
     Args:
         columns: (N, D) guide features of each column.
-        texts: of each column, N texts or (N,) integer keys; None where only examples are told apart.
-        labels: (N,) integer labels of anchors and positives, for counting only; None where they are not known.
-        ids: (N,) distinct integers by which examples are named; None names them by their positions.
+        texts: N texts or (N,) integer keys of each column; None where only examples are told apart.
+        labels: (N,) integers >= 0 of anchors and positives, for counts; None where unknown.
+        ids: (N,) distinct integers that name the examples; None names them by their positions.
 
     Attributes:
         features: (N, D) unit rows of each column, float32.
         own: (N,) similarity of each anchor with its positive.
-        ids: (N, columns) numbers of the texts, equal where the texts are.
+        ids: (N, columns) numbers of the texts; equal texts have equal numbers.
         labels: (N,) int64; UNKNOWN where not given.
         index: finds examples by their ids.
         texts: N texts of each column; None where keys or nothing were given.
 
     Raises:
-        TypeError: a column that is missing or no array, or texts that are none.
+        TypeError: a column that is missing or not an array, or texts that are not strings or keys.
         ValueError: columns of several shapes, not finite, or empty texts.
     """
 
@@ -97,8 +97,8 @@ class GuideTable:
                 raise ValueError(f"labels must be ({self.n},) integers >= 0, got {given.dtype} {given.shape}")
             self.labels = torch.from_numpy(given.astype(np.int64))
 
-    def cells(self, rows: Tensor, columns: Tensor) -> Known:
-        """What is known of (R,) positions of examples in (R,) columns; hard negatives are nobody's pair.
+    def cells(self, rows: Tensor, columns: Tensor) -> Cells:
+        """The cells at (R,) positions of examples and (R,) columns.
 
         Raises:
             ValueError: a column that the table lacks.
@@ -114,7 +114,7 @@ class GuideTable:
             guide[chosen] = features[rows[chosen]]
         negative = columns > 1
         partner = self.ids[rows, torch.where(negative, 0, 1 - columns)]
-        return Known(
+        return Cells(
             guide,
             self.own[rows].masked_fill(negative, UNKNOWN),
             self.ids[rows, columns],
@@ -122,32 +122,29 @@ class GuideTable:
         )
 
     def _numbered(self, texts: Sequence[Any] | None, names: list[str]) -> Tensor:
-        """Numbers of texts; without texts, of the cells of the table, an anchor never being its positive's text."""
+        """Numbers (N, columns) of texts; without texts every cell has its own number."""
         shape = (self.n, len(names))
         if texts is None:
-            ids = np.arange(self.n * len(names)).reshape(shape)
-        else:
-            if len(texts) != len(names):
-                raise ValueError(f"texts must hold {len(names)} columns ({', '.join(names)}), got {len(texts)}")
-            keys = np.stack([_keys(c, name, self.n) for c, name in zip(texts, names, strict=True)], axis=1)
-            ids = np.unique(keys, return_inverse=True)[1].reshape(shape)
-        return torch.from_numpy(ids)
+            return torch.arange(self.n * len(names)).view(shape)
+        if len(texts) != len(names):
+            raise ValueError(f"texts must hold {len(names)} columns ({', '.join(names)}), got {len(texts)}")
+        keys = np.stack([_keys(column, name, self.n) for column, name in zip(texts, names, strict=True)], axis=1)
+        return torch.from_numpy(np.unique(keys, return_inverse=True)[1].reshape(shape))
 
 
 def spread_margin(own: Tensor) -> float:
-    """Margin of a guide: the spread of the similarities of known positives, as a part of their median.
+    """Margin of a guide: the spread of the similarities of known positives, relative to their median.
 
-    A false negative of an anchor is a text that could have been its positive, so under the guide it is as similar as
-    known positives are: within their spread. A margin of 0 (GISTEmbed) finds the half of them that happen to lie above
-    the anchor's own positive; one standard deviation below it lie 76 % of them, where similarities are normal
-    (`Phi(1 / sqrt 2)`). The deviation is estimated from the median absolute one, which a tenth of wrong pairs in the
-    data hardly moves.
+    A false negative could have been the anchor's positive, so under the guide it is as similar as known positives are.
+    A margin of 0 (GISTEmbed) finds the half of them above the anchor's own positive. A margin of one standard deviation
+    finds 76 % where similarities are normal (`Phi(1 / sqrt 2)`). The deviation is estimated from the median absolute
+    deviation, which a tenth of wrong pairs hardly moves.
 
     Args:
         own: (N,) guide similarities of known positives.
 
     Returns:
-        At least 0; at most 1, where known positives are so unlike that the guide says nothing.
+        In [0, 1]; 1 where known positives are so unlike that the guide says nothing.
     """
     median = own.median()
     spread = _NORMAL * (own - median).abs().median()
@@ -155,12 +152,11 @@ def spread_margin(own: Tensor) -> float:
 
 
 def likely_floor(own: Tensor) -> float:
-    """Similarity a pair must reach to be taken for a false negative: that of the closest tenth of known positives.
+    """Least similarity of a false negative: that of the closest tenth of known positives.
 
-    The margin alone compares a candidate with the anchor's own positive. Where that one is far away, many true
-    negatives are closer, the hardest ones, and they outnumber false negatives by far: of the pairs of banking77's
-    training questions that a margin of 0 masks, 13 % are of one intent. Pairs as close as the closest tenth of known
-    positives are rare among negatives: with the floor 92 % of the masked are of one intent, an eighth of such pairs.
+    The margin compares a candidate only with the anchor's own positive. Where that positive is far away, the hardest
+    true negatives are closer, and they outnumber false negatives. On banking77's training questions 13 % of the pairs
+    that a margin of 0 masks are of one intent, and 92 % with this floor, which finds an eighth of such pairs.
 
     Args:
         own: (N,) guide similarities of known positives.
@@ -169,7 +165,7 @@ def likely_floor(own: Tensor) -> float:
 
 
 def median_rank(table: GuideTable, seed: int = 0) -> float:
-    """Median rank of the own positive among candidates under the guide, as a share of them, in [0, 1]; of a sample."""
+    """Median rank of the own positive among the candidates of a sample, as a share of them, in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(table.n, generator=generator)[:_SAMPLE]
     anchors, positives = (table.features[column][rows] for column in (0, 1))
@@ -177,7 +173,7 @@ def median_rank(table: GuideTable, seed: int = 0) -> float:
     for start in range(0, len(rows), 256):
         own = table.own[rows[start : start + 256], None]
         closer = anchors[start : start + 256] @ positives.T > own
-        # The same text again is as similar up to rounding, and no rival.
+        # Another copy of the positive's text is as similar up to rounding, and does not count.
         same = table.ids[rows, 1] == table.ids[rows[start : start + 256], 1, None]
         above[start : start + 256] = (closer & ~same).sum(dim=1).float()
     return float(above.median() / max(1, len(rows) - 1))
@@ -185,18 +181,18 @@ def median_rank(table: GuideTable, seed: int = 0) -> float:
 
 @dataclass(frozen=True)
 class GuideReport:
-    """Counts over all batches so far; the own pairs of anchors are never counted.
+    """Counts over all batches so far, without the own pairs of anchors.
 
     Attributes:
-        pairs: of an anchor and a candidate that were seen; both directions of a symmetric loss count.
+        pairs: pairs of an anchor and a candidate; both directions of a symmetric loss count.
         guide: pairs masked by the guide.
         identity: pairs masked because the texts are the same.
-        rows: anchors that were seen.
-        rows_off: anchors whose guide mask would have exceeded the cap, and was left off.
-        labelled: pairs of which both labels are known.
-        same: those of one label.
-        masked: masked ones of `labelled`.
-        hits: masked ones of `same`.
+        rows: anchors.
+        rows_off: anchors whose guide mask would have exceeded the cap and was ignored.
+        labelled: pairs whose labels are both known.
+        same: labelled pairs of one label.
+        masked: labelled pairs that are masked.
+        hits: labelled pairs of one label that are masked.
     """
 
     pairs: int
@@ -211,12 +207,12 @@ class GuideReport:
 
     @property
     def precision(self) -> float:
-        """Share of masked pairs that are of one label, in [0, 1]; nan where none is masked or labels are unknown."""
+        """Share of masked pairs that are of one label, in [0, 1]; nan where there are none."""
         return self.hits / self.masked if self.masked else float("nan")
 
     @property
     def recall(self) -> float:
-        """Share of pairs of one label that are masked, in [0, 1]; nan where there are none or labels are unknown."""
+        """Share of pairs of one label that are masked, in [0, 1]; nan where there are none."""
         return self.hits / self.same if self.same else float("nan")
 
     def __str__(self) -> str:
@@ -231,8 +227,8 @@ class GuideReport:
         return words
 
 
-class Tally:
-    """The counts of a `GuideReport`, kept on the device of the masks so that no step waits for them."""
+class Counter:
+    """Adds up the counts of a `GuideReport` on the device of the masks, so that no step waits for them."""
 
     def __init__(self) -> None:
         self._counts: Tensor = torch.zeros(len(fields(GuideReport)), dtype=torch.int64)
@@ -248,11 +244,11 @@ class Tally:
         return GuideReport(*self._counts.tolist())
 
     def get_state(self) -> dict[str, Tensor]:
-        """What a resumed run needs to go on counting."""
+        """The counts as a tensor."""
         return {"counts": self._counts}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """See `get_state`."""
+        """Restore the result of `get_state`."""
         if "counts" in state:
             self._counts = torch.as_tensor(state["counts"], dtype=torch.int64).clone()
 
@@ -260,15 +256,14 @@ class Tally:
 def encoded(
     encode: Callable[[list[str]], Any], columns: Sequence[Sequence[str]]
 ) -> tuple[list[NDArray[Any]], list[list[str]]]:
-    """(N, D) features of each column of N texts, every text encoded once, and the texts.
+    """(N, D) features of each column of N texts, every distinct text encoded once, and the texts.
 
     Raises:
         ValueError: a text that is missing or empty.
     """
     texts = [list(column) for column in columns]
-    for column in texts:
-        if not all(isinstance(text, str) and text.strip() for text in column):
-            raise ValueError("every example needs a text in each column, none missing and none empty")
+    if not all(isinstance(text, str) and text.strip() for column in texts for text in column):
+        raise ValueError("every example needs a text in each column, none missing and none empty")
     distinct = list(dict.fromkeys(text for column in texts for text in column))
     place = {text: i for i, text in enumerate(distinct)}
     features = np.asarray(encode(distinct))
@@ -336,7 +331,8 @@ def _unit(column: Any, name: str) -> Tensor:
     return unit_rows(features, f"guide features of {name}")
 
 
-def _keys(column: Any, name: str, n: int) -> np.ndarray[Any, Any]:
+def _keys(column: Any, name: str, n: int) -> NDArray[np.int64]:
+    """Keys (N,) of a column of texts or of keys."""
     if column is None or isinstance(column, str):
         raise TypeError(f"texts of {name} must be a list of {n} texts or keys, got {column!r}")
     if len(column) != n:

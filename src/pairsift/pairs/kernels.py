@@ -1,9 +1,8 @@
-"""Selection by rank as a Triton kernel; loaded where kernels run, see `selector.runs_kernels`.
+"""Selection by rank as a Triton kernel; imported only where it runs, see `selector.runs_kernels`.
 
-On a GPU the steps between the products are Triton kernels, each with a twin in torch (`rank_band.band_edges` here);
-the products themselves are the GPU library's. A tile is small enough for the GPU's second-level cache, so a kernel may
-read its row several times. Elsewhere, or without Triton, the twins run. With `TRITON_INTERPRET=1` Triton's interpreter
-runs the kernels on the CPU, slowly.
+The steps between matrix products are Triton kernels on a GPU, and PyTorch functions elsewhere or without Triton
+(`selector.kth_largest`). A tile fits into the GPU's second-level cache, so a kernel may read its row several times.
+With `TRITON_INTERPRET=1` Triton's interpreter runs the kernels on the CPU, slowly.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
@@ -20,12 +19,12 @@ _BLOCK = 2048
 
 
 def block_size(keys: int) -> int:
-    """Entries of a row that are looked at at once."""
+    """Entries of a row that a kernel reads at once."""
     return min(_BLOCK, max(16, 1 << (keys - 1).bit_length()))
 
 
 def mask_band(similarities: Tensor, edge_high: int, edge_low: int) -> Tensor:
-    """Overwrite similarities by 1 where they lie in the band of their row (Eq. 12), else 0.
+    """Overwrite similarities with 1 where they lie in the band of their row (Eq. 12), else with 0.
 
     Args:
         similarities: (R, K) float32, contiguous, without nan.
@@ -38,21 +37,21 @@ def mask_band(similarities: Tensor, edge_high: int, edge_low: int) -> Tensor:
 
 @triton.jit
 def _ordered(values):
-    """Floats as unsigned numbers of the same order."""
+    """Unsigned integers in the order of the floats."""
     bits = values.to(tl.uint32, bitcast=True)
     return tl.where(bits >> 31 == 1, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
 
 @triton.jit
 def _disordered(number):
-    """The float of an ordered number."""
+    """The float of an integer from `_ordered`."""
     bits = tl.where(number >> 31 == 1, number & 0x7FFFFFFF, number ^ 0xFFFFFFFF)
     return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def _digit(count1, count2, count3, rank):
-    """The largest digit at which there are still as many values as the rank asks for."""
+    """The largest base-4 digit at which at least `rank` values remain."""
     digit = tl.where(tl.sum(count1) >= rank, 1, 0)
     digit = tl.where(tl.sum(count2) >= rank, 2, digit)
     return tl.where(tl.sum(count3) >= rank, 3, digit).to(tl.uint32)
@@ -60,7 +59,7 @@ def _digit(count1, count2, count3, rank):
 
 @triton.jit
 def _band_kernel(similarities, keys, edge_high, edge_low, BLOCK: tl.constexpr):  # noqa: N803
-    """One row: both edges by radix selection, two bits a pass, then the mask."""
+    """Radix selection of both edges of one row, two bits a pass, and then the mask."""
     row = similarities + tl.program_id(0).to(tl.int64) * keys
     high = tl.full((), 0, tl.uint32)
     low = tl.full((), 0, tl.uint32)

@@ -1,8 +1,8 @@
-"""The rank band of feature similarity: which pairs of a batch are difficult (Eq. 12 of arXiv 2501.01317).
+"""Difficult pairs by rank: a band of an anchor's similarities, sorted (Eq. 12 of arXiv 2501.01317).
 
-A pair is difficult when it is similar without being of the same class. Labels are not needed: for every anchor the
-other views are ranked by cosine similarity. The most similar ones are taken to be of the anchor's class, the least
-similar ones to be easy, and the band of ranks between both is flagged.
+A difficult pair is similar but not of the same class. No labels are needed. The views of a batch are ranked by their
+cosine similarity with an anchor. The most similar views are taken to be of the anchor's class and the least similar
+ones to be easy. The band of ranks between them is selected.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,25 +19,25 @@ from pairsift.pairs.selector import (
     Precision,
     Selector,
     check_precision,
+    kth_largest,
     runs_kernels,
-    transformed,
     unit_rows,
 )
 
-# Rows among which a product serves both of its pairs: what is kept for later rows is at most a quarter of their square.
+# Rows of a symmetric product that share their results. What is kept for later rows is at most a quarter of the square
+# of this number.
 _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, init=False)
 class RankBand(Selector):
-    """The band of ranks whose pairs are taken as difficult (posHigh and posLow of Eq. 12).
+    """Selects the pairs in a band of ranks as difficult (posHigh and posLow of Eq. 12).
 
-    Both edges are fractions of an anchor's row sorted by *descending* similarity, `0 < start < stop <= 1`. Pairs ranked
-    above `start` are taken to be of one class, pairs below `stop` to be easy.
+    Both edges are fractions of an anchor's row, sorted by *descending* similarity: `0 < start < stop <= 1`.
 
     Attributes:
-        start: upper edge (posHigh), about 1 / number of classes.
-        stop: lower edge (posLow); 1.0 keeps everything below `start`.
+        start: upper edge (posHigh), about 1 / number of classes; pairs above it are taken to be of one class.
+        stop: lower edge (posLow); 1.0 selects all pairs below `start`.
 
     Raises:
         TypeError: an edge is missing or not a number.
@@ -71,10 +70,7 @@ class RankBand(Selector):
 
     @classmethod
     def for_classes(cls, n_classes: int) -> RankBand:
-        """The theory's band for a rough class count: `start = 1 / n_classes`, `stop = 1`.
-
-        Args:
-            n_classes: number of classes, at least 2.
+        """The theory's band for a rough number of classes: `start = 1 / n_classes`, `stop = 1`.
 
         Raises:
             ValueError: fewer than two classes.
@@ -84,12 +80,12 @@ class RankBand(Selector):
         return cls(1 / n_classes, 1.0)
 
     def ranks(self, others: int) -> tuple[int, int]:
-        """Ranks (1 = most similar) of the two band edges in a row of `others` similarities.
+        """Ranks of both edges in a row of `others` similarities, 1 being the most similar.
 
-        The rank of a fraction is the nearest rank, `max(1, ceil(fraction * others))`. The band holds the ranks
-        `edge_high + 1 ... edge_low`; in rows so short that both edges fall on one rank it is empty.
+        Each is the nearest rank, `max(1, ceil(fraction * others))`. The band holds the ranks after the first up to the
+        second; in very short rows both are equal and the band is empty.
         """
-        # 0.07 * 100 is 7.000000000000001 in floating point: a whole rank must not be rounded up for that.
+        # 0.07 * 100 is 7.000000000000001 in floating point, and must not be rounded up to 8.
         high, low = (max(1, math.ceil(fraction * others - 1e-9)) for fraction in (self.start, self.stop))
         return high, low
 
@@ -97,11 +93,7 @@ class RankBand(Selector):
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
         rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
     ) -> BandMasks:  # fmt: skip
-        """The pairs of every row that lie in the band; see `Selector` and `select_pairs`.
-
-        Raises:
-            TypeError, ValueError: see `select_pairs`.
-        """
+        """The (B, K) pairs in the band; see `Selector`. Errors are those of `select_pairs`."""
         return BandMasks(h, self, keys, own, precision)
 
 
@@ -111,26 +103,25 @@ def select_pairs(
     """Flag the difficult pairs of every anchor (Eq. 12): `p_ij = 1` iff `Sim_low <= s_ij < Sim_high`.
 
     Each row is ranked on its own, so the result is not symmetric. The edges are similarity *values*: pairs tied with
-    the lower edge are all in the band, pairs tied with the upper edge all out, whatever their order. A row of M other
-    views has its edges at the nearest ranks `ceil(start * M)` and `ceil(stop * M)`, and at least 1; where they
-    coincide (tiny batches), or where all similarities are equal, no pair is flagged. All-zero rows have similarity 0.
+    the lower edge are all in the band, pairs tied with the upper edge are all out. Where both edges have one rank
+    (see `RankBand.ranks`) or one value, no pair is flagged. All-zero rows have similarity 0.
 
-    Cost: one (B, D) x (D, K) product in tiles and two selections per row, O(B K); rows are never sorted and no (B, K)
+    Cost: one (B, D) x (D, K) product in tiles and two selections per row, O(B K). Rows are not sorted, and no (B, K)
     float matrix is made.
 
     Args:
-        features: (B, D), any float dtype; similarities are computed in float32, under autocast too. Pass encoder
+        features: (B, D) of any float dtype; similarities are computed in float32, under autocast too. Pass encoder
             features h, not projections z (Table 7).
         band: rank fractions.
-        keys: (K, D), features to rank instead of the batch itself (a queue, say); None ranks the other B - 1 rows.
-        precision: "bf16" multiplies unit features in bfloat16: faster, and pairs near an edge may change sides.
+        keys: (K, D) features that are ranked instead of the batch, such as a queue; None ranks the other B - 1 rows.
+        precision: "bf16" multiplies unit features in bfloat16, which is faster; pairs near an edge may change sides.
 
     Returns:
         (B, B) bool with a False diagonal, or (B, K) bool with `keys`; on the device of `features`, without gradient.
 
     Raises:
-        TypeError: features are not floating point.
-        ValueError: wrong shapes, no rows, or non-finite features (the row is named); an unknown precision.
+        TypeError: features that are not floating point.
+        ValueError: wrong shapes, no rows, non-finite features (the message names the row), or an unknown precision.
 
     Example:
         >>> import torch
@@ -143,20 +134,13 @@ def select_pairs(
 
 
 class BandMasks(PairMasks):
-    """`PairMasks` of a rank band (Eq. 12), selected tile by tile; see `select_pairs`.
+    """Masks of a rank band, computed tile by tile; arguments and errors are those of `select_pairs`.
 
     Masks are floats because arithmetic with them is several times faster than selecting by booleans.
 
     Args:
-        features: (B, D) features of the anchors.
-        band: rank fractions.
-        keys: (K, D) features to rank; None ranks the other B - 1 anchors.
-        own: where among the keys the first anchor itself stands, the others following, to be left out; None where they
-            are not among them.
-        precision: see `select_pairs`.
-
-    Raises:
-        TypeError, ValueError: see `select_pairs`.
+        features, band, keys, precision: see `select_pairs`.
+        own: see `Selector.masks`.
     """
 
     def __init__(
@@ -165,27 +149,23 @@ class BandMasks(PairMasks):
     ) -> None:  # fmt: skip
         check_precision(precision)
         check_tensors({"features": features}, keys=keys)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-            self._anchors = unit_rows(features, "features")
-            self._keys = self._anchors if keys is None else unit_rows(keys, "keys")
-            if self._anchors.shape[1] != self._keys.shape[1]:
+            anchors = unit_rows(features, "features").to(dtype)
+            others = None if keys is None else unit_rows(keys, "keys").to(dtype)
+            if others is not None and anchors.shape[1] != others.shape[1]:
                 raise ValueError(
-                    f"features have {self._anchors.shape[1]} dimensions and keys {self._keys.shape[1]}: they must agree"
+                    f"features have {anchors.shape[1]} dimensions and keys {others.shape[1]}: they must agree"
                 )
-            if precision == "bf16":
-                itself = keys is None
-                self._anchors = self._anchors.bfloat16()
-                self._keys = self._anchors if itself else self._keys.bfloat16()
+        columns = len(anchors if others is None else others)
         self._own = 0 if keys is None else own
-        self._edges = band.ranks(len(self._keys) - (self._own is not None))
-        empty = self._edges[0] == self._edges[1]
-        super().__init__(len(self._anchors), len(self._keys), self._keys.device, empty)
-        self._multiplied = Products(self._anchors, None if self._keys is self._anchors else self._keys)
+        self._edges = band.ranks(columns - (self._own is not None))
+        super().__init__(len(anchors), columns, anchors.device, empty=self._edges[0] == self._edges[1])
+        self._multiplied = Products(anchors, others)
         self._buffers: list[Tensor] = []
 
     @torch.no_grad()
     def tile(self, start: int, stop: int) -> Tensor:
-        """See `PairMasks`."""
         if runs_kernels(self._buffer(0, stop - start)):
             from pairsift.pairs.kernels import mask_band
 
@@ -197,16 +177,16 @@ class BandMasks(PairMasks):
 
     @torch.no_grad()
     def similarities(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Similarities of some anchors (R, K), -inf with themselves, and both band edges (R, 1) of each."""
+        """Similarities (R, K) of some anchors, -inf with themselves, and both band edges (R, 1) of each."""
         similarities = self._products(start, stop)
-        return similarities, *band_edges(similarities, *self._edges)
+        low, high = kth_largest(similarities, self._edges[1], self._edges[0])
+        return similarities, high, low
 
     def _products(self, start: int, stop: int) -> Tensor:
-        """Similarities of some anchors, -inf with themselves: last in rank."""
         similarities = self._buffer(0, stop - start)
         self._multiplied.into(similarities, start, stop)
         if self._own is not None:
-            similarities.diagonal(self._own + start).fill_(-torch.inf)
+            similarities.diagonal(self._own + start).fill_(-torch.inf)  # last in rank
         return similarities
 
     def _buffer(self, number: int, rows: int) -> Tensor:
@@ -218,10 +198,10 @@ class BandMasks(PairMasks):
 
 
 class Products:
-    """`rows @ keys.T` by tiles.
+    """`rows @ keys.T` by tiles, where each product of two rows of one set is computed once.
 
-    Where rows meet themselves on a CPU the matrix is symmetric, and a tile that is made for the rows before it holds
-    part of the rows after it. Tiles that come in order, all of one size, use that; others are multiplied whole.
+    The product of rows with themselves is symmetric, so a tile holds part of later tiles. On a CPU, tiles of one
+    size that are asked for in order reuse it; other tiles are multiplied whole.
 
     Args:
         rows: (B, D).
@@ -232,7 +212,7 @@ class Products:
         self._rows, self._keys = rows, rows if keys is None else keys
         self._symmetric = keys is None and rows.device.type == "cpu" and rows.dtype == torch.float32
         self._tile = 0
-        # By the first row of a tile to come: what earlier tiles of its block have made of it, by their own first row.
+        # Results for later tiles of a block: first row of the later tile -> first row of the earlier tile -> products.
         self._made: dict[int, dict[int, Tensor]] = {}
 
     def into(self, out: Tensor, start: int, stop: int) -> None:
@@ -265,38 +245,3 @@ class Products:
                 torch.mm(self._rows[start:stop], self._keys[first:last].T, out=out[:, first:last])
             else:
                 out[:, first:last] = self._rows[start:stop] @ self._keys[first:last].T
-
-
-def band_edges(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Tensor, Tensor]:
-    """Values at two descending ranks of every row.
-
-    Args:
-        similarities: (R, K) float32.
-        edge_high, edge_low: ranks, 1 = most similar, the first the smaller.
-
-    Returns:
-        (R, 1) each.
-    """
-    by = _by_quickselect if similarities.device.type == "cpu" and not transformed() else _by_kthvalue
-    return by(similarities, edge_high, edge_low)
-
-
-def _by_kthvalue(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Tensor, Tensor]:
-    """Radix selection on accelerators."""
-    size = similarities.shape[1]
-    high = similarities.kthvalue(size - edge_high + 1, dim=1, keepdim=True).values
-    low = similarities.kthvalue(size - edge_low + 1, dim=1, keepdim=True).values
-    return high, low
-
-
-def _by_quickselect(similarities: Tensor, edge_high: int, edge_low: int) -> tuple[Tensor, Tensor]:
-    """numpy's vectorised quickselect, 10 to 20 times faster than torch's `kthvalue` on CPUs.
-
-    One selection splits the row at the lower edge; the upper edge is then sought only among what lies above it.
-    """
-    cut = similarities.shape[1] - edge_low
-    top = np.partition(similarities.numpy(), cut, axis=1)[:, cut:]
-    low = top[:, :1].copy()
-    cut = edge_low - edge_high
-    high = np.partition(top, cut, axis=1)[:, cut : cut + 1]
-    return torch.from_numpy(high), torch.from_numpy(low)

@@ -1,4 +1,4 @@
-"""Selectors say which pairs of a batch are treated: their protocol, and those that look at no features."""
+"""The base classes of selectors and masks, the selectors that look at no features, and helpers for all of them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,23 @@ from pairsift.treatments import Treatment
 
 Precision = Literal["fp32", "bf16"]
 
-# Fewer rows make the products slower, more rows nothing faster (measured on 1,024 to 16,384 keys).
-_MOST_ROWS = 256
-# Entries of a tile of similarities, of which a few are held at a time: 64 MB each.
+# Fewer rows make the products slower; more rows make nothing faster (measured on 1,024 to 16,384 keys).
+_MAX_TILE_ROWS = 256
+# Entries of a tile of similarities. A few tiles are held at a time, 64 MB each.
 _TILE_ENTRIES = 2**24
-# Triton takes most of a second to load, so it is looked for here and loaded where a kernel runs.
+# Loading Triton takes most of a second, so this only looks whether it is installed.
 _TRITON = importlib.util.find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 class PairMasks(ABC):
-    """The selected pairs of B rows with K keys, a few rows at a time, as numbers to calculate with.
-
-    Attributes:
-        rows: B.
-        columns: K.
-        empty: True where it is known that no pair is selected.
+    """Which pairs of B rows and K keys are selected, as float masks of a few rows at a time.
 
     Args:
         rows: B.
         columns: K.
         device: where tiles are made.
-        empty: see above.
+        empty: True where it is known that no pair is selected.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device, empty: bool = False) -> None:
@@ -49,19 +44,15 @@ class PairMasks(ABC):
 
     @abstractmethod
     def tile(self, start: int, stop: int) -> Tensor:
-        """Masks of some rows.
+        """Masks of the rows `start ... stop - 1`.
 
         Returns:
-            (stop - start, K) float32 in [0, 1]: how far a pair is selected, 0 or 1 for most selectors. The caller may
-            overwrite it.
+            (stop - start, K) float32 in [0, 1], how far each pair is selected; 0 or 1 for most selectors. The caller
+            may overwrite it.
         """
 
     def log_weights(self, start: int, stop: int) -> Tensor | None:
-        """Weights of the pairs of some rows in a denominator.
-
-        Returns:
-            (stop - start, K) float32, the logarithms of the weights; None where all pairs weigh alike.
-        """
+        """Logarithms (stop - start, K), float32, of the weights of pairs in a denominator; None weighs all alike."""
         return None
 
     def whole(self) -> Tensor:
@@ -72,16 +63,16 @@ class PairMasks(ABC):
         return pairs
 
     def parts(self) -> list[tuple[int, int]]:
-        """Start and stop of the tiles that together are all rows; none where nothing is selected."""
+        """Start and stop of the tiles that cover all rows; an empty list where no pair is selected."""
         step = tile_rows(max(self.columns, 1))
         return [(start, min(start + step, self.rows)) for start in range(0, 0 if self.empty else self.rows, step)]
 
 
 class Selector(ABC):
-    """Says which pairs are selected for treatment; subclass it and write `masks`.
+    """Says which pairs of a batch are treated; a subclass defines `masks`.
 
-    A selector that has to know *which examples* the rows are takes their ids (`rows`, `key_rows`), and refuses to work
-    without them. What `identify` makes of the ids is gathered from all processes and waits in queues.
+    A selector that needs to know which examples are in the batch takes their ids (`rows`, `key_rows`). A loss passes
+    ids through `identify`, gathers them from all processes, and queues them.
     """
 
     @abstractmethod
@@ -89,50 +80,72 @@ class Selector(ABC):
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
         rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
     ) -> PairMasks:  # fmt: skip
-        """The selected pairs of every row of `h`.
+        """The selected pairs of every row.
 
         Args:
             h: (B, D) features of the rows.
             keys: (K, D) features of the keys; None compares the rows among themselves.
-            own: the column of `keys` that is row 0 itself, the other rows following it, which are then no pairs; None
+            own: column of `keys` that is row 0 itself, followed by the other rows; these pairs are never selected. None
                 where rows are not among the keys.
-            rows: (B,) int64, ids of the examples that the rows belong to, as `identify` gives them; None where they are
-                not known.
-            key_rows: (K,) int64, the same of the keys; None with `keys` None.
-            precision: of the products of features, where the selector makes any; see `select_pairs`.
+            rows: (B,) int64 ids of the rows' examples, or what `identify` made of them; None where unknown.
+            key_rows: (K,) int64 ids of the keys' examples, likewise.
+            precision: of the products of features; see `select_pairs`.
         """
 
     def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """The treatment of the selected pairs.
+        """The treatment that a loss applies to the selected pairs.
 
         Args:
-            treatment: that was asked for; None takes the selector's default, which for most is to treat nothing.
+            treatment: what the user asked for; None takes the selector's default, mostly to treat nothing.
 
         Raises:
-            ValueError: the treatment does the opposite of what the selection is for; the message says which fit.
+            ValueError: the treatment contradicts the purpose of the selection; the message names treatments that fit.
         """
         return treatment
 
     def identify(self, rows: Tensor, column: int) -> Tensor:
-        """Ids as `masks` takes them.
+        """Turn ids of examples into the ids that `masks` takes.
 
         Args:
-            rows: (N,) int64, ids of examples.
-            column: which part of each example is meant: 0 its anchor or first view, 1 its positive or second view, 2
-                and more its hard negatives.
+            rows: (N,) int64 ids of examples.
+            column: part of each example: 0 its anchor or first view, 1 its positive or second view, 2 and up its hard
+                negatives.
 
         Returns:
-            (N,) or (N, M) int64; the ids themselves unless a selector tells the parts of an example apart.
+            (N,) or (N, M) int64; the ids themselves unless the selector tells parts of an example apart.
         """
         return rows
 
     def get_state(self) -> dict[str, Tensor]:
-        """What a resumed run needs of the selector, as tensors by name; empty for most."""
+        """Tensors that a resumed run needs, by name; empty for most selectors."""
         return {}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `get_state` gave; names that are missing leave things as they are."""
+        """Restore the result of `get_state`; missing names change nothing."""
         return
+
+
+class WrappedSelector(Selector):
+    """Base of selectors that change the selection of another one; default treatment, ids and state are the other's.
+
+    Args:
+        selector: the other selector.
+    """
+
+    def __init__(self, selector: Selector) -> None:
+        self.selector = selector
+
+    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
+        return self.selector.fit_treatment(treatment)
+
+    def identify(self, rows: Tensor, column: int) -> Tensor:
+        return self.selector.identify(rows, column)
+
+    def get_state(self) -> dict[str, Tensor]:
+        return {f"selector.{name}": value for name, value in self.selector.get_state().items()}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        self.selector.set_state({name.removeprefix("selector."): each for name, each in state.items() if "." in name})
 
 
 class RowIndex:
@@ -142,9 +155,9 @@ class RowIndex:
         ids: (N,) int64, in the order of the set; None where ids are positions.
 
     Args:
-        n: examples of the set.
-        ids: (N,) distinct integers, the ids of the examples; None takes their positions, 0 to N - 1.
-        owner: of the set, for messages.
+        n: number of examples.
+        ids: (N,) distinct integers; None names examples by their positions, 0 to N - 1.
+        owner: beginning of "... N examples" in messages.
         error: type of the errors.
 
     Raises:
@@ -157,7 +170,7 @@ class RowIndex:
         if ids is None:
             return
         given = ids.detach().cpu() if isinstance(ids, Tensor) else torch.from_numpy(np.array(unmasked(ids, "ids")))
-        if given.shape != (n,) or given.is_floating_point() or given.dtype == torch.bool:
+        if given.shape != (n,) or not _whole_numbers(given):
             raise error(f"ids must be ({n},) integers, one for each example, got {given.dtype} {tuple(given.shape)}")
         self.ids = given.long()
         self._sorted, self._order = self.ids.sort()
@@ -165,20 +178,13 @@ class RowIndex:
             raise error("ids must be distinct: an id that stands for two examples says nothing about either")
 
     def positions(self, rows: Any, name: str = "rows") -> Tensor:
-        """Positions of ids in the set.
-
-        Args:
-            rows: (B,) integers.
-            name: of the ids, for messages.
-
-        Returns:
-            (B,) int64, on the CPU.
+        """Positions (B,) int64 on the CPU of the examples with ids `rows` (B,); `name` is for messages.
 
         Raises:
-            ValueError: no (B,) integers, or ids that are none of the set's.
+            ValueError: ids that are not (B,) integers, or that the set lacks.
         """
         given = torch.as_tensor(rows).detach().cpu()
-        if given.dim() != 1 or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        if given.dim() != 1 or not _whole_numbers(given):
             raise self._error(f"{name} must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
         given = given.long().contiguous()
         if not len(given):
@@ -197,50 +203,46 @@ class RowIndex:
         return self._order[place]
 
 
+def _whole_numbers(ids: Tensor) -> bool:
+    return not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+
+
 def need_rows(
     selector: Selector, keys: Tensor | None, rows: Tensor | None, key_rows: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The ids of rows and keys, for selectors that cannot do without.
+    """The ids of rows and keys, for selectors that cannot work without them.
 
     Raises:
-        ValueError: one of them is missing; the message names the argument.
+        ValueError: ids are missing; the message names the argument.
     """
-    missing = "rows" if rows is None else "key_rows" if keys is not None and key_rows is None else None
-    if missing is not None:
-        whose = "examples these are" if missing == "rows" else "examples the keys are of"
-        raise ValueError(
-            f"{type(selector).__name__} has to know which {whose}: pass {missing}=, an int64 tensor with an id for "
-            "each row, to the loss (or to `select`, `masks`)"
-        )
-    assert rows is not None
-    return rows, rows if keys is None or key_rows is None else key_rows
+    if rows is not None and (keys is None or key_rows is not None):
+        return rows, rows if keys is None or key_rows is None else key_rows
+    missing, whose = ("rows", "examples these are") if rows is None else ("key_rows", "examples the keys are of")
+    raise ValueError(
+        f"{type(selector).__name__} has to know which {whose}: pass {missing}=, an int64 tensor with an id for "
+        "each row, to the loss (or to `select`, `masks`)"
+    )
 
 
 class GivenMasks(PairMasks):
-    """`PairMasks` of a selection that was made before.
-
-    Args:
-        pairs: (B, K) bool.
-    """
+    """Masks of (B, K) bool pairs that are already selected."""
 
     def __init__(self, pairs: Tensor) -> None:
         super().__init__(pairs.shape[0], pairs.shape[1], pairs.device)
         self.pairs = pairs
 
     def tile(self, start: int, stop: int) -> Tensor:
-        """See `PairMasks`."""
         return self.pairs[start:stop].to(torch.float32)
 
     def whole(self) -> Tensor:
-        """See `PairMasks`."""
         return self.pairs
 
 
 class OwnMasks(PairMasks):
-    """`PairMasks` with at most one selected pair a row, in the memory of a row.
+    """Masks with at most one selected pair a row, without a (B, K) matrix.
 
     Args:
-        own: (B,) which key it is; -1 where a row has none.
+        own: (B,) column of the selected key; -1 where a row has none.
         columns: K.
     """
 
@@ -249,35 +251,28 @@ class OwnMasks(PairMasks):
         self.own = own
 
     def tile(self, start: int, stop: int) -> Tensor:
-        """See `PairMasks`."""
         own = self.own[start:stop, None]
         flags = torch.zeros(len(own), self.columns, dtype=torch.float32, device=own.device)
         return flags.scatter_(1, own.clamp_min(0), (own >= 0).to(torch.float32))
 
 
 class GivenPairs(Selector):
-    """The selector that always selects the same pairs, whatever the features.
-
-    Args:
-        pairs: (B, K) bool.
+    """Selects the same (B, K) bool pairs whatever the features.
 
     Raises:
-        TypeError: not a bool matrix.
+        TypeError: pairs that are not a bool matrix.
 
     Example:
         >>> import torch
         >>> import pairsift as ps
-        >>> rivals = torch.tensor([[False, True], [True, False]])
-        >>> ps.GivenPairs(rivals).masks(torch.randn(2, 8)).whole()
+        >>> given = torch.tensor([[False, True], [True, False]])
+        >>> ps.GivenPairs(given).masks(torch.randn(2, 8)).whole()
         tensor([[False,  True],
                 [ True, False]])
     """
 
     def __init__(self, pairs: Tensor) -> None:
-        if not isinstance(pairs, Tensor) or pairs.dtype != torch.bool or pairs.dim() != 2:
-            kind = f"{pairs.dtype} {tuple(pairs.shape)}" if isinstance(pairs, Tensor) else type(pairs).__name__
-            raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {kind}")
-        self.pairs = pairs
+        self.pairs = check_pairs(pairs)
 
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
@@ -286,7 +281,7 @@ class GivenPairs(Selector):
         """The given (B, K) pairs; see `Selector`.
 
         Raises:
-            ValueError: rows and keys are not as many as the given pairs have rows and columns.
+            ValueError: the batch has another number of rows or keys.
         """
         shape = (len(h), len(h) if keys is None else len(keys))
         if self.pairs.shape != shape:
@@ -297,14 +292,14 @@ class GivenPairs(Selector):
         return f"GivenPairs({self.pairs.shape[0]} x {self.pairs.shape[1]})"
 
 
-class RandomPairs(Selector):
-    """As many pairs of every row as another selector selects, drawn at random: the control for claims about selection.
+class RandomPairs(WrappedSelector):
+    """Selects as many pairs of every row as another selector, at random: the control for claims about selection.
 
-    Every call draws afresh from (seed, number of the call, process); `draws`, the number of calls so far, is what a
-    resumed run needs to go on with the same pairs, and the losses save it.
+    Each call draws from (seed, number of the call, process). A loss saves the number of calls, so that a resumed run
+    draws the same pairs.
 
     Args:
-        selector: whose numbers of pairs to copy.
+        selector: the selector whose numbers of pairs are copied.
         seed: of the draws.
 
     Example:
@@ -317,13 +312,14 @@ class RandomPairs(Selector):
     """
 
     def __init__(self, selector: Selector, seed: int = 0) -> None:
-        self.selector, self.seed, self.draws = selector, seed, 0
+        super().__init__(selector)
+        self.seed, self.draws = seed, 0
 
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
         rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
     ) -> GivenMasks:  # fmt: skip
-        """Random pairs; held whole, B x K bytes. See `Selector`."""
+        """Random (B, K) pairs, B x K bytes; see `Selector`."""
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         seed = self.seed * 1_000_003 + self.draws + rank * 100_000_007
         self.draws += 1
@@ -331,36 +327,16 @@ class RandomPairs(Selector):
         generator = torch.Generator(pairs.device).manual_seed(seed % 2**63)
         return GivenMasks(random_pairs(pairs, generator, own=0 if keys is None else own))
 
-    def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """As the selector whose numbers are copied."""
-        return self.selector.fit_treatment(treatment)
-
-    def identify(self, rows: Tensor, column: int) -> Tensor:
-        """As the selector whose numbers are copied."""
-        return self.selector.identify(rows, column)
-
     def get_state(self) -> dict[str, Tensor]:
-        """`draws`, and the state of the selector whose numbers are copied."""
-        return {"draws": torch.tensor(self.draws, dtype=torch.int64), **wrapped_state(self.selector)}
+        return {"draws": torch.tensor(self.draws, dtype=torch.int64), **super().get_state()}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """See `get_state`."""
         if "draws" in state:
             self.draws = int(state["draws"])
-        set_wrapped_state(self.selector, state)
+        super().set_state(state)
 
     def __repr__(self) -> str:
         return f"RandomPairs({self.selector!r}, seed={self.seed})"
-
-
-def wrapped_state(selector: Selector) -> dict[str, Tensor]:
-    """State of a selector that another one holds, under names of its own."""
-    return {f"selector.{name}": value for name, value in selector.get_state().items()}
-
-
-def set_wrapped_state(selector: Selector, state: Mapping[str, Tensor]) -> None:
-    """See `wrapped_state`."""
-    selector.set_state({name.removeprefix("selector."): each for name, each in state.items() if "." in name})
 
 
 @torch.no_grad()
@@ -370,20 +346,17 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own
     Args:
         pairs: (B, K) bool, as from `select_pairs`.
         generator: source of randomness, on the device of `pairs`.
-        own: column of the first row itself, the other rows following, never drawn; None where rows are not among the
-            columns.
+        own: column of the first row itself, followed by the other rows; these pairs are never drawn. None where rows
+            are not among the columns.
 
     Returns:
         (B, K) bool with the row sums of `pairs`.
 
     Raises:
-        TypeError: pairs that are no bool matrix.
-        ValueError: a row that flags every column, and itself is one of them.
+        TypeError: pairs that are not a bool matrix.
+        ValueError: a row that flags every column although it is one of them.
     """
-    check_tensors({"pairs": pairs})
-    if pairs.dtype != torch.bool or pairs.dim() != 2:
-        raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
-    counts = pairs.sum(dim=1, keepdim=True)
+    counts = check_pairs(pairs).sum(dim=1, keepdim=True)
     most = int(counts.max()) if pairs.numel() else 0
     if own is not None and most == pairs.shape[1] > 0:
         raise ValueError(f"a row flags all {most} columns, its own among them: give own=None where rows are no columns")
@@ -395,6 +368,14 @@ def random_pairs(pairs: Tensor, generator: torch.Generator | None = None, *, own
     return torch.zeros_like(pairs).scatter_(1, chosen, drawn)
 
 
+def check_pairs(pairs: Tensor) -> Tensor:
+    """Refuse pairs that are not a (rows, keys) bool tensor, by a TypeError."""
+    check_tensors({"pairs": pairs})
+    if pairs.dtype != torch.bool or pairs.dim() != 2:
+        raise TypeError(f"pairs must be a (rows, keys) bool tensor, got {pairs.dtype} {tuple(pairs.shape)}")
+    return pairs
+
+
 def check_precision(precision: Precision) -> Precision:
     """Refuse an unknown precision."""
     if precision not in get_args(Precision):
@@ -404,25 +385,46 @@ def check_precision(precision: Precision) -> Precision:
 
 def tile_rows(keys: int) -> int:
     """Rows of a tile against so many keys: 64 to 256."""
-    return min(_MOST_ROWS, max(64, _TILE_ENTRIES // keys))
+    return min(_MAX_TILE_ROWS, max(64, _TILE_ENTRIES // keys))
 
 
 def runs_kernels(x: Tensor) -> bool:
-    """Whether the Triton kernels take this tensor: float32, on a GPU or under Triton's interpreter."""
+    """Whether Triton kernels take this tensor: float32, on a GPU or under Triton's interpreter."""
     return _TRITON and x.dtype == torch.float32 and (x.is_cuda or _INTERPRETED)
 
 
 def transformed() -> bool:
-    """Whether a transform of `torch.func` (grad, vmap) is at work; its tensors have no memory that NumPy could read."""
+    """Whether a transform of `torch.func` (grad, vmap) is active; NumPy cannot read the tensors inside one."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def kth_largest(rows: Tensor, *ranks: int) -> list[Tensor]:
+    """Values at some ranks of every row, 1 being the largest value.
+
+    Args:
+        rows: (R, K) float32.
+        *ranks: in descending order.
+
+    Returns:
+        (R, 1) for each rank.
+    """
+    if rows.device.type != "cpu" or transformed():
+        return [rows.kthvalue(rows.shape[1] - rank + 1, dim=1, keepdim=True).values for rank in ranks]
+    # numpy's quickselect is 10 to 20 times faster than torch's kthvalue on CPUs. Smaller ranks are then looked for only
+    # among the values above.
+    top, found = rows.numpy(), []
+    for rank in ranks:
+        top = np.partition(top, top.shape[1] - rank, axis=1)[:, -rank:]
+        found.append(torch.from_numpy(top[:, :1].copy()))
+    return found
 
 
 def unit_rows(features: Tensor, name: str) -> Tensor:
     """Rows (N, D) scaled to unit length in float32; all-zero rows stay zero.
 
     Raises:
-        TypeError: not floating point.
-        ValueError: no (rows, dimensions) matrix, or not finite: cosine similarity cannot rank that.
+        TypeError: features that are not floating point.
+        ValueError: features that are not a (rows, dimensions) matrix, or not finite; the message names the row.
     """
     if not features.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {features.dtype}")

@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import Self
 
-from pairsift._base.extras import needs
 from pairsift._base.files import read_tensors, write_tensors
 from pairsift.pairs import Selector
-from pairsift.spectral.choice import (
-    FEWEST_HELD,
-    MOST_FOLDS,
-    MOST_HELD,
-    Candidates,
-    Choices,
-    Fold,
-    Grid,
-    HeldOut,
-    choose,
-    row_keys,
+from pairsift.spectral.checks import (
+    Edit,
+    Log,
+    check_choice,
+    check_grid,
+    check_pairs,
+    check_settings,
+    check_size,
+    edit_of,
+    kept_pairs,
+    towers_of,
 )
-from pairsift.spectral.edits import masks_of, selected_pairs, with_margin
+from pairsift.spectral.choice import Choices, Criterion, Fold, Grid, HeldOut, choose
+from pairsift.spectral.edits import selected_pairs, with_margin
 from pairsift.spectral.errors import SpectralError, TooWideError
-from pairsift.spectral.moments import Array, Covariances, Float64, Moments
+from pairsift.spectral.modules import UnitLinear, extended
+from pairsift.spectral.moments import Covariances, Float64, Moments
 from pairsift.spectral.solution import Solution, population_loss, solve
 from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, stream_of
+from pairsift.spectral.sums import Pass, held_pairs
 
-Log = Callable[[str], None]
-# Matrices of D x D numbers that a fit holds at once.
-_MATRICES = 12
-# Up to this width there are several folds; wider matrices take more time than the noise of one fold is worth.
-_FOLDED = 1024
 _TRANSFORMED = 65_536
 _FORMAT = "1"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A margin on the pairs of a selector, and how often the selection is made anew by the map's own features."""
-
-    selector: Selector
-    margin: float
-    rounds: int
 
 
 class SpectralMap:
@@ -97,7 +81,7 @@ class SpectralMap:
     """
 
     def __init__(self, dimensions: int, ridge: float = 0.1, power: float = 1.0, towers: int | None = None) -> None:
-        _check_settings(dimensions, ridge, power, towers)
+        check_settings(dimensions, ridge, power, towers)
         self.dimensions, self.ridge, self.power, self.towers = dimensions, float(ridge), float(power), towers
         self.held_out: HeldOut | None = None
         self._moments: Moments | None = None
@@ -119,8 +103,11 @@ class SpectralMap:
         margin: float = 0.0,
         rounds: int = 2,
         held_out: float = 0.1,
+        criterion: Criterion = "rank",
         seed: int = 0,
         memory_gb: float = 4.0,
+        engine: Literal["local", "ray"] = "local",
+        address: str | None = None,
         log: Log | None = None,
     ) -> SpectralMap:
         """Fit the maps to positive pairs; settings that are not given are chosen on held-out pairs, without labels.
@@ -128,7 +115,7 @@ class SpectralMap:
         A tenth of the pairs (2,048 at the most) are held out, in up to three folds where that gives few. Training pairs
         that share a row with them are left out of the fits that are compared. Each setting is scored by the mean of
         -log(rank) of the held-out pairs' own positives. Among the settings within 1.96 standard errors of the best
-        (paired differences) the narrowest is taken. The map is then fitted to all pairs.
+        (paired differences) the narrowest is taken, with the mean of their ridges. The map is then fitted to all pairs.
 
         Args:
             first: (N, D) features of one side: an array, a tensor, a memory map, a path that `data.open_features`
@@ -146,42 +133,48 @@ class SpectralMap:
             margin: sigma of Eq. 31 (arXiv 2501.01317), added to the similarity of the selected pairs, >= 0.
             rounds: how often pairs are selected by the map's own features and the map is solved again, >= 1.
             held_out: share of the pairs that a fold holds out, in [0, 0.5]; 0 needs `dimensions`, `ridge` and `power`.
+            criterion: what settings are compared by. "rank" is the rank of the own positive, as a search sees it.
+                "loss" is the loss itself, for features that a classifier will use: ranks also reward what tells two
+                examples of one class apart. The loss says nothing about the power, which must be given.
             seed: of the held-out pairs.
             memory_gb: that the fit may take.
+            engine: "ray" sums parts of the pairs in Ray tasks, for features that one machine reads too slowly. The
+                result differs from that of "local" by rounding only.
+            address: of a Ray cluster, host:port; None takes RAY_ADDRESS, or starts Ray on this machine.
             log: called with lines of text about what is found.
 
         Raises:
             SpectralError: features, pairs or settings that no map can be fitted with; the message names the remedy.
             DataError: a file that cannot be read.
+            MissingExtraError: engine="ray" without Ray.
 
         Example:
             See `SpectralMap`.
         """
         grid = Grid.of(ridge, dimensions, power)
-        _check_grid(grid, towers)
-        if not 0 <= held_out <= 0.5:
-            raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
-        if not held_out and not grid.single:
-            raise SpectralError("held_out=0 leaves nothing to choose by: give dimensions, ridge and power")
-        edit = _edit(selector, margin, rounds)
+        check_grid(grid, towers)
+        check_choice(grid, held_out, criterion)
+        if engine not in ("local", "ray"):
+            raise SpectralError(f"engine must be 'local' or 'ray', got {engine!r}")
+        edit = edit_of(selector, margin, rounds)
         say: Log = log or _silent
         stream = stream_of(first, second, views)
-        towers = _towers(towers, stream)
-        kept = _kept(drop, stream.rows)
-        _check_size(stream, kept, grid, towers, memory_gb, edit, say)
-        held = _held_pairs(stream, kept, held_out, seed, towers, grid)
-        total, shared = _summed(stream, kept, held)
-        _check_pairs(total.covariances(towers), say)
+        towers = towers_of(towers, stream)
+        kept = kept_pairs(drop, stream.rows)
+        check_size(stream, kept, grid, towers, memory_gb, edit, say)
+        held = held_pairs(stream, kept, held_out, seed, towers, grid)
+        work = Pass(stream, kept, held)
+        sums = work.on_ray(address) if engine == "ray" else work.sums(log=say)
+        check_pairs(sums.total.covariances(towers), say)
         chosen: HeldOut | None = None
         if held:
-            folds = [
-                Fold(_rest(total, part).covariances(towers), each) for part, each in zip(shared, held, strict=True)
-            ]
-            left_out = round(sum(part.count - len(each) for part, each in zip(shared, held, strict=True)) / len(held))
-            chosen = choose(folds, left_out, grid)
+            rest = [sums.rest(i) for i in range(len(held))]
+            folds = [Fold(part.covariances(towers), each) for part, each in zip(rest, held, strict=True)]
+            chosen = choose(folds, [part.count for part in rest], sums.total.count, grid, criterion)
             say(f"chose {chosen}")
-        made = cls(*(grid.only if chosen is None else chosen.chosen.values), towers)
-        made.held_out, made._moments = chosen, total
+        settings = grid.only if chosen is None else (chosen.chosen.dimensions, chosen.ridge, chosen.chosen.power)
+        made = cls(*settings, towers)
+        made.held_out, made._moments = chosen, sums.total
         made._current()
         if edit is not None:
             made._solve_edited(edit, stream, kept, say)
@@ -229,8 +222,8 @@ class SpectralMap:
             SpectralError: see `fit`; or features of other widths than before.
         """
         stream = stream_of(first, second, views)
-        self.towers = _towers(self.towers, stream)
-        part, _ = _summed(stream, np.ones(stream.rows, bool), [])
+        self.towers = towers_of(self.towers, stream)
+        part = Pass(stream, np.ones(stream.rows, bool), []).sums().total
         self._moments = part if self._moments is None else self._moments.merge(part)
         self._solved = None
         return self
@@ -298,7 +291,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        return extended(model, [(self.module(second=second).linear, nn.Identity())])
+        return extended(model, [[(self.module(second=second).linear, nn.Identity())]])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.
@@ -413,233 +406,6 @@ class _Solved(NamedTuple):
     second_mean: Float64
     values: Float64
     loss: float
-
-
-class UnitLinear(nn.Module):
-    """A linear map with a bias, and unit length behind it.
-
-    Args:
-        matrix: (D, k) of the map.
-        mean: (D,) that is subtracted from features first.
-    """
-
-    def __init__(self, matrix: Float64, mean: Float64) -> None:
-        super().__init__()
-        self.linear = nn.Linear(*matrix.shape)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.from_numpy(matrix.T.copy()))
-            self.linear.bias.copy_(torch.from_numpy(-mean @ matrix))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, k) rows of unit length."""
-        return F.normalize(self.linear(features), dim=-1)
-
-
-def extended(model: Any, layers: Sequence[tuple[nn.Linear, nn.Module]]) -> Any:
-    """A sentence-transformers model with linear layers, their activations and unit length behind its modules.
-
-    Args:
-        model: a `SentenceTransformer`.
-        layers: linear layers and the activation behind each.
-
-    Raises:
-        SpectralError: the model's embeddings have another width than the first layer takes.
-    """
-    with needs("text", "sentence_transformer"):
-        from sentence_transformers import SentenceTransformer
-    try:
-        modules_of = importlib.import_module("sentence_transformers.sentence_transformer.modules")
-    except ModuleNotFoundError:  # older versions keep them elsewhere
-        modules_of = importlib.import_module("sentence_transformers.models")
-
-    measure = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-    width, taken = measure(), layers[0][0].in_features
-    if width != taken:
-        raise SpectralError(
-            f"the model's embeddings have {width} dimensions, and the map was fitted on {taken}: give the encoder that "
-            "made the features"
-        )
-    modules = [*model]
-    for linear, activation in layers:
-        dense = modules_of.Dense(linear.in_features, linear.out_features, bias=True, activation_function=activation)
-        dense.linear.load_state_dict(linear.state_dict())
-        modules.append(dense)
-    return SentenceTransformer(
-        modules=[*modules, modules_of.Normalize()], device=str(model.device), prompts=dict(model.prompts)
-    )
-
-
-def _check_settings(dimensions: int, ridge: float, power: float, towers: int | None) -> None:
-    if isinstance(dimensions, bool) or not isinstance(dimensions, (int, np.integer)) or dimensions < 1:
-        raise SpectralError(f"dimensions must be a whole number >= 1, got {dimensions!r}")
-    for name, value in (("ridge", ridge), ("power", power)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-            raise SpectralError(f"{name} must be a number >= 0, got {value!r}")
-    if towers not in (None, 1, 2):
-        raise SpectralError(f"towers must be 1 (one map of both sides) or 2 (a map of each), got {towers!r}")
-
-
-def _check_grid(grid: Grid, towers: int | None) -> None:
-    for dimensions in (1,) if grid.given_widths is None else grid.given_widths:
-        for ridge in grid.ridges:
-            for power in grid.powers:
-                _check_settings(dimensions, ridge, power, towers)
-    if not grid.ridges or not grid.powers or grid.given_widths == ():
-        raise SpectralError("dimensions, ridge and power need at least one value to choose from")
-
-
-def _edit(selector: Selector | None, margin: float, rounds: int) -> Edit | None:
-    if not 0 <= margin < np.inf:
-        raise SpectralError(f"margin must be a number >= 0, got {margin}")
-    if (selector is None) != (margin == 0):
-        raise SpectralError(
-            f"a margin needs a selector and a selector a margin, got margin={margin} and selector={selector!r}"
-        )
-    if rounds < 1:
-        raise SpectralError(f"rounds must be at least 1, got {rounds}")
-    return None if selector is None else Edit(selector, margin, rounds)
-
-
-def _towers(towers: int | None, stream: PairStream) -> int:
-    first, second = stream.widths
-    if towers == 1 and first != second:
-        raise SpectralError(
-            f"one tower needs features of one encoder, got {first} and {second} dimensions: use towers=2"
-        )
-    if towers == 2 and stream.moments().views:
-        raise SpectralError("views of an example have one tower: leave towers out")
-    return towers or (1 if first == second else 2)
-
-
-def _kept(drop: NDArray[Any] | None, rows: int) -> NDArray[np.bool_]:
-    """(N,) which pairs are summed."""
-    kept = np.ones(rows, bool)
-    if drop is not None:
-        dropped = np.asarray(drop)
-        if dropped.dtype == bool and dropped.shape != (rows,):
-            raise SpectralError(f"drop has shape {dropped.shape}, and there are {rows:,} pairs")
-        if dropped.dtype != bool and (dropped.dtype.kind not in "iu" or (dropped.size and not (
-            dropped.min() >= 0 and dropped.max() < rows))):  # fmt: skip
-            raise SpectralError(f"drop must be (N,) bool, or positions from 0 to {rows - 1:,}, got {drop!r}")
-        kept[dropped] = False
-    return kept
-
-
-def _check_size(
-    stream: PairStream, kept: NDArray[np.bool_], grid: Grid, towers: int, memory_gb: float, edit: Edit | None, say: Log
-) -> None:  # fmt: skip
-    width, pairs = max(stream.widths), int(kept.sum())
-    if pairs < 2:
-        raise SpectralError(f"{pairs} pairs say nothing about what positives share: give at least 2")
-    if grid.most is not None and grid.most > min(stream.widths):
-        raise SpectralError(
-            f"dimensions={grid.most} is more than the {min(stream.widths):,} that the features have: lower it"
-        )
-    needed = 8 * _MATRICES * width**2 + (0 if edit is None else 2 * stream.bytes_in_memory)
-    if needed > memory_gb * 1e9:
-        what = "features for the selector and " if edit is not None else ""
-        raise SpectralError(
-            f"{what}covariances of {width:,} dimensions take {needed / 1e9:.2g} GB, and memory_gb={memory_gb:g} are "
-            "allowed: raise it, or reduce the features to fewer dimensions"
-        )
-    samples = pairs * (2 if towers == 1 else 1)
-    if samples <= width:
-        if 0.0 in grid.ridges:
-            raise SpectralError(
-                f"{pairs:,} pairs cannot fix {width:,} dimensions without a ridge: every pair would be fitted "
-                "perfectly; give ridge > 0, or leave it out"
-            )
-        say(
-            f"{pairs:,} pairs are fewer than the {width:,} dimensions allow to tell apart: the ridge shrinks the "
-            "directions that the pairs do not fix"
-        )
-    if edit is not None:
-        seen = stream.pairs(np.flatnonzero(kept))
-        masks_of(edit.selector, seen, one_tower=towers == 1)  # another number of rows is refused before any work
-
-
-def _check_pairs(covariances: Covariances, say: Log) -> None:
-    """Refuse pairs that no map can learn from; tell of columns that say nothing."""
-    for name, covariance in (("first", covariances.first), ("second", covariances.second)):
-        variances = np.diagonal(covariance)
-        total = float(variances.sum())
-        mean = covariances.first_mean if name == "first" else covariances.second_mean
-        if not total > 1e-12 * max(float(mean @ mean), 1e-300):
-            raise SpectralError(f"{name}: all rows are equal, so nothing tells them apart")
-        constant = int((variances <= 1e-12 * variances.max()).sum())
-        if constant:
-            say(f"{name}: {constant:,} of {len(variances):,} columns are constant and get no weight")
-    if covariances.first.shape == covariances.cross.shape:
-        # For copies the covariance of pairs is that of the features, on both sides.
-        gap = np.trace(covariances.first) + np.trace(covariances.second) - 2 * np.trace(covariances.cross)
-        if gap <= 1e-9 * np.trace(covariances.first):
-            raise SpectralError(
-                "every pair is a row and its copy, so nothing says what may differ between positives: give pairs of "
-                "different texts or views"
-            )
-
-
-def _held_pairs(
-    stream: PairStream, kept: NDArray[np.bool_], share: float, seed: int, towers: int, grid: Grid
-) -> list[Candidates]:  # fmt: skip
-    """The held-out pairs of every fold; with few pairs there are more folds, so that the choice has enough of them."""
-    rows = np.flatnonzero(kept)
-    count = min(MOST_HELD, round(share * len(rows)))
-    if count < FEWEST_HELD:
-        if grid.single:
-            return []
-        raise SpectralError(
-            f"{len(rows):,} pairs leave {count} to choose settings on, and {FEWEST_HELD} are needed: give more pairs, "
-            "a larger held_out, or dimensions, ridge and power"
-        )
-    folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count) if max(stream.widths) <= _FOLDED else 1
-    drawn = np.sort(np.random.default_rng(seed).choice(rows, (folds, count), replace=False), axis=1)
-    return [Candidates(*stream.pairs(each), same_space=towers == 1, rows=each) for each in drawn]
-
-
-def _summed(
-    stream: PairStream, kept: NDArray[np.bool_], held: list[Candidates]
-) -> tuple[Moments, list[Moments]]:  # fmt: skip
-    """Sums of all pairs, and for every fold of those that share a row with a held-out pair."""
-    total, shared = stream.moments(), [stream.moments() for _ in held]
-    for start, a, b in stream.blocks():
-        inside = kept[start : start + len(a)]
-        if not inside.all():
-            a, b = a[inside], b[inside]
-        if not len(a):
-            continue
-        _add(total, a, b, start)
-        keys = _keys(a, b, total.views) if held else None
-        numbers = start + np.flatnonzero(inside)
-        for part, each in zip(shared, held, strict=True):
-            chosen = np.isin(numbers, each.rows)
-            if keys is not None:
-                chosen |= each.shares_rows(*keys)
-            if chosen.any():
-                _add(part, a[chosen], b[chosen], start)
-    return total, shared
-
-
-def _keys(a: Array, b: Array, views: bool) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    return (row_keys(a[:, 0]), row_keys(a[:, 1])) if views else (row_keys(a), row_keys(b))
-
-
-def _rest(total: Moments, shared: Moments) -> Moments:
-    """Sums of the pairs that share no row with the held-out ones of a fold."""
-    left = total.count - shared.count
-    if left < 2 or left < total.count / 10:
-        raise SpectralError(
-            f"nearly all pairs share a row with a held-out one ({left:,} of {total.count:,} do not), so none are left "
-            "to choose settings with: lower held_out, or give dimensions, ridge and power with held_out=0"
-        )
-    return total.without(shared)
-
-
-def _add(part: Moments, a: Array, b: Array, start: int) -> None:
-    if part.views:
-        part.add_views(a, start)
-    else:
-        part.add_pairs(a, b, start)
 
 
 def _mapped(features: Features, mean: Float64, matrix: Float64) -> NDArray[np.float32]:

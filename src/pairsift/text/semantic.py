@@ -355,7 +355,7 @@ def write_views(
     """Write the views of a file's texts as parquet, whole or not at all.
 
     Columns: text, words (how many), synonym and antonym (null where there is none), and the changes of each: token,
-    old, new, relation, and start and stop in characters of the version. A `SemanticCollator` reads its rows.
+    old, new, relation, and start and stop in characters of the version.
 
     Args:
         path: see `read_texts`.

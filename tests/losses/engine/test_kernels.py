@@ -66,7 +66,7 @@ def test_kernels_compile_for_gpus(capability):
     for masked, itself, apart, gradient, offset in ((1, 1, 0, 1, 0), (1, 0, 1, 1, 1), (0, 0, 0, 0, 0)):
         constants = {
             "MASKED": bool(masked), "LEAVES_OUT": bool(itself), "APART": bool(apart), "GRADIENT": bool(gradient),
-            "OFFSET": bool(offset), "NOTHING": -1e30,
+            "OFFSET": bool(offset), "EXCLUDED": -1e30,
         }  # fmt: skip
         types = floats | numbers | {"positives": "*fp32" if apart else "*i64"}
         assert "cubin" in compiled(softmax_kernel._softmax_kernel, constants, **types)

@@ -1,4 +1,4 @@
-"""The softmax step as a Triton kernel, the twin of `info_nce.softmax_rows`; loaded where kernels run."""
+"""`info_nce.softmax_rows` as a Triton kernel; imported only where it runs."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # (Triton takes no annotations but constexpr.)
@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pairsift.pairs.kernels import WARPS, block_size
-from pairsift.treatments import NOTHING, Edit
+from pairsift.treatments import EXCLUDED, Edit
 
 
 def softmax_rows_by_kernel(
@@ -28,7 +28,7 @@ def softmax_rows_by_kernel(
         keys, factor, offset, -1 if diagonal is None else diagonal,
         MASKED=mask is not None, LEAVES_OUT=diagonal is not None, APART=positives is None,
         GRADIENT=weights is not None, OFFSET=learns,
-        NOTHING=NOTHING, BLOCK=block_size(keys), num_warps=WARPS,
+        EXCLUDED=EXCLUDED, BLOCK=block_size(keys), num_warps=WARPS,
     )  # fmt: skip
     return losses, d_positive, d_offsets.sum() if learns else d_offsets
 
@@ -36,17 +36,17 @@ def softmax_rows_by_kernel(
 @triton.jit
 def _treated(
     row, mask, columns, keys, factor, offset, itself,
-    MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, NOTHING: tl.constexpr,  # noqa: N803
+    MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, EXCLUDED: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """Logits of some columns after treatment, and the factor of each."""
-    logit = tl.load(row + columns, mask=columns < keys, other=NOTHING)
+    """Treated logits of some columns, and the factor of each."""
+    logit = tl.load(row + columns, mask=columns < keys, other=EXCLUDED)
     scale = tl.full(logit.shape, 1.0, tl.float32)
     if MASKED:
         flag = tl.load(mask + columns, mask=columns < keys, other=0.0)
         scale += flag * (factor - 1)
         logit = logit * scale + flag * offset
     if LEAVES_OUT:
-        logit = tl.where(columns == itself, NOTHING, logit)
+        logit = tl.where(columns == itself, EXCLUDED, logit)
     return logit, scale
 
 
@@ -55,20 +55,20 @@ def _softmax_kernel(
     logits, masks, positives, weights, losses, d_positives, d_offsets,
     keys, factor, offset, first_diagonal,
     MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, APART: tl.constexpr, GRADIENT: tl.constexpr,  # noqa: N803
-    OFFSET: tl.constexpr, NOTHING: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+    OFFSET: tl.constexpr, EXCLUDED: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """One row: its loss, and its plain logits overwritten by their gradients."""
+    """The loss of one row; its plain logits are overwritten with their gradients."""
     number = tl.program_id(0)
     row = logits + number.to(tl.int64) * keys
     mask = masks + number.to(tl.int64) * keys
     itself = first_diagonal + number
 
-    # Largest logit and sum of exponentials of every lane, put together at the end of the row.
-    peaks = tl.full((BLOCK,), NOTHING, tl.float32)
+    # Largest logit and sum of exponentials of every lane, combined at the end of the row.
+    peaks = tl.full((BLOCK,), EXCLUDED, tl.float32)
     sums = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, keys, BLOCK):
         columns = start + tl.arange(0, BLOCK)
-        logit, _ = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+        logit, _ = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, EXCLUDED)
         higher = tl.maximum(peaks, logit)
         sums = sums * tl.exp(peaks - higher) + tl.where(columns < keys, tl.exp(logit - higher), 0.0)
         peaks = higher
@@ -80,7 +80,7 @@ def _softmax_kernel(
     else:
         where = tl.load(positives + number).to(tl.int32)
         column = where + tl.arange(0, 1)
-        found, _ = _treated(row, mask, column, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+        found, _ = _treated(row, mask, column, keys, factor, offset, itself, MASKED, LEAVES_OUT, EXCLUDED)
         positive = tl.sum(found)
     total = tl.sum(sums * tl.exp(peaks - peak))
     if APART:
@@ -94,7 +94,7 @@ def _softmax_kernel(
         products = tl.zeros((BLOCK,), tl.float32)
         for start in range(0, keys, BLOCK):
             columns = start + tl.arange(0, BLOCK)
-            logit, scale = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, NOTHING)
+            logit, scale = _treated(row, mask, columns, keys, factor, offset, itself, MASKED, LEAVES_OUT, EXCLUDED)
             gradient = tl.exp(logit - peak) * (weight / total)
             if not APART:
                 gradient = tl.where(columns == where, d_positive, gradient)
