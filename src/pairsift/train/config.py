@@ -109,12 +109,13 @@ class TrainFields(Settings):
         "simclr", "Loss", "objective and how views are encoded; mixed learns from labels too"
     )
     treatment: TreatmentName = setting(
-        "none",
+        "auto",
         "Loss",
-        "what happens to difficult pairs; auto: decided by a guide (affinity; patches unless named)",
+        "what happens to difficult pairs; auto: decided by a guide (affinity; patches unless named); the default is "
+        "none for other methods than simclr and for frames",
     )
     temperature: float = setting(
-        0.5, "Loss", "temperature tau (unless set, moco 0.2, mixed 0.1)", ge=1e-8, allow_inf_nan=False
+        0.5, "Loss", "temperature tau (unless set, 0.2 with treatment auto or moco, 0.1 with mixed)", ge=1e-8, allow_inf_nan=False
     )
     alpha: float = setting(
         0.5, "Loss", "weight of the self-supervised part, the rest is supervised (mixed)", ge=0, le=1,
@@ -223,13 +224,15 @@ class TrainConfig(TrainFields):
         values = {name: value for name, value in values.items() if (name, value) != ("accumulate_grad_batches", 1)}
         for name in EXPLAINED.keys() & values.keys():
             raise cls.error(f"unknown field {name!r}, got {values[name]}: {EXPLAINED[name]}")
-        # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
-        # Supervision wants one, lest classes collapse (arXiv 2503.08203).
-        colder = {"moco": 0.2, "mixed": 0.1}
-        method = values.get("method")
-        implied: dict[str, Any] = {"temperature": colder[method]} if method in colder else {}
-        if values.get("treatment") == "auto":
+        method, views = values.get("method", "simclr"), values.get("positives", "views") == "views"
+        implied: dict[str, Any] = {} if method == "simclr" and views else {"treatment": "none"}
+        auto = (implied | values).get("treatment", "auto") == "auto"
+        if auto:
             implied |= {"select": "affinity", "guide": "patches"}
+        # A queue of thousands of negatives wants a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
+        # Supervision wants one, lest classes collapse (arXiv 2503.08203). With auto 0.2 is the better of the two.
+        colder = {"moco": 0.2, "mixed": 0.1} | ({"simclr": 0.2} if auto else {})
+        implied |= {"temperature": colder[method]} if method in colder else {}
         implied |= {"encoder": "mlp"} if values.get("positives") in ("temporal", "both") else {}
         return super().known(implied | values)
 
