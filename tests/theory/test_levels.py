@@ -84,7 +84,7 @@ def test_advice_is_the_theorys():
     advice = advise(levels)
     assert advice.margin == levels.gamma.mean - levels.beta.mean == levels.gap
     assert advice.temperature_scale == levels.beta.mean / levels.gamma.mean
-    assert advice.high == 0.25
+    assert advice.band_start == 0.25
     assert advice.treatment() == Treatment(margin=advice.margin, temperature_scale=advice.temperature_scale)
     graph = levels.graph()
     assert (graph.n, graph.r, graph.n_d) == (150, 3, round(2 * levels.n_d))

@@ -99,6 +99,7 @@ def _identity(
         "n_classes": config.n_classes, "band": None if band is None else asdict(band),
         "graph": None if graph is None else [zlib.crc32(each.tobytes()) for each in graph],
         "reference": min(size, n - len(checked.bad)), "max_pairs": config.max_pairs, "seed": config.seed,
+        "labels": None if source.labels is None else zlib.crc32(np.ascontiguousarray(source.labels).tobytes()),
         "skip_bad": config.skip_bad, "pairsift": __version__,
         "faiss": importlib.metadata.version("faiss-cpu"), "numpy": np.__version__,
     }  # fmt: skip

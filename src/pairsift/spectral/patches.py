@@ -175,13 +175,15 @@ class PatchEncoder(nn.Module):
         pooled = [F.adaptive_avg_pool2d(each, _CELLS).flatten(1) for each in maps]
         return torch.cat(pooled, dim=1) / self.scale
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 9 K layers) what the map takes: `raw`, of an image and of its mirror image where `mirrored`."""
+        features = self.raw(images)
+        return (features + self.raw(images.flip(3))) / 2 if self.mirrored else features
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Float images (B, 3, H, W) in [0, 1] -> features h (B, k)."""
-        features = self.raw(images)
-        if self.mirrored:
-            features = (features + self.raw(images.flip(3))) / 2
-        return features @ self.weight + self.bias
+        return self.features(images) @ self.weight + self.bias
 
     @classmethod
     def fit(  # noqa: PLR0913 (settings are keywords)
@@ -237,8 +239,9 @@ class PatchEncoder(nn.Module):
 
         def fit(width: int) -> SpectralMap:
             return SpectralMap.fit(
-                stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
-            )
+                stream, dimensions=width, ridge=_RIDGES, power=power, criterion="loss", seed=seed, memory_gb=memory_gb,
+                log=log,
+            )  # fmt: skip
 
         try:
             fitted = fit(min(dimensions, encoder.width // 2))

@@ -192,7 +192,7 @@ class Advice:
     Attributes:
         margin: sigma = gamma - beta, or 0 where gamma does not exceed beta.
         temperature_scale: rho = beta / gamma, or None where the ratio has no meaning.
-        high: posHigh = 1 / number of classes.
+        band_start: upper edge of the rank band, 1 / number of classes.
         removal_pays: whether removing difficult examples lowers the printed bound (Cor 4.1). None where this is
             unknown.
         reasons: one sentence each.
@@ -200,7 +200,7 @@ class Advice:
 
     margin: float
     temperature_scale: float | None
-    high: float
+    band_start: float
     removal_pays: bool | None
     reasons: tuple[str, ...]
 
@@ -210,7 +210,7 @@ class Advice:
 
 
 def advise(levels: Levels) -> Advice:
-    """Derive the theory's settings: sigma = gamma - beta, rho = beta / gamma, posHigh = 1 / classes, and Cor 4.1.
+    """Derive the theory's settings: sigma = gamma - beta, rho = beta / gamma, band_start = 1 / classes, and Cor 4.1.
 
     Args:
         levels: measured with or without labels.
@@ -224,7 +224,7 @@ def advise(levels: Levels) -> Advice:
         True
     """
     alpha, beta, gamma = levels.alpha.mean, levels.beta.mean, levels.gamma.mean
-    high, gap, reasons = 1 / levels.n_classes, levels.gap, []
+    start, gap, reasons = 1 / levels.n_classes, levels.gap, []
     if gap > 0:
         reasons.append(f"margin = gamma - beta = {gap:.4f}: lowers difficult pairs to the level of easy ones (Thm 4.3)")
     else:
@@ -237,7 +237,7 @@ def advise(levels: Levels) -> Advice:
         reasons.append(
             f"no temperature: beta / gamma has a meaning only for 0 < beta < gamma, got {beta:.4f}, {gamma:.4f}"
         )
-    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: the share of same-class pairs in a row")
+    reasons.append(f"band_start = 1 / {levels.n_classes} classes = {start:.4g}: the share of same-class pairs in a row")
     if levels.difficult is None:
         reasons.append(
             "levels were measured by ranks, where gamma exceeds beta by construction: read the settings as upper limits"
@@ -249,7 +249,7 @@ def advise(levels: Levels) -> Advice:
             f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs are more similar than same-class pairs, which "
             "the theory's graph excludes; the features have not formed classes"
         )
-    return Advice(max(0.0, gap), scale, high, pays, tuple(reasons))
+    return Advice(max(0.0, gap), scale, start, pays, tuple(reasons))
 
 
 class GroupSums:

@@ -26,21 +26,14 @@ from torch import nn
 from pairsift._base import extras
 from pairsift._base.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
 from pairsift.losses.treated import is_kept
-from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.config import RENAMED, ConfigError, TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
 # Fields that do not change the result of a run. They may differ when it resumes.
 _FREE_ON_RESUME = {
-    "run_dir",
-    "resume",
-    "overwrite",
-    "progress",
-    "threads",
-    "timeout",
-    "memory",
-    "save_features",
+    "run_dir", "resume", "overwrite", "progress", "threads", "timeout", "memory_gb", "save_features",
     "checkpoint_every",
-}
+}  # fmt: skip
 _SAME = "resume with the encoder that the run was started with"
 _PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
 
@@ -170,13 +163,16 @@ class Run:
             raise RunError(f"{path} is not a run directory (no config.yaml)")
         return run
 
-    def config(self) -> TrainConfig:
-        """The resolved configuration.
+    def config(self, **changes: Any) -> TrainConfig:
+        """The resolved configuration with some changes. Runs of version 0.2 are read, whose fields had other names.
 
         Raises:
             ConfigError: ``config.yaml`` cannot be read.
         """
-        return TrainConfig.load(self.config_file)
+        values = TrainConfig.read(self.config_file)
+        if values.get("accumulate_grad_batches") == 1:  # once a field with one allowed value
+            del values["accumulate_grad_batches"]
+        return TrainConfig.build({RENAMED.get(name, name): value for name, value in values.items()} | changes)
 
     def save_encoder(self, encoder: ImageEncoder, metadata: dict[str, str]) -> None:
         """Write the encoder with its input normalisation as safetensors.
