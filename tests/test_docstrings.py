@@ -98,7 +98,7 @@ MAIN = [
     "theory.SimilarityGraph", "theory.measure_levels", "theory.advise", "theory.bounds.compare", "data.load_images",
     "data.mix_set", "data.open_features", "data.make_views", "train.embed", "train.build_encoder",
     "evaluate.linear_probe", "evaluate.knn", "evaluate.detection", "evaluate.semantic_hits", "text.semantic_views",
-    "text.WordNet", "text.ReplacedTokenHead", "losses.SemanticNegativeLoss",
+    "text.WordNet", "losses.SemanticNegativeLoss",
 ]  # fmt: skip
 
 

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import nn
 
-from lab.chain_families import BridgedChain
+from lab.chain import BridgedChain, ChainGraph
 from lab.study import Arm, Measures, Scale, Study
 from pairsift.losses import SpectralLoss
 from pairsift.temporal import temporal_pairs
-from pairsift.theory import ChainGraph
 
 CLASSES, STATES, EPS, K = 4, 16, 0.7, 4
 BRIDGING = (0, 4, 8, 12)
@@ -119,13 +118,13 @@ def probed(scores: FloatArray, labels: IntArray, weights: NDArray[np.float64]) -
 def exact(bridging: int) -> dict[str, float | None]:
     """Of the population: two eigenvalues, error of its best features, and squared error and half of the bound x 100."""
     family = BridgedChain(CLASSES, STATES, bridging, EPS)
-    chain, labels = family.chain(), family.labels()
+    chain, labels = ChainGraph(family.transition()), family.labels()
     features, onehot = chain.optimal_features(K), np.eye(CLASSES)[labels]
     root = np.sqrt(chain.stationary)[:, None]
     solution = np.linalg.lstsq(root * features, root * onehot, rcond=1e-10)[0]
     bound = float(chain.bound(labels, K))
     return {
-        "second": round(family.eigenvalue(2), 4), "next": round(family.eigenvalue(K + 1), 4),
+        "second": round(float(family.spectrum()[1]), 4), "next": round(float(family.spectrum()[K]), 4),
         "exact_error": round(100 * chain.probe_error(labels, K), 2),
         "exact_squared": round(100 * probed(features @ solution, labels, chain.stationary)[1], 2),
         "half_bound": round(50 * bound, 1) if np.isfinite(bound) else None,

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, Trainer, TrainingArguments
 
 from lab.study import Arm, Measures, Scale, Study, data_folder, needs
+from lab.text_heads import SemanticCollator, ThreePartModel
 from pairsift.losses import SemanticNegativeLoss
-from pairsift.text import SemanticCollator, SemanticViews, ThreePartModel, WordNet, semantic_views
+from pairsift.text import SemanticViews, WordNet, semantic_views
 from pairsift.text.wordnet import Relation
 from pairsift.treatments import Treatment
 
@@ -116,7 +117,7 @@ def trained(
         return encoder, []
     torch.manual_seed(seed)
     make, weights = setting
-    model = ThreePartModel(AutoModelForMaskedLM.from_pretrained(path), make(), weights, pooling="mean")
+    model = ThreePartModel(AutoModelForMaskedLM.from_pretrained(path), make(), weights)
     collator = SemanticCollator(
         AutoTokenizer.from_pretrained(path), masked=0.15 if weights[0] else 0.0, max_length=data.tokens, seed=seed,
         thesaurus=Split(held=False),

@@ -25,13 +25,13 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import nn
 
 from lab import study
+from lab.chain import ChainGraph
 from lab.frames import WIDTH, Frames, load, mlp, noisy
 from lab.study import Measures, Scale, Study, data_folder, needs
 from pairsift.evaluate import linear_probe
 from pairsift.losses import NTXentLoss, SpectralLoss
 from pairsift.pairs import RankBand
 from pairsift.temporal import TemporalWindow, temporal_pairs
-from pairsift.theory import ChainGraph
 from pairsift.train import Projector
 from pairsift.treatments import Treatment
 

@@ -100,7 +100,6 @@ NEEDY = {
     "ps.retrieval.inspect_pairs": "scan",
     "ps.data.load_images": "data",
     "ps.text.WordNet": "text",
-    "ps.theory.ChainGraph": "theory",
     "ps.theory.population.leading_eigenpairs(np.eye(3), 1)": "theory",
     "ps.theory.bounds.semicircle_quantile(0.2)": "theory",
     "ps.theory.within_class_share(0.5, 10, 26, 0.1)": "theory",

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from lab.chain import ChainGraph
 from pairsift.data import DataError
 from pairsift.temporal import temporal_pairs
-from pairsift.theory import ChainGraph
 
 
 def by_hand(sequences, times, keep, lag):

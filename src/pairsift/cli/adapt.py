@@ -224,9 +224,7 @@ def _save_model(model: Any, fitted: SpectralMap, output: Path, trained: Training
     if trained is not None and trained.head is not None:
         from pairsift.spectral.modules import extended
 
-        inner, outer = trained.head.dense_layers()
-        layers = [(inner, torch.nn.GELU()), (outer, torch.nn.Identity())]
-        extended(model, layers).save_pretrained(str(output / "model"))
+        extended(model, trained.head.stages()).save_pretrained(str(output / "model"))
     elif fitted.towers == 1:
         fitted.sentence_transformer(model).save_pretrained(str(output / "model"))
     else:

@@ -71,6 +71,7 @@ def _print_findings(result: Scan, source: FeatureSource) -> None:
 
     for note in result.notes:
         console.print(f"- {in_flags(note, 'scan')}", highlight=False, soft_wrap=True)
+    _print_issues(result)
     if source.mixed is not None:
         auroc = detection(result.scores, source.mixed).auroc
         console.print(f"AUROC against the planted mixes: {auroc:.3f}", highlight=False)
@@ -80,6 +81,26 @@ def _print_findings(result: Scan, source: FeatureSource) -> None:
     console.print(levels_table(result.labelled_levels or result.levels))
     for reason in result.advice.reasons:
         console.print(f"- {reason}", highlight=False, soft_wrap=True)
+
+
+# Label issues that the terminal shows.
+_ISSUES = 5
+
+
+def _print_issues(result: Scan) -> None:
+    """Print the most certain label issues."""
+    issues = result.label_issues
+    if issues is None:
+        return
+    where = ", most certain first; label_issues.parquet lists them" if len(issues) else ""
+    console.print(f"{len(issues):,} labels are probably wrong{where}", highlight=False, soft_wrap=True)
+    for row in result.issue_table().slice(0, _ISSUES).to_pylist():
+        name = row.get("id") or row.get("path") or row["row"]
+        given, suggested = row.get("class") or row["label"], row.get("suggested_class") or row["suggested"]
+        console.print(
+            f"- {name}: {given}, rather {suggested} (score {row['score']:.3f})", highlight=False, markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
 
 
 _FEATURES = typer.Argument(

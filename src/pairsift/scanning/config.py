@@ -61,8 +61,8 @@ class ScanConfig(Settings):
     )
 
     label_column: str | None = setting(
-        None, "Input", "column of the classes, for the outputs and the levels: the score never looks at them (None: "
-        "the usual one where there is one)",
+        None, "Input", "column of the classes, for label errors and levels: the difficulty score never looks at them "
+        "(None: the usual one where there is one)",
     )  # fmt: skip
     no_labels: bool = setting(False, "Input", "ignore labels")
     pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")

@@ -57,7 +57,11 @@ class _Scanned(Protocol):
     @property
     def rows(self) -> IntArray: ...
     @property
+    def labels(self) -> IntArray | None: ...
+    @property
     def paths(self) -> Sequence[str] | None: ...
+    @property
+    def label_issues(self) -> pa.Table | None: ...
     @property
     def notes(self) -> list[str]: ...
     @property
@@ -81,13 +85,16 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
     first, last = order[:_EXAMPLES], order[::-1][:_EXAMPLES]
     shown = scan.pairs.slice(0, _PAIRS)
     ends = np.concatenate([shown.column(name).to_numpy() for name in ("anchor", "other")])
-    examples = Examples(scan, images, labels, np.concatenate([first, last, ends]).tolist())
+    issues = [] if scan.label_issues is None else scan.label_issues.slice(0, _EXAMPLES).to_pylist()
+    wrong = [row[name] for row in issues for name in ("position", "nearest_other") if row[name] >= 0]
+    examples = Examples(scan, images, labels, [*np.concatenate([first, last, ends]).tolist(), *wrong])
     points = plane(scan, good)
     write_page(
         path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
         words=f"{scan.settings['features']}: {len(scan):,} embeddings of {scan.settings['dimensions']} dimensions, "
         "scored without labels.",
         most=examples.at(first), least=examples.at(last), pairs=examples.pairs(_PAIRS),
+        issues=examples.issues(issues), n_issues=None if scan.label_issues is None else len(scan.label_issues),
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
         start=round(cutoff * n_bins), plane=points, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
         n_points=f"{min(POINTS, len(good)):,}", bridges=bridges(scan),
@@ -179,6 +186,15 @@ class Pair(NamedTuple):
     probability: str | None
 
 
+class Issue(NamedTuple):
+    """A probably wrong label, with the nearest example of another class; `other` is None where none is near."""
+
+    example: Example
+    other: Example | None
+    suggested: str
+    score: str
+
+
 class Examples:
     """Examples of a scan by their positions.
 
@@ -208,6 +224,23 @@ class Examples:
                 None if math.isnan(pair["probability"]) else f"{pair['probability']:.0%}",
             )
             for pair in self._scan.pairs.slice(0, most).to_pylist()
+        ]
+
+    def issues(self, rows: list[dict[str, Any]]) -> list[Issue]:
+        """Rows of `Scan.label_issues`, classes by the names that examples have."""
+        names: dict[int, str] = {}
+        known = self._scan.labels
+        if known is not None and self._labels is not None:
+            values, first = np.unique(known, return_index=True)
+            names = {int(value): str(self._labels[at]) for value, at in zip(values, first.tolist(), strict=True)}
+        return [
+            Issue(
+                self._example(row["position"]),
+                self._example(row["nearest_other"]) if row["nearest_other"] >= 0 else None,
+                names.get(row["suggested"], str(row["suggested"])),
+                f"{row['score']:.3f}",
+            )
+            for row in rows
         ]
 
     def at(self, positions: NDArray[np.int64]) -> list[Example]:

@@ -95,6 +95,7 @@ class Reference:
             of a search; None searches.
 
     Attributes:
+        scale: what features are divided by.
         clusters: (R,) cluster of each reference row.
         recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
         explained: shares of the variance in the two axes of the plane.
@@ -106,7 +107,7 @@ class Reference:
         self, sample: FloatArray, scale: float, rows: IntArray, n_classes: int, inverted: bool, seed: int,
         graph: Graph | None = None,
     ) -> None:  # fmt: skip
-        self.rows, self.n_classes, self._graph, self._scale = rows, n_classes, graph, np.float32(scale)
+        self.rows, self.n_classes, self._graph, self.scale = rows, n_classes, graph, np.float32(scale)
         self._row_weights = balancing_weights(sample, n_classes, seed)
         self._centre, values, vectors = principal_axes(sample, self._row_weights)
         self._whitening = shrinkage_whitening(values, vectors)
@@ -140,7 +141,7 @@ class Reference:
             features: (B, D), finite.
             rows: (B,) their positions in the whole set.
         """
-        features = features / self._scale
+        features = features / self.scale
         candidates = self._neighbours(unit_rows(features - self._centre), rows)
         raw, cluster, plane, neighbours, cosines = self._measure(features, rows, candidates)
         indicators = _on_scale(raw, self._scales)

@@ -24,16 +24,17 @@ from pairsift.scanning.page import scan_page
 from pairsift.scanning.reference import CANDIDATES, INDICATORS
 from pairsift.theory import Advice, Level, Levels
 
-# Columns of `Scan.known`, and of `Scan.pairs`.
+# Columns of `Scan.known`, of `Scan.pairs` and of `Scan.label_issues`.
 KNOWN = ("id", "path", "label", "class", "file", "file_row")
 PAIR_COLUMNS = ("anchor", "other", "similarity", "anchor_cluster", "other_cluster", "probability")
+ISSUE_COLUMNS = ["position", "label", "suggested", "score", "disagreement", "nearest_other", "similarity"]
 # Share of a cluster that a drop list may take; and drop lists so short that nothing is said of their clusters.
 _CLUSTER_SHARE, _FEW = 0.25, 10
 # Rows that a note names.
 _SHOWN = 10
 
 # The files of a finished scan, without its page.
-FILES = ("scores.parquet", "pairs.parquet", "drop.csv", "scan.json")
+FILES = ("scores.parquet", "pairs.parquet", "label_issues.parquet", "drop.csv", "scan.json")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ class Scan:
         known: what the features' files say of every row (N rows), to find it again: columns `id`, `path`, `label` (a
             number), `class` (its name), `file` and `file_row`, those that are known.
         settings: everything that decided the result, with versions.
+        label_scores: (N,) in [0, 1], how much more probable another class is than the given label: above 0.5 it is the
+            more probable one. nan without a label, or in a class of fewer than three rows. None without labels.
+        label_issues: rows whose label is probably wrong, the most certain first: `position`, `label`, `suggested` (the
+            most probable other class), `score` (its `label_scores`), `disagreement` (share of the labelled neighbours
+            that are of other classes, in [0, 1]), `nearest_other` (position of the nearest neighbour with another
+            label, -1 without any) and `similarity` (its cosine after centring). None without labels.
     """
 
     scores: NDArray[np.float64]
@@ -81,6 +88,8 @@ class Scan:
     rows: IntArray
     known: pa.Table
     settings: dict[str, Any]
+    label_scores: NDArray[np.float32] | None = None
+    label_issues: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -196,7 +205,9 @@ class Scan:
             )
 
     def save(self, folder: Path | str, fraction: float = 0.08) -> None:
-        """Write scores.parquet, pairs.parquet, drop.csv and scan.json; each is whole or not there, scan.json is last.
+        """Write scores.parquet, pairs.parquet, drop.csv, scan.json and, with labels, label_issues.parquet.
+
+        Each file is whole or not there; scan.json is last.
 
         Args:
             folder: made where missing; files of an earlier scan in it are replaced.
@@ -211,6 +222,9 @@ class Scan:
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "scores.parquet", self._score_table())
         write_table(folder / "pairs.parquet", self._pair_table())
+        (folder / "label_issues.parquet").unlink(missing_ok=True)
+        if self.label_issues is not None:
+            write_table(folder / "label_issues.parquet", self.issue_table())
         with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", *self.known.column_names, "score"])
@@ -233,7 +247,8 @@ class Scan:
             facts = json.loads((folder / "scan.json").read_text())
             table = read_table(folder / "scores.parquet")
             pairs = read_table(folder / "pairs.parquet")
-            return cls._assemble(facts, table, pairs)
+            issues = folder / "label_issues.parquet"
+            return cls._assemble(facts, table, pairs, read_table(issues) if issues.exists() else None)
         except (*DAMAGE, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             words = " ".join(str(error).split())
             raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {words}") from error
@@ -260,17 +275,51 @@ class Scan:
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
         columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
+        columns |= {} if self.label_scores is None else {"label_score": self.label_scores}
         return pa.table(columns | dict(zip(self.known.column_names, self.known.columns, strict=True)))
 
     def _pair_table(self) -> pa.Table:
         """The pairs with rows instead of positions, and what is known of both."""
-        pairs = self.pairs
-        for i, name in enumerate(("anchor", "other")):
-            positions = pairs.column(name).to_numpy()
-            pairs = pairs.set_column(i, name, pa.array(self.rows[positions]))
-            for known in self.known.column_names:
-                pairs = pairs.append_column(f"{name}_{known}", self.known.column(known).take(positions))
+        pairs = self._in_rows(self.pairs, "anchor", "other")
+        for name in ("anchor", "other"):
+            pairs = self._with_known(pairs, self.pairs.column(name), f"{name}_")
         return pairs
+
+    def issue_table(self) -> pa.Table:
+        """`label_issues` with rows instead of positions, names of classes, and what is known of both rows.
+
+        Raises:
+            ValueError: the scan had no labels.
+        """
+        issues = self.label_issues
+        if issues is None:
+            raise ValueError("the scan had no labels, so no label errors were sought: give `labels` or `label_column`")
+        table = self._in_rows(issues, "position", "nearest_other").rename_columns({"position": "row"})
+        if "class" in self.known.column_names:
+            labels, first = np.unique(self.known.column("label").to_numpy(), return_index=True)
+            at = np.searchsorted(labels, issues.column("suggested").to_numpy())
+            names = self.known.column("class").take(first[at])
+            table = table.add_column(table.column_names.index("suggested") + 1, "suggested_class", names)
+        known = self.known.drop_columns("label") if "label" in self.known.column_names else self.known
+        for name in known.column_names:
+            table = table.append_column(name, known.column(name).take(issues.column("position")))
+        return self._with_known(table, issues.column("nearest_other"), "nearest_other_")
+
+    def _in_rows(self, table: pa.Table, *names: str) -> pa.Table:
+        """A table with row numbers where these columns hold positions; -1 becomes null."""
+        for name in names:
+            positions = table.column(name).to_numpy()
+            rows = pa.array(self.rows[positions], mask=positions < 0)
+            table = table.set_column(table.column_names.index(name), name, rows)
+        return table
+
+    def _with_known(self, table: pa.Table, positions: pa.ChunkedArray, prefix: str) -> pa.Table:
+        """A table with what is known of the rows at positions, null for position -1."""
+        places = positions.to_numpy()
+        taken = pa.array(places, mask=places < 0)
+        for name in self.known.column_names:
+            table = table.append_column(f"{prefix}{name}", self.known.column(name).take(taken))
+        return table
 
     def _facts(self) -> dict[str, Any]:
         links = np.argwhere(self.bridges)
@@ -286,12 +335,12 @@ class Scan:
         }  # fmt: skip
 
     @classmethod
-    def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table) -> Scan:
+    def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table, issues: pa.Table | None) -> Scan:
         names, rows = table.column_names, table.column("row").to_numpy()
-        order = np.argsort(rows, kind="stable")
-        for i, name in enumerate(("anchor", "other")):
-            positions = _positions(rows, order, pairs.column(name).to_numpy())
-            pairs = pairs.set_column(i, name, pa.array(positions))
+        pairs = _in_positions(pairs, rows, "pairs.parquet", "anchor", "other")
+        if issues is not None:
+            issues = _in_positions(issues, rows, "label_issues.parquet", "row", "nearest_other")
+            issues = issues.rename_columns({"row": "position"}).select(ISSUE_COLUMNS)
         pairs = pairs.select([name for name in pairs.column_names if name in PAIR_COLUMNS])
         if "probability" not in pairs.column_names:  # saved before there was one
             pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
@@ -299,6 +348,7 @@ class Scan:
         for a, b, count in facts["bridges"]:
             bridges[a, b] = count
         advice = facts["advice"]
+        advice = {"band_start" if name == "high" else name: value for name, value in advice.items()}  # "high" until 0.3
         labelled, classes = facts["labelled_levels"], facts["classes"]
         error = facts["levels_error"]
         return cls(
@@ -313,6 +363,8 @@ class Scan:
             bridges=bridges,
             histogram=Histogram(np.array(facts["histogram"]["edges"]), np.array(facts["histogram"]["counts"])),
             rows=rows, known=table.select([name for name in KNOWN if name in names]), settings=facts["settings"],
+            label_scores=table.column("label_score").to_numpy() if "label_score" in names else None,
+            label_issues=issues,
         )  # fmt: skip
 
 
@@ -323,13 +375,20 @@ def _most_frequent(values: IntArray) -> tuple[IntArray, IntArray]:
     return found[order], counts[order]
 
 
-def _positions(rows: IntArray, order: IntArray, wanted: IntArray) -> IntArray:
-    """Where rows stand, whose order is `order`."""
-    positions: IntArray = order[np.searchsorted(rows[order], wanted).clip(max=len(rows) - 1)]
-    strange = wanted[rows[positions] != wanted]
-    if len(strange):
-        raise ValueError(f"pairs.parquet names row {strange[0]}, which scores.parquet lacks")
-    return positions
+def _in_positions(table: pa.Table, rows: IntArray, file: str, *names: str) -> pa.Table:
+    """A table with positions where these columns hold row numbers; null becomes -1."""
+    order = np.argsort(rows, kind="stable")
+    for name in names:
+        column = table.column(name)
+        absent = column.is_null().to_numpy()
+        wanted = column.fill_null(rows[0]).to_numpy()
+        positions = order[np.searchsorted(rows[order], wanted).clip(max=len(rows) - 1)]
+        strange = wanted[rows[positions] != wanted]
+        if len(strange):
+            raise ValueError(f"{file} names row {strange[0]}, which scores.parquet lacks")
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(np.where(absent, -1, positions)))
+    return table
 
 
 def _plain_levels(levels: Levels) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pairsift.scanning.estimates import (
     levels_by_ranks,
     usual_band,
 )
+from pairsift.scanning.labels import LabelModel, LabelScores, issue_table
 from pairsift.scanning.plan import Plan, open_any, prepare
 from pairsift.scanning.reference import INDICATORS, Reference
 from pairsift.scanning.result import Scan
@@ -57,7 +58,8 @@ def scan(
             reads.
         config: the settings, all of which may be given as keywords instead; a bare number is `n_classes`.
         band: rank band that the levels are measured with, `pos_high` and `pos_low` in one; None takes the config's.
-        labels: (N,) classes of an array, for labelled levels only: the score never looks at them.
+        labels: (N,) classes of an array, -1 where a row has none: for label errors and labelled levels. The difficulty
+            score never looks at them.
         graph: neighbours (N, k) by descending cosine, positions without the row itself, and their cosines (N, k), to
             use instead of a search. Needs all rows in the reference.
         say: told in words what is done.
@@ -132,8 +134,9 @@ def _score(
 ) -> Iterator[Part]:  # fmt: skip
     """Score every row that no part file holds yet; all parts, in order."""
     task = Task(
-        bare_features(plan.source), fitted.reference, fitted.judge, plan.checked.bad, plan.config.max_pairs, parts
-    )
+        bare_features(plan.source), fitted.reference, fitted.judge, plan.checked.bad, plan.config.max_pairs, parts,
+        fitted.label_model, None if fitted.label_model is None else plan.source.labels,
+    )  # fmt: skip
     n = plan.source.shape[0]
     done = n - sum(stop - start for start, stop in task.missing())
     if done:
@@ -147,6 +150,10 @@ def _score(
 def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
     """What was learned and what was scored, as one result."""
     source, reference = plan.source, fitted.reference
+    label_scores = label_issues = None
+    if fitted.label_model is not None and source.labels is not None:
+        judged = LabelScores(*(scores.column(f"label_{name}").to_numpy() for name in LabelScores._fields))
+        label_scores, label_issues = judged.score, issue_table(source.labels, judged)
     return Scan(
         scores=scores.column("score").to_numpy(), clusters=scores.column("cluster").to_numpy(),
         indicators=np.stack([scores.column(name).to_numpy() for name in INDICATORS], axis=1),
@@ -161,6 +168,7 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
             "weights": dict(zip(INDICATORS, reference.weights.tolist(), strict=True)),
             "explained": reference.explained, "search": fitted.search,
         },
+        label_scores=label_scores, label_issues=label_issues,
     )  # fmt: skip
 
 
@@ -191,6 +199,7 @@ class Fit:
         n_classes: that number.
         levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
         labelled_levels: by labels, where there are any.
+        label_model: judges labels, where there are enough.
         search: how neighbours are found: "graph", "inverted" or "exact".
     """
 
@@ -202,6 +211,7 @@ class Fit:
     levels_error: tuple[float, float, float]
     histogram: Histogram
     labelled_levels: Levels | None
+    label_model: LabelModel | None
     search: str
 
 
@@ -228,7 +238,20 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     search = "exact" if not inverted else "inverted"
     if plan.graph is not None:
         search = "graph"
-    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, search)
+    label_model = _label_model(sample, None if labels is None else labels[rows], config.seed, say)
+    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, label_model, search)
+
+
+def _label_model(
+    sample: NDArray[np.float32], labels: NDArray[np.int64] | None, seed: int, say: Callable[[str], None]
+) -> LabelModel | None:
+    if labels is None:
+        return None
+    try:
+        return LabelModel(sample, labels, seed)
+    except ValueError as error:
+        say(f"label errors are not sought: {error}")
+        return None
 
 
 def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:

@@ -20,6 +20,7 @@ from pairsift.data import FeatureSource
 from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.scanning.bridges import Judge
 from pairsift.scanning.config import ScanError
+from pairsift.scanning.labels import LabelModel, LabelScores
 from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
@@ -31,6 +32,9 @@ PAIR_SCHEMA = pa.schema([
 ])  # fmt: skip
 
 Part = tuple[pa.Table, pa.Table]
+
+# Columns of a part that hold whole numbers.
+_PLACES = ("suggested", "nearest_other")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Task:
         skipped: positions of rows that are left out, ascending.
         max_pairs: bridging pairs kept of each part.
         parts: folder of part files; None keeps parts in memory.
+        label_model: judges labels; None where there are none.
+        labels: (N,) classes of all rows, for the model.
     """
 
     source: FeatureSource
@@ -52,6 +58,8 @@ class Task:
     skipped: NDArray[np.int64]
     max_pairs: int
     parts: Path | None
+    label_model: LabelModel | None = None
+    labels: NDArray[np.int64] | None = None
 
     def ranges(self) -> list[tuple[int, int]]:
         """First row and end of every part."""
@@ -101,6 +109,11 @@ class Task:
             "score": np.full(n, np.nan), "cluster": np.full(n, -1, np.int64),
             **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2")},
         }  # fmt: skip
+        if self.label_model is not None:
+            columns |= {
+                f"label_{name}": np.full(n, -1, np.int64) if name in _PLACES else np.full(n, np.nan, np.float32)
+                for name in LabelScores._fields
+            }
         pairs: list[pa.Table] = []
         for first, features in self.source.blocks(BLOCK_ROWS, start, stop):
             rows = np.arange(first, first + len(features))
@@ -113,9 +126,24 @@ class Task:
             for i, name in enumerate(INDICATORS):
                 columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
+            if self.label_model is not None:
+                judged = self._judge_labels(features[rows - first], rows, scored)._asdict()
+                for name, values in judged.items():
+                    columns[f"label_{name}"][at] = values
             pairs.append(self._bridges(rows, scored))
         found = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
         return pa.table(columns), strongest(found, self.max_pairs)
+
+    def _judge_labels(self, features: NDArray[np.float32], rows: NDArray[np.int64], scored: RowScores) -> LabelScores:
+        """Scores of the labels of a block, with the positions of rows in the whole set."""
+        assert self.label_model is not None
+        assert self.labels is not None
+        reference = self.reference
+        judged = self.label_model.judge(
+            features / reference.scale, self.labels[rows], reference.positions(rows), scored.neighbours, scored.cosines
+        )
+        near = judged.nearest_other
+        return judged._replace(nearest_other=np.where(near >= 0, reference.rows[near], -1))
 
     def _bridges(self, rows: NDArray[np.int64], scored: RowScores) -> pa.Table:
         """Neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""

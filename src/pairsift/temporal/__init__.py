@@ -1,4 +1,4 @@
-"""Positives from time: sequences, pairs of frames a few steps apart, and a window that leaves near frames out."""
+"""Positives from time: sequences of frames, pairs a few steps apart, and a selector that leaves out close frames."""
 
 from __future__ import annotations
 

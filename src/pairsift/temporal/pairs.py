@@ -1,4 +1,4 @@
-"""Positive pairs from time: frames of one sequence so many steps apart (arXiv 2312.00966)."""
+"""Positive pairs of frames that are a given number of steps apart in one sequence (arXiv 2312.00966)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pairsift.data.errors import DataError
 
 IntArray = NDArray[np.int64]
-# Times may be off their grid by so much of a step.
+# Times may differ from their grid by this share of a step.
 _OFF_GRID = 1e-3
 
 
@@ -23,12 +23,12 @@ class TemporalPairs:
 
     Attributes:
         anchors: (M,) rows.
-        positives: (M,) rows, each later in the same sequence than its anchor.
-        lags: (M,) steps between the two.
-        weights: (M,) probabilities of the pairs, summing to 1: each lag has its share, spread evenly over its pairs.
-        sequences: (N,) number of each row's sequence.
+        positives: (M,) rows, later in the same sequence than their anchors.
+        lags: (M,) steps from anchor to positive.
+        weights: (M,) probabilities of the pairs, which sum to 1. The share of a lag is spread evenly over its pairs.
+        sequences: (N,) number of the sequence of each row.
         times: (N,) step of each row in its sequence.
-        short: names of the sequences without a pair, with their frames.
+        short: name and number of frames of each sequence without a pair.
     """
 
     anchors: IntArray
@@ -47,25 +47,28 @@ def temporal_pairs(
     sequences: Any, lags: int | Sequence[int] = 1, weights: Sequence[float] | None = None, *,
     times: Any = None, unit: float = 1.0, keep: Any = None,
 ) -> TemporalPairs:  # fmt: skip
-    """The pairs of frames that are so many steps apart in one sequence.
+    """Pair frames of one sequence that are one of the given numbers of steps apart.
 
-    No pair crosses from one sequence to the next, or a gap: a frame that is missing or left out breaks its sequence in
-    two. To join the neighbours of a difficult frame across the gap would keep most of the harm that the frame does.
+    A frame that is missing or left out breaks its sequence in two, and no pair crosses the gap. A pair of the two
+    neighbours of a difficult frame would keep most of the harm that the frame does.
 
     Args:
-        sequences: (N,) the sequence of every row, numbers or names, in any order; or a list of sequences, whose frames
-            are counted one after the other.
-        lags: steps between anchor and positive, one or several.
-        weights: shares of the lags among the pairs; None weighs them alike.
-        times: (N,) when each row was taken; None counts the rows of a sequence in their order.
-        unit: time of one step. Times must lie on a grid of it, to a thousandth.
+        sequences: (N,) number or name of the sequence of every row, in any order. Or a list of sequences, whose frames
+            are numbered one sequence after the other.
+        lags: steps from anchor to positive, one or several.
+        weights: shares of the lags among the pairs. None gives all lags the same share.
+        times: (N,) times of the rows. None takes the order of the rows in a sequence.
+        unit: time of one step. Times must lie on a grid of this width, to a thousandth of a step.
         keep: (N,) bool, False for rows to leave out.
 
     Raises:
-        TypeError: a lag that is not a whole number.
-        DataError: nothing to pair, sequences or times that do not fit, two rows of one sequence at one time, or a lag
-            longer than any (unbroken) sequence.
+        TypeError: a lag is not a whole number.
+        DataError: no rows, sequences or times of another shape or kind, two rows of one sequence at the same time, or a
+            lag that is longer than any unbroken sequence.
         ValueError: lags below 1, or weights that do not match the lags.
+
+    Warns:
+        UserWarning: sequences without a pair.
 
     Example:
         >>> from pairsift.temporal import temporal_pairs
@@ -111,7 +114,7 @@ def temporal_pairs(
 
 
 def _sequences(given: Any) -> tuple[list[Any], IntArray]:
-    """Names of the sequences, and the number of every row's."""
+    """Names of the sequences, and the number of the sequence of every row, (N,)."""
     if isinstance(given, (list, tuple)) and given and all(np.ndim(each) > 0 for each in given):
         lengths = [len(each) for each in given]
         return list(range(len(given))), np.repeat(np.arange(len(given)), lengths).astype(np.int64)
@@ -125,7 +128,7 @@ def _sequences(given: Any) -> tuple[list[Any], IntArray]:
 
 
 def _in_order(names: list[Any], numbers: IntArray, times: Any, unit: float) -> tuple[IntArray, IntArray]:
-    """Rows by sequence and time, and the step of every row."""
+    """Rows sorted by sequence and time, and the step of every row in its sequence."""
     if times is None:
         order = np.argsort(numbers, kind="stable")
         counts = np.bincount(numbers, minlength=len(names))
@@ -167,21 +170,18 @@ def _mask(keep: Any, n: int) -> NDArray[np.bool_]:
     return mask
 
 
-# Lags
-
-
 def check_lags(
     lags: int | Sequence[int], weights: Sequence[float] | None = None
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Lags as a tuple, and the share of the positives that each of them gets, summing to 1.
+    """Check lags, and return them as a tuple with their shares, which sum to 1.
 
     Args:
-        lags: steps between anchor and positive, each >= 1; a single one or several different ones.
-        weights: of the lags, >= 0, not all 0; None weighs them alike.
+        lags: one or several different numbers of steps, each >= 1.
+        weights: weights of the lags, >= 0 and not all 0. None gives all lags the same share.
 
     Raises:
-        TypeError: a lag that is not a whole number.
-        ValueError: no lag, one below 1 or given twice, or weights that do not match.
+        TypeError: a lag is not a whole number.
+        ValueError: no lag, a lag that is below 1 or given twice, or weights that do not match.
     """
     given: list[Any] = list(lags) if isinstance(lags, Iterable) else [lags]
     for lag in given:
@@ -201,13 +201,10 @@ def check_lags(
 
 
 def steps_left(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many frames follow each frame in its sequence.
+    """Number of frames that follow each frame in its sequence, (N,); frame i has a positive at lag h where it is >= h.
 
     Args:
         lengths: (S,) frames of every sequence, one sequence after the other.
-
-    Returns:
-        (N,) for the N frames of all sequences; frame i has a positive at lag h where this is at least h: frame i + h.
     """
     ends = np.cumsum(lengths)
     left: NDArray[np.int64] = np.repeat(ends, lengths) - 1 - np.arange(int(lengths.sum()))

@@ -1,4 +1,4 @@
-"""Sequences of frames from tables: a row is a sequence, its frames in a list, or a row is a frame."""
+"""Reads sequences of frames from tables, in which a row is a frame or a whole sequence."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from pairsift.temporal.pairs import TemporalPairs
 
 Labels = tuple[NDArray[np.int64] | None, Sequence[str] | None]
 
-# Names that are looked for, the first one that is there wins.
+# Usual names of columns. The first one that a table has is taken.
 SEQUENCE_NAMES, TIME_NAMES = ("sequence", "sequence_id"), ("time", "step", "frame")
 
 
 @dataclass(frozen=True)
 class FrameSet(ImageSet):
-    """Frames of sequences: an image set of N frames that knows which frame is of which sequence, and when it was.
+    """An image set of N frames with the sequence and the time of each frame.
 
-    `images` are (N, D) float32 where frames are vectors, and images as elsewhere. Where a row of the file is a
-    sequence, `rows` and `labels` are those of each frame's sequence.
+    Frames that are vectors are `images` of shape (N, D), float32. Where a row of the file is a sequence, each frame has
+    the row and the label of its sequence.
 
     Attributes:
-        sequences: (N,) the sequence of each frame, a number or a name.
-        times: (N,) time of each frame; None where frames are in their order.
-        whole: whether a row of the file is a sequence, not a frame.
-        pairs: the positive pairs, once `temporal_pairs` has found them.
+        sequences: (N,) number or name of the sequence of each frame.
+        times: (N,) time of each frame. None for frames in their order.
+        whole: whether a row of the file is a whole sequence.
+        pairs: the positive pairs, or None before `temporal_pairs` was called.
     """
 
     sequences: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -56,27 +56,27 @@ def load_sequences(
     image_size: int | None = None,
     memory: float = 4.0,
 ) -> FrameSet:
-    """Read sequences of frames, vectors or images, from a table: those that `pairsift.data.open_features` reads.
+    """Read sequences of frames, which are vectors or images, from a table.
 
     With a sequence column a row is a frame: an image (as `load_images` reads them), a list of numbers, or a number in
-    each floating-point column. Without one a row is a sequence: a list of frames, each a list of D numbers, or a flat
-    list that is cut into frames of `frame_size`; a rest at its end is left out.
+    each floating-point column. Without a sequence column a row is a sequence: a list of frames of D numbers each, or a
+    flat list that is cut into frames of `frame_size` numbers. The rest at the end of a flat list is left out.
 
     Args:
-        spec: path.
-        frame_column: the frames; None takes the one column of lists, or where a row is a frame the columns of numbers.
-        frame_size: D numbers of a frame, where lists are flat.
-        sequence_column: the sequence of every row; None takes "sequence" or "sequence_id" where there is one.
-        time_column: when each row was taken; None takes "time", "step" or "frame" where there is one, or counts the
-            rows of a sequence.
-        label_column: the classes, of sequences or of frames as the rows are; None takes the usual one, "none" none.
-        per_class: keep the first so many sequences of each class, where a row is a sequence.
-        image_size: resize image frames to so many pixels square.
-        memory: GB that frames may take; image frames beyond it are decoded batch by batch.
+        spec: file or folder of a table that `pairsift.data.open_features` reads.
+        frame_column: column of the frames. None takes the only column of lists, or the columns of numbers where a row
+            is a frame.
+        frame_size: D, numbers of a frame, for flat lists.
+        sequence_column: column of the sequence of every row. None takes "sequence" or "sequence_id".
+        time_column: column of the time of every row. None takes "time", "step" or "frame", or else the order of rows.
+        label_column: column of the class of every row. None takes the usual name, "none" reads no labels.
+        per_class: keep only this many sequences of each class, where a row is a sequence.
+        image_size: width and height to resize image frames to, in pixels.
+        memory: GB that frames may take. Image frames above it are decoded batch by batch.
 
     Raises:
-        DataError: no parquet, a column that is missing or of another kind, frames of different sizes, missing or not
-            finite, or labels that are.
+        DataError: not a table, a column that is missing or of another kind, frames of different sizes, or frames that
+            are missing or not finite.
 
     Example:
         >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq
@@ -124,15 +124,15 @@ def load_sequences(
 
 
 def by_row(features: NDArray[np.float32], images: ImageSet) -> tuple[NDArray[np.float32], ImageSet]:
-    """Bring features of frames to rows of the file: means over sequences where rows are sequences.
+    """Average the features of frames over sequences, where a row of the file is a sequence.
 
     Args:
         features: (N, D) of the N images or frames.
-        images: which these are.
+        images: the images or frames of these features.
 
     Returns:
-        (R, D) features, and the first frames of the same rows. Frame sets with a frame in each row, and image sets,
-        come back as they are.
+        (R, D) means and the first frames of the R rows. Both arguments are returned unchanged where a row is an image
+        or a frame.
     """
     if not (isinstance(images, FrameSet) and images.whole):
         return features, images
@@ -180,7 +180,7 @@ def _row_a_sequence(
 
 
 def _checked(spec: str, frames: FrameSet) -> FrameSet:
-    """The frames, described, unless there are none or one is not finite."""
+    """Refuse frames that are missing or not finite, and add a description."""
     values = np.asarray(frames.images)
     if not values.size:
         raise DataError(f"{spec} holds no frames")
@@ -196,11 +196,8 @@ def _checked(spec: str, frames: FrameSet) -> FrameSet:
     return replace(frames, where=where)
 
 
-# Columns of a table of sequences
-
-
 def _open(spec: str) -> TableRows:
-    """The table that a name stands for."""
+    """Open the table with this name."""
     path = Path(spec)
     if format_of(path) is not None and not path.exists() and not any(each in spec for each in "*?["):
         raise DataError(f"no data at {spec!r}")
@@ -213,7 +210,7 @@ def _open(spec: str) -> TableRows:
 
 
 def _named_column(table: TableRows, option: str, wanted: str | None, usual: tuple[str, ...]) -> str | None:
-    """The column that was asked for, or a usual one where there is one."""
+    """The wanted column, or the first usual one that the table has, or None."""
     names = table.schema.names
     if wanted is None:
         return next((each for each in usual if each in names), None)
@@ -223,7 +220,7 @@ def _named_column(table: TableRows, option: str, wanted: str | None, usual: tupl
 
 
 def _whole_column(table: TableRows, name: str) -> NDArray[Any]:
-    """The values of a column that every row must have; a name where they are texts, else a number."""
+    """The values of a column, names or numbers, (N,). Every row must have one."""
     held = table.read([name])
     _refuse_missing(table.name, held)
     if arrow.is_text(held.schema.field(0).type):
@@ -252,7 +249,7 @@ def _frame_column(table: TableRows, wanted: str | None, label: str | None) -> st
 
 
 def _read_labels(table: TableRows, label: str | None, asked: bool) -> Labels:
-    """Class of every row and names of the classes; None twice without a label column."""
+    """Class of every row and names of the classes, or two times None without a label column."""
     if label is None:
         return None, None
     field = columns.only_field(table.name, table.schema, label)
@@ -262,12 +259,12 @@ def _read_labels(table: TableRows, label: str | None, asked: bool) -> Labels:
 
 
 def _joined(column: pa.ChunkedArray) -> Any:
-    """A column in one piece."""
+    """A column as one array."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _matrix(spec: str, column: str, lists: Any) -> NDArray[np.float32]:
-    """(N, D) values of N lists of D numbers; missing numbers are nan."""
+    """N lists of D numbers as an (N, D) array, with nan for missing numbers."""
     lists = arrow.plain_values(lists)
     inner = arrow.element_type(lists.type)
     sizes = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
@@ -278,7 +275,7 @@ def _matrix(spec: str, column: str, lists: Any) -> NDArray[np.float32]:
 
 
 def _cut(spec: str, flat: Any, lengths: NDArray[np.int64], size: int) -> NDArray[np.float32]:
-    """(N, size) frames of flat lists of so many numbers, one after the other, without the rest at the end of each."""
+    """Cut lists of the given lengths, which stand one after the other in `flat`, into (N, size) frames."""
     if not arrow.is_number(flat.type):
         raise DataError(f"{spec}: frames must be numbers, got lists of {flat.type}")
     place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -287,7 +284,7 @@ def _cut(spec: str, flat: Any, lengths: NDArray[np.int64], size: int) -> NDArray
 
 
 def _check_memory(table: TableRows, names: list[str], memory: float) -> None:
-    """Refuse columns whose numbers do not fit."""
+    """Refuse columns whose numbers take more than `memory` GB."""
     need = 4 * table.count(names)
     if need > memory * 1e9:
         raise DataError(
@@ -296,7 +293,7 @@ def _check_memory(table: TableRows, names: list[str], memory: float) -> None:
 
 
 def _refuse_missing(spec: str, table: pa.Table) -> None:
-    """Refuse rows without a value, the first one by its number."""
+    """Refuse rows without a value. The message names the first one."""
     for name in table.column_names:
         missing = np.flatnonzero(table[name].is_null().to_numpy())
         if len(missing):

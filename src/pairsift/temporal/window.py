@@ -1,4 +1,4 @@
-"""A selector that leaves out neighbours in time, which are alike because they show one event."""
+"""A selector that leaves out pairs of frames that are close in time."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from torch import Tensor
 from pairsift.pairs import PairMasks, Precision, Selector, WrappedSelector
 from pairsift.pairs.selector import RowIndex, need_rows
 
-# Numbers that the deprecated `attach` puts behind features are exact in float32 up to here.
+# The largest number that is exact in float32, as the deprecated `attach` needs.
 _MOST = 2**24
 
 
 class TemporalWindow(WrappedSelector):
-    """Another selector's pairs without those of one sequence that are at most a window apart in time.
+    """Selects the pairs of another selector, except pairs of one sequence that are at most a window apart in time.
 
-    Frames close in time are similar because they show one event: positives in disguise, which fill a rank band and
-    must not be pushed apart harder (arXiv 2312.00966 takes the nearest of them as positives). They still count in the
-    ranking of a band.
-
-    A loss has to say which frames a batch holds: `loss(z0, z1, h0, h1, rows=rows)`.
+    Frames that are close in time show the same event (arXiv 2312.00966 takes the nearest as positives), so treating
+    them as difficult pairs does harm. They still count in the ranking of a band. The loss needs the ids of the frames:
+    `loss(z0, z1, h0, h1, rows=rows)`.
 
     Args:
-        selector: whose pairs are taken.
-        window: pairs up to so far apart are spared, in the units of `times`, >= 0; 0 spares the frame itself only.
-        sequences: (N,) whole numbers, which sequence each frame of the set is of.
+        selector: selects the pairs.
+        window: largest distance in time of pairs to leave out, in the units of `times`, >= 0. 0 leaves out the frame
+            itself only.
+        sequences: (N,) whole numbers, the sequence of each frame of the set.
         times: (N,) time of each frame in its sequence.
-        ids: (N,) distinct integers by which losses name the frames; None takes their positions, 0 to N - 1.
+        ids: (N,) distinct integers, the ids of the frames. None takes their positions, 0 to N - 1.
 
     Raises:
-        TypeError: a selector that is none.
-        ValueError: a window that is negative or not finite, or frames without a sequence and a finite time each.
+        TypeError: `selector` is not a selector.
+        ValueError: a window that is negative or not finite, or frames without a sequence and a finite time.
 
     Example:
         >>> import torch
@@ -77,18 +76,18 @@ class TemporalWindow(WrappedSelector):
 
     @staticmethod
     def attach(h: Tensor, sequences: Tensor, times: Tensor) -> Tensor:
-        """Deprecated: give the window the times of all frames, and the loss `rows=`. Features with time behind them.
+        """Append sequence and time to features. Deprecated: give the window all times, and the loss `rows=`.
 
         Args:
             h: (B, D) encoder features.
-            sequences: (B,) number of each row's sequence, whole, from 0 to 2^24.
-            times: (B,) time of each row in its sequence, between -2^24 and 2^24.
+            sequences: (B,) whole numbers from 0 to 2^24.
+            times: (B,) numbers from -2^24 to 2^24.
 
         Returns:
-            (B, D + 2) without gradient, on the device of `h`; float32, or float64 for float64 features.
+            (B, D + 2) without gradient, float32, or float64 for float64 features.
 
         Raises:
-            ValueError: not one number a row, or numbers out of range.
+            ValueError: other shapes, or numbers out of range.
         """
         warnings.warn(
             "TemporalWindow.attach will go with the next release: make TemporalWindow(selector, window, sequences, "
@@ -112,10 +111,10 @@ class TemporalWindow(WrappedSelector):
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
         rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
     ) -> WindowMasks:  # fmt: skip
-        """The pairs of (B, D) rows with (K, D) keys; see `Selector`.
+        """Select among the pairs of (B, D) rows with (K, D) keys; see `Selector`.
 
         Raises:
-            TypeError, ValueError: see the selector that is wrapped; missing ids, or ids of no frame of the set.
+            TypeError, ValueError: see the wrapped selector; or ids are missing or belong to no frame of the set.
         """
         if self._index is None and rows is not None:
             raise ValueError(
@@ -135,7 +134,7 @@ class TemporalWindow(WrappedSelector):
         return WindowMasks(inner, when, key_when, self.window)
 
     def _when(self, rows: Tensor, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Sequences and times (B,) of frames by their ids."""
+        """Sequences and times, (B,) each, of frames with these ids."""
         assert self._index is not None
         at = self._index.positions(rows if rows.dim() == 1 else rows[:, 0], name)
         return self._sequences[at].to(device), self._times[at].to(device)
@@ -144,7 +143,7 @@ class TemporalWindow(WrappedSelector):
     def _split(
         h: Tensor, keys: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None, tuple[Tensor, Tensor]]:
-        """Features, and sequences and times, of rows and keys that `attach` made."""
+        """Split rows and keys from `attach` into features, and their sequences and times."""
         for name, each in (("features", h), ("keys", h if keys is None else keys)):
             behind = each[:, -2] if each.dim() == 2 and each.shape[1] > 2 else None
             if behind is None or not bool(((behind >= 0) & (behind == behind.round())).all()):
@@ -165,11 +164,11 @@ def _numbers(values: ArrayLike | Tensor) -> Tensor:
 
 
 class WindowMasks(PairMasks):
-    """`PairMasks` of another selection without near pairs; made by `TemporalWindow.masks`.
+    """The `PairMasks` of `TemporalWindow`: those of another selector without pairs that are close in time.
 
     Args:
-        masks: (B, K) the other selection.
-        when, key_when: sequences and times, (B,) each and (K,) each.
+        masks: (B, K) masks of the other selector.
+        when, key_when: sequences and times of the rows, (B,) each, and of the keys, (K,) each.
         window: see `TemporalWindow`.
     """
 
@@ -185,11 +184,11 @@ class WindowMasks(PairMasks):
         return self._masks.tile(start, stop).masked_fill_(self.near(start, stop), 0)
 
     def log_weights(self, start: int, stop: int) -> Tensor | None:
-        """Weights of the other selection, which near pairs keep."""
+        """Weights of the other masks. Pairs close in time keep theirs."""
         return self._masks.log_weights(start, stop)
 
     def near(self, start: int, stop: int) -> Tensor:
-        """(stop - start, K) bool: pairs of one sequence at most a window apart."""
+        """(stop - start, K) bool, the pairs of one sequence that are at most a window apart."""
         (sequences, times), (key_sequences, key_times) = self._when, self._key_when
         apart = (times[start:stop, None] - key_times).abs()
         return (sequences[start:stop, None] == key_sequences) & (apart <= self._window)
