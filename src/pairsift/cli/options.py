@@ -107,7 +107,7 @@ def known_device(name: str) -> Any:
 
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of device has its own error
         raise ValueError(f"`device={name!r}` is not there: use cpu, cuda or mps, as this machine has") from error
     return device
