@@ -78,7 +78,7 @@ class OracleSelector(Selector):
         image = rows[:, None] == columns
         errors = None if self.noise is None else _of_pairs(self.noise, rows, columns)
         if self.distance is None:
-            logs = torch.where(same, EXCLUDED, 0.0)
+            logs = similar.new_zeros(same.shape).masked_fill(same, EXCLUDED)
             candidates = ~same
         else:
             assert errors is not None
@@ -109,7 +109,7 @@ class OraclePolicy(PairPolicy):
         noise = None
         if errors:
             generator = torch.Generator().manual_seed(seed)
-            noise = torch.randn(len(labels), len(labels), generator=generator).half()
+            noise = torch.randn(len(labels), len(labels), generator=generator, dtype=torch.float32).half()
         self.selector = OracleSelector(torch.from_numpy(labels), share, noise, **errors)
 
 

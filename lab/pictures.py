@@ -107,7 +107,14 @@ def _label_free(encoder: ImageEncoder, images: ImageSet) -> dict[str, float | No
 
 def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, scale: Scale) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        values = {**_COMMON[scale], "seed": seed, "progress": False, "run_dir": Path(folder, "run"), **given}
+        values = {
+            "treatment": "none",
+            **_COMMON[scale],
+            "seed": seed,
+            "progress": False,
+            "run_dir": Path(folder, "run"),
+            **given,
+        }
         config = TrainConfig.build(values)
         policy = OraclePolicy(labels_of(images), config.flagged_share) if oracle else None
         return pretrain(config, images=images, policy=policy).encoder
@@ -168,4 +175,6 @@ def _short(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(setting: dict[str, Any]) -> TrainConfig:
-    return TrainConfig.build({name: value for name, value in setting.items() if name not in OWN})
+    return TrainConfig.build(
+        {"treatment": "none"} | {name: value for name, value in setting.items() if name not in OWN}
+    )

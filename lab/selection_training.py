@@ -75,7 +75,14 @@ def trained(own: dict[str, Any], given: dict[str, Any], seed: int) -> tuple[Trai
     """Train an encoder, and return the result and its images."""
     images = images_of(own["set"], given["per_class"])
     with tempfile.TemporaryDirectory() as folder:
-        values = {"seed": seed, "progress": False, "threads": 1, "run_dir": Path(folder, "run"), **given}
+        values = {
+            "treatment": "none",
+            "seed": seed,
+            "progress": False,
+            "threads": 1,
+            "run_dir": Path(folder, "run"),
+            **given,
+        }
         if own["guide"] == "patches":
             values["guide"] = "patches"
         elif own["guide"] is not None:
