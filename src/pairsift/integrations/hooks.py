@@ -23,7 +23,7 @@ class FeatureHook:
     Features are found by the graph of gradients: those of a projection are the outputs of the layer that it depends on.
     Other calls do not disturb: further views, views in another order, evaluation. Where there is no graph (a frozen
     encoder, a key encoder) all calls since the last loss have to add up to the rows that are asked for; calls in
-    evaluation mode are left out if they do not.
+    evaluation mode are left out if they do not. They belong to the projections in the order in which those were made.
 
     Args:
         model: the model.
@@ -54,8 +54,10 @@ class FeatureHook:
         """
         sources = [_sources(z, self._key) for z in projections]
         if not any(sources):
-            rows = [len(z) for z in projections]
-            return list(torch.split(self.take(sum(rows)), rows))
+            order = sorted(range(len(projections)), key=lambda place: _made(projections[place]))
+            rows = [len(projections[place]) for place in order]
+            parts = dict(zip(order, torch.split(self.take(sum(rows)), rows), strict=True))
+            return [parts[place] for place in range(len(projections))]
         self._calls.clear()
         found = [_rows_of(z, each) for z, each in zip(projections, sources, strict=True)]
         whole = torch.cat(sources[0]) if sources[0] else projections[0][:0]
@@ -142,6 +144,20 @@ def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
         return None
     start, rest = divmod(int(z.storage_offset() - base.storage_offset()), base.stride(0))
     return h[start : start + len(z)] if rest == 0 else None
+
+
+def _made(z: Tensor) -> tuple[int, int]:
+    """When the first operation with a gradient made a tensor, and where its rows stand in what they are a slice of."""
+    first, seen, waiting = 0, set(), [z.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [each for each, _ in node.next_functions]
+        if node.next_functions:  # parameters have no place in time
+            first = min(first or node._sequence_nr(), node._sequence_nr())  # type: ignore[attr-defined]
+    return first, 0 if z._base is None else int(z.storage_offset())
 
 
 def _alike(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
