@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -94,9 +96,10 @@ def runs_of_a_model(draw):
     number, n = draw(st.integers(2, 4)), draw(st.integers(3, 7))
     return {
         "views": torch.randn(number, n, 6, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))),
-        "order": draw(st.permutations(range(number))), "together": draw(st.booleans()), "unit": draw(st.booleans()),
+        "order": draw(st.permutations(range(number))), "frozen": draw(st.booleans()),
+        "together": draw(st.booleans()), "unit": draw(st.booleans()),
         "others": draw(st.lists(st.sampled_from(("train", "eval", "no_grad", "half")), max_size=3)),
-        "when": draw(st.integers(0, 3)), "pair": draw(st.permutations(range(number)))[:2], "frozen": draw(st.booleans()),
+        "when": draw(st.integers(0, 3)), "pair": draw(st.permutations(range(number)))[:2],
     }  # fmt: skip
 
 
@@ -127,16 +130,13 @@ def test_features_are_those_of_the_projections_whatever_the_order_of_calls(run):
     a, b = run["pair"]
     chosen = [nn.functional.normalize(z[each]) if run["unit"] else z[each] for each in (a, b)]
     expected = loss(*chosen, *(model.backbone.forward(x[each]).flatten(1).detach() for each in (a, b)))
-    try:
+    # Where the layer has a graph and the projections show their place, other calls disturb nothing.
+    may_refuse = run["frozen"] or (run["together"] and run["unit"])
+    with contextlib.suppress(ValueError) if may_refuse else contextlib.nullcontext():
         found = hooked(*chosen)
-    except ValueError as error:
-        assert "rows" in str(error)
-        # Where the layer has a graph and the projections show their place, other calls disturb nothing.
-        assert run["frozen"] or (run["together"] and run["unit"])
-        return
-    if run["unit"] and run["together"] and len(x) == 2 and (a, b) != tuple(run["order"]):
-        return  # rows that were made together are taken in their order, as the documentation says
-    torch.testing.assert_close(found, expected)
+        if run["unit"] and run["together"] and len(x) == 2 and (a, b) != tuple(run["order"]):
+            return  # rows that were made together are taken in their order, as the documentation says
+        torch.testing.assert_close(found, expected)
 
 
 def test_two_layers_serve_two_towers_and_a_key_encoder():
