@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+import yaml
 
 import pairsift as ps
 from pairsift.integrations.solo_learn import simclr_loss_func
-from pairsift.train import ConfigError, TrainConfig
+from pairsift.train import ConfigError, Run, TrainConfig
 from pairsift.train.config import RENAMED
 
 BAND, TREATMENT = ps.RankBand(0.1, 0.5), ps.Treatment(0.1)
@@ -58,16 +59,17 @@ def test_settings_of_the_engine():
         ps.train.encode_in_chunks(torch.nn.Identity(), torch.ones(4, 2), chunk=2)
 
 
-def test_settings_of_a_run_are_read_by_both_names(tmp_path):
+def test_old_settings_are_errors_and_runs_of_version_two_are_read(tmp_path):
     values = {
         "chunk": 8, "class_mates": 0.5, "key_groups": 2, "memory": 1.5, "pos_high": 0.1, "pos_low": 0.3,
     }  # fmt: skip
     assert values.keys() == RENAMED.keys()
-    settings = {"select": "affinity"}
-    old = TrainConfig(**values, **settings)
-    assert old == TrainConfig(**{RENAMED[name]: value for name, value in values.items()}, **settings)
-    old.save(tmp_path / "config.yaml")
-    assert not RENAMED.keys() & {line.split(":")[0] for line in (tmp_path / "config.yaml").read_text().splitlines()}
     for name, value in values.items():
-        with pytest.raises(ConfigError, match=f"'{name}' is called '{RENAMED[name]}' now: give one of them"):
-            TrainConfig(**{name: value, RENAMED[name]: value})
+        with pytest.raises(ConfigError, match=f"unknown field '{name}': its name is '{RENAMED[name]}' since 0.3"):
+            TrainConfig(**{name: value})
+    settings = {"select": "affinity", "accumulate_grad_batches": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values | settings))
+    found = Run.open(tmp_path).config()
+    assert found == TrainConfig(**{RENAMED[name]: value for name, value in values.items()}, select="affinity")
+    found.save(tmp_path / "config.yaml")
+    assert not RENAMED.keys() & yaml.safe_load((tmp_path / "config.yaml").read_text()).keys()

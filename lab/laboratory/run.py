@@ -1,4 +1,4 @@
-"""Draws of the laboratory, and what every arm did in them."""
+"""Draws noisy graphs and measures every arm on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """What an arm did at one gamma: means over draws; None where a value is not defined.
+    """Means over draws of an arm at one gamma. None is an undefined value.
 
     Attributes:
         knows, uses_labels: what the arm knows beyond the features, and whether that is anything: then it is a yardstick

@@ -132,7 +132,7 @@ def test_bad_values_are_refused_in_plain_words(given, message):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: TrainConfig(pos_low=0.1),
+        lambda: TrainConfig(band_stop=0.1),
         lambda: TrainConfig(resume=True, overwrite=True),
         lambda: TrainConfig.build({"warmup_epochs": 30, "treatment": "margin"}),
     ],

@@ -113,3 +113,18 @@ def test_texts_give_a_sentence_transformer(tmp_path):
     assert made.shape == (5, 8)
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
     assert "72 held-out pairs" in (out / "report.html").read_text()
+
+
+def test_ctrl_c_in_training_keeps_the_map(pairs, tmp_path, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pairsift.spectral.head._trained", stopped)
+    out = tmp_path / "out"
+    assert run(pairs, "-o", out, "--train") == 0
+    said = capsys.readouterr()
+    assert f"training stopped: {out} keeps the map" in said.err
+    assert "adapted" in said.out
+    assert SpectralMap.load(out / "map.safetensors").dimensions > 0
+    assert (out / "report.html").exists()
+    assert not (out / "head.safetensors").exists()

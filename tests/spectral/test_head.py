@@ -62,13 +62,15 @@ def test_where_nothing_is_left_to_learn_the_map_is_kept():
     assert lines[0].startswith("temperature 0.1: mean log rank")
 
 
-def test_two_dense_layers_give_the_same():
+def test_stages_of_linear_layers_give_the_same():
     first, second = curved_pairs()
     head = ResidualHead(SpectralMap.fit(first, second))
     torch.nn.init.normal_(head.outer.weight)
-    inner, outer = head.dense_layers()
-    rows = torch.from_numpy(first)
-    made = torch.nn.functional.normalize(outer(torch.nn.functional.gelu(inner(rows))), dim=1)
+    rows = made = torch.from_numpy(first)
+    for stage in head.stages():
+        for linear, activation in stage:
+            made = activation(linear(made))
+        made = torch.nn.functional.normalize(made, dim=1)
     torch.testing.assert_close(made, head(rows), atol=1e-5, rtol=1e-5)
 
 

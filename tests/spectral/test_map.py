@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 import pairsift as ps
 from pairsift.spectral import SpectralError, SpectralMap
 from pairsift.spectral import streams as streams_module
-from pairsift.spectral.choice import Candidates, row_keys
+from pairsift.spectral.choice import Candidates, Fold, Grid, row_keys
+from pairsift.spectral.solution import population_loss
 
 
 def pairs_of(n=1500, width=24, shared=6, noise=1.0, seed=0, dtype=np.float64):
@@ -110,9 +112,65 @@ def test_the_choice_finds_the_shared_directions_without_labels():
     scores = [each.score for each in held.settings]
     assert scores == sorted(scores, reverse=True)
     assert {each.dimensions for each in held.settings} == {8, 16, 32}  # 64 need as many positive eigenvalues
-    assert len(scores) == 9 * 3 * 3
+    assert len(scores) == 9 * 2 * 3
     near = [each for each in held.settings if each.behind <= 1.96 * each.error]
     assert held.chosen.dimensions == min(each.dimensions for each in near)
+
+
+def test_the_ridge_is_the_mean_of_those_that_do_as_well():
+    """It is no value of the grid, so that its ranks are computed anew."""
+    pairs = pairs_of(n=800, width=32, shared=8, noise=3.0)
+    fitted = SpectralMap.fit(*pairs)
+    held, chosen = fitted.held_out, fitted.held_out.chosen
+    near = {each for each in held.settings if each.behind <= 1.96 * each.error}
+    alike = {each for each in near if (each.dimensions, each.power) == (chosen.dimensions, chosen.power)}
+    assert set(held.alike) == alike
+    assert len(alike) > 1
+    assert chosen.ridge == pytest.approx(np.exp(np.mean([np.log(each.ridge) for each in alike])))
+    assert f"mean of {len(alike)} that do as well" in str(held)
+    assert fitted.ridge == held.ridge == pytest.approx(0.9 * chosen.ridge)  # a fold is fitted to nine tenths
+    given = {"ridge": chosen.ridge, "dimensions": chosen.dimensions, "power": chosen.power}
+    alone = SpectralMap.fit(*pairs, **given).held_out
+    assert alone.chosen.score == chosen.score
+    assert alone.ridge == chosen.ridge
+    assert len(alone.settings) == len(alone.alike) == 1
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_the_loss_on_held_out_pairs_is_an_unbiased_criterion(towers):
+    """It is that of many new pairs, to the noise of the held-out ones; the sample's own loss is too low."""
+    axes = np.random.default_rng(9).standard_normal((4, 30))
+
+    def drawn(n, seed):
+        rng = np.random.default_rng(seed)
+        topics = rng.standard_normal((n, 4)) @ axes
+        return [topics + 2 * rng.standard_normal((n, 30)) for _ in range(2)]
+
+    few, many = drawn(1500, 0), drawn(100_000, 1)
+    kept = np.random.default_rng(0).random(1500) < 0.5
+    chosen = SpectralMap.fit(
+        *(each[kept] for each in few), ridge=[0.01, 0.1, 1.0], dimensions=4, power=0.5, towers=towers, held_out=0.4,
+        criterion="loss",
+    ).held_out  # fmt: skip
+    assert chosen.criterion == "loss"
+    assert "loss" in str(chosen)
+    assert {each.ridge for each in chosen.settings} == {0.01, 0.1, 1.0}
+    grid = Grid.of([0.01, 0.1], [4, 8], 0.5)
+    part = SpectralMap(4, 0.01, 0.5, towers).partial_fit(*(each[kept] for each in few))
+    held = [Candidates(*(each[~kept] for each in few), same_space=towers == 1)]
+    terms = dict(Fold(part._covariances(), held[0]).losses(grid))
+    for (ridge, width, _), found in terms.items():
+        fitted = SpectralMap(width, ridge, 0.5, towers).partial_fit(*(each[kept] for each in few))
+        law = SpectralMap(4, 0.0, 0.5, towers).partial_fit(*many)._covariances()
+        # About the mean of the fit, as `transform` subtracts it.
+        shift = law.first_mean - fitted.first_mean, law.second_mean - fitted.second_mean
+        moved = replace(
+            law, first=law.first + np.outer(shift[0], shift[0]), second=law.second + np.outer(shift[1], shift[1]),
+            cross=law.cross + np.outer(*shift),
+        )  # fmt: skip
+        true = population_loss(moved, fitted.first_map, fitted.second_map)
+        assert found.mean() == pytest.approx(true, abs=4 * found.std() / np.sqrt(len(found)))
+        assert fitted.loss < true
 
 
 def test_held_out_correlations_are_not_inflated():
@@ -252,6 +310,8 @@ def test_bad_settings_are_refused_in_words():
     refused("leave 10 to choose settings on", first[:100], second[:100])
     refused("held_out=0 leaves nothing", first, second, held_out=0)
     refused("held_out must lie", first, second, held_out=0.9)
+    refused("the same for every power", first, second, criterion="loss")
+    refused("'rank' or 'loss', got 'mrr'", first, second, criterion="mrr")
     refused("without a ridge", first[:3], second[:3], dimensions=2, ridge=0.0, power=1.0, held_out=0)
     refused("ridge must be", first, second, ridge=-1.0)
     refused("towers must be", first, second, towers=3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,8 +35,6 @@ class Settings(BaseModel):
     error: ClassVar[type[ValueError]] = ConfigError
     # Fields that `save` leaves out: what to do about an earlier result is no setting of it.
     unsaved: ClassVar[frozenset[str]] = frozenset()
-    # Fields by their names in earlier versions, which files and flags may still use.
-    renamed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, **values: Any) -> None:
         values = self.known(values)
@@ -58,13 +55,22 @@ class Settings(BaseModel):
         Raises:
             ConfigError: the file is missing, not YAML, or not a mapping of known fields.
         """
+        return cls.build({**cls.read(path), **overrides})
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Any]:
+        """The values of a YAML file, unchecked.
+
+        Raises:
+            ConfigError: the file is missing, not YAML, or not a mapping.
+        """
         try:
             values = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise cls.error(f"{path} cannot be read as a configuration: {_trouble(error)}") from error
         if not isinstance(values, dict):
             raise cls.error(f"{path} must map field names to values, got {type(values).__name__}")
-        return cls.build({**values, **overrides})
+        return values
 
     def save(self, path: Path) -> None:
         """Write as YAML, every field resolved, except what to do about an existing result."""
@@ -77,12 +83,8 @@ class Settings(BaseModel):
         """The values, all of which are fields; a subclass may take, or explain, other names first.
 
         Raises:
-            ConfigError: an unknown name, or a field by its old and its new name.
+            ConfigError: an unknown name.
         """
-        for old, new in cls.renamed.items():
-            if old in values and new in values:
-                raise cls.error(f"{old!r} is called {new!r} now: give one of them")
-        values = {cls.renamed.get(name, name): value for name, value in values.items()}
         for name in values:
             hint = cls.hint(name)
             if hint is not None:

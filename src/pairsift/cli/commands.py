@@ -22,9 +22,19 @@ class Command(NamedTuple):
 
 
 _OUTPUT = {"--run-dir": "--output"}
+_BAND = {"--pos-high": "--band-start", "--pos-low": "--band-stop"}
 COMMANDS = {
     "train": Command(
-        "train", "Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.", _OUTPUT
+        "train",
+        "Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.",
+        {
+            **_OUTPUT,
+            "--chunk": "--mini-batch-size",
+            "--class-mates": "--same-class-weight",
+            "--key-groups": "--bn-splits",
+            "--memory": "--memory-gb",
+            **_BAND,
+        },
     ),
     "embed": Command("train", "Write the features of DATA as parquet: row, features, label and path where known."),
     "scan": Command(
@@ -56,6 +66,7 @@ COMMANDS = {
     "theory": Command(
         "report",
         "Compute the theory's graph of given levels, measure the levels of embeddings, or predict class collapse.",
+        _BAND,
     ),
     "study": Command(
         "cli", "Studies are not part of the package: run `python -m lab NAME` in a checkout of the repository."

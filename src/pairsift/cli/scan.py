@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import Progress
 
 from pairsift import scanning
 from pairsift._base.process import Interrupted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.cli.progress import progress
 from pairsift.scanning import ScanConfig
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ def scan(features: str, config: Path | None, images: str | None, **flags: Any) -
 def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:
     """The scan, with a bar; stopped, it says how it continues."""
     try:
-        with Progress(console=notes, transient=True) as bar:
-            task = bar.add_task("scanning", total=source.shape[0])
+        with progress("scanning") as tell:
             return scanning.scan(
                 source,
                 settings,
                 say=lambda line: notes.print(in_flags(line, "scan"), soft_wrap=True),
-                progress=lambda done, _: bar.update(task, completed=done),
+                progress=tell,
                 then=then,
             )
     except KeyboardInterrupt:

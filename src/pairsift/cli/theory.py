@@ -86,9 +86,9 @@ def measure(
     label_column: LabelColumn = None,
     no_labels: Annotated[bool, _option("measure by a rank band, even where there are labels", "--no-labels")] = False,
     fraction: Annotated[float, _option("share of each class taken as difficult")] = 0.08,
-    pos_high: Annotated[float, _option("without labels: upper edge of the band")] = 0.15,
-    pos_low: Annotated[float, _option("without labels: lower edge of the band")] = 0.22,
-    n_classes: Annotated[int | None, _option("without labels: number of classes (default: 1 / pos-high)")] = None,
+    band_start: Annotated[float, _option("without labels: upper edge of the band")] = 0.15,
+    band_stop: Annotated[float, _option("without labels: lower edge of the band")] = 0.22,
+    n_classes: Annotated[int | None, _option("without labels: number of classes (default: 1 / band-start)")] = None,
     pairing: Pairing = "block",
     delta: Delta = 0.05,
     k: Dimension = None,
@@ -101,7 +101,7 @@ def measure(
 
     check_output(output)
     data = open_features(features, column_of_labels(label_column, no_labels), column)
-    band = RankBand(pos_high, pos_low)
+    band = RankBand(band_start, band_stop)
     rows, labels = np.arange(data.shape[0]), data.labels
     if labels is not None:
         rows, labels = rows[labels != UNLABELLED], labels[labels != UNLABELLED]

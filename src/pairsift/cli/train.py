@@ -10,7 +10,7 @@ import typer
 
 from pairsift.cli.app import console, notes
 from pairsift.cli.options import CONFIG, column_of_labels, given, options_of, parameter, with_parameters
-from pairsift.train.config import EXPLAINED, RENAMED, TrainConfig
+from pairsift.train.config import EXPLAINED, TrainConfig
 
 
 def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) -> None:
@@ -26,10 +26,10 @@ def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) 
     if no_labels:
         values["label_column"] = column_of_labels(values.get("label_column"), no_labels)
     if values.get("resume"):
-        base = Run.open(values.get("run_dir", TrainConfig.model_fields["run_dir"].default)).config_file
+        run = Run.open(values.get("run_dir", TrainConfig.model_fields["run_dir"].default))
         if config is not None:
             values = TrainConfig.load(config, **values).model_dump()
-        settings = TrainConfig.load(base, **values)
+        settings = run.config(**values)
     else:
         settings = TrainConfig.build(values) if config is None else TrainConfig.load(config, **values)
     start = time.perf_counter()
@@ -51,10 +51,7 @@ with_parameters(
         CONFIG,
         parameter("no_labels", bool, typer.Option("--no-labels", help="ignore labels", rich_help_panel="Data"), False),
         *options_of(TrainConfig, without=("data",), named={"run_dir": ("--output", "-o")}),
-        # The configuration refuses names of other trainers and explains why, and takes older names of its own.
-        *(
-            parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True))
-            for name in (*EXPLAINED, *RENAMED)
-        ),
+        # The configuration refuses these names of other trainers and explains why.
+        *(parameter(name, str | None, typer.Option("--" + name.replace("_", "-"), hidden=True)) for name in EXPLAINED),
     ],
 )

@@ -1,4 +1,4 @@
-"""The checks of an inspection: false negatives, mined negatives, near-duplicates, rates, and which rows stay.
+"""The checks of an inspection: false negatives, mined negatives, rates, and which rows stay.
 
 Candidate c of anchor a with positive p is a likely false negative when `g(a, c) > g(a, p) - margin * |g(a, p)|`
 (GISTEmbed, arXiv 2402.16829, with its relative margin) and `g(a, c) > floor`, the rule of `GuideMask`. A guide that
@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
+from pairsift.retrieval.judges import Judge, Judgement
+from pairsift.retrieval.near import CloseTexts, TextPairs
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
 
 BoolArray = NDArray[np.bool_]
 
 # A product in float32 is no closer than this.
 _ROUNDING = 1e-6
-# The neighbour whose distance is the measure, and the part of it that is near: in m dimensions a part t^(m/2) of all
-# neighbours at squared distances up to d lies within t d, a hundred-thousandth for m = 10.
-_NEIGHBOUR, _PART = 10, 0.1
-_NEAR_SAMPLE = 2048
-# Lists of an inverted file that are read for near-duplicates, which lie in the same list or in the next.
-_NEAR_PROBES = 2
-# With fewer texts their tenth neighbour lies anywhere.
-_FEWEST = 3 * _NEIGHBOUR
 # Nearest texts of an anchor among which the nearest other one is taken.
 _FIRST = 3
 # Batch sizes that false negatives are counted for.
@@ -44,6 +37,11 @@ BATCHES = (32, 256, 4096, 32_768)
 _CANDIDATES = 4096
 # Texts that are drawn for a negative to refill, before all are tried.
 _DRAWS = 8
+# Margins below the own positive within which a negative is suspicious: 92 % of false negatives, where similarities are
+# normal (`Phi(2 / sqrt 2)`).
+_SUSPICIOUS = 2.0
+# Texts that a judge may refuse for a cell before it stays empty.
+_ROUNDS = 4
 
 
 # Scores of a guide
@@ -83,6 +81,17 @@ class GuideScores:
     def thresholds(self) -> FloatArray:
         """(n,) similarity that a likely false negative exceeds."""
         return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
+
+    def suspicious(self, pairs: IntArray, similarity: FloatArray) -> BoolArray:
+        """(M,) negatives that a judge should see: those not far below the own positive, or all where the guide is off.
+
+        Args:
+            pairs: (M,) which pair's.
+            similarity: (M,) of the anchor with the negative.
+        """
+        own = self.own[pairs]
+        near = similarity > own - _SUSPICIOUS * self.margin * np.abs(own)
+        return np.asarray(near | bool(self.off_because))
 
     @cached_property
     def off_because(self) -> str:
@@ -126,18 +135,6 @@ def score_pairs(pairing: Pairing, features: UnitFeatures, config: PairsConfig) -
 
 
 # Pairs of texts that must not meet
-
-
-@dataclass(frozen=True)
-class TextPairs:
-    """Pairs of texts that must not share a batch: first, second and similarity (M,), most similar first."""
-
-    first: IntArray
-    second: IntArray
-    similarity: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.first)
 
 
 @dataclass(frozen=True)
@@ -246,74 +243,15 @@ class _MostSimilar:
         return self._parts[0]
 
 
-@dataclass(frozen=True)
-class NearDuplicates:
-    """Texts far closer to each other than neighbours usually are in this set.
-
-    Attributes:
-        threshold: similarity from which texts are near; None where there are too few texts to tell, and then no pair.
-        pairs: of texts, each once; of every text its ten nearest are compared.
-        groups: (T,) the first text of those that are near through others, itself where none is.
-    """
-
-    threshold: float | None
-    pairs: TextPairs
-    groups: IntArray
-
-
-def find_near(
-    search: Search, features: UnitFeatures, texts: IntArray, threshold: float | None, seed: int
-) -> NearDuplicates:
-    """Find near-duplicates among some texts.
-
-    The distance 1 - cosine of the tenth neighbour, in the median, is usual; a tenth of it is near. It is the tenth
-    neighbour because texts that come in several near versions would make the distance of the first one small.
-
-    Args:
-        search: of these texts.
-        features: of all texts.
-        texts: (C,) different texts.
-        threshold: the user's own; None derives it.
-        seed: of the sample that it is derived from.
-    """
-    nobody = np.arange(features.shape[0])
-    if threshold is None:
-        threshold = _usual_similarity(search, features, texts, seed)
-    parts = []
-    least = math.inf if threshold is None else threshold
-    for start, block in features.blocks(texts, BLOCK) if threshold is not None else ():
-        cosines, found = search(block, _NEIGHBOUR + 1, probes=_NEAR_PROBES)
-        places, columns = np.nonzero(cosines > least)
-        first, second = texts[start + places], found[places, columns]
-        once = first != second
-        parts.append((first[once], second[once], cosines[places, columns][once]))
-    if not parts:
-        none = np.zeros(0, np.int64)
-        return NearDuplicates(threshold, TextPairs(none, none, np.zeros(0, np.float32)), nobody)
-    first, second, similarity = (np.concatenate(each) for each in zip(*parts, strict=True))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    kept = np.unique(low * np.int64(len(nobody)) + high, return_index=True)[1]
-    kept = kept[np.argsort(-similarity[kept], kind="stable")]
-    pairs = TextPairs(low[kept], high[kept], similarity[kept])
-    return NearDuplicates(threshold, pairs, _groups(pairs, len(nobody)))
-
-
-def _usual_similarity(search: Search, features: UnitFeatures, texts: IntArray, seed: int) -> float | None:
-    if len(texts) < _FEWEST:
-        return None
-    chosen = np.random.default_rng(seed).choice(texts, min(len(texts), _NEAR_SAMPLE), replace=False)
-    cosines, _ = search(features.take(chosen), _NEIGHBOUR + 1)
-    return float(1 - _PART * (1 - np.median(cosines[:, -1])))
-
-
-def _groups(pairs: TextPairs, n: int) -> IntArray:
-    links = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
-    labels = connected_components(links, directed=False)[1]
-    first = np.unique(labels, return_index=True)[1]
-    return np.asarray(first[labels], np.int64)
-
-
 # Mined negatives
+
+
+class Compared(NamedTuple):
+    """What a guide gives the check of mined negatives: features and scores, and the search of texts to refill from."""
+
+    features: UnitFeatures
+    scores: GuideScores
+    search: Search
 
 
 @dataclass(frozen=True)
@@ -323,8 +261,11 @@ class NegativeChecks:
     Attributes:
         identical: (M,) the negative is the anchor itself, or in some row its positive.
         likely: (M,) the guide takes it for a positive.
-        margin_alone: how many the guide would take for positives without the floor.
+        alone: (M,) the guide would take it for a positive without the floor.
         similarity: (M,) with the anchor; nan without a guide.
+        judgement: what a judge says; None without one.
+        judged: (M,) the judge takes it for a positive.
+        relabelled: (M,) it becomes the positive of a row of its own.
         open_pairs, open_columns: (K,) pair and column of negatives, where a cell is bad or missing, or a list loses all
             its elements.
         refills: (K,) texts to put there, -1 where there is none; empty unless negatives are refilled.
@@ -332,49 +273,97 @@ class NegativeChecks:
 
     identical: BoolArray
     likely: BoolArray
-    margin_alone: int
+    alone: BoolArray
     similarity: FloatArray
+    judgement: Judgement | None
+    judged: BoolArray
+    relabelled: BoolArray
     open_pairs: IntArray
     open_columns: IntArray
     refills: IntArray
 
     @property
     def bad(self) -> BoolArray:
-        """(M,) negatives that look like positives, for either reason."""
-        return self.identical | self.likely
+        """(M,) negatives that look like positives. Where a judge was asked it decides, elsewhere the guide."""
+        return self.identical | self.judged | self._unasked(self.likely)
+
+    @property
+    def bad_without_floor(self) -> BoolArray:
+        """(M,) the same for a guide without the floor."""
+        return self.identical | self.judged | self._unasked(self.alone)
+
+    def _unasked(self, chosen: BoolArray) -> BoolArray:
+        return chosen if self.judgement is None else chosen & np.isnan(self.judgement.negatives)
 
 
 def check_negatives(
-    pairing: Pairing, cells: list[Cells], config: PairsConfig, features: UnitFeatures | None = None,
-    scores: GuideScores | None = None, search: Search | None = None,
-) -> NegativeChecks:  # fmt: skip
+    pairing: Pairing, cells: list[Cells], config: PairsConfig, guide: Compared | None = None, judge: Judge | None = None
+) -> NegativeChecks:
     """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
 
     Args:
         pairing: of the rows.
         cells: of each column of negatives.
         config: says whether negatives are refilled.
-        features, scores, search: of the guide; None without one.
+        guide: features, scores and search; None without a guide.
+        judge: decides about suspicious ones; None without one.
     """
     mined = pairing.mined
     anchors = pairing.anchors[mined.pairs]
     identical = pairing.identical(anchors, mined.texts)
     similarity = np.full(len(anchors), np.nan, np.float32)
-    likely, alone = np.zeros(len(anchors), bool), 0
-    if features is not None and scores is not None:
+    likely, alone, asked = np.zeros((3, len(anchors)), bool)
+    free = ~identical & ~pairing.denied(anchors, mined.texts)
+    if guide is not None:
+        features, scores = guide.features, guide.scores
         for start in range(0, len(anchors), BLOCK):
             some = slice(start, start + BLOCK)
             similarity[some] = dots(features.take(anchors[some]), features.take(mined.texts[some]))
-        asked = scores.reliable[mined.pairs] & ~identical & ~pairing.denied(anchors, mined.texts)
-        likely = asked & (similarity > scores.thresholds[mined.pairs])
-        alone = int((asked & (similarity > scores.edges[mined.pairs])).sum())
-    pairs, columns = _open_cells(pairing, cells, identical | likely)
-    refills = np.zeros(0, np.int64)
-    if config.bad_negatives == "refill":
-        kept = ~(identical | likely)
-        taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
-        refills = _refills(pairing, pairs, taken, config, features, scores, search)
-    return NegativeChecks(identical, likely, alone, similarity, pairs, columns, refills)
+        used = free & scores.reliable[mined.pairs]
+        likely = used & (similarity > scores.thresholds[mined.pairs])
+        alone = used & (similarity > scores.edges[mined.pairs])
+    if judge is None:
+        verdicts: tuple[Judgement | None, BoolArray, BoolArray] = (None, asked, asked)
+    else:
+        asked = free if guide is None else free & guide.scores.suspicious(mined.pairs, similarity)
+        verdicts = _judged(pairing, config, guide, judge, asked)
+    judgement, judged, relabelled = verdicts
+    checks = NegativeChecks(
+        identical, likely, alone, similarity, judgement, judged, relabelled, *_open_cells(
+            pairing, cells, identical | judged | (likely & ~asked)
+        ), np.zeros(0, np.int64),
+    )  # fmt: skip
+    if config.bad_negatives != "refill":
+        return checks
+    return replace(checks, refills=_Refilling(pairing, checks, config, guide, judge).texts())
+
+
+def _judged(
+    pairing: Pairing, config: PairsConfig, guide: Compared | None, judge: Judge, asked: BoolArray
+) -> tuple[Judgement, BoolArray, BoolArray]:
+    """What the judge says of some negatives, of the positives of their rows, and of positives that are ranked low.
+
+    Returns:
+        The scores, the (M,) negatives that are bad, and the (M,) ones that become positives.
+    """
+    mined = pairing.mined
+    rows = np.zeros(len(pairing), bool)
+    rows[mined.pairs[asked]] = True
+    if guide is not None and not guide.scores.off_because:
+        rows |= ~guide.scores.reliable
+    positives, negatives = np.full(len(pairing), np.nan), np.full(len(asked), np.nan)
+    positives[rows] = judge(pairing.anchors[rows], pairing.positives[rows])
+    negatives[asked] = judge(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
+    own = positives[mined.pairs]
+    with np.errstate(invalid="ignore"):
+        bad = (negatives >= config.judge_floor) & (negatives >= config.judge_share * own)
+        relabelled = bad & (negatives >= own) & (config.judged_positives == "relabel")
+    # A text that stands twice in a row becomes a positive once.
+    codes = pairing.code(pairing.anchors[mined.pairs], mined.texts)
+    first = np.zeros(len(asked), bool)
+    first[np.unique(np.where(relabelled, codes, -1), return_index=True)[1]] = True
+    judgement = Judgement(judge.name, judge.asked, positives, negatives, config.judge_floor)
+    return judgement, bad, relabelled & first
 
 
 def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[IntArray, IntArray]:
@@ -396,48 +385,94 @@ def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[I
     return found[order], of[order]
 
 
-def _refills(
-    pairing: Pairing, pairs: IntArray, taken: IntArray, config: PairsConfig, features: UnitFeatures | None,
-    scores: GuideScores | None, search: Search | None,
-) -> IntArray:  # fmt: skip
-    """(K,) texts that are negatives of each pair, none twice for a pair.
+class _Refilling:
+    """Chooses negatives for the cells that need one, none twice for a pair.
 
-    With a guide it is the candidate most similar to the anchor that stays below the margin under its positive
-    (positive-aware mining, arXiv 2407.15831). Elsewhere it is a positive of another row, drawn at random.
+    With a guide it is the text most similar to the anchor that stays below a share of its own positive's similarity
+    (positive-aware mining, arXiv 2407.15831). Elsewhere it is drawn at random. A judge that was asked about the row's
+    positive has the last word about each.
 
     Args:
         pairing: of the rows.
-        pairs: (K,) pairs that need a text, ascending.
-        taken: ascending codes of pairs and texts that a row holds already, by `Pairing.code`.
-        config: seed and neighbours.
-        features, scores, search: of the guide; None without one.
+        checks: of the mined negatives.
+        config: seed, neighbours and share.
+        guide: None without one.
+        judge: None without one.
     """
-    out = np.full(len(pairs), -1)
-    turn = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
-    if features is not None and scores is not None and search is not None:
+
+    def __init__(
+        self, pairing: Pairing, checks: NegativeChecks, config: PairsConfig, guide: Compared | None, judge: Judge | None
+    ) -> None:
+        self._pairing, self._config, self._guide, self._judge = pairing, config, guide, judge
+        self._judgement, self._pairs = checks.judgement, checks.open_pairs
+        mined, kept = pairing.mined, ~checks.bad
+        self._taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
+        more = pairing.further.get("corpus")
+        self._pool = pairing.candidates if more is None else np.union1d(pairing.candidates, more)
+
+    def texts(self) -> IntArray:
+        """(K,) texts for the open cells, -1 where there is none."""
+        out = np.full(len(self._pairs), -1)
+        for _ in range(_ROUNDS if self._judge is not None else 1):
+            open_ = np.flatnonzero(out < 0)
+            if not len(open_):
+                break
+            found = self._round(self._pairs[open_])
+            good = found >= 0
+            good[good] = self._accepted(self._pairs[open_][good], found[good])
+            # What is refused is not offered again.
+            codes = self._pairing.code(self._pairs[open_], found)[found >= 0]
+            self._taken = np.union1d(self._taken, codes)
+            out[open_[good]] = found[good]
+        return out
+
+    def _accepted(self, pairs: IntArray, texts: IntArray) -> BoolArray:
+        """(K,) texts that the judge calls negatives, or was not asked about."""
+        fine = np.ones(len(pairs), bool)
+        if self._judge is None or self._judgement is None:
+            return fine
+        asked = np.flatnonzero(np.isfinite(self._judgement.positives[pairs]))
+        own = self._judgement.positives[pairs[asked]]
+        scores = self._judge(self._pairing.anchors[pairs[asked]], texts[asked])
+        fine[asked] = (scores < self._config.judge_floor) | (scores < self._config.judge_share * own)
+        return fine
+
+    def _round(self, pairs: IntArray) -> IntArray:
+        """(K,) texts for pairs, ascending; -1 where there is none."""
+        out = np.full(len(pairs), -1)
+        turn = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
+        if self._guide is not None:
+            self._mine(self._guide, pairs, turn, out)
+        for number in range(int(turn.max(initial=-1)) + 1):
+            slots, done = np.flatnonzero((turn == number) & (out < 0)), out >= 0
+            held = np.union1d(self._taken, self._pairing.code(pairs[done], out[done]))
+            rng = np.random.default_rng([self._config.seed, number])
+            out[slots] = _drawn(self._pairing, self._pool, pairs[slots], held, rng)
+        return out
+
+    def _mine(self, guide: Compared, pairs: IntArray, turn: IntArray, out: IntArray) -> None:
+        """Put the most similar texts below the limit into `out`."""
+        pairing, scores, config = self._pairing, guide.scores, self._config
+        share = config.refill_share
+        limits = scores.edges if share is None else scores.own - (1 - share) * np.abs(scores.own)
         able = np.flatnonzero(scores.reliable[pairs])
         for start in range(0, len(able), BLOCK):
             slots = able[start : start + BLOCK]
             rows = pairs[slots]
-            cosines, texts = search(features.take(pairing.anchors[rows]), config.neighbours + 1)
+            cosines, texts = guide.search(guide.features.take(pairing.anchors[rows]), config.neighbours + 1)
             repeated = np.repeat(rows, texts.shape[1])
-            free = ~_held(pairing, repeated, texts.ravel(), taken).reshape(texts.shape)
+            free = ~_held(pairing, repeated, texts.ravel(), self._taken).reshape(texts.shape)
             denied = pairing.denied(pairing.anchors[repeated], texts.ravel()).reshape(texts.shape)
-            free &= np.isfinite(cosines) & ((cosines <= scores.edges[rows][:, None]) | denied)
+            free &= np.isfinite(cosines) & ((cosines <= limits[rows][:, None]) | denied)
             chosen = (free.cumsum(axis=1) == turn[slots][:, None] + 1) & free
             found = chosen.any(axis=1)
             out[slots[found]] = texts[found, chosen[found].argmax(axis=1)]
-    for number in range(int(turn.max(initial=-1)) + 1):
-        slots = np.flatnonzero((turn == number) & (out < 0))
-        done = out >= 0
-        held = np.union1d(taken, pairing.code(pairs[done], out[done]))
-        out[slots] = _drawn(pairing, pairs[slots], held, np.random.default_rng([config.seed, number]))
-    return out
 
 
-def _drawn(pairing: Pairing, pairs: IntArray, taken: IntArray, rng: np.random.Generator) -> IntArray:
-    """(K,) random candidates that a pair may have as a negative, -1 where there is none."""
-    pool = pairing.candidates
+def _drawn(
+    pairing: Pairing, pool: IntArray, pairs: IntArray, taken: IntArray, rng: np.random.Generator
+) -> IntArray:  # fmt: skip
+    """(K,) random texts of a pool that a pair may have as a negative, -1 where there is none."""
     drawn = pool[rng.integers(0, len(pool), (len(pairs), _DRAWS))]
     free = ~_held(pairing, np.repeat(pairs, _DRAWS), drawn.ravel(), taken).reshape(drawn.shape)
     out = np.where(free.any(axis=1), drawn[np.arange(len(pairs)), free.argmax(axis=1)], -1)
@@ -546,15 +581,12 @@ class GuideChecks:
     Attributes:
         name: of the guide.
         scores, false_negatives: of the pairs.
-        near_anchors, near_positives: near-duplicates on each side.
         recall: share of the ten nearest that an approximate search finds; None where it is exact.
     """
 
     name: str
     scores: GuideScores
     false_negatives: FalseNegatives
-    near_anchors: NearDuplicates
-    near_positives: NearDuplicates
     recall: float | None
 
 
@@ -565,15 +597,17 @@ class Findings:
     """Everything that was found in a table of N rows with n usable pairs, and which rows are kept.
 
     Args:
-        anchors, positives: cells of the table.
+        cells: of the table, anchors, positives and each column of negatives.
         labels: of its rows, if it has some.
         pairing: its usable pairs.
         negatives: checks of its mined negatives.
         guided: what the guide found; None without one.
+        close: near-duplicates and leaks.
         rates: of false negatives; None for a single row.
         config: says what leaves clean.parquet.
 
     Attributes:
+        columns: of mined negatives.
         duplicate_of: (n,) position of the first usable row with the same cells and label, itself for that one.
         near_of: (n,) position of the first usable row with near texts, itself where there is no such row before it, or
             where that row has the same two texts.
@@ -582,18 +616,17 @@ class Findings:
     """
 
     def __init__(
-        self, sides: tuple[Cells, Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
-        guided: GuideChecks | None, rates: Rates | None, config: PairsConfig,
+        self, cells: list[Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
+        guided: GuideChecks | None, close: CloseTexts, rates: Rates | None, config: PairsConfig,
     ) -> None:  # fmt: skip
-        self.anchors, self.positives = sides
+        self.anchors, self.positives = cells[:2]
+        self.columns = [each.column for each in cells[2:]]
         self.labels, self.pairing, self.negatives, self.guided = labels, pairing, negatives, guided
-        self.rates, self.config = rates, config
+        self.close, self.rates, self.config = close, rates, config
         self.duplicate_of = _first_of(_row_numbers(pairing))
-        self.near_of = np.arange(len(pairing))
-        if guided is not None:
-            groups = guided.near_anchors.groups[pairing.anchors], guided.near_positives.groups[pairing.positives]
-            first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
-            self.near_of = np.where(same[first] == same, self.near_of, first)
+        groups = close.anchors.groups[pairing.anchors], close.positives.groups[pairing.positives]
+        first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
+        self.near_of = np.where(same[first] == same, np.arange(len(pairing)), first)
         self.bad = np.bincount(pairing.mined.pairs[negatives.bad], minlength=len(pairing))
         self.kept = self._kept()
 
@@ -612,10 +645,15 @@ class Findings:
 
     @cached_property
     def wrong(self) -> BoolArray:
-        """(n,) rows whose positive the guide ranks below more candidates than the cap allows; none where it is off."""
-        if self.guided is None or self.guided.scores.off_because:
-            return np.zeros(len(self.pairing), bool)
-        return ~self.guided.scores.reliable
+        """(n,) rows whose positive may be wrong.
+
+        The guide ranks it below more candidates than the cap allows, unless it is off. A judge that was asked decides.
+        """
+        judgement = self.negatives.judgement
+        low = np.zeros(len(self.pairing), bool)
+        if self.guided is not None and not self.guided.scores.off_because:
+            low = ~self.guided.scores.reliable
+        return low if judgement is None else (low & ~judgement.right) | judgement.wrong
 
     @cached_property
     def contradicted(self) -> BoolArray:
@@ -648,6 +686,12 @@ class Findings:
             "positive is the anchor": pairing.anchors == pairing.positives, "bad negatives": self.bad > 0,
         }  # fmt: skip
         mine["no negative left"] = self._unfilled()
+        if self.close.leaks is not None:
+            mine |= {"in the evaluation set": self.close.leaks.same, "near the evaluation set": self.close.leaks.near}
+        if self.negatives.judgement is not None:
+            mine["judge: no positive"] = self.negatives.judgement.wrong
+            mine["judge: a negative is a positive"] = self._owners(self.negatives.judged)
+        mine["longer than the guide reads"] = self.close.cut[pairing.anchors] | self.close.cut[pairing.positives]
         if self.guided is not None:
             mine["guide unreliable"] = ~self.guided.scores.reliable
             mine["false negatives likely"] = self.guided.false_negatives.counts > 0
@@ -659,6 +703,17 @@ class Findings:
         out[self.pairing.rows] = values
         return out
 
+    def _owners(self, negatives: BoolArray) -> BoolArray:
+        """(n,) rows that own some of (M,) mined negatives."""
+        return np.bincount(self.pairing.mined.pairs[negatives], minlength=len(self.pairing)) > 0
+
+    @cached_property
+    def relabelled(self) -> IntArray:
+        """(R,) mined negatives that become positives of rows of their own, in the order of their rows; kept ones."""
+        mined, chosen = self.pairing.mined, np.flatnonzero(self.negatives.relabelled)
+        chosen = chosen[self.kept[self.pairing.rows[mined.pairs[chosen]]]]
+        return chosen[np.argsort(mined.pairs[chosen], kind="stable")]
+
     def _unfilled(self) -> BoolArray:
         """(n,) rows for which no other negative was found."""
         negatives = self.negatives
@@ -669,6 +724,8 @@ class Findings:
         kept = ~self.duplicates & ~self._unfilled()
         if self.config.drop_near:
             kept &= ~self.near
+        if self.close.leaks is not None and self.config.leaks == "drop":
+            kept &= ~(self.close.leaks.same | self.close.leaks.near)
         if self.config.wrong_positives == "drop":
             kept &= ~self.wrong
         if self.config.bad_negatives == "drop":

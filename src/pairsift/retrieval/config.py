@@ -14,6 +14,11 @@ from pairsift._base.settings import Settings, setting
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
+# Numbers in (0, 1], and what they are a share of.
+_SHARES = {
+    "cap": "the candidates", "spelling": "shingles", "judge_floor": "the highest score",
+    "judge_share": "the positive's score", "refill_share": "the positive's similarity",
+}  # fmt: skip
 
 
 class PairsError(ValueError):
@@ -53,6 +58,16 @@ class PairsConfig(Settings):
         None, "Input", "score from which a pair is a positive one (None: 0.5 for scores in [0, 1])"
     )
 
+    against: Path | None = setting(
+        None, "Evaluation", "evaluation set whose texts training must not hold: a table, or a folder of BEIR"
+    )
+    against_column: str | None = setting(
+        None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
+    )
+    leaks: Literal["drop", "keep"] = setting(
+        "drop", "Evaluation", "rows whose anchor or positive is a text of the evaluation set, or nearly one"
+    )
+
     guide_model: str | None = setting(
         None, "Guide", "encoder that compares texts: 'minilm' (packaged), a sentence-transformers name or folder"
     )
@@ -83,10 +98,36 @@ class PairsConfig(Settings):
     near: float | None = setting(
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
     )
+    spelling: float = setting(
+        0.8, "Guide", "share of their shingles from which two texts are near-duplicates by spelling (1: those of the "
+        "same words)",
+    )  # fmt: skip
     neighbours: int = setting(50, "Guide", "most similar candidates of a row that are compared one by one")
     sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
     seed: int = setting(0, "Guide", "seed of samples, search and refilled negatives", ge=0)
 
+    judge: str | None = setting(
+        None, "Judge", "cross-encoder (name or folder), or module:function, that scores suspicious negatives and "
+        "low-ranked positives, in [0, 1]",
+    )  # fmt: skip
+    judge_floor: float = setting(0.5, "Judge", "score from which the judge calls a pair a positive one")
+    judge_share: float = setting(
+        0.95, "Judge", "share of the own positive's score from which a negative is a bad one, above the floor"
+    )
+    judged_positives: Literal["drop", "relabel"] = setting(
+        "drop", "Judge", "negatives that score as high as the own positive: drop takes them out, relabel also adds a "
+        "row with each of them as positive",
+    )  # fmt: skip
+
+    corpus: Path | None = setting(
+        None, "Clean", "texts that bad negatives are refilled from, too: a table, or a folder of BEIR (None: positives "
+        "of other rows alone)",
+    )  # fmt: skip
+    corpus_column: str | None = setting(None, "Clean", "column of its texts (None: the usual one, or the only one)")
+    refill_share: float | None = setting(
+        None, "Clean", "share of the own positive's similarity that a refilled negative may have at most (None: 1 less "
+        "`margin`)",
+    )  # fmt: skip
     drop_near: bool = setting(False, "Clean", "leave near-duplicate rows out of clean.parquet, not only duplicates")
     labelled_negatives: Literal["drop", "keep"] = setting(
         "drop", "Clean", "rows that are labelled as no pair: drop leaves them out, keep writes them as they are"
@@ -107,19 +148,25 @@ class PairsConfig(Settings):
     overwrite: bool = setting(False, "Output", "replace the inspection in the output folder")
 
     @model_validator(mode="after")
-    def _consistent(self) -> PairsConfig:
+    def _in_range(self) -> PairsConfig:
         for name in ("margin", "floor", "near", "min_score"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if self.near is not None and not -1 <= self.near <= 1:
             raise ValueError(f"near must lie in [-1, 1], got {self.near}: it is a cosine")
-        if not 0 < self.cap <= 1:
-            raise ValueError(f"cap must lie in (0, 1], got {self.cap}: it is a share of the candidates")
+        for name, of in _SHARES.items():
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {value}: it is a share of {of}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PairsConfig:
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):

@@ -390,6 +390,7 @@ class Scan:
         for a, b, count in facts["bridges"]:
             bridges[a, b] = count
         advice = facts["advice"]
+        advice = {"band_start" if name == "high" else name: value for name, value in advice.items()}  # "high" until 0.3
         labelled, classes = facts["labelled_levels"], facts["classes"]
         error = facts["levels_error"]
         return cls(

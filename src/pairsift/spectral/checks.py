@@ -51,6 +51,18 @@ def check_grid(grid: Grid, towers: int | None) -> None:
         raise SpectralError("dimensions, ridge and power need at least one value to choose from")
 
 
+def check_choice(grid: Grid, held_out: float, criterion: str) -> None:
+    """Refuse what no setting can be chosen by."""
+    if not 0 <= held_out <= 0.5:
+        raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
+    if not held_out and not grid.single:
+        raise SpectralError("held_out=0 leaves nothing to choose by: give dimensions, ridge and power")
+    if criterion not in ("rank", "loss"):
+        raise SpectralError(f"criterion must be 'rank' or 'loss', got {criterion!r}")
+    if criterion == "loss" and len(grid.powers) > 1:
+        raise SpectralError("the loss is the same for every power: give power, or use criterion='rank'")
+
+
 def edit_of(selector: Selector | None, margin: float, rounds: int) -> Edit | None:
     """The edit that the arguments of `SpectralMap.fit` describe; None without a selector."""
     if not 0 <= margin < np.inf:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pairsift.spectral.moments import Array, Covariances, Float64
 from pairsift.spectral.solution import Solution, solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-POWERS = (0.5, 1.0, 1.5)
+POWERS = (0.5, 1.0)
 # Widths are powers of two: from 2^3 on, and from 1 on where there are few directions.
 _FIRST, _NARROW = 3, 16
 # Held-out pairs that are ranked at once, the fewest that a choice can be made on, and the most folds.
@@ -23,6 +23,8 @@ MOST_HELD, FEWEST_HELD, MOST_FOLDS = 2048, 20, 3
 _Z = 1.96
 
 IntArray = NDArray[np.int64]
+Criterion: TypeAlias = Literal["rank", "loss"]
+Key: TypeAlias = tuple[float, int, float]
 T = TypeVar("T", int, float)
 Choices: TypeAlias = T | Sequence[T] | None
 """One value, several to choose from, or None for the usual ones."""
@@ -36,7 +38,7 @@ class Setting:
         ridge: see `SpectralMap`.
         dimensions: width k.
         power: see `SpectralMap`.
-        score: mean of -log(rank) of the held-out pairs' own positives; 0 is perfect.
+        score: by rank, mean of -log(rank) of the held-out pairs' own positives, 0 is perfect; by loss, minus the loss.
         behind: how far the score is below that of the best setting, a mean of paired differences.
         error: standard error of that mean.
     """
@@ -52,6 +54,11 @@ class Setting:
     def values(self) -> tuple[int, float, float]:
         """Dimensions, ridge and power."""
         return self.dimensions, self.ridge, self.power
+
+    @property
+    def key(self) -> Key:
+        """Ridge, dimensions and power."""
+        return self.ridge, self.dimensions, self.power
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,10 @@ class HeldOut:
     Attributes:
         pairs: held-out pairs, of all folds.
         left_out: training pairs that a fold leaves out because they share a row with its held-out ones, on average.
-        chosen: the setting taken.
+        criterion: "rank" or "loss", which the settings were compared by.
+        chosen: the setting taken, for as many pairs as a fold is fitted to.
+        ridge: of the fit to all pairs. The noise of a sample falls as one over its size, and so does a chosen ridge.
+        alike: settings of its width and power within 1.96 standard errors of the best; its ridge is their mean.
         settings: all that were tried, best first.
         eigenvalues: (k,) of the fits without the held-out pairs, means over folds.
         correlations: (k,) of the same directions on the held-out pairs; a sample's own values are too high.
@@ -100,7 +110,10 @@ class HeldOut:
 
     pairs: int
     left_out: int
+    criterion: Criterion
     chosen: Setting
+    ridge: float
+    alike: tuple[Setting, ...]
     settings: tuple[Setting, ...]
     eigenvalues: Float64 = field(repr=False)
     correlations: Float64 = field(repr=False)
@@ -111,17 +124,18 @@ class HeldOut:
 
     def __str__(self) -> str:
         best, taken = self.settings[0], self.chosen
-        what = f"ridge {taken.ridge:g}, {taken.dimensions} dimensions, power {taken.power:g}"
+        name = "mean log rank" if self.criterion == "rank" else "loss"
+        what = f"ridge {self.ridge:.3g}, {taken.dimensions} dimensions, power {taken.power:g}"
         if len(self.settings) == 1:
-            return f"{what}, as given; mean log rank {abs(taken.score):.3f} on {self.pairs:,} held-out pairs"
-        why = "the best" if taken == best else (
-            f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, mean log rank "
-            f"{abs(best.score):.3f})"
+            return f"{what}, as given; {name} {-taken.score:.3f} on {self.pairs:,} held-out pairs"
+        why = "the best" if best in self.alike else (
+            f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, {name} "
+            f"{-best.score:.3f})"
         )  # fmt: skip
-        return (
-            f"{what}: {why} of {len(self.settings)} settings on {self.pairs:,} held-out pairs, mean log rank "
-            f"{abs(taken.score):.3f}"
-        )
+        if len(self.alike) > 1:
+            why += f", its ridge the mean of {len(self.alike)} that do as well,"
+        where = f"of {len(self.settings)} settings on {self.pairs:,} held-out pairs"
+        return f"{what}: {why} {where}, {name} {-taken.score:.3f}"
 
 
 class Candidates:
@@ -235,7 +249,7 @@ class Fold:
     covariances: Covariances
     held: Candidates
 
-    def ranks(self, grid: Grid) -> Iterator[tuple[tuple[float, int, float], IntArray]]:
+    def ranks(self, grid: Grid) -> Iterator[tuple[Key, IntArray]]:
         """The ranks of own positives for every setting (ridge, dimensions, power) of the grid."""
         for ridge in grid.ridges:
             solution = solve(self.covariances, ridge, grid.most)
@@ -245,6 +259,20 @@ class Fold:
                 scale = (solution.values**power).astype(first.dtype)
                 for width, ranks in self.held.ranks_by_width(first * scale, second * scale, widths):
                     yield (ridge, width, power), ranks
+
+    def losses(self, grid: Grid) -> Iterator[tuple[Key, Float64]]:
+        """For every setting (H,) terms whose mean is the loss of the balanced map on the held-out pairs, unbiased."""
+        for ridge in grid.ridges:
+            solution = solve(self.covariances, ridge, grid.most)
+            first, second = self.projected(solution)
+            for width in grid.widths(len(solution.values)):
+                scale = np.sqrt(solution.values[:width]).astype(first.dtype)
+                products = ((first[:, :width] * scale) @ (second[:, :width] * scale).T).astype(np.float64)
+                own = np.diagonal(products)
+                squares = np.square(products)  # of independent pairs where a row meets another's positive
+                both = (squares.sum(axis=0) + squares.sum(axis=1)) / 2 - np.square(own)
+                for power in grid.powers:
+                    yield (ridge, width, power), both / (len(own) - 1) - 2 * own
 
     def projected(self, solution: Solution) -> tuple[Array, Array]:
         """(H, r) coordinates of both held-out sides, unscaled, float32."""
@@ -271,45 +299,68 @@ class Fold:
         return np.stack([self.held.rows, by_features, self.held.first_hits(mapped[0], mapped[1])], axis=1)
 
 
-def choose(folds: Sequence[Fold], left_out: int, grid: Grid) -> HeldOut:
+def choose(
+    folds: Sequence[Fold], fitted: Sequence[int], total: int, grid: Grid, criterion: Criterion = "rank"
+) -> HeldOut:  # fmt: skip
     """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
 
-    The score is the mean of -log(rank) of every held-out pair's own positive. Among the settings whose paired
-    difference to the best lies within 1.96 standard errors, the smallest width is taken, then the best score.
+    By rank, the score is the mean of -log(rank) of every held-out pair's own positive; by loss, minus the loss that the
+    map minimises. Settings whose paired difference to the best lies within 1.96 standard errors are alike. The smallest
+    width among them is taken, then the power of the best score, then the geometric mean of the ridges: a mean of
+    settings that held-out pairs do not tell apart varies less between samples than the best of them. For the fit to all
+    pairs that ridge is scaled down by the share of the pairs that a fold is fitted to.
 
     Args:
         folds: held-out pairs, and covariances of the others.
-        left_out: training pairs that a fold leaves out because they share a row with held-out ones, on average.
+        fitted: number of pairs that the covariances of each fold come from.
+        total: number of all pairs.
         grid: what to try.
+        criterion: "rank" or "loss".
 
     Raises:
         SpectralError: no setting has as many directions as asked for.
     """
-    found = [dict(fold.ranks(grid)) for fold in folds]
-    tried = {
-        key: np.concatenate([each[key] for each in found]) for key in found[0] if all(key in each for each in found)
-    }
+    tried = _scores(folds, grid, criterion)
     if not tried:
         shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
         raise TooWideError(min(grid.given_widths or (1,)), min(shared))
-    scores = {key: -np.log(ranks) for key, ranks in tried.items()}
-    best = max(scores.values(), key=lambda each: float(each.mean()))
-    settings = []
-    for (ridge, width, power), score in scores.items():
-        gap = best - score
-        error = float(gap.std()) / math.sqrt(len(gap))
-        settings.append(Setting(ridge, width, power, float(score.mean()), float(gap.mean()), error))
+    best = max(tried.values(), key=lambda each: float(each.mean()))
+    settings = [_setting(key, scores, best) for key, scores in tried.items()]
     settings.sort(key=lambda each: (-each.score, each.dimensions))
     near = [each for each in settings if each.behind <= _Z * each.error]
     chosen = min(near, key=lambda each: (each.dimensions, -each.score))
-    ranks = tried[chosen.ridge, chosen.dimensions, chosen.power]
-    return _described(folds, left_out, chosen, tuple(settings), ranks)
+    alike = tuple(each for each in near if (each.dimensions, each.power) == (chosen.dimensions, chosen.power))
+    if len(alike) > 1 and min(each.ridge for each in alike) > 0:
+        ridge = math.exp(sum(math.log(each.ridge) for each in alike) / len(alike))
+        ((key, scores),) = _scores(folds, Grid.of(ridge, chosen.dimensions, chosen.power), criterion).items()
+        chosen = _setting(key, scores, best)
+    share = sum(fitted) / len(fitted) / total if len(grid.ridges) > 1 else 1.0
+    found = _described(folds, criterion, chosen, tuple(settings))
+    left_out = round(total - sum(fitted) / len(fitted) - found.pairs / len(folds))
+    return replace(found, ridge=chosen.ridge * share, left_out=left_out, alike=alike)
+
+
+def _scores(folds: Sequence[Fold], grid: Grid, criterion: Criterion) -> dict[Key, Float64]:
+    """(H,) scores in all folds, of the settings that every fold has."""
+    if criterion == "rank":
+        found = [{key: -np.log(ranks) for key, ranks in fold.ranks(grid)} for fold in folds]
+    else:
+        found = [{key: -terms for key, terms in fold.losses(grid)} for fold in folds]
+    shared = [key for key in found[0] if all(key in each for each in found)]
+    return {key: np.concatenate([each[key] for each in found]) for key in shared}
+
+
+def _setting(key: Key, scores: Float64, best: Float64) -> Setting:
+    gap = best - scores
+    return Setting(*key, float(scores.mean()), float(gap.mean()), float(gap.std()) / math.sqrt(len(gap)))
 
 
 def _described(
-    folds: Sequence[Fold], left_out: int, chosen: Setting, settings: tuple[Setting, ...], ranks: IntArray
+    folds: Sequence[Fold], criterion: Criterion, chosen: Setting, settings: tuple[Setting, ...]
 ) -> HeldOut:  # fmt: skip
     spectra = [fold.spectrum(chosen) for fold in folds]
+    grid = Grid.of(chosen.ridge, chosen.dimensions, chosen.power)
+    ranks = np.concatenate([ranks for fold in folds for _, ranks in fold.ranks(grid)])
     frozen: Ranking | None = None
     gain: tuple[float, float] | None = None
     hits: IntArray | None = None
@@ -320,8 +371,10 @@ def _described(
         gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
         hits = folds[0].first_hits(chosen)
     return HeldOut(
-        len(ranks), left_out, chosen, settings, np.mean([each[0] for each in spectra], axis=0),
-        np.mean([each[1] for each in spectra], axis=0), Ranking.of(ranks), frozen, gain, hits,
+        pairs=len(ranks), left_out=0, criterion=criterion, chosen=chosen, ridge=chosen.ridge, alike=(chosen,),
+        settings=settings, eigenvalues=np.mean([each[0] for each in spectra], axis=0),
+        correlations=np.mean([each[1] for each in spectra], axis=0), adapted=Ranking.of(ranks), frozen=frozen,
+        gain=gain, first_hits=hits,
     )  # fmt: skip
 
 

@@ -27,13 +27,19 @@ _HIDDEN, _RATE, _DECAY = 512, 3e-3, 0.01
 _BATCH, _STEPS, _EVERY, _PATIENCE = 256, 3000, 100, 5
 # Weight of the past in the running mean of the weights, which is what is measured and kept.
 _MEAN = 0.98
+# Scale of the features beside the map; a power of two, so that scaling costs no precision.
+_KEPT = 1 / 64
 _Z = 1.96
 
 Progress = Callable[[int, int], None]
 
 
 class ResidualHead(nn.Module):
-    """A spectral map plus a correction by two layers that starts at zero.
+    """A spectral map at unit length plus a correction by two layers, which starts at zero.
+
+    With `u` the map of features `x`, it gives the direction of `u / n + correction(x / n)`, where
+    `n^2 = |u|^2 + _KEPT^2 |x|^2` is about the square of the length of `u`. So the correction is as large beside the map
+    for every row. In this form the network is a chain of linear layers, GELU and unit lengths; see `stages`.
 
     Args:
         fitted: the map, whose matrix is trained too.
@@ -43,9 +49,9 @@ class ResidualHead(nn.Module):
     def __init__(self, fitted: SpectralMap, hidden: int = _HIDDEN) -> None:
         super().__init__()
         self.base = fitted.module().linear
-        self.inner = nn.Linear(self.base.in_features, hidden)
-        self.outer = nn.Linear(hidden, self.base.out_features)
-        with torch.no_grad():  # rows of about unit length, so that the correction has their scale
+        self.inner = nn.Linear(self.base.in_features, hidden, dtype=self.base.weight.dtype)
+        self.outer = nn.Linear(hidden, self.base.out_features, dtype=self.base.weight.dtype)
+        with torch.no_grad():  # rows of about unit length, so that the inner layer sees features at their own scale
             length = float(np.sqrt((fitted.eigenvalues ** (2 * fitted.power)).sum()))
             self.base.weight.div_(length)
             self.base.bias.div_(length)
@@ -54,23 +60,34 @@ class ResidualHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, k) rows of unit length."""
-        return F.normalize(self.base(features) + self.outer(F.gelu(self.inner(features))), dim=-1)
+        mapped = self.base(features)
+        squares = mapped.square().sum(dim=1, keepdim=True) + _KEPT**2 * features.square().sum(dim=1, keepdim=True)
+        length = squares.sqrt().clamp_min(1e-12)
+        return F.normalize(mapped / length + self.outer(F.gelu(self.inner(features / length))), dim=-1)
 
     @torch.no_grad()
-    def dense_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """Two layers with a GELU between them that give the same as this network before it normalises.
+    def stages(self) -> list[list[tuple[nn.Linear, nn.Module]]]:
+        """Linear layers and activations that give the same as this network, with unit length after each stage.
 
-        `gelu(u) - gelu(-u) = u`, so the linear map passes through the GELU as a pair of units of either sign.
+        The first stage gives the map beside the features, which are scaled by `_KEPT` and so hardly count in the
+        length. `gelu(v) - gelu(-v) = v`: the map passes through the GELU of the second stage as a pair of units of
+        either sign.
         """
-        base, inner, outer = self.base, self.inner, self.outer
-        eye = torch.eye(base.out_features)
-        first = nn.Linear(inner.in_features, inner.out_features + 2 * base.out_features)
-        second = nn.Linear(first.out_features, base.out_features)
-        first.weight.copy_(torch.cat([inner.weight, base.weight, -base.weight]))
-        first.bias.copy_(torch.cat([inner.bias, base.bias, -base.bias]))
-        second.weight.copy_(torch.cat([outer.weight, eye, -eye], dim=1))
-        second.bias.copy_(outer.bias)
-        return first, second
+        (k, width), hidden, kind = self.base.weight.shape, len(self.inner.bias), self.base.weight.dtype
+        first, inner, outer = (
+            nn.Linear(width, k + width, dtype=kind),
+            nn.Linear(k + width, hidden + 2 * k, dtype=kind),
+            nn.Linear(hidden + 2 * k, k, dtype=kind),
+        )
+        eye, none = torch.eye(k, dtype=kind), torch.zeros(k, width, dtype=kind)
+        first.weight.copy_(torch.cat([self.base.weight, _KEPT * torch.eye(width, dtype=kind)]))
+        first.bias.copy_(torch.cat([self.base.bias, torch.zeros(width, dtype=kind)]))
+        correction = torch.cat([torch.zeros(hidden, k, dtype=kind), self.inner.weight / _KEPT], dim=1)
+        inner.weight.copy_(torch.cat([correction, torch.cat([eye, none], dim=1), torch.cat([-eye, none], dim=1)]))
+        inner.bias.copy_(torch.cat([self.inner.bias, torch.zeros(2 * k, dtype=kind)]))
+        outer.weight.copy_(torch.cat([self.outer.weight, eye, -eye], dim=1))
+        outer.bias.copy_(self.outer.bias)
+        return [[(first, nn.Identity())], [(inner, nn.GELU()), (outer, nn.Identity())]]
 
     @torch.no_grad()
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from pairsift.pairs import Selector
 from pairsift.spectral.checks import (
     Edit,
     Log,
+    check_choice,
     check_grid,
     check_pairs,
     check_settings,
@@ -25,7 +26,7 @@ from pairsift.spectral.checks import (
     kept_pairs,
     towers_of,
 )
-from pairsift.spectral.choice import Choices, Fold, Grid, HeldOut, choose
+from pairsift.spectral.choice import Choices, Criterion, Fold, Grid, HeldOut, choose
 from pairsift.spectral.edits import selected_pairs, with_margin
 from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.modules import UnitLinear, extended
@@ -102,6 +103,7 @@ class SpectralMap:
         margin: float = 0.0,
         rounds: int = 2,
         held_out: float = 0.1,
+        criterion: Criterion = "rank",
         seed: int = 0,
         memory_gb: float = 4.0,
         engine: Literal["local", "ray"] = "local",
@@ -113,7 +115,7 @@ class SpectralMap:
         A tenth of the pairs (2,048 at the most) are held out, in up to three folds where that gives few. Training pairs
         that share a row with them are left out of the fits that are compared. Each setting is scored by the mean of
         -log(rank) of the held-out pairs' own positives. Among the settings within 1.96 standard errors of the best
-        (paired differences) the narrowest is taken. The map is then fitted to all pairs.
+        (paired differences) the narrowest is taken, with the mean of their ridges. The map is then fitted to all pairs.
 
         Args:
             first: (N, D) features of one side: an array, a tensor, a memory map, a path that `data.open_features`
@@ -122,7 +124,7 @@ class SpectralMap:
             views: V, where rows of `first` that follow each other are views of one example.
             dimensions: width k, or several to choose from; None chooses among powers of two from 8 on.
             ridge: see `SpectralMap`, or several to choose from; None chooses from 0.001 to 10.
-            power: see `SpectralMap`, or several to choose from; None chooses 0.5, 1 or 1.5.
+            power: see `SpectralMap`, or several to choose from; None chooses 0.5 or 1.
             towers: see `SpectralMap`.
             drop: (N,) bool, or positions: pairs that are left out of all sums.
             selector: which pairs are difficult; they get the margin. Of one tower all rows of both sides are compared
@@ -131,6 +133,9 @@ class SpectralMap:
             margin: sigma of Eq. 31 (arXiv 2501.01317), added to the similarity of the selected pairs, >= 0.
             rounds: how often pairs are selected by the map's own features and the map is solved again, >= 1.
             held_out: share of the pairs that a fold holds out, in [0, 0.5]; 0 needs `dimensions`, `ridge` and `power`.
+            criterion: what settings are compared by. "rank" is the rank of the own positive, as a search sees it.
+                "loss" is the loss itself, for features that a classifier will use: ranks also reward what tells two
+                examples of one class apart. The loss says nothing about the power, which must be given.
             seed: of the held-out pairs.
             memory_gb: that the fit may take.
             engine: "ray" sums parts of the pairs in Ray tasks, for features that one machine reads too slowly. The
@@ -148,10 +153,7 @@ class SpectralMap:
         """
         grid = Grid.of(ridge, dimensions, power)
         check_grid(grid, towers)
-        if not 0 <= held_out <= 0.5:
-            raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
-        if not held_out and not grid.single:
-            raise SpectralError("held_out=0 leaves nothing to choose by: give dimensions, ridge and power")
+        check_choice(grid, held_out, criterion)
         if engine not in ("local", "ray"):
             raise SpectralError(f"engine must be 'local' or 'ray', got {engine!r}")
         edit = edit_of(selector, margin, rounds)
@@ -166,11 +168,12 @@ class SpectralMap:
         check_pairs(sums.total.covariances(towers), say)
         chosen: HeldOut | None = None
         if held:
-            folds = [Fold(sums.rest(i).covariances(towers), each) for i, each in enumerate(held)]
-            left_out = sum(part.count - len(each) for part, each in zip(sums.shared, held, strict=True)) / len(held)
-            chosen = choose(folds, round(left_out), grid)
+            rest = [sums.rest(i) for i in range(len(held))]
+            folds = [Fold(part.covariances(towers), each) for part, each in zip(rest, held, strict=True)]
+            chosen = choose(folds, [part.count for part in rest], sums.total.count, grid, criterion)
             say(f"chose {chosen}")
-        made = cls(*(grid.only if chosen is None else chosen.chosen.values), towers)
+        settings = grid.only if chosen is None else (chosen.chosen.dimensions, chosen.ridge, chosen.chosen.power)
+        made = cls(*settings, towers)
         made.held_out, made._moments = chosen, sums.total
         made._current()
         if edit is not None:
@@ -288,7 +291,7 @@ class SpectralMap:
         Raises:
             SpectralError: the model's embeddings have another width than the map.
         """
-        return extended(model, [(self.module(second=second).linear, nn.Identity())])
+        return extended(model, [[(self.module(second=second).linear, nn.Identity())]])
 
     def save(self, path: Path | str, *, sums: bool = False) -> None:
         """Write the map as safetensors with a checksum, whole or not at all.

@@ -25,7 +25,7 @@ class UnitLinear(nn.Module):
 
     def __init__(self, matrix: Float64, mean: Float64) -> None:
         super().__init__()
-        self.linear = nn.Linear(*matrix.shape)
+        self.linear = nn.Linear(matrix.shape[0], matrix.shape[1], dtype=torch.float32)
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(matrix.T.copy()))
             self.linear.bias.copy_(torch.from_numpy(-mean @ matrix))
@@ -35,12 +35,12 @@ class UnitLinear(nn.Module):
         return F.normalize(self.linear(features), dim=-1)
 
 
-def extended(model: Any, layers: Sequence[tuple[nn.Linear, nn.Module]]) -> Any:
-    """A sentence-transformers model with linear layers, their activations and unit length behind its modules.
+def extended(model: Any, stages: Sequence[Sequence[tuple[nn.Linear, nn.Module]]]) -> Any:
+    """A sentence-transformers model with stages of linear layers behind its modules.
 
     Args:
         model: a `SentenceTransformer`.
-        layers: linear layers and the activation behind each.
+        stages: linear layers, and the activation behind each. Unit length follows every stage.
 
     Raises:
         SpectralError: the model's embeddings have another width than the first layer takes.
@@ -53,17 +53,17 @@ def extended(model: Any, layers: Sequence[tuple[nn.Linear, nn.Module]]) -> Any:
         modules_of = importlib.import_module("sentence_transformers.models")
 
     measure = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-    width, taken = measure(), layers[0][0].in_features
+    width, taken = measure(), stages[0][0][0].in_features
     if width != taken:
         raise SpectralError(
             f"the model's embeddings have {width} dimensions, and the map was fitted on {taken}: give the encoder that "
             "made the features"
         )
     modules = [*model]
-    for linear, activation in layers:
-        dense = modules_of.Dense(linear.in_features, linear.out_features, bias=True, activation_function=activation)
-        dense.linear.load_state_dict(linear.state_dict())
-        modules.append(dense)
-    return SentenceTransformer(
-        modules=[*modules, modules_of.Normalize()], device=str(model.device), prompts=dict(model.prompts)
-    )
+    for stage in stages:
+        for linear, activation in stage:
+            dense = modules_of.Dense(linear.in_features, linear.out_features, bias=True, activation_function=activation)
+            dense.linear.load_state_dict(linear.state_dict())
+            modules.append(dense)
+        modules.append(modules_of.Normalize())
+    return SentenceTransformer(modules=modules, device=str(model.device), prompts=dict(model.prompts))

@@ -44,13 +44,13 @@ class SecondLayer(nn.Module):
     def __init__(self, filters: int) -> None:
         super().__init__()
         patch = _SIDE**2 * _KEPT
-        self.register_buffer("inner", torch.zeros(_INNER, 3, _PATCH, _PATCH))
-        self.register_buffer("offsets", torch.zeros(_INNER))
-        self.register_buffer("centre", torch.zeros(_INNER))
-        self.register_buffer("axes", torch.zeros(_INNER, _KEPT))
-        self.register_buffer("patch_centre", torch.zeros(patch))
-        self.register_buffer("whitening", torch.zeros(patch, patch))
-        self.register_buffer("centres", torch.zeros(filters, patch))
+        self.register_buffer("inner", torch.zeros(_INNER, 3, _PATCH, _PATCH, dtype=torch.float32))
+        self.register_buffer("offsets", torch.zeros(_INNER, dtype=torch.float32))
+        self.register_buffer("centre", torch.zeros(_INNER, dtype=torch.float32))
+        self.register_buffer("axes", torch.zeros(_INNER, _KEPT, dtype=torch.float32))
+        self.register_buffer("patch_centre", torch.zeros(patch, dtype=torch.float32))
+        self.register_buffer("whitening", torch.zeros(patch, patch, dtype=torch.float32))
+        self.register_buffer("centres", torch.zeros(filters, patch, dtype=torch.float32))
 
     inner: Tensor
     offsets: Tensor
@@ -139,11 +139,11 @@ class PatchEncoder(nn.Module):
             raise SpectralError(f"layers must be 1 or 2, got {layers!r}")
         self.mirrored, self.layers = mirrored, layers
         self.width = layers * filters * _CELLS**2
-        self.register_buffer("filters", torch.zeros(filters, 3, _PATCH, _PATCH))
-        self.register_buffer("offsets", torch.zeros(filters))
-        self.register_buffer("scale", torch.ones(self.width))
-        self.register_buffer("weight", torch.zeros(self.width, dimensions))
-        self.register_buffer("bias", torch.zeros(dimensions))
+        self.register_buffer("filters", torch.zeros(filters, 3, _PATCH, _PATCH, dtype=torch.float32))
+        self.register_buffer("offsets", torch.zeros(filters, dtype=torch.float32))
+        self.register_buffer("scale", torch.ones(self.width, dtype=torch.float32))
+        self.register_buffer("weight", torch.zeros(self.width, dimensions, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(dimensions, dtype=torch.float32))
         self.second = SecondLayer(filters) if layers == 2 else None
 
     @property
@@ -175,13 +175,15 @@ class PatchEncoder(nn.Module):
         pooled = [F.adaptive_avg_pool2d(each, _CELLS).flatten(1) for each in maps]
         return torch.cat(pooled, dim=1) / self.scale
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 9 K layers) what the map takes: `raw`, of an image and of its mirror image where `mirrored`."""
+        features = self.raw(images)
+        return (features + self.raw(images.flip(3))) / 2 if self.mirrored else features
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Float images (B, 3, H, W) in [0, 1] -> features h (B, k)."""
-        features = self.raw(images)
-        if self.mirrored:
-            features = (features + self.raw(images.flip(3))) / 2
-        return features @ self.weight + self.bias
+        return self.features(images) @ self.weight + self.bias
 
     @classmethod
     def fit(  # noqa: PLR0913 (settings are keywords)
@@ -237,8 +239,9 @@ class PatchEncoder(nn.Module):
 
         def fit(width: int) -> SpectralMap:
             return SpectralMap.fit(
-                stream, dimensions=width, ridge=_RIDGES, power=power, seed=seed, memory_gb=memory_gb, log=log
-            )
+                stream, dimensions=width, ridge=_RIDGES, power=power, criterion="loss", seed=seed, memory_gb=memory_gb,
+                log=log,
+            )  # fmt: skip
 
         try:
             fitted = fit(min(dimensions, encoder.width // 2))

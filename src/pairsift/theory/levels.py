@@ -106,7 +106,7 @@ def measure_levels(
 
     Args:
         features: (N, D), any float type.
-        labels: (N,) classes. None measures by `band`.
+        labels: (N,) classes. Rows with -1 are unlabelled and left out. None measures by `band`.
         difficult: (N,) bool. None takes the examples that `difficult_examples` finds.
         fraction: share of each class taken as difficult, in (0, 1).
         band: used without labels. Pairs ranked above, in and below it give alpha, gamma and beta.
@@ -133,6 +133,12 @@ def measure_levels(
     labels = class_labels(labels, "labels")
     if labels.shape != (len(features),):
         raise ValueError(f"{len(features)} features need labels of shape ({len(features)},), got {labels.shape}")
+    known = labels >= 0 if labels.dtype.kind in "if" else np.ones(len(labels), bool)
+    if not known.any():
+        raise ValueError("levels need labels of two classes, but every row is unlabelled (-1)")
+    if difficult is not None:
+        difficult = _checked_marks(difficult, labels.shape)[known]
+    features, labels = features[known], labels[known]
     classes, numbers = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"levels need at least two classes, but every label is {classes[0]}")
@@ -141,10 +147,14 @@ def measure_levels(
         raise ValueError(f"class {classes[counts.argmin()]} has {counts.min()} example: pairs in a class need two")
     if difficult is None:
         difficult = difficult_examples(features, numbers, fraction)
-    difficult = np.asarray(difficult)
-    if difficult.shape != labels.shape or difficult.dtype != bool:
-        raise ValueError(f"difficult must be bool of shape {labels.shape}, got {difficult.dtype} {difficult.shape}")
     return _levels_by_labels(features, numbers, difficult, len(classes))
+
+
+def _checked_marks(difficult: NDArray[Any], shape: tuple[int, ...]) -> BoolArray:
+    marks: BoolArray = np.asarray(difficult)
+    if marks.shape != shape or marks.dtype != bool:
+        raise ValueError(f"difficult must be bool of shape {shape}, got {marks.dtype} {marks.shape}")
+    return marks
 
 
 def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float = 0.08) -> BoolArray:
@@ -192,7 +202,7 @@ class Advice:
     Attributes:
         margin: sigma = gamma - beta, or 0 where gamma does not exceed beta.
         temperature_scale: rho = beta / gamma, or None where the ratio has no meaning.
-        high: posHigh = 1 / number of classes.
+        band_start: upper edge of the rank band, 1 / number of classes.
         removal_pays: whether removing difficult examples lowers the printed bound (Cor 4.1). None where this is
             unknown.
         reasons: one sentence each.
@@ -200,7 +210,7 @@ class Advice:
 
     margin: float
     temperature_scale: float | None
-    high: float
+    band_start: float
     removal_pays: bool | None
     reasons: tuple[str, ...]
 
@@ -210,7 +220,7 @@ class Advice:
 
 
 def advise(levels: Levels) -> Advice:
-    """Derive the theory's settings: sigma = gamma - beta, rho = beta / gamma, posHigh = 1 / classes, and Cor 4.1.
+    """Derive the theory's settings: sigma = gamma - beta, rho = beta / gamma, band_start = 1 / classes, and Cor 4.1.
 
     Args:
         levels: measured with or without labels.
@@ -224,7 +234,7 @@ def advise(levels: Levels) -> Advice:
         True
     """
     alpha, beta, gamma = levels.alpha.mean, levels.beta.mean, levels.gamma.mean
-    high, gap, reasons = 1 / levels.n_classes, levels.gap, []
+    start, gap, reasons = 1 / levels.n_classes, levels.gap, []
     if gap > 0:
         reasons.append(f"margin = gamma - beta = {gap:.4f}: lowers difficult pairs to the level of easy ones (Thm 4.3)")
     else:
@@ -237,7 +247,7 @@ def advise(levels: Levels) -> Advice:
         reasons.append(
             f"no temperature: beta / gamma has a meaning only for 0 < beta < gamma, got {beta:.4f}, {gamma:.4f}"
         )
-    reasons.append(f"high = 1 / {levels.n_classes} classes = {high:.4g}: the share of same-class pairs in a row")
+    reasons.append(f"band_start = 1 / {levels.n_classes} classes = {start:.4g}: the share of same-class pairs in a row")
     if levels.difficult is None:
         reasons.append(
             "levels were measured by ranks, where gamma exceeds beta by construction: read the settings as upper limits"
@@ -249,7 +259,7 @@ def advise(levels: Levels) -> Advice:
             f"gamma {gamma:.4f} >= alpha {alpha:.4f}: difficult pairs are more similar than same-class pairs, which "
             "the theory's graph excludes; the features have not formed classes"
         )
-    return Advice(max(0.0, gap), scale, high, pays, tuple(reasons))
+    return Advice(max(0.0, gap), scale, start, pays, tuple(reasons))
 
 
 class GroupSums:

@@ -62,8 +62,8 @@ def pretrain_exact(
     held = fitted.held_out
     assert held is not None
     row = {
-        "ridge": held.chosen.ridge, "dimensions": held.chosen.dimensions, "held_out_pairs": held.pairs,
-        "held_out_log_rank": -held.chosen.score, "held_out_mrr": held.adapted.mrr, "loss": fitted.loss,
+        "ridge": fitted.ridge, "dimensions": held.chosen.dimensions, "held_out_pairs": held.pairs,
+        "held_out_loss": -held.chosen.score, "held_out_mrr": held.adapted.mrr, "loss": fitted.loss,
         "seconds": round(time.perf_counter() - started, 2),
     }  # fmt: skip
     with replacing(run.metrics_file) as temporary, temporary.open("w", newline="") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ class Outcome(NamedTuple):
     within_class: float | None = None
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """The loss of a training method, and the parts that it adds to an encoder and a projector.
 
     Attributes:
@@ -86,6 +87,7 @@ class Method(nn.Module):
             progress: share of the run that is finished, in [0, 1].
         """
 
+    @abstractmethod
     def forward(self, z: Tensor, h: Tensor, step: Step) -> Outcome:
         """Compute the loss.
 
@@ -94,7 +96,6 @@ class Method(nn.Module):
                 first views only (`both_views`).
             step: the views and the arguments of the loss.
         """
-        raise NotImplementedError
 
 
 class OneEncoder(Method):
@@ -115,17 +116,15 @@ class OneEncoder(Method):
         if isinstance(self.loss, MixedContrastiveLoss):
             learned = {"labels": labels}
             within = None if labels is None else within_class_share(z, labels.repeat(2))
-        if not step.watch:
-            loss = self.loss(z0, z1, h0=h0, h1=h1, **known, **step.choice, **learned)
-            return Outcome(loss, None, 0, None, within_class=within)
-        pairs = self.loss.select(h0, h1, selector=step.selector, **known)
+        pairs = self.loss.select(h0, h1, selector=step.selector, **known) if step.watch else None
         treatment = self.loss.treatment if step.treatment is None else step.treatment
-        if (
-            treatment is not None and treatment.same_class_weight > 0
-        ):  # a matrix of flagged pairs holds no weights of others
+        # A matrix of selected pairs has no weights of same-class pairs, so the loss then selects by itself.
+        if pairs is None or (treatment is not None and treatment.same_class_weight > 0):
             loss = self.loss(z0, z1, h0=h0, h1=h1, **known, **step.choice, **learned)
         else:
             loss = self.loss(z0, z1, pairs=pairs, **step.choice, **learned)
+        if pairs is None:
+            return Outcome(loss, None, 0, None, within_class=within)
         if isinstance(self.loss, SpectralLoss):
             return Outcome(loss, pairs, pairs.numel(), labels, _gathered(labels))
         if labels is not None:
@@ -173,7 +172,7 @@ class MomentumEncoder(Method):
         self.config = config
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_projector = copy.deepcopy(projector).requires_grad_(False)
-        # Classes of the queued keys, -1 where unknown. They only measure how often selected pairs differ in class.
+        # Classes of the queued keys, -1 where unknown. They serve measurements only.
         self.register_buffer("labels", torch.full((len(loss.queue_z),), -1, dtype=torch.int64))
 
     def before_step(self, encoder: nn.Module, projector: nn.Module, progress: float) -> None:

@@ -26,22 +26,15 @@ from torch import nn
 from pairsift._base import extras
 from pairsift._base.files import is_unfinished, read_tensors, remove_unfinished, write_json, write_tensors
 from pairsift.losses.treated import is_kept
-from pairsift.train.config import ConfigError, TrainConfig
+from pairsift.train.config import RENAMED, ConfigError, TrainConfig
 from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 
 # Fields that do not change the result of a run. They may differ when it resumes.
 _FREE_ON_RESUME = {
-    "run_dir",
-    "resume",
-    "overwrite",
-    "progress",
-    "threads",
-    "timeout",
-    "memory",
-    "save_features",
+    "run_dir", "resume", "overwrite", "progress", "threads", "timeout", "memory_gb", "save_features",
     "checkpoint_every",
-}
-_SAME = "resume with the encoder that the run was started with"
+}  # fmt: skip
+_SAME = "resume with the encoder that the run was started with, or start anew with `overwrite=True`"
 _PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
 
 
@@ -170,13 +163,16 @@ class Run:
             raise RunError(f"{path} is not a run directory (no config.yaml)")
         return run
 
-    def config(self) -> TrainConfig:
-        """The resolved configuration.
+    def config(self, **changes: Any) -> TrainConfig:
+        """The resolved configuration with some changes. Runs of version 0.2 are read, whose fields had other names.
 
         Raises:
             ConfigError: ``config.yaml`` cannot be read.
         """
-        return TrainConfig.load(self.config_file)
+        values = TrainConfig.read(self.config_file)
+        if values.get("accumulate_grad_batches") == 1:  # once a field with one allowed value
+            del values["accumulate_grad_batches"]
+        return TrainConfig.build({RENAMED.get(name, name): value for name, value in values.items()} | changes)
 
     def save_encoder(self, encoder: ImageEncoder, metadata: dict[str, str]) -> None:
         """Write the encoder with its input normalisation as safetensors.
@@ -285,13 +281,13 @@ def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> No
     # The state of a selector is in a checkpoint only where the selector has state.
     names = {name for name in held.keys() ^ state.keys() if not is_kept(name.removeprefix("method.loss."))}
     for name in sorted(names):
-        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the encoder to train: {_SAME}")
+        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the modules to train: {_SAME}")
     for name, value in state.items():
         if name not in held:
             continue
         shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
         if shapes[0] != shapes[1]:
-            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")
+            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the modules to train {shapes[1]}: {_SAME}")
 
 
 def with_current_names(state: dict[str, Any]) -> dict[str, Any]:
