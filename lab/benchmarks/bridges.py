@@ -68,7 +68,9 @@ def cases(files: list[str]) -> Iterator[Case]:
 
 def measure(case: Case, guide: Path | None) -> dict[str, Any]:
     """One row of the result."""
-    pairs = ps.scan(case.features, guide_features=guide, max_pairs=ALL_PAIRS, memory_gb=8).pairs.to_pandas()
+    pairs = ps.scan(
+        case.features, guide_features=guide, max_pairs=ALL_PAIRS, within=CANDIDATES, memory_gb=8
+    ).pairs.to_pandas()
     different = (case.labels[pairs.anchor] != case.labels[pairs.other]).astype(float)
     earlier = different[np.argsort(-pairs.similarity.to_numpy(), kind="stable")]
     unit = case.features - case.features.mean(axis=0)
