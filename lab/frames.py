@@ -103,12 +103,12 @@ def _joined(series: list[FloatArray], labels: dict[str, NDArray[Any]]) -> Frames
     return Frames(np.concatenate(series), numbers, {name: each.astype(np.int64) for name, each in labels.items()})
 
 
-def mlp(width: int) -> nn.Module:
-    """An MLP of three layers, (B, width) -> (B, 64)."""
+def mlp(width: int, features: int = WIDTH, hidden: int = 256) -> nn.Module:
+    """An MLP of three layers, (B, width) -> (B, features)."""
     layers: list[nn.Module] = []
-    for n_in in (width, 256):
-        layers += [nn.Linear(n_in, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(256, WIDTH))
+    for n_in in (width, hidden):
+        layers += [nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(hidden, features))
 
 
 def noisy(values: Tensor, noise: float) -> Tensor:

@@ -99,7 +99,7 @@ def _judged(features: NDArray[np.float32]) -> tuple[float | None, float | None]:
         found = estimate(ConfidentNegatives(Affinity.fit(features)), features)
     except AffinityError:
         return None, None
-    return found.clearness, None if found.purity is None else found.purity - found.base
+    return found.clusterability, None if found.purity is None else found.purity - found.base
 
 
 def _effective_rank(values: FloatArray) -> float:

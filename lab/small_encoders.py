@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lab.frames import noisy
+from lab.frames import mlp, noisy
 from lab.oracle import OracleSelector
 from lab.quantities import label_free, looked_at
 from lab.study import Arm, Measures, Scale, Study
@@ -23,7 +23,7 @@ from pairsift.theory import advise, measure_levels
 from pairsift.train import Projector
 from pairsift.treatments import Treatment
 
-WIDTH, FEATURES, BATCH = 128, 64, 128
+WIDTH, BATCH = 128, 128
 STEPS = {"smoke": 10, "cpu": 150, "gpu": 150}
 # Parts of the training after which the purity of the band is measured.
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
@@ -102,14 +102,6 @@ class Training:
         return lambda z0, z1, h0, h1, *_: banded(z0, z1, h0, h1)
 
 
-def mlp(width: int, features: int = FEATURES, hidden: int = WIDTH) -> nn.Module:
-    """An MLP of three layers, (B, width) -> (B, features)."""
-    layers: list[nn.Module] = []
-    for n_in in (width, hidden):
-        layers += [nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(hidden, features))
-
-
 def fit(
     encoder: nn.Module, data: tuple[NDArray[np.float32], NDArray[np.int64]], noise: float, loss: Loss, seed: int,
     steps: int, batch: int = BATCH, watch: Watch | None = None,
@@ -176,7 +168,7 @@ def excess_at(part: float) -> str:
 
 def _trained(training: Training, data: Vectors, seed: int, scale: Scale, watch: Watch | None = None) -> nn.Module:
     torch.manual_seed(seed)
-    encoder = mlp(data.x.shape[1])
+    encoder = mlp(data.x.shape[1], hidden=WIDTH)
     return fit(encoder, (data.x, data.y), data.noise, training.objective(seed), seed, STEPS[scale], watch=watch)
 
 

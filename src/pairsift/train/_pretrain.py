@@ -113,7 +113,7 @@ def pretrain(
         >>> folder.cleanup()
     """
     writes = first_process()
-    say = say if say is not None and writes else _silent
+    say = say if say is not None and writes else lambda line: None
     device_kind = _check(config, writes)
     _check_given(config, policy, objective)
     if objective is not None:  # it has no pairs to treat
@@ -200,7 +200,3 @@ def _check(config: TrainConfig, writes: bool) -> str:
     if writes:
         Run.check(config)
     return kind
-
-
-def _silent(line: str) -> None:
-    """Ignore a line."""
