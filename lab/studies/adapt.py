@@ -75,5 +75,6 @@ STUDY = Study(
     differences=2,
     seconds=30,
     seeds=5,
+    version=2,
     ready=needs(*SETS),
 )
