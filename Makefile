@@ -51,7 +51,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# The share of src that the fast suite executes.
+# The share of src that the fast suite executes. It fails below the floor in pyproject.toml.
 coverage: $(READY)
 	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=xml
 

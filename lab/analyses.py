@@ -1,4 +1,4 @@
-"""Tables that no list of columns describes: rank correlations, orders of bounds, sums over campaigns."""
+"""Tables that are not lists of columns: rank correlations, orders of bounds and sums over campaigns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MEASURES = {"linear": "linear probe", "knn20": "20-NN"}
 
 
 def gaussian_orders() -> str:
-    """Whether errors on mixtures of Gaussians stand in the order of the theory's bounds, and cross where it says so."""
+    """The order of errors on mixtures of Gaussians next to that of the theory's bounds."""
     cells = []
     for order in orders(runs("gaussians"), STATED):
         crossed = [("pays" if pays else "does not pay", found) for pays, found in order.crossings.values()]
@@ -39,12 +39,12 @@ def label_free(study: str) -> str:
 
 
 def correlations(study: str, group: str, quantity: str, measure: str) -> str:
-    """The rank correlation of one of them, with its interval over seeds."""
+    """The rank correlation of one quantity with a measure, with its interval over seeds."""
     return label_free_choice.told(label_free_choice.correlations(runs(study), group, quantity, measure))
 
 
 def strengths() -> str:
-    """What ever weaker treatments change, at every setting of an objective that was treated."""
+    """The changes by weaker and weaker treatments, at every treated setting of an objective."""
     treatments = [objectives.words(each) for each in objectives.TREATMENTS]
     cells = []
     for arm in dict.fromkeys(row["arm"] for row in runs("objectives")):
@@ -56,7 +56,7 @@ def strengths() -> str:
 
 
 def treated(plain: str, treatment: str, measure: str) -> list[float]:
-    """What a treatment ("" for the paper's) changes at a setting of an objective, seed by seed."""
+    """The changes by a treatment ("" for the paper's) at a setting of an objective, by seed."""
     objective, setting = plain.split(", ", 1)
     arm = ", ".join(part for part in (objective, "combined", setting, treatment) if part)
     before, after = (
@@ -67,7 +67,7 @@ def treated(plain: str, treatment: str, measure: str) -> list[float]:
 
 
 def campaigns() -> str:
-    """A line for each campaign against kills, broken input, leaks and chance."""
+    """A table with a line for each campaign: kills, broken input, leaks and repeats."""
     found = {name: [row["measures"] for row in runs("benchmarks/campaign") if row["study"] == name]
              for name in ("kill", "fuzz", "soak", "repeat")}  # fmt: skip
     killed = {name: sum(each[name] for each in found["kill"]) for name in ("kills", "runs", "parts", "made_twice")}

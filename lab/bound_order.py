@@ -1,4 +1,4 @@
-"""Whether measured errors stand in the order of the theory's bounds, and cross where it says so."""
+"""Compares the order of measured errors with the order of the theory's bounds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lab.comparison import Values, paired
 from lab.study import Row
 from pairsift.evaluate import t_interval
 
-# Statement, arm and the measure that says whether it pays.
+# Statement, arm, and the measure that tells whether the statement predicts a gain.
 CROSSINGS = (("Cor 4.1", "difficult examples dropped", "removal_pays"), ("Thm 4.5", "temperature", "temperature_pays"))
 
 
 @dataclass(frozen=True)
 class Order:
-    """What theory and runs say of the arms of a group.
+    """The order of the arms of a group by theory and by measured errors.
 
     Attributes:
-        group: of the arms.
+        group: name of the group.
         theory: arms from the lowest bound to the highest.
-        measured: arms whose errors differ from the plain arm's beyond the interval, lower ones first.
-        crossings: statement -> whether it says that its treatment pays, and what was measured.
+        measured: arms whose errors differ significantly from the plain arm's, lower ones first.
+        crossings: statement -> whether it predicts a gain, and the measured change.
     """
 
     group: str
@@ -34,11 +34,11 @@ class Order:
 
 
 def orders(rows: Sequence[Row], names: Sequence[str]) -> list[Order]:
-    """One `Order` a group.
+    """The `Order` of every group.
 
     Args:
-        rows: with the measures `error` and `bound`, and those of `CROSSINGS`.
-        names: arms that the theory has a statement on; `plain` is among them.
+        rows: runs with the measures `error` and `bound`, and those of `CROSSINGS`.
+        names: arms with a statement of the theory, `plain` included.
     """
     found = []
     for group in dict.fromkeys(row["group"] for row in rows):
@@ -61,7 +61,7 @@ def orders(rows: Sequence[Row], names: Sequence[str]) -> list[Order]:
 
 
 def over_groups(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Spearman's rank correlation of bound and error of the plain arm over groups: mean over seeds, half-width."""
+    """Spearman's rank correlation of bound and error of the plain arm over groups: mean over seeds and half-width."""
     plain = [row for row in rows if row["arm"] == "plain"]
     values = []
     for seed in sorted({row["seed"] for row in plain}):
@@ -72,7 +72,7 @@ def over_groups(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def in_words(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """The orders, a line each, and the rank correlation over groups."""
+    """Lines about the order of every group, and about the rank correlation over groups."""
     lines = []
     for order in orders(rows, names):
         crossed = "; ".join(
@@ -92,7 +92,7 @@ def _gains(rows: Sequence[Row], name: str) -> list[float]:
 
 
 def _sign(gains: Sequence[float]) -> int:
-    """Of the mean, 0 where the interval holds 0 or there is none."""
+    """Sign of the mean, or 0 if the interval holds 0 or is undefined."""
     if len(gains) < 2:
         return 0
     mean, half = t_interval(gains)
@@ -105,7 +105,7 @@ def _by_seed(rows: Sequence[Row], name: str, measure: str) -> Values:
 
 
 def _ordered(bounds: dict[str, float]) -> str:
-    """Names from the lowest value to the highest, equal ones together."""
+    """Names from the lowest value to the highest, with "=" between equal values."""
     ordered = sorted(bounds, key=lambda name: round(bounds[name], 6))
     words = ordered[:1]
     for before, name in itertools.pairwise(ordered):

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from pairsift.temporal.pairs import check_lags, steps_left
 from pairsift.theory import population
-from pairsift.theory.bounds import Bound
-from pairsift.theory.graph import BoolArray, FloatArray, IntArray, check_bound_arguments
+from pairsift.theory.bounds import Bound, check_bound_arguments
+from pairsift.theory.graph import BoolArray, FloatArray, IntArray
 
 # Eigenvalues of a dense solver that are no larger than this are 0.
 _ROUNDING = 1e-10

@@ -1,4 +1,4 @@
-"""Arms beside their baselines, seed by seed, and the best candidate of every method."""
+"""Compares arms with their baselines by seed, and chooses the best candidate of every method."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Line:
     """An arm, or a method with its best candidate.
 
     Attributes:
-        group, title: of it.
-        arm: its name; the candidate's, for a method.
+        group, title: group and title of the line.
+        arm: name of the arm or of the candidate.
         seeds: number of finished runs.
-        values: of every measure, by seed.
-        differences: from the baseline, of runs with the same seed.
-        paper: what the paper reports.
-        baseline: name of the arm or method that its differences are taken from.
+        values: values of every measure by seed.
+        differences: differences from the baseline, paired by seed, for every measure.
+        paper: result that the paper reports.
+        baseline: name of the arm or method that is subtracted.
     """
 
     group: str
@@ -35,11 +35,11 @@ class Line:
 
 
 def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Line]:
-    """A line for every arm that is no candidate or is a baseline, and one for every method, in the arms' order.
+    """Make a line for every method, and for every arm that is a baseline or not a candidate, in the order of arms.
 
     Args:
-        study: whose measures are compared.
-        arms: of the study; those without a finished run are left out.
+        study: the study.
+        arms: its arms. Arms without a finished run are left out.
         rows: finished runs.
     """
     found = {(arm.group, arm.name): _by_seed(rows, arm) for arm in arms}
@@ -49,7 +49,7 @@ def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Lin
         most[arm.group, arm.of] = max(most[arm.group, arm.of], len(found[arm.group, arm.name]))
     best: dict[tuple[str, str], Arm] = {}
     for arm in ran:
-        # One whose runs are not all there yet is not compared with those whose are.
+        # A candidate with unfinished runs is not compared with finished ones.
         if arm.of and len(found[arm.group, arm.name]) == most[arm.group, arm.of]:
             other = best.get((arm.group, arm.of))
             if other is None or _better(study, found, arm, other):
@@ -67,7 +67,7 @@ def compared(study: Study, arms: Sequence[Arm], rows: Sequence[Row]) -> list[Lin
 
 
 def paired(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
-    """Differences of values from others with the same seed."""
+    """Differences of two sets of values, paired by seed."""
     return [value - others[seed] for seed, value in values.items() if seed in others]
 
 

@@ -26,7 +26,6 @@ from pairsift.evaluate import t_interval
 
 # Okabe-Ito colours of clearly different lightness; curves also differ by dash and marker, for print in grey.
 INK = ("#000000", "#d55e00", "#0072b2", "#56b4e9", "#e69f00", "#009e73")
-GREY = "#8a8a8a"
 DASHES = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 1, 2)))
 MARKERS = ("o", "s", "D", "^", "X", "P")
 _WIDTH = 10.0  # inches, as wide as a page

@@ -1,7 +1,4 @@
-"""Encoders of images that several studies and a benchmark look through, kept in `runs/encoders`.
-
-An interrupted run is continued, and a finished one is never trained again.
-"""
+"""Encoders of images that several studies share. They are kept in `runs/encoders`, and a stopped run continues."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def configuration(name: str, kind: str, treatment: str, seed: int, runs: Path = RUNS, **more: Any) -> TrainConfig:
-    """The settings of one run at CPU scale: resnet-small, batch 256, 30 epochs, bf16.
+    """The settings of a run with resnet-small, batch 256, 30 epochs and bf16.
 
     Args:
         name: one of `SETS`.
-        kind: one of `KINDS`: how a fifth of the images are mixed.
+        kind: one of `KINDS`, which mix a fifth of the images.
         treatment, seed: see `TrainConfig`.
         runs: folder of the run directories.
         more: other settings.
@@ -41,7 +38,7 @@ def configuration(name: str, kind: str, treatment: str, seed: int, runs: Path = 
 
 
 def trained(config: TrainConfig) -> Run:
-    """The finished run of a configuration, trained now unless it is there."""
+    """The run of a configuration. It is trained unless it is finished."""
     run = Run(config.run_dir)
     if not run.encoder_file.exists():
         resume = run.last_checkpoint.exists()

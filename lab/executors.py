@@ -1,4 +1,4 @@
-"""Runs of a study one after the other in this process, in several at a time, or by Ray on other machines."""
+"""Executors of the runs of a study: one by one, in several processes, or by Ray on other machines."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pairsift._base.checks import first_line
 from pairsift._base.process import on_ray
 
 T = TypeVar("T")
-# A function of a module and its arguments, which other processes can be told of.
+# Arguments of a function, which other processes can unpickle.
 Call = tuple[Any, ...]
 
 
 def one_by_one(work: Callable[..., T], calls: Iterable[Call]) -> Generator[T, None, None]:
-    """Results in the order of the calls."""
+    """Yield results in the order of the calls."""
     for arguments in calls:
         yield work(*arguments)
 
 
 def by_processes(work: Callable[..., T], calls: Iterable[Call], jobs: int) -> Generator[T, None, None]:
-    """Results as they come, of so many processes of this machine.
+    """Yield results of several processes of this machine as they come.
 
     Raises:
-        StudyError: a process ended abruptly; or what the work raised.
+        StudyError: a process ended abruptly. Errors of the work are raised too.
     """
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
@@ -46,26 +46,26 @@ def by_processes(work: Callable[..., T], calls: Iterable[Call], jobs: int) -> Ge
     except BrokenProcessPool as error:
         raise StudyError("a process ended abruptly, for lack of memory perhaps: lower --jobs") from error
     finally:
-        # After an error or Ctrl-C nobody waits for what the processes are at.
+        # After an error or Ctrl-C the results of running processes are not needed.
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
 
 
 def by_ray(work: Callable[..., T], calls: Iterable[Call], jobs: int, address: str | None) -> Generator[T, None, None]:
-    """Results as they come, of so many tasks of a Ray cluster at a time; what a lost machine worked at is begun anew.
+    """Yield results of tasks of a Ray cluster as they come. Tasks of a lost machine start again.
 
     Args:
-        work: a function of a module that the cluster's machines can import.
-        calls: its arguments.
-        jobs: tasks at a time, a core each.
-        address: of the cluster, see `on_ray`.
+        work: function of a module that the machines of the cluster can import.
+        calls: arguments of the function.
+        jobs: tasks at a time, with a core each.
+        address: address of the cluster; see `on_ray`.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        StudyError: there is no such cluster; or what the work raised.
+        StudyError: the cluster is not there. Errors of the work are raised too.
     """
-    # Workers look for data where this process does.
+    # Workers take data from the same folder as this process.
     told = {name: os.environ[name] for name in ("PAIRSIFT_DATA",) if name in os.environ}
     with on_ray(address, told, StudyError) as ray:
         task = ray.remote(num_cpus=1)(work)

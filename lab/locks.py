@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Claim a run directory for this process; the claim ends with the block, or with the process however it ends.
+    """Lock a run directory for this process until the block or the process ends.
 
     Args:
-        path: the directory; the claim is the lock of a file beside it.
+        path: the directory. The locked file is next to it.
 
     Yields:
-        Whether it is claimed: False where another process has it.
+        False if another process holds the lock, otherwise True.
     """
     import fcntl  # not on Windows, where studies are read but not run
 

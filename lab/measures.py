@@ -1,4 +1,4 @@
-"""What encoders are measured by."""
+"""Measures of encoders of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pairsift.train import embed
 
 
 def accuracies(encoder: nn.Module, train: ImageSet, test: ImageSet) -> dict[str, float]:
-    """Percent of test images that a linear probe and 20-NN on the features of the training images get right."""
+    """Accuracy in percent of a linear probe and of 20-NN on test images, learned from the training images."""
     x, test_x = embed(encoder, train), embed(encoder, test)
     y, test_y = labels_of(train), labels_of(test)
     return {
@@ -25,7 +25,7 @@ def labels_of(images: ImageSet) -> NDArray[np.int64]:
     """Classes of images, (N,).
 
     Raises:
-        ValueError: they have none.
+        ValueError: the images have no labels.
     """
     if images.labels is None:
         raise ValueError(f"{images.where} has no labels, which a study needs to measure accuracy")

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians with planted difficult examples, and what is exactly known of them."""
+"""Mixtures of Gaussians with planted difficult examples, whose densities are known exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROWS = 4000
 
 @dataclass(frozen=True)
 class Drawn:
-    """Examples x (N, D) float32, classes y (N,) and which of them are difficult (N,) bool."""
+    """Examples x (N, D) float32, classes y (N,), and a mask of the difficult ones (N,)."""
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
@@ -30,11 +30,10 @@ class Mixture:
 
     Attributes:
         classes: number of classes, r + 1.
-        dimensions: D, at least as many as classes: their means are at one distance from each other, as the theory's
-            classes are.
-        spread: each class mean lies so far out on an axis of its own.
+        dimensions: D, at least the number of classes, so that all means have one distance, as in the theory.
+        spread: distance of each class mean from 0, on its own axis.
         share: n_d / n, in [0, 1).
-        overlap: how far a difficult example is drawn, in [0, 0.5]; 0 leaves nothing difficult.
+        overlap: weight of the other class in a difficult example, in [0, 0.5]. At 0 no example is difficult.
     """
 
     classes: int = 5
@@ -45,11 +44,11 @@ class Mixture:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """(classes, D)."""
+        """Means of the classes, (classes, D)."""
         return self.spread * np.eye(self.classes, self.dimensions)
 
     def draw(self, per_class: int, seed: int) -> Drawn:
-        """So many examples of every class, the same share of them difficult, in random order."""
+        """Draw `per_class` examples of every class, in random order."""
         rng = np.random.default_rng((seed, 1))
         y = np.repeat(np.arange(self.classes), per_class)
         difficult = np.tile(np.arange(per_class) < round(self.share * per_class), self.classes)
@@ -60,13 +59,13 @@ class Mixture:
         return Drawn(x[order].astype(np.float32), y[order], difficult[order])
 
     def graph(self, drawn: Drawn, noise: float) -> SimilarityGraph:
-        """The similarity graph of augmentation: how much the views of two examples, normal about each, overlap.
+        """The similarity graph of views that are normal around each example.
 
-        The views of x and x' overlap by `exp(-|x - x'|^2 / (4 noise^2))`, 1 for equal ones (HaoChen et al., arXiv
-        2106.04156); its means over pairs of a kind are the levels.
+        The views of x and x' overlap by `exp(-|x - x'|^2 / (4 noise^2))` (HaoChen et al., arXiv 2106.04156). The levels
+        are means over pairs of a kind.
 
         Raises:
-            ValueError: the levels are not those of a graph.
+            ValueError: the levels do not make a graph.
         """
         x, y, hard = drawn.x.astype(np.float64), drawn.y, drawn.difficult
         squares = (x**2).sum(axis=1)
@@ -79,14 +78,14 @@ class Mixture:
         return SimilarityGraph(n, self.classes - 1, round(self.share * n), float(alpha), float(beta), float(gamma))
 
     def labelling_error(self, noise: float, seed: int = 0) -> float:
-        """delta: how often the best classifier is wrong about the class of a noisy view, by 20,000 draws."""
+        """delta, the error of the best classifier of noisy views, estimated on random draws."""
         rng = np.random.default_rng((seed, 2))
         drawn = self.draw(_ROWS, seed)
         views = drawn.x + noise * rng.standard_normal(drawn.x.shape)
         return float((self._log_densities(views, noise).argmax(axis=1) != drawn.y).mean())
 
     def _log_densities(self, views: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
-        """(N, classes) log densities of noisy views in every class."""
+        """Log densities of noisy views in every class, (N, classes)."""
         t, r = self.overlap, self.classes - 1
         easy, hard = 1 + noise**2, (1 - t) ** 2 + t**2 + noise**2
         parts = []

@@ -1,4 +1,4 @@
-"""The oracle: the selection that labels would make, whole or with errors, as what an estimate of them can be worth."""
+"""A selector that knows the labels, exactly or with errors. It bounds what an estimate of the classes can gain."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pairsift.pairs.selector import need_rows
 from pairsift.train import PairPolicy
 from pairsift.treatments import EXCLUDED
 
-# Steps of Newton's method, which ends after five or six where classes overlap.
+# Steps of Newton's method. It converges in five or six where classes overlap.
 _STEPS = 8
 
 
 class OracleMasks(GivenMasks):
-    """Flagged pairs, and how much every pair weighs in the denominator.
+    """Selected pairs, and the weight of every pair in the denominator.
 
     Args:
-        pairs: (B, K) bool, the flagged ones.
+        pairs: (B, K) bool, the selected pairs.
         logs: (B, K) log P(different class).
-        own: column of the first row itself, the others following; None where rows are not among the keys.
+        own: column of the first row among the keys; None where rows are not among the keys.
     """
 
     def __init__(self, pairs: Tensor, logs: Tensor, own: int | None) -> None:
@@ -36,23 +36,22 @@ class OracleMasks(GivenMasks):
             self._logs.diagonal(own).zero_()
 
     def log_weights(self, start: int, stop: int) -> Tensor:
-        """(stop - start, K) log P(different class), at most 0; EXCLUDED for a pair that is certainly of one class."""
+        """(stop - start, K) log P(different class), at most 0; EXCLUDED for certain same-class pairs."""
         return self._logs[start:stop].clone()
 
 
 class OracleSelector(Selector):
-    """Flags, of every row, the most similar pairs of different classes.
+    """Selects the most similar pairs of different classes of every row.
 
     Args:
         labels: (N,) class numbers of all examples.
-        share: of all keys that is flagged, in (0, 1]; less where fewer are of different classes.
-        mistaken: share of the pairs of one class that is flagged beside them, in [0, 1].
-        missed: share of the pairs of different classes that is never flagged, in [0, 1).
-        auroc: None judges pairs by their labels; a number in [0.5, 1) by an estimate that, at any similarity, puts so
-            many of all couples of a same-class and a different-class pair in the right order. It is calibrated: it
-            knows how P(same class) depends on the similarity in the batch, and its own error.
-        confidence: P(different class) that a pair needs to be flagged, where there is an estimate.
-        noise: (N, N) normal numbers, errors of the images' pairs: the same whenever a pair is met again.
+        share: largest share of keys to select, in (0, 1].
+        mistaken: share of same-class pairs that are selected too, in [0, 1].
+        missed: share of different-class pairs that are never selected, in [0, 1).
+        auroc: None uses the labels. A number in [0.5, 1) uses a calibrated estimate of the class of pairs, whose AUROC
+            at any similarity is this number.
+        confidence: least P(different class) of a selected pair, with an estimate.
+        noise: (N, N) normal numbers, the errors of pairs of examples, which stay the same through training.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class OracleSelector(Selector):
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,
         rows: Tensor | None = None, key_rows: Tensor | None = None, precision: Precision = "fp32",
     ) -> OracleMasks:  # fmt: skip
-        """The pairs of (B, D) rows with (K, D) keys, held whole; see `Selector`."""
+        """Select among the pairs of (B, D) rows with (K, D) keys; see `Selector`."""
         others = h if keys is None else keys
         rows, columns = need_rows(self, keys, rows, key_rows)
         labels = self.labels.to(h.device)
@@ -79,7 +78,7 @@ class OracleSelector(Selector):
         image = rows[:, None] == columns
         errors = None if self.noise is None else _of_pairs(self.noise, rows, columns)
         if self.distance is None:
-            logs = torch.where(same, EXCLUDED, 0.0)
+            logs = similar.new_zeros(same.shape).masked_fill(same, EXCLUDED)
             candidates = ~same
         else:
             assert errors is not None
@@ -96,13 +95,13 @@ class OracleSelector(Selector):
 
 
 class OraclePolicy(PairPolicy):
-    """The labels of the training images.
+    """Selects pairs by the labels of the training images.
 
     Args:
         labels: (N,) class numbers.
         share: see `OracleSelector`.
-        seed: of the errors.
-        **errors: `mistaken`, `missed`, `auroc` and `confidence` of `OracleSelector`; none makes none.
+        seed: seed of the errors.
+        **errors: `mistaken`, `missed`, `auroc` and `confidence` of `OracleSelector`.
     """
 
     def __init__(self, labels: NDArray[Any], share: float, seed: int = 0, **errors: float) -> None:
@@ -110,12 +109,12 @@ class OraclePolicy(PairPolicy):
         noise = None
         if errors:
             generator = torch.Generator().manual_seed(seed)
-            noise = torch.randn(len(labels), len(labels), generator=generator).half()
+            noise = torch.randn(len(labels), len(labels), generator=generator, dtype=torch.float32).half()
         self.selector = OracleSelector(torch.from_numpy(labels), share, noise, **errors)
 
 
 def _of_pairs(noise: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(B, K) errors, alike for (i, j) and (j, i)."""
+    """(B, K) errors, equal for (i, j) and (j, i)."""
     first, second = torch.minimum(rows[:, None], columns), torch.maximum(rows[:, None], columns)
     return noise.to(rows.device)[first, second].float()
 
@@ -125,10 +124,13 @@ def _quantile(share: float) -> float:
 
 
 def _judged(similar: Tensor, same: Tensor, image: Tensor, errors: Tensor, distance: float) -> Tensor:
-    """(B, K) log P(different class) given the similarity and an independent sign, N(distance, 1) for class-mates."""
-    evidence = distance * (distance * same + errors) - distance**2 / 2
+    """(B, K) log P(different class), given the similarity and an independent normal variable.
+
+    The variable has standard deviation 1, and mean `distance` for same-class pairs, 0 for the others.
+    """
+    log_ratio = distance * (distance * same + errors) - distance**2 / 2
     slope, offset = _logistic(similar[~image], same[~image])
-    return F.logsigmoid(-(slope * similar + offset + evidence))
+    return F.logsigmoid(-(slope * similar + offset + log_ratio))
 
 
 def _logistic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What came of a study: its table beside the paper's numbers, and its figures."""
+"""Writes the outcome of a study: a table with the paper's numbers, and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_outcome(folder: Path, study: Study, arms: Sequence[Arm], rows: list[Ro
     """Write `table.md` and `figure.svg`.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the files cannot be written.
     """
     with replacing(folder / "table.md") as temporary:
         temporary.write_text(page(study, arms, rows, scale))
@@ -29,7 +29,7 @@ def write_outcome(folder: Path, study: Study, arms: Sequence[Arm], rows: list[Ro
 
 
 def page(study: Study, arms: Sequence[Arm], rows: list[Row], scale: str) -> str:
-    """The table of a study with what it needs to be read."""
+    """The page of a study: question, table, facts and notes."""
     counts = sorted({row["seed"] for row in rows})
     commits = sorted({row["commit"] for row in rows if row.get("commit")})
     facts = [
@@ -47,12 +47,12 @@ def page(study: Study, arms: Sequence[Arm], rows: list[Row], scale: str) -> str:
 
 
 def table_of(study: Study, arms: Sequence[Arm], rows: list[Row], only: Mapping[str, str] | None = None) -> str:
-    """A line an arm or method: its measures, differences and what the paper reports.
+    """A table with a line for each arm or method: measures, differences and the paper's result.
 
     Args:
-        study, arms: what was compared.
+        study, arms: the study and its arms.
         rows: finished runs.
-        only: measures to show, with their titles; None shows all.
+        only: titles of the measures to show. None shows all.
     """
     if study.tables is not None:
         return study.tables(rows)
@@ -83,7 +83,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _gains(study: Study, lines: list[Line]) -> list[Panel]:
-    """A panel a group: what every arm's main measure differs from the baseline."""
+    """A panel for each group with the difference of every arm from its baseline, by the main measure."""
     panels = []
     for group in dict.fromkeys(line.group for line in lines):
         own = [line for line in lines if line.group == group and line.differences[study.main]]

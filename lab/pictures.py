@@ -1,4 +1,4 @@
-"""Encoders of images trained by `pretrain` in a temporary folder and measured: what studies on CIFAR-10 run."""
+"""Trains and measures encoders of images by `pretrain`: the runs of the studies on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ from pairsift.theory import bounds, measure_levels
 from pairsift.train import ImageEncoder, TrainConfig, embed, pretrain
 
 MEASURES = {"linear": "linear probe %", "knn20": "20-NN %", "held_out": "20-NN of held-out images %"}
-# Training and held-out images of a class, pixels of a side, and the settings of every run at a scale. A study at cpu
-# scale is 15 to 81 runs: a quarter of the pixels and half of the images keep what the oracle gains, in an eighth of the
-# time. In fp32, as many processors emulate bf16, and runs are continued on other machines.
+# Training and held-out images of a class, and pixels of a side. At cpu scale a quarter of the pixels and half of the
+# images keep the oracle's gain in an eighth of the time. fp32 gives equal results on processors without bf16.
 _SIZES = {"smoke": (16, 5, 8), "cpu": (500, 200, 16), "gpu": (4500, 500, 32)}
 _COMMON: dict[str, dict[str, Any]] = {
     "smoke": {"epochs": 2, "batch_size": 32, "threads": 1, "device": "cpu"},
     "cpu": {"epochs": 30, "threads": 1, "device": "cpu"},
     "gpu": {"epochs": 400, "precision": "bf16", "encoder": "resnet18", "batch_size": 512, "device": "cuda"},
 }
-# Settings that are no fields of `TrainConfig`, see `run`.
+# Settings that are not fields of `TrainConfig`; see `run`.
 OWN = ("oracle", "mixed", "without", "imbalance", "keep", "share")
 # Seconds of a run at cpu scale on one core.
 SECONDS = 240.0
 
 
 def check_images(arms: Iterable[Arm], scale: Scale) -> None:
-    """Refuse what cannot be run: no CIFAR-10, or no GPU at gpu scale.
+    """Refuse runs without CIFAR-10, and runs at gpu scale without a GPU.
 
     Raises:
-        StudyError: it says what is missing.
+        StudyError: data or a GPU is missing.
     """
     if scale == "gpu" and not torch.cuda.is_available():
         raise StudyError("scale gpu needs a CUDA device, and there is none here: take --scale cpu")
@@ -74,11 +73,11 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     """Train and measure one encoder.
 
     Args:
-        setting: fields of `TrainConfig`, and beside them `oracle` (labels select the pairs), `mixed` and `without`
-            (share of mixed images, and whether they are left out again), `imbalance` (images of the most frequent class
-            over those of the rarest) and `keep` with `share` (what a subset is chosen by, and its size).
-        seed: of all of it.
-        scale: of the data and the training.
+        setting: fields of `TrainConfig`, and `oracle` (labels select the pairs), `mixed` and `without` (share of mixed
+            images, and whether they are left out again), `imbalance` (images of the most frequent class over those of
+            the rarest class), `keep` with `share` (how a subset is chosen, and its size).
+        seed: seed of all random draws.
+        scale: scale of the data and the training.
     """
     given = dict(setting)
     own = {name: given.pop(name, None) for name in OWN}
@@ -108,14 +107,21 @@ def _label_free(encoder: ImageEncoder, images: ImageSet) -> dict[str, float | No
 
 def _encoder(images: ImageSet, given: dict[str, Any], oracle: bool, seed: int, scale: Scale) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        values = {**_COMMON[scale], "seed": seed, "progress": False, "run_dir": Path(folder, "run"), **given}
+        values = {
+            "treatment": "none",
+            **_COMMON[scale],
+            "seed": seed,
+            "progress": False,
+            "run_dir": Path(folder, "run"),
+            **given,
+        }
         config = TrainConfig.build(values)
-        evidence = OraclePolicy(labels_of(images), config.flagged_share) if oracle else None
-        return pretrain(config, images=images, policy=evidence).encoder
+        policy = OraclePolicy(labels_of(images), config.flagged_share) if oracle else None
+        return pretrain(config, images=images, policy=policy).encoder
 
 
 def _changed(train: ImageSet, own: dict[str, Any], seed: int, given: dict[str, Any], scale: Scale) -> ImageSet:
-    """The training images with some mixed, left out or chosen."""
+    """The training images of a setting, with some mixed, left out or chosen."""
     images = train
     if own["mixed"]:
         images = mix_set(images, own["mixed"], seed)
@@ -130,7 +136,7 @@ def _changed(train: ImageSet, own: dict[str, Any], seed: int, given: dict[str, A
 
 
 def _long_tail(labels: NDArray[np.int64], imbalance: float) -> NDArray[np.int64]:
-    """Rows whose classes grow rarer exponentially, the last by so much."""
+    """Rows of a set whose class sizes fall exponentially, by the factor `imbalance` in all."""
     classes = int(labels.max()) + 1
     rows = []
     for label in range(classes):
@@ -140,7 +146,7 @@ def _long_tail(labels: NDArray[np.int64], imbalance: float) -> NDArray[np.int64]
 
 
 def _kept(images: ImageSet, own: dict[str, Any], seed: int, given: dict[str, Any], scale: Scale) -> NDArray[np.int64]:
-    """Rows of a subset: at random, or by features of a plain run of the same seed."""
+    """Rows of a subset, chosen at random or by features of a plain run of the same seed."""
     count = round(own["share"] * len(images))
     if own["keep"] == "random":
         rows = np.random.default_rng([seed, 1]).permutation(len(images))[:count]
@@ -151,12 +157,12 @@ def _kept(images: ImageSet, own: dict[str, Any], seed: int, given: dict[str, Any
 
 @lru_cache(maxsize=1)
 def _plain_encoder(given: str, seed: int, scale: Scale) -> Any:
-    """Trained on all images by these settings, as JSON; subsets of one seed are chosen by the same features."""
+    """The encoder of a plain run on all images with these settings (JSON), cached for the subsets of a seed."""
     return _encoder(image_sets(scale)[0], json.loads(given), False, seed, scale)
 
 
 def shortest(arms: Iterable[Arm]) -> list[Arm]:
-    """The arms without settings that are a run's own: what is trained alike is known again in other studies."""
+    """The arms without settings that equal defaults, so that other studies recognise equal runs."""
     return [replace(arm, setting=_short(dict(arm.setting))) for arm in arms]
 
 
@@ -169,4 +175,6 @@ def _short(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(setting: dict[str, Any]) -> TrainConfig:
-    return TrainConfig.build({name: value for name, value in setting.items() if name not in OWN})
+    return TrainConfig.build(
+        {"treatment": "none"} | {name: value for name, value in setting.items() if name not in OWN}
+    )

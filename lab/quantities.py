@@ -1,4 +1,4 @@
-"""What can be said of a trained encoder without labels."""
+"""Quantities of a trained encoder that need no labels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TITLES = {
     "rankme": "RankMe",
     "lidar": "LiDAR",
 }
-# Examples looked at; views of each that LiDAR compares.
+# Examples to measure, views of each for LiDAR, and examples for LiDAR.
 _ROWS, _VIEWS, _GROUPS = 600, 10, 80
 
 FloatArray = NDArray[np.float64]
 
 
 def looked_at(n: int) -> NDArray[np.int64]:
-    """Which of n examples the quantities are taken from, 600 at most."""
+    """Positions of the examples that are measured, at most 600 of n."""
     return np.random.default_rng(0).permutation(n)[:_ROWS]
 
 
@@ -40,13 +40,13 @@ def looked_at(n: int) -> NDArray[np.int64]:
 def label_free(
     encoder: Callable[[Tensor], Tensor], view: ViewPolicy, examples: Tensor, classes: int
 ) -> dict[str, float | None]:
-    """Quantities of `TITLES`, of an encoder in evaluation mode.
+    """Measure the quantities of `TITLES` of an encoder in evaluation mode.
 
     Args:
         encoder: (B, ...) examples -> (B, k) features.
         view: (B, ...) examples -> a random view of each.
-        examples: (R, ...) of the training set, see `looked_at`.
-        classes: a rough number of classes, all that is known of them.
+        examples: (R, ...) training examples; see `looked_at`.
+        classes: a rough number of classes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -63,7 +63,7 @@ def label_free(
 
 
 def spectral_gap(features: NDArray[np.float32], classes: int) -> float:
-    """lambda_c - lambda_{c+1} of the normalised graph of cosines, negative ones left out, for c classes."""
+    """lambda_c - lambda_{c+1} of the normalised graph of positive cosines, for c classes."""
     unit = _unit(features)
     values, _ = population.leading_eigenpairs(population.normalize(np.maximum(unit @ unit.T, 0)), classes + 1)
     return float(values[-2] - values[-1])
@@ -94,12 +94,12 @@ def lidar(views: NDArray[np.float32]) -> float:
 
 
 def _judged(features: NDArray[np.float32]) -> tuple[float | None, float | None]:
-    """Clearness, and the purity of confident negatives over the base rate, as the affinity estimates them."""
+    """Clearness, and purity of confident negatives minus the base rate, as the affinity estimates them."""
     try:
         found = estimate(ConfidentNegatives(Affinity.fit(features)), features)
     except AffinityError:
         return None, None
-    return found.clearness, None if found.purity is None else found.purity - found.base
+    return found.clusterability, None if found.purity is None else found.purity - found.base
 
 
 def _effective_rank(values: FloatArray) -> float:

@@ -1,4 +1,4 @@
-"""The studies that come with the library, and those in files of users."""
+"""Finds studies by name, and studies in files of users."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lab.study import Study, StudyError
 
 
 def names() -> list[str]:
-    """Names of the studies of the suite."""
+    """Names of all studies of the lab."""
     return sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(studies.__path__))
 
 
 def find_study(spec: str) -> Study:
-    """A study of the suite by its name, or the one `Study` in a Python file.
+    """Find a study of the lab by its name, or the only `Study` of a Python file.
 
     Raises:
-        StudyError: no such study (the nearest names are given), no such file, or a file without one study.
+        StudyError: an unknown name (with the nearest names), a missing file, or a file without exactly one study.
     """
     if spec.endswith(".py"):
         return _of_file(Path(spec))

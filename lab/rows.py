@@ -41,11 +41,11 @@ _MACHINE = ("machine", "cpus", "threads", "platform", "device")
 
 
 class ResultsError(ValueError):
-    """A result file that cannot be read; the message names the line."""
+    """A result file that cannot be read. The message names the line."""
 
 
 def encoded(row: Row, above: Row | None = None) -> str:
-    """A row as a line of a file, without what the row above says already."""
+    """A row as a line of a file, without the fields that equal those of the row above."""
     before = _FIRST | {"measures": {}} if above is None else above
     line = {name: row[name] for name in _FIRST if name in row and row[name] != before.get(name)}
     measures = row["measures"]
@@ -58,7 +58,7 @@ def decoded(text: str, above: Row | None = None) -> Row:
     """The row of a line.
 
     Raises:
-        ValueError: the line is no run.
+        ValueError: the line is not a run.
     """
     before = _FIRST | {"measures": {}} if above is None else above
     line = json.loads(text)
@@ -71,10 +71,10 @@ def decoded(text: str, above: Row | None = None) -> Row:
 
 
 def read(file: Path) -> list[Row]:
-    """The runs of a file; a last line that a kill left half written is left out.
+    """Read the runs of a file. An incomplete last line is left out.
 
     Raises:
-        ResultsError: a line is no run of a study.
+        ResultsError: a line is not a run of a study.
     """
     rows: list[Row] = []
     lines = file.read_text().split("\n")
@@ -93,7 +93,7 @@ def read(file: Path) -> list[Row]:
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
-    """Write all rows, whole or not at all."""
+    """Write all rows, completely or not at all."""
     lines, above = [], None
     for row in rows:
         lines.append(encoded(row, above) + "\n")
@@ -104,12 +104,12 @@ def write(file: Path, rows: Iterable[Row]) -> None:
 
 
 def row_of(study: str, record: Mapping[str, Any], **fields: Any) -> Row:
-    """A flat record as a row: numbers become measures, everything else settings, versions and the machine their fields.
+    """Turn a record into a row: numbers become measures, versions and facts of the machine fields, the rest settings.
 
     Args:
-        study: the row belongs to.
-        record: values by name; names of nested values are joined by "/".
-        fields: fields of the row that the record does not hold (group, arm, seed, settings).
+        study: study of the row.
+        record: values by name. Names of nested values are joined by "/".
+        fields: fields of the row that the record lacks (group, arm, seed, settings).
     """
     flat = dict(_flat(record))
     row: Row = {"study": study, **fields}
@@ -143,11 +143,11 @@ def _is_number(value: Any) -> bool:
 
 
 def facts(threads: int = 1, *peers: str) -> Row:
-    """Commit, versions and machine of runs made now, as a row holds them.
+    """The fields commit, versions and machine of a row for runs of this process.
 
     Args:
-        threads: number that a run uses.
-        peers: other distributions whose versions matter.
+        threads: number of threads of a run.
+        peers: further distributions whose versions are recorded.
     """
     found = {"python": platform.python_version(), "torch": torch.__version__, "pairsift": _version("pairsift")}
     found |= {peer: _version(peer) for peer in peers}
@@ -168,7 +168,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about this checkout, None outside one or without git."""
+    """The output of git in this checkout, or None without git or a checkout."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:

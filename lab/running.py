@@ -1,4 +1,4 @@
-"""Runs of a study: what is there, what is to do and what it costs, then one after the other or on several cores."""
+"""Plans the runs of a study, and makes them one by one, in several processes, or by Ray."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A study about to be run.
+    """The runs of a study that exist, and those that are to be made.
 
     Attributes:
         spec: name or file of the study.
-        study, scale, arms: what is run.
-        folder: of the results.
-        ledger: runs that are there.
-        todo: arms and seeds that are not.
-        taken: the same runs of other studies, which need not be made again.
+        study, scale, arms: the study at a scale.
+        folder: folder of the results.
+        ledger: finished runs.
+        todo: arms and seeds of the runs to make.
+        taken: equal runs of other studies, which are copied.
     """
 
     spec: str
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """A run takes: the median of those that are there, or what the study states at cpu scale."""
+        """Seconds of a run: the median of the finished ones, or the study's estimate at cpu scale."""
         known: list[float] = [row["measures"]["seconds"] for row in self.ledger.rows]
         if known:
             return statistics.median(known)
@@ -59,16 +59,16 @@ class Plan:
 
 
 def plan(spec: str, scale: Scale, seeds: int | None, output: Path) -> Plan:
-    """What a study has to do; refuses what cannot be done before anything is run or written.
+    """Plan a study. Nothing is run or written.
 
     Args:
         spec: name or file of the study.
-        scale: of the runs.
-        seeds: number of them, 0 to seeds - 1; None takes the study's own.
-        output: folder of the study's folder.
+        scale: scale of the runs.
+        seeds: number of seeds; None takes the study's own number.
+        output: folder that holds the folder of the study.
 
     Raises:
-        StudyError: an unknown study, seeds < 1, lack of data, or results there that do not belong to these arms.
+        StudyError: an unknown study, seeds < 1, missing data, or existing results of other arms.
     """
     study = find_study(spec)
     count = (SMOKE_SEEDS if scale == "smoke" else study.seeds) if seeds is None else seeds
@@ -94,7 +94,7 @@ def plan(spec: str, scale: Scale, seeds: int | None, output: Path) -> Plan:
 
 
 def same_runs(study: Study, scale: Scale, output: Path) -> dict[str, Row]:
-    """Runs in the folder of studies that share this study's `run`, by setting and seed."""
+    """Runs of other studies with the same function `run`, by setting and seed."""
     found: dict[str, Row] = {}
     for name in names():
         file = output / name / "runs.jsonl"
@@ -103,7 +103,7 @@ def same_runs(study: Study, scale: Scale, output: Path) -> dict[str, Row]:
         other = find_study(name)
         if other.run is not study.run or other.version != study.version:
             continue
-        with suppress(StudyError):  # of another scale or version, say
+        with suppress(StudyError):  # of another scale or version
             rows = Ledger(file, other, scale).rows
             found |= {
                 _key(row["settings"], row["seed"]): row for row in rows if row["measures"].keys() >= {*study.measures}
@@ -118,18 +118,18 @@ def _key(setting: Mapping[str, Any], seed: int) -> str:
 def carry_out(
     made: Plan, jobs: int, progress: Callable[[int], None], engine: Engine = "local", address: str | None = None
 ) -> None:
-    """Run what is to do, and keep every run when it is finished.
+    """Make the planned runs, and write every run to the ledger when it is finished.
 
     Args:
-        made: as from `plan`.
-        jobs: runs at a time, each in a process of its own where there are several.
-        progress: is told how many runs are finished, from 0 on.
-        engine: "local", processes of this machine, or "ray".
-        address: of a Ray cluster; see `by_ray`.
+        made: result of `plan`.
+        jobs: runs at a time. Several runs take a process each.
+        progress: called with the number of finished runs, from 0 on.
+        engine: "local" for processes of this machine, or "ray".
+        address: address of a Ray cluster; see `by_ray`.
 
     Raises:
-        StudyError: jobs < 1, an address without Ray, the folder cannot be written, another process works in it, or a
-            run fails or gives what are no measures; the finished ones are kept.
+        StudyError: jobs < 1, an address without Ray, a folder that cannot be written or that another process uses, or a
+            run that fails or returns bad measures. Finished runs are kept.
     """
     if jobs < 1:
         raise StudyError(f"--jobs must be at least 1, got {jobs}")
@@ -159,14 +159,14 @@ def carry_out(
 def _finished(made: Plan, jobs: int, engine: Engine, address: str | None) -> Generator[Row, None, None]:
     if engine == "local" and (jobs == 1 or len(made.todo) < 2):
         return one_by_one(_run, [(made.study, made.scale, arm, seed) for arm, seed in made.todo])
-    # Functions in files of users do not travel: other processes find the study by themselves.
+    # Functions of a user's file cannot be pickled, so other processes look the study up.
     spec = str(Path(made.spec).absolute()) if made.spec.endswith(".py") else made.spec
     calls = [(spec, made.scale, arm, seed) for arm, seed in made.todo]
     return by_processes(_run_found, calls, jobs) if engine == "local" else by_ray(_run_found, calls, jobs, address)
 
 
 def _run_found(spec: str, scale: Scale, arm: Arm, seed: int) -> Row:
-    """A run in another process."""
+    """Make a run in another process."""
     return _run(find_study(spec), scale, arm, seed)
 
 
@@ -208,7 +208,7 @@ def _words(arm: Arm, seed: int) -> str:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Everything on one thread for the time of a run, so that runs are alike however many there are at a time."""
+    """Compute on one thread inside the block, so that a result does not depend on the number of jobs."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,8 +1,8 @@
-"""Encoders of images trained alike but for what they know about pairs: what the studies of selection run.
+"""Trains encoders of images that differ in how pairs are selected: the runs of the studies of selection.
 
-A setting holds fields of `TrainConfig`, and four fields of its own: ``set`` and its sizes say what is trained on,
-``evidence`` what the run knows about classes, ``loss`` a baseline that takes the place of the objective, and ``guide``
-"patches", "image" or "plain" (a plain run of the same seed).
+A setting has fields of `TrainConfig` and four others. ``set`` names the images, ``evidence`` the knowledge about
+classes, ``loss`` a baseline instead of the objective. ``guide`` is "patches", "image" or "plain", a plain run of the
+same seed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SETS: dict[str, tuple[str, int | None]] = {
 }  # fmt: skip
 SOFT: dict[str, Any] = {"select": "affinity", "same_class_weight": 1.0}
 COMBINED: dict[str, Any] = {"treatment": "combined", **SOFT}
-# As large a share of pairs as the same-class estimate flags.
+# The share of random pairs equals that of the selection by affinity.
 RANDOM: dict[str, Any] = {"treatment": "combined", "select": "random", "band_start": 0.15, "band_stop": 0.3}
 _OWN = ("set", "evidence", "loss", "guide")
 # Curves over training that are kept.
@@ -40,7 +40,7 @@ _CURVES = ("epoch", "loss", "flagged", "different", "different_base", "estimated
 
 @lru_cache(maxsize=4)
 def images_of(name: str, per_class: int | None = 1000, part: str = "train") -> ImageSet:
-    """Images of a set: so many of each class, or all."""
+    """Images of a set, a number of each class or all."""
     if name == "digits":
         return load_images(f"digits:{part}", per_class=per_class if part == "train" else None)
     folder, pixels = SETS[name]
@@ -72,10 +72,17 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
 
 
 def trained(own: dict[str, Any], given: dict[str, Any], seed: int) -> tuple[TrainResult, ImageSet]:
-    """The result of a training, and its images."""
+    """Train an encoder, and return the result and its images."""
     images = images_of(own["set"], given["per_class"])
     with tempfile.TemporaryDirectory() as folder:
-        values = {"seed": seed, "progress": False, "threads": 1, "run_dir": Path(folder, "run"), **given}
+        values = {
+            "treatment": "none",
+            "seed": seed,
+            "progress": False,
+            "threads": 1,
+            "run_dir": Path(folder, "run"),
+            **given,
+        }
         if own["guide"] == "patches":
             values["guide"] = "patches"
         elif own["guide"] is not None:
@@ -83,8 +90,8 @@ def trained(own: dict[str, Any], given: dict[str, Any], seed: int) -> tuple[Trai
             np.save(values["guide"], _guide(own, given, seed, images))
         config = TrainConfig.build(values)
         objective = None if own["loss"] is None else getattr(baselines, own["loss"])(config.temperature)
-        evidence = None if own["evidence"] is None else _evidence(own["evidence"], images, config)
-        return pretrain(config, images=images, policy=evidence, objective=objective), images
+        policy = None if own["evidence"] is None else _policy(own["evidence"], images, config)
+        return pretrain(config, images=images, policy=policy, objective=objective), images
 
 
 def plain_features(name: str, temperature: float, seed: int) -> NDArray[np.float32]:
@@ -103,8 +110,8 @@ def _guide(own: dict[str, Any], given: dict[str, Any], seed: int, images: ImageS
     return embed(result.encoder, images)
 
 
-def _evidence(kind: str | dict[str, float], images: ImageSet, config: TrainConfig) -> PairPolicy:
-    """Labels, labels with errors that differ from seed to seed, or the estimate from shuffled patch features."""
+def _policy(kind: str | dict[str, float], images: ImageSet, config: TrainConfig) -> PairPolicy:
+    """A policy by labels, by labels with errors that depend on the seed, or by shuffled patch features."""
     labels = labels_of(images)
     if kind == "labels":
         return OraclePolicy(labels, config.flagged_share)

@@ -1,4 +1,4 @@
-"""Small encoders of vectors, trained by SimCLR in a second, with difficult pairs selected and treated in every way."""
+"""Small encoders of vectors, trained by SimCLR in a second with any selection and treatment of pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lab.frames import noisy
+from lab.frames import mlp, noisy
 from lab.oracle import OracleSelector
 from lab.quantities import label_free, looked_at
 from lab.study import Arm, Measures, Scale, Study
@@ -23,15 +23,15 @@ from pairsift.theory import advise, measure_levels
 from pairsift.train import Projector
 from pairsift.treatments import Treatment
 
-WIDTH, FEATURES, BATCH = 128, 64, 128
+WIDTH, BATCH = 128, 128
 STEPS = {"smoke": 10, "cpu": 150, "gpu": 150}
-# Parts of the training after which the band is looked at.
+# Parts of the training after which the purity of the band is measured.
 PARTS = (0, 0.1, 0.2, 0.4, 0.7, 1)
 TEMPERATURES = (0.05, 0.1, 0.2, 0.5, 1.0)
 BEST = "plain at its best temperature"
-# Sets whose features cluster well after seconds of training.
+# Sets whose features form clusters after seconds of training.
 CLUSTERED = ("pendigits", "digits", "fsdd", "gaussians", "banking77")
-# Share of a row that the oracle flags.
+# Share of a row that the oracle selects.
 ORACLE = 0.15
 MEASURES = {
     "linear": "linear probe %", "knn20": "20-NN %", "held_out": "20-NN of held-out examples %",
@@ -44,20 +44,19 @@ Watch = Callable[[int, nn.Module], None]
 
 @dataclass(frozen=True)
 class Training:
-    """How an encoder is trained: the setting of an arm.
+    """The training of an encoder, which is the setting of an arm.
 
     Attributes:
         set: name of the set of vectors.
-        loss: "ntxent", or a class of `pairsift.losses.baselines` with `options`.
+        loss: "ntxent", or a class of `pairsift.losses.baselines`.
         temperature: tau.
-        select: which pairs are treated: "none", "all", "band", "random" (as many as the band), or "oracle" (by labels,
-            the most similar pairs of different classes).
-        high, low: of the band.
-        feature: what pairs are selected on, "h" or "z".
+        select: treated pairs: "none", "all", "band", "random" (as many as the band), or "oracle" (the most similar
+            pairs of different classes, by labels).
+        high, low: edges of the band.
+        feature: "h" or "z", the features that select pairs.
         margin, temperature_scale, removal: the treatment.
-        options: of a baseline.
-        own: whether margin and temperature scale are the theory's own, for the levels by ranks of a plain run of the
-            same seed.
+        options: arguments of a baseline.
+        own: take margin and temperature scale from the theory, by levels of a plain run of the same seed.
     """
 
     set: str
@@ -75,7 +74,7 @@ class Training:
 
     @property
     def band(self) -> RankBand:
-        """The rank band."""
+        """The rank band of `high` and `low`."""
         return RankBand(self.high, self.low)
 
     def objective(self, seed: int) -> Loss:
@@ -103,29 +102,21 @@ class Training:
         return lambda z0, z1, h0, h1, *_: banded(z0, z1, h0, h1)
 
 
-def mlp(width: int, features: int = FEATURES, hidden: int = WIDTH) -> nn.Module:
-    """Three layers, (B, width) -> (B, features)."""
-    layers: list[nn.Module] = []
-    for n_in in (width, hidden):
-        layers += [nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(hidden, features))
-
-
 def fit(
     encoder: nn.Module, data: tuple[NDArray[np.float32], NDArray[np.int64]], noise: float, loss: Loss, seed: int,
     steps: int, batch: int = BATCH, watch: Watch | None = None,
 ) -> nn.Module:  # fmt: skip
-    """Train an encoder (in place) with a projector on noisy views; returns it in evaluation mode.
+    """Train an encoder in place, with a projector, on noisy views. It is returned in evaluation mode.
 
     Args:
         encoder: (B, D) -> (B, k).
-        data: examples (N, D) and classes (N,), of which only the oracle hears.
-        noise: of views.
+        data: examples (N, D) and classes (N,). Only the oracle uses the classes.
+        noise: noise of the views.
         loss: see `Training.objective`.
-        seed: of batches; torch's own generator is the caller's to seed.
-        steps: batches.
-        batch: examples in each.
-        watch: is called with the number of every step, before it, and at the end.
+        seed: seed of the batches. The caller seeds torch's generator.
+        steps: number of batches.
+        batch: examples in a batch.
+        watch: called with the number of a step before each step, and at the end.
     """
     x, y = torch.from_numpy(data[0]), torch.from_numpy(data[1])
     with torch.no_grad():
@@ -153,7 +144,7 @@ def fit(
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Train and measure one encoder; the `Study.run` of the studies of sensitivity."""
+    """Train and measure one encoder: `Study.run` of the studies of small encoders."""
     training = Training(**setting)
     data = load_vectors(training.set, scale)
     if training.own:
@@ -171,18 +162,18 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
 
 
 def excess_at(part: float) -> str:
-    """Name of the measure: by how much the band is purer than all pairs, after a part of the training."""
+    """Name of a measure: the purity of the band minus that of all pairs, after a part of the training."""
     return f"excess at {part:.0%}"
 
 
 def _trained(training: Training, data: Vectors, seed: int, scale: Scale, watch: Watch | None = None) -> nn.Module:
     torch.manual_seed(seed)
-    encoder = mlp(data.x.shape[1])
+    encoder = mlp(data.x.shape[1], hidden=WIDTH)
     return fit(encoder, (data.x, data.y), data.noise, training.objective(seed), seed, STEPS[scale], watch=watch)
 
 
 def _advised(training: Training, data: Vectors, seed: int, scale: Scale) -> Training:
-    """With sigma = gamma - beta and rho = beta / gamma of a plain run, its levels measured by ranks."""
+    """The training with sigma = gamma - beta and rho = beta / gamma, measured by ranks on a plain run."""
     encoder = _trained(replace(training, select="none"), data, seed, scale)
     with torch.no_grad():
         features = encoder(torch.from_numpy(data.x)).numpy()
@@ -192,7 +183,7 @@ def _advised(training: Training, data: Vectors, seed: int, scale: Scale) -> Trai
 
 
 def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str, float | None]:
-    """Measures of `MEASURES`, and what can be said without labels."""
+    """The measures of `MEASURES`, levels, and quantities without labels."""
     with torch.no_grad():
         x, held, test = (encoder(torch.from_numpy(part)).numpy() for part in (data.x, data.held_x, data.test_x))
     purity, base = purity_of(training.band, x, data.y)
@@ -210,15 +201,17 @@ def measured(encoder: nn.Module, training: Training, data: Vectors) -> dict[str,
 
 
 def purity_of(band: RankBand, x: NDArray[np.float32], y: NDArray[np.int64]) -> tuple[float | None, float]:
-    """Percent of pairs of different classes, in the band and among all, of 512 examples with features x (N, k)."""
+    """Percent of pairs of different classes in the band and among all pairs, on 512 of the features x (N, k)."""
     rows = np.random.default_rng(0).permutation(len(x))[:512]
     share, base = pair_shares(band.masks(torch.from_numpy(x[rows])).whole(), torch.from_numpy(y[rows]))
     return None if np.isnan(share) else 100 * share, 100 * base
 
 
 def controls(treated: Training) -> list[Arm]:
-    """What every table holds beside a treated arm: plain, plain at its best temperature, all pairs, random pairs of the
-    same number, the oracle.
+    """The arms that every table compares with a treated arm.
+
+    They are plain training, plain training at other temperatures, and the same treatment of all pairs, of as many
+    random pairs, and of the oracle's pairs.
 
     Args:
         treated: the arm's setting, on a band.
@@ -235,7 +228,7 @@ def controls(treated: Training) -> list[Arm]:
 
 
 def arms_of(names: Iterable[str], arms: Iterable[Arm]) -> list[Arm]:
-    """The arms once for every set, settings as short as can be: the same run is known again in other studies."""
+    """The arms for every set. Settings leave defaults out, so that other studies recognise equal runs."""
     given, usual = list(arms), Training("")
     return [
         replace(arm, group=name, setting={**_short(arm.setting, usual), "set": name}) for name in names for arm in given
@@ -243,7 +236,7 @@ def arms_of(names: Iterable[str], arms: Iterable[Arm]) -> list[Arm]:
 
 
 def sets_of(scale: Scale, *names: str) -> tuple[str, ...]:
-    """The sets of a study; at smoke scale the one that needs no data."""
+    """The sets of a study. At smoke scale it is the set that needs no data."""
     return ("digits",) if scale == "smoke" else names
 
 
@@ -260,7 +253,7 @@ def study_of(
     name: str, question: str, arms: Callable[[Scale], list[Arm]], table: str, measures: Mapping[str, str] = MEASURES,
     **more: Any,
 ) -> Study:  # fmt: skip
-    """A study of small encoders: what such studies have in common, and what is its own; see `Study`."""
+    """A study of small encoders, with the settings that such studies share; see `Study`."""
     return Study(
         name, question, arms, run, measures, differences=2, tuned_on="held_out", seconds=1.5, seeds=10, table=table,
         ready=check_data, **more,

@@ -1,4 +1,4 @@
-"""What a study is: arms to compare, a function that runs one of them, and what its measures mean."""
+"""Studies: arms to compare, a function that runs an arm, and measures."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ if TYPE_CHECKING:
     from lab.drawing import Panel
 
 Scale = Literal["smoke", "cpu", "gpu"]
-# Numbers by name; None where one is not defined, a list for a curve over training.
+# Numbers by name. None is an undefined number, and a list is a curve over training.
 Measures = Mapping[str, "float | list[float | None] | None"]
 Row = dict[str, Any]
 
 
 class StudyError(ValueError):
-    """A study that cannot be run or continued; the message says what to do."""
+    """A study that cannot be run or continued. The message gives the remedy."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting among those that are compared.
+    """A setting to compare with others.
 
     Attributes:
-        name: unique in its group.
-        setting: what `Study.run` is given, plain values that JSON can hold.
-        group: arms are compared with those of their group only; a data set, say.
-        of: the method that the arm is a candidate of. Of each method the table shows the candidate that
-            `Study.tuned_on` prefers.
-        baseline: name of the arm, or of the method, that its difference is taken from; "" takes none.
-        paper: what the paper reports for it, in words.
+        name: name, unique in its group.
+        setting: argument of `Study.run`, plain values that JSON can hold.
+        group: arms are compared inside their group, such as a data set.
+        of: method that the arm is a candidate of. The table shows the best candidate of a method by `Study.tuned_on`.
+        baseline: name of the arm or method to subtract. "" subtracts none.
+        paper: result that the paper reports.
     """
 
     name: str
@@ -45,29 +44,28 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and runs that answer it: `python -m lab NAME` makes them and keeps each.
+    """A question and the runs that answer it. `python -m lab NAME` makes the runs.
 
     Attributes:
-        name: of the study and of its folder of results.
-        question: what it answers, in a sentence.
-        arms: what is compared, or a function of the scale that gives it.
-        run: setting, seed, scale -> measures by name. All that is random about it
-            follows from the seed, so that arms are paired by it.
-        measures: names of measures and their titles, the main one first. Others that `run` returns are kept.
-        differences: how many of them, from the first on, are compared with the baseline.
-        tuned_on: the measure by which candidates of a method are chosen, on data that the test does not see.
-        lower_is_better: whether less of the main measure and of `tuned_on` is better, as of errors.
-        seconds: a run takes at cpu scale, roughly; finished runs say it better.
-        seeds: number of them at cpu and gpu scale, unless asked otherwise.
-        table: of the paper, or its figure.
-        version: raised when the same setting comes to give other measures, so that results do not mix.
-        ready: refuses arms that cannot be run at a scale, for lack of data say, with a `StudyError`.
-        figures: rows of the results -> further panels of its figure.
-        notes: rows of the results -> what they say beyond the table, a line each.
-        tables: rows of the results -> markdown in place of the table of arms.
+        name: name of the study and of its folder of results.
+        question: the question, a sentence.
+        arms: arms to compare, or a function of the scale that returns them.
+        run: (setting, seed, scale) -> measures by name. The seed determines all random draws, so arms are paired by it.
+        measures: titles of measures by name, the main one first. Other measures of `run` are kept.
+        differences: number of measures, from the first on, that are compared with the baseline.
+        tuned_on: measure that chooses the candidate of a method, on data that the test does not use.
+        lower_is_better: whether lower values of the main measure and of `tuned_on` are better.
+        seconds: estimated duration of a run at cpu scale.
+        seeds: default number of seeds at cpu and gpu scale.
+        table: table or figure of the paper.
+        version: number to raise when equal settings give other measures, so that results do not mix.
+        ready: raises a `StudyError` for arms that cannot be run at a scale.
+        figures: rows of results -> further panels of the figure.
+        notes: rows of results -> lines below the table.
+        tables: rows of results -> markdown instead of the table of arms.
 
     Raises:
-        StudyError: no measures, or a measure that `tuned_on` names and `measures` does not.
+        StudyError: no measures, or `tuned_on` is not one of them.
 
     Example:
         >>> from lab import Arm, Study
@@ -110,8 +108,7 @@ class Study:
         """The arms at a scale.
 
         Raises:
-            StudyError: there are none, two of one name, a baseline that is none of them, or candidates without
-                `tuned_on`.
+            StudyError: no arms, two arms with one name, an unknown baseline, or candidates without `tuned_on`.
         """
         arms = list(self.arms(scale) if callable(self.arms) else self.arms)
         if not arms:
@@ -134,10 +131,10 @@ class Study:
 
 
 def data_folder() -> Path:
-    """The folder of real data that PAIRSIFT_DATA names.
+    """The folder of real data, from the variable PAIRSIFT_DATA.
 
     Raises:
-        StudyError: it names none.
+        StudyError: the variable is not set.
     """
     if "PAIRSIFT_DATA" not in os.environ:
         raise StudyError("PAIRSIFT_DATA is not set: it names the folder of the real data")
@@ -145,10 +142,10 @@ def data_folder() -> Path:
 
 
 def needs(*sets: str) -> Callable[[Sequence[Arm], Scale], None]:
-    """For `Study.ready`: refuses to run without these folders of real data.
+    """A function for `Study.ready` that refuses to run without these folders of real data.
 
     Args:
-        sets: names of folders below the one that PAIRSIFT_DATA names.
+        sets: names of folders in `data_folder`.
     """
 
     def check(arms: Sequence[Arm], scale: Scale) -> None:

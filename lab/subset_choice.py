@@ -1,4 +1,4 @@
-"""Parts of a data set, chosen by features without labels: what the study of subsets compares."""
+"""Chooses parts of a data set by features without labels, for the study of subsets."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Chooser = Callable[[NDArray[np.float32], int, int, int], Rows]
 
 
 def by_scan(features: NDArray[np.float32], count: int, classes: int, seed: int) -> Rows:
-    """Rows of the smallest difficulty."""
+    """The rows with the lowest difficulty."""
     return _smallest(scan(features, n_classes=classes, seed=seed, threads=1).scores, count)
 
 
 def by_prototypes(features: NDArray[np.float32], count: int, classes: int, seed: int) -> Rows:
-    """Rows nearest to the centre of their cluster (arXiv 2206.14486)."""
+    """The rows nearest to the centre of their cluster (arXiv 2206.14486)."""
     unit = _unit(features)
     similarity, _ = _clusters(unit, classes, seed)
     return _smallest(-similarity, count)
 
 
 def by_augmentation_similarity(features: NDArray[np.float32], count: int, classes: int, seed: int) -> Rows:
-    """SAS (arXiv 2302.09195): rows most similar to the others of their cluster, and not to each other.
+    """The rows of SAS (arXiv 2302.09195), which are similar to other rows of their cluster, and not to each other.
 
-    Of every cluster, in proportion to its size, the rows S that maximise the sum of similarities between S and the
-    cluster's other rows, found greedily. Clusters stand for latent classes and features of one view for the expected
-    similarity of augmented pairs.
+    Of every cluster, in proportion to its size, rows S are chosen greedily that maximise the sum of similarities
+    between S and the other rows of the cluster. Clusters replace latent classes, and features of one view replace the
+    expected similarity of augmented pairs.
     """
     unit = _unit(features)
     _, cluster = _clusters(unit, classes, seed)
@@ -52,7 +52,7 @@ def _parts(cluster: Rows, wanted: NDArray[np.int64]) -> list[tuple[Rows, int]]:
 
 
 def _most_cut(unit: NDArray[np.float32], count: int, rows: Rows) -> Rows:
-    """Greedily: what a row adds is its similarity to rows outside, less that to rows chosen before."""
+    """Choose rows greedily by their similarity to other rows minus that to chosen rows."""
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, 0)
     gain = similarity.sum(axis=1)
@@ -66,7 +66,7 @@ def _most_cut(unit: NDArray[np.float32], count: int, rows: Rows) -> Rows:
 
 
 def _clusters(unit: NDArray[np.float32], classes: int, seed: int) -> tuple[NDArray[np.float32], Rows]:
-    """Similarity to the nearest centre, and which it is."""
+    """Similarity to the nearest centre, and its number."""
     from sklearn.cluster import KMeans
 
     found = KMeans(classes, random_state=seed, n_init=3).fit(unit)

@@ -1,4 +1,4 @@
-"""How well queries find documents of their label: nDCG, MRR and recall at 10, and nearest neighbours."""
+"""Measures of retrieval of documents with the label of a query: nDCG, MRR, recall and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DEPTH = 10
 
 
 def measured(held: Held) -> dict[str, float]:
-    """Percent: nDCG@10, MRR@10 and recall@10 with relevance 0 or 1, means over queries, and 20-NN accuracy.
+    """nDCG@10, MRR@10 and recall@10 with relevance 0 or 1, means over queries, and 20-NN accuracy, in percent.
 
     Queries without a relevant document are left out, as sentence-transformers' `InformationRetrievalEvaluator` does.
     """

@@ -4,6 +4,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,10 @@ from PIL import Image
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its own name)
 # A shell makes its background jobs ignore Ctrl-C, and tests send it to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Property tests draw the same examples in every run: a check that falls is then always a change of the code. Campaigns
+# (tests/slow/campaigns) draw new ones.
+hypothesis.settings.register_profile("same draws", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same draws")
 # Folders whose tests take longest, most of it waiting for processes.
 LONG = ("slow", "distributed", "lab", "scanning", "train")
 

@@ -249,6 +249,7 @@ def test_debug_shows_where_an_error_comes_from(run, capsys):
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
     flags = ["train", "digits:train", *QUICK[:-6], "--epochs", "15", "--device", "cpu", "--threads", "1"]
+    flags += ["--treatment", "none"]
     process = warm.Program("-m", "pairsift.cli", *flags, "-o", tmp_path / "cut")
     while "epoch" not in process.stderr and process.returncode is None:
         time.sleep(0.01)
@@ -328,7 +329,7 @@ def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_p
     assert float(re.search(r"planted mixes: (0\.\d+)", printed).group(1)) > 0.8
     assert "30 to drop" in printed
     assert {path.name for path in out.iterdir()} == {
-        "scores.parquet", "pairs.parquet", "drop.csv", "scan.json", "report.html"
+        "scores.parquet", "pairs.parquet", "label_issues.parquet", "drop.csv", "scan.json", "report.html",
     }  # fmt: skip
     assert "data:image/png" in (out / "report.html").read_text()
     assert "holds a finished scan: use --overwrite" in fails("scan", embeddings, "-o", out)

@@ -26,9 +26,17 @@ def recipe(target):
 def test_ci_lints_tests_measures_coverage_and_builds_the_pages():
     found = commands("ci")
     assert set(found) == {"lint", "test", "coverage", "slow", "docs", "demo"}
-    for job, target in (("lint", "lint"), ("test", "test"), ("slow", "test-slow"), ("docs", "docs")):
+    for job, target in (
+        ("lint", "lint"), ("test", "test"), ("slow", "test-slow"), ("docs", "docs"), ("coverage", "coverage"),
+    ):  # fmt: skip
         assert f"make {target}" in found[job]
     assert "make release-check" in commands("release")["build"]
+
+
+def test_coverage_has_a_floor():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert float(re.search(r"^fail_under = ([\d.]+)$", text, re.MULTILINE).group(1)) >= 90
+    assert any("--cov" in line.split() for line in recipe("coverage"))
 
 
 @pytest.mark.parametrize("name", [file.stem for file in WORKFLOWS])

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lab.bound_order import in_words
 from lab.drawing import Panel, curve
+from lab.frames import mlp
 from lab.mixtures import Mixture
-from lab.small_encoders import BEST, Loss, Training, fit, mlp
+from lab.small_encoders import BEST, Loss, Training, fit
 from lab.study import Arm, Measures, Row, Scale, Study
 from pairsift.evaluate import knn, linear_probe
 from pairsift.losses import NTXentLoss

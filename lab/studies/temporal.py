@@ -9,6 +9,10 @@ that the encoder did not see.
 Treatments drop a fifth of the frames: those of states that lead to another group of states most often, or as many at
 random. Sequences are broken at the gaps or closed over them. In batches of few sequences a rank band is treated, with
 and without neighbours in time.
+
+The probe's optimiser stops before it has converged, so that rounding may change the class of one of 300 test sequences.
+OpenBLAS rounds by the processor: OPENBLAS_CORETYPE=Haswell gives the committed 88.33 % for raw frames of fsdd, and
+SkylakeX 88.00 %.
 """
 
 from __future__ import annotations
@@ -37,25 +41,24 @@ from pairsift.treatments import Treatment
 
 PER_CLASS = {"fsdd": 120, "pendigits": 300}
 STEPS, BATCH, LAGS = 200, 512, (1, 2, 4)
-SCALES = {"spectral": (3.0, 10.0, 30.0), "simclr": (0.1, 0.2, 0.5)}
-NOISES = (0.25, 1.0)
+NOISE = 0.25
 STATES, GROUPS, DROPPED = 100, 20, 0.2
 TREATMENT = Treatment(margin=0.03, temperature_scale=0.6)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How an encoder is trained.
+    """The training of an encoder.
 
     Attributes:
-        name: as it is written.
-        lags: of the positives; none pairs a frame with itself.
-        noise: standard deviation of what is added to standardised frames, a fifth of whose values are set to 0 then.
-        gap: "" keeps all frames; "break" and "close" say what happens where frames are dropped.
-        random: whether frames to drop are drawn.
-        sequences: of a batch; 0 draws from all.
+        name: name of the arm.
+        lags: lags of the positives. Without lags a frame is paired with itself.
+        noise: standard deviation of noise on standardised frames. With noise, a fifth of their values become 0.
+        gap: "" keeps all frames. "break" and "close" drop frames, and break sequences there or close the gap.
+        random: whether the dropped frames are random.
+        sequences: number of sequences in a batch. 0 draws from all of them.
         band: whether a rank band is treated.
-        window: steps within which a pair of one sequence is not treated.
+        window: steps within which pairs of one sequence are not treated.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Training:
 ARMS = {
     arm.name: arm
     for arm in (
-        Training("temporal"), Training("augmentation", (), NOISES[0]), Training("both", LAGS, NOISES[0]),
+        Training("temporal"), Training("augmentation", (), NOISE), Training("both", LAGS, NOISE),
         *(Training(f"lag {lag}", (lag,)) for lag in (1, 2, 5, 10, 20)),
         Training("drop bridging, broken", gap="break"), Training("drop bridging, closed", gap="close"),
         Training("drop random, broken", gap="break", random=True), Training("few sequences", sequences=32),
@@ -80,14 +83,14 @@ ARMS = {
     )
 }  # fmt: skip
 MAIN = ("temporal", "augmentation", "both")
-# Strokes have 8 points, and only speech has states to drop that are worth the name.
+# Strokes have 8 points, so states are dropped for speech only.
 OF_SET = {"fsdd": tuple(ARMS), "pendigits": (*MAIN, "lag 1", "lag 2", "lag 5")}
 
 
 def bridging_frames(frames: Frames) -> NDArray[np.bool_]:
-    """The frames, about a fifth, in the states from which a step leads to another group of states most often.
+    """A mask of about a fifth of the frames, those in the states that lead to another group of states most often.
 
-    States are clusters of frames, and groups clusters of the leading eigenfunctions of their chain: no labels.
+    States are clusters of frames. Groups are clusters of the leading eigenfunctions of their chain.
     """
     states = MiniBatchKMeans(STATES, random_state=0, n_init=3).fit_predict(frames.values)
     states = np.unique(states, return_inverse=True)[1]
@@ -131,7 +134,7 @@ def objective(method: str, scale: float, arm: Training, found: Any) -> NTXentLos
 def trained(
     frames: Frames, method: str, scale: float, arm: Training, found: Any, seed: int, steps: int = STEPS
 ) -> nn.Module:
-    """The encoder after an arm's training; 0 steps leave it as it began."""
+    """The encoder of an arm after training by a number of steps."""
     torch.manual_seed(seed)
     encoder, projector = mlp(frames.values.shape[1]), Projector(WIDTH, 128, 64)
     loss, values = objective(method, scale, arm, found), torch.from_numpy(frames.values)
@@ -160,7 +163,7 @@ def trained(
 
 
 def accuracies(features: tuple[Any, Any], train: Frames, test: Frames) -> dict[str, float]:
-    """Percent of sequences whose classes a linear probe of mean features tells."""
+    """Accuracy of a linear probe of mean features of sequences, in percent."""
     x, test_x = (frames.means(each) for frames, each in zip((train, test), features, strict=True))
     return {
         name: round(100 * linear_probe(x, labels, test_x, test.labels[name]).accuracy, 2)
@@ -175,7 +178,7 @@ def encoded(encoder: nn.Module, frames: Frames) -> NDArray[np.float32]:
     return features
 
 
-# What is best on the held-out sequences: scale of the loss and noise.
+# Scale of the loss and noise that are best on the held-out sequences.
 TUNED = {
     ("fsdd", "spectral"): {"temporal": (10.0, 0.0), "augmentation": (10.0, 1.0), "both": (3.0, 0.25)},
     ("fsdd", "simclr"): {"temporal": (0.5, 0.0), "augmentation": (0.5, 0.25), "both": (0.1, 0.25)},

@@ -15,7 +15,7 @@ from pairsift.data import DataError, load_images, open_features
 
 
 @given(kinds.layouts(), st.integers(1, 12), st.booleans())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_columns_of_any_layout_are_read_or_asked_for(layout, group, in_memory):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,7 +41,7 @@ def test_columns_of_any_layout_are_read_or_asked_for(layout, group, in_memory):
 
 
 @given(kinds.pictures())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_images_of_any_mode_show_their_pixels(picture):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -55,7 +55,7 @@ def test_images_of_any_mode_show_their_pixels(picture):
 
 
 @given(st.sampled_from(("f2", "f4", "f8", "u1", "u2", "i4", "i8")), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_arrays_of_images_show_their_pixels(dtype, seed, last):
     grey = np.random.default_rng(seed).integers(0, 256, (3, 5, 4, 3))
     grey.flat[0], grey.flat[-1] = 0, 255

@@ -1,7 +1,9 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
-from pairsift.evaluate import knn
+from pairsift.evaluate import knn, linear_probe
 
 RNG = np.random.default_rng(0)
 TRAIN, TRAIN_Y = RNG.standard_normal((60, 5)), RNG.integers(0, 4, 60)
@@ -30,6 +32,16 @@ def test_labels_may_be_names_and_scale_does_not_matter():
     names = np.array(list("abcd"))
     plain = knn(TRAIN, TRAIN_Y, TEST, TEST_Y, k=5)
     assert knn(TRAIN * 1e3, names[TRAIN_Y], TEST * 1e-3, names[TEST_Y], k=5) == plain
+
+
+@pytest.mark.parametrize("score", [partial(knn, k=5), lambda *split: linear_probe(*split).accuracy])
+def test_unlabelled_rows_are_left_out(score):
+    """-1 is no class, whatever else is labelled."""
+    train, test = np.arange(60) % 6 != 0, np.arange(len(TEST)) % 4 != 0
+    expected = score(TRAIN[train], TRAIN_Y[train], TEST[test], TEST_Y[test])
+    assert score(TRAIN, np.where(train, TRAIN_Y, -1), TEST, np.where(test, TEST_Y, -1)) == expected
+    with pytest.raises(ValueError, match=r"every row of the test split is unlabelled \(-1\)"):
+        score(TRAIN, TRAIN_Y, TEST, np.full(len(TEST), -1))
 
 
 def test_similarities_of_a_small_temperature_do_not_overflow():

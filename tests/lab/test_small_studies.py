@@ -9,11 +9,11 @@ import torch
 
 from lab import StudyError
 from lab.bound_order import orders, over_groups
-from lab.frames import noisy
+from lab.frames import mlp, noisy
 from lab.mixtures import Mixture
 from lab.quantities import label_free, lidar, rankme, spectral_gap, uniformity
 from lab.running import same_runs
-from lab.small_encoders import Training, controls, excess_at, mlp, run
+from lab.small_encoders import Training, controls, excess_at, run
 from lab.studies import gaussians, label_free_choice, purity, selection_feature
 from lab.vectors import load_vectors
 
@@ -74,7 +74,7 @@ def test_quantities_of_features_that_are_known():
 
 
 def test_label_free_quantities_leave_the_generator_alone():
-    encoder = mlp(5).eval()
+    encoder = mlp(5, hidden=128).eval()
     x = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(3)
     expected = torch.rand(1)

@@ -166,7 +166,7 @@ def test_bad_batches_are_refused():
     loss = SpectralLoss(1.0, ps.RankBand(0.2, 0.5), ps.Treatment(0.1))
     with pytest.raises(ValueError, match="of one shape"):
         loss(z0, z1[:3], h0, h1)
-    with pytest.raises(ValueError, match=r"must be \(N, D\) with N = 4"):
+    with pytest.raises(ValueError, match=r"a row for each of z0 and z1, \(4, D\)"):
         loss(z0, z1, h0[:3], h1[:3])
     with pytest.raises(ValueError, match=r"pairs must be bool of shape \(4, 4\)"):
         loss(z0, z1, pairs=torch.ones(8, 8, dtype=torch.bool))

@@ -12,7 +12,7 @@ axes = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-1.0, 1.0])), min_
 
 
 @given(axes, bands)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_tied_rows_equal_the_oracle(rows, band):
     features = torch.zeros(len(rows), 4)
     for row, (axis, sign) in enumerate(rows):
@@ -23,7 +23,7 @@ def test_tied_rows_equal_the_oracle(rows, band):
 
 
 @given(st.integers(2, 60), bands, st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_order_and_scale_do_not_matter(n, band, seed):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(n, 5))

@@ -174,3 +174,22 @@ def test_pair_shares_by_hand():
     assert share == pytest.approx(2 / 3)
     assert base == pytest.approx(4 / 6)
     assert math.isnan(ps.pair_shares(torch.zeros(3, 3, dtype=torch.bool), labels)[0])
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_pairs_of_unlabelled_rows_have_no_share(keys):
+    """They are neither of one class nor of different ones: the shares are those of the labelled rows alone."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, -1, 1, 1, -1, 2, -1, 0])
+    key_labels = torch.tensor([-1, 2, 0, -1, 1]) if keys else None
+    others = labels if key_labels is None else key_labels
+    pairs = torch.rand(len(labels), len(others), generator=generator) < 0.5
+    if not keys:
+        pairs.fill_diagonal_(False)
+    known, known_keys = labels >= 0, others >= 0
+    some = pairs[known][:, known_keys]
+    expected = ps.pair_shares(some, labels[known], others[known_keys] if keys else None)
+    assert ps.pair_shares(pairs, labels, key_labels) == expected
+    candidates = pairs.numel() - (0 if keys else len(labels))
+    assert ps.pair_shares(pairs, labels, key_labels, candidates) == expected
+    assert all(map(math.isnan, ps.pair_shares(pairs, torch.full_like(labels, -1), key_labels)))

@@ -65,7 +65,7 @@ def known_positives(rows):
     return known
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(table=tables(), guided=st.booleans(), mode=st.sampled_from(["refill", "drop", "null"]), seed=st.integers(0, 3))
 def test_a_clean_file_holds_what_its_settings_say(table, guided, mode, seed):
     options = {"bad_negatives": mode, "seed": seed, "threads": 1} | ({"encoder": Letters()} if guided else {})

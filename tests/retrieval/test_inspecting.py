@@ -121,7 +121,7 @@ def test_texts_without_a_guide_are_compared_as_texts():
     )
     assert "no guide" in said[0]
     assert found.facts["guide"] is None
-    assert found.facts["near_duplicates"] is None
+    assert found.facts["near_duplicates"]["rows"] == 0
     assert found.summary.clean_rows == found.facts["clean_rows"] == 4
     assert reasons(found, 0) == {"anchor repeats", "positive repeats"}
     assert reasons(found, 1) == {"duplicate", "anchor repeats", "positive repeats"}

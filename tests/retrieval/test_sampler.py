@@ -31,7 +31,7 @@ def check(batches, keys, conflicts=()):
     return rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_no_batch_holds_a_text_twice_or_a_conflict(data):
     n, columns = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 3))
@@ -53,7 +53,7 @@ def test_no_batch_holds_a_text_twice_or_a_conflict(data):
     check(batches, keys, conflicts.tolist())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_conflicts_never_keep_more_than_a_twentieth_of_the_rows_out_of_full_batches(data):
     n, size = data.draw(st.integers(1, 80)), data.draw(st.integers(1, 25))

@@ -18,7 +18,7 @@ def found(features, **options):
 
 
 def measured(**changes):
-    return Estimate(**{"rows": 2000, "clearness": 0.2, "base": 0.9, "purity": 0.92, "flagged": 0.15, **changes})
+    return Estimate(**{"rows": 2000, "clusterability": 0.2, "base": 0.9, "purity": 0.92, "flagged": 0.15, **changes})
 
 
 def test_digits_are_treated_and_the_numbers_are_those_of_the_selector():
@@ -56,14 +56,14 @@ def test_noise_of_any_shape_stays_off(shape, seed):
     if shape == "one cluster":
         noise = 3 * rng.standard_normal(64) + 0.1 * noise
     result = found(noise)
-    assert abs(result.clearness) < 0.04
+    assert abs(result.clusterability) < 0.04
     decision = result.decide()
     assert not decision.on
-    assert decision.reason.startswith("stays off: features hardly cluster (clearness ")
+    assert decision.reason.startswith("stays off: features hardly cluster (clusterability ")
     assert Treatment.auto(result).is_neutral
 
 
-def test_clearness_grows_as_clusters_part():
+def test_clusterability_grows_as_clusters_part():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 1500)
     centres = rng.standard_normal((10, 32))
@@ -113,11 +113,11 @@ def test_few_different_rows_stay_off():
             "treating same-class pairs only, because no pair is",
         ),
         (
-            {"clearness": LEAST_AUROC - 0.51},
+            {"clusterability": LEAST_AUROC - 0.51},
             Treatment(),
             "AUROC of about 0.68, and treating pays from about",
         ),
-        ({"clearness": -0.1}, Treatment(), "stays off: features hardly cluster (clearness -0.10, noise 0)"),
+        ({"clusterability": -0.1}, Treatment(), "stays off: features hardly cluster (clusterability -0.10, noise 0)"),
         ({"rows": LEAST_ROWS - 1}, Treatment(), "stays off: 199 different rows are too few"),
     ],
 )
@@ -143,7 +143,7 @@ def test_an_affinity_of_other_features_is_refused():
         estimate(ConfidentNegatives(Affinity.fit(features)), features[1:])
 
 
-def test_anything_that_decides_can_be_asked():
+def test_auto_takes_any_estimate():
     class Never:
         def decide(self):
             return Decision(Treatment(), "stays off: never")

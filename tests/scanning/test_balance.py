@@ -48,13 +48,24 @@ def test_one_cloud_is_no_groups_and_keeps_its_statistics(classes):
     assert balancing_weights(cloud * np.linspace(0.1, 3, 24, dtype=np.float32), classes, 0) is None
 
 
-def test_classes_of_like_size_and_a_few_outliers_keep_their_statistics():
-    features, _, _ = unequal([130] + [100] * 7, planted=0)
-    assert separated_groups(features, 8, 0) is not None
-    assert balancing_weights(features, 8, 0) is None
+def test_a_few_outliers_keep_the_statistics_of_a_class():
     features, _, _ = unequal([4000] + [25] * 7, planted=0)
     assert separated_groups(features, 8, 0) is not None
     assert balancing_weights(features, 8, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "noise", "seed", "clusters"),
+    [
+        # The largest has 1.02 times the rows of the median class, and the smallest less than half of them.
+        ([300, 394, 163, 389, 398, 387], 0.079, 60, 8),
+        ([192, *[150] * 8], 0.05, 70, 9),
+        ([192, *[150] * 5], 0.08, 0, 6),
+    ],
+)
+def test_mixtures_are_found_among_classes_of_nearly_equal_size(sizes, noise, seed, clusters):
+    features, _, planted = unequal(sizes, noise=noise, planted=13, seed=seed)
+    assert detection(ps.scan(features, clusters, threads=1).scores, planted).auroc > 0.97
 
 
 def test_a_large_class_with_many_mixtures_is_still_one():
@@ -74,6 +85,17 @@ def test_a_few_outliers_do_not_weigh_as_much_as_a_class():
     features[:8] = 3 + 0.01 * np.random.default_rng(0).standard_normal((8, features.shape[1]))
     weights = balancing_weights(features, 6, 0)
     assert weights[:8].sum() < 0.25 * weights[400:800].sum()
+
+
+def test_a_clump_of_mixtures_is_no_small_class():
+    """One of the groups consists of midpoints, with a third of a class's rows."""
+    features, _, planted = midpoints()
+    groups = separated_groups(features, 6, 0)
+    shares, sizes = np.bincount(groups, planted) / np.bincount(groups), np.bincount(groups)
+    (clump,) = np.flatnonzero((shares == 1) & (sizes > 0.25 * np.median(sizes)))
+    weights = balancing_weights(features, 6, 0)
+    assert weights[groups == clump].max() < 1.2
+    assert detection(ps.scan(features, 6, threads=1).scores, planted).auroc > 0.97
 
 
 @pytest.fixture(scope="module")

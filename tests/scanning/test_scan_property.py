@@ -31,7 +31,7 @@ def feature_sets(draw):
     return features.astype(draw(st.sampled_from((np.float16, np.float32, np.float64))))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(feature_sets(), st.one_of(st.none(), st.just(2)))
 def test_scores_are_finite_and_every_row_has_a_cluster(features, n_classes):
     found = ps.scan(features, n_classes, threads=1)
@@ -46,20 +46,19 @@ def test_scores_are_finite_and_every_row_has_a_cluster(features, n_classes):
 @st.composite
 def unequal_sets(draw):
     """Round, separate classes of any sizes, with a few rows between two of the small ones."""
-    sizes = [draw(st.integers(150, 1500)), *draw(st.lists(st.integers(150, 400), min_size=5, max_size=9))]
+    sizes = [draw(st.integers(100, 1000)), *draw(st.lists(st.integers(100, 300), min_size=5, max_size=9))]
     noise, seed = draw(st.floats(0.05, 0.08)), draw(st.integers(0, 2**32 - 1))
     return sizes, unequal(sizes, noise=noise, planted=draw(st.integers(5, 15)), seed=seed)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(unequal_sets(), st.integers(0, 2))
 def test_rows_between_classes_are_found_whatever_the_sizes_of_the_classes(case, off):
     """The number of classes is a rough one."""
-    sizes, (features, labels, planted) = case
+    sizes, (features, _, planted) = case
     found = ps.scan(features, len(sizes) + off, threads=1)
     assert detection(found.scores, planted).auroc > 0.9
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dropped = found.drop(0.08)
-    # A cluster loses at most a quarter, so a class that is one or more clusters loses less than a third.
-    assert (np.bincount(labels[dropped], minlength=len(sizes)) < 0.33 * np.array(sizes)).all()
+        lost = np.bincount(found.clusters[found.drop(0.08)], minlength=found.n_classes)
+    assert (lost <= np.maximum(1, 0.25 * np.bincount(found.clusters, minlength=found.n_classes))).all()

@@ -7,8 +7,19 @@ from pathlib import Path
 import pytest
 import warm
 
-# What examples without gradient steps print in place of losses.
-SOLVED = {"adapt": r"held-out MRR: 0\.\d+ frozen, 0\.\d+ adapted", "exact_encoder": r"20-NN: \d+\.\d%"}
+# What an example prints of its result: a number before and one after, or without and with what it shows.
+SHOWN = {
+    "adapt": r"held-out MRR: 0(\.\d+) frozen, 0(\.\d+) adapted",
+    "exact_encoder": r"20-NN: ([\d.]+)% pixels, ([\d.]+)% exact",
+    "image_text_pairs": r"digits: ([\d.]+)% plain, ([\d.]+)% masked",
+    "retrieval_guide": r"precision@10: ([\d.]+)% plain, ([\d.]+)% masked",
+    "semantic_negatives": r"(\d+)%(?s:.*)after training: (\d+)%",
+    "sentence_pairs": r"margin of the right answer: ([\d.]+) before, ([\d.]+) after",
+    "temporal_pairs": r"20-NN: ([\d.]+)% frames, ([\d.]+)% encoder",
+} | dict.fromkeys(
+    ("lightly_loop", "lightning_callback", "metric_learning_loop", "solo_learn_step"),
+    r"20-NN: ([\d.]+)% plain, ([\d.]+)% treated",
+)
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.py"))
 HERE, HEADS = str(Path(__file__).parents[1]), "lightly.models.modules.heads"
 
@@ -18,7 +29,7 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_its_loss_is_told(path, tmp_path, monkeypatch):
+def test_an_example_runs_and_shows_what_it_gains(path, tmp_path, monkeypatch):
     text = path.read_text()
     assert len(text.splitlines()) <= 40
     for library in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE):
@@ -36,8 +47,9 @@ def test_an_example_runs_and_its_loss_is_told(path, tmp_path, monkeypatch):
         # On an overloaded machine gloo's threads may outlive it when a process ends, after all steps.
         run = warm.run(*command)
     assert run.returncode == 0, run.stderr
-    if path.stem in SOLVED:
-        assert re.search(SOLVED[path.stem], run.stdout)
+    if path.stem in SHOWN:
+        before, after = (float(number) for number in re.search(SHOWN[path.stem], run.stdout + run.stderr).groups())
+        assert after > before
         return
     losses = [float(number) for number in re.findall(r"(?:loss'?:?|HookedLoss) '?(\d+\.\d+)", run.stdout + run.stderr)]
     assert len(losses) >= 3

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from pairsift.theory import SimilarityGraph
+from pairsift.theory import SimilarityGraph, bounds
 
 SETTINGS = (40, 3, 8, 0.5, 0.1, 0.3)
 SMALL = (8, 2, 2, 0.387, 0.208, 0.241)
@@ -108,7 +108,7 @@ def test_graphs_made_from_a_graph():
     graph = SimilarityGraph(*SETTINGS)
     assert graph.without_difficult() == SimilarityGraph(40, 3, 0, 0.5, 0.1, 0.3)
     assert graph.remove_difficult() == SimilarityGraph(32, 3, 0, 0.5, 0.1, 0.3)
-    assert graph.bound(0.05, 4) == pytest.approx(0.2 / (1 - 0.1167498453) + 0.4)
+    assert bounds.exact(graph, 0.05, 4) == pytest.approx(0.2 / (1 - 0.1167498453) + 0.4)
     with pytest.raises(ValueError, match="all n=4 examples"):
         SimilarityGraph(4, 1, 4, 0.5, 0.1, 0.3).remove_difficult()
 

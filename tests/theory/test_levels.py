@@ -59,6 +59,20 @@ def test_labels_may_be_names_and_features_any_float():
     assert by_name.alpha.mean == pytest.approx(measure_levels(FEATURES, LABELS).alpha.mean, abs=1e-3)
 
 
+def test_unlabelled_rows_are_left_out():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 4, 200)
+    features, difficult = np.eye(8)[labels] + 0.3 * rng.standard_normal((200, 8)), rng.random(200) < 0.2
+    known = labels >= 0
+    for marks in (None, difficult):
+        found = measure_levels(features, labels, marks)
+        expected = measure_levels(features[known], labels[known], None if marks is None else marks[known])
+        assert found.n == expected.n == known.sum() / 4
+        assert (found.alpha, found.beta, found.gamma) == (expected.alpha, expected.beta, expected.gamma)
+    with pytest.raises(ValueError, match=r"every row is unlabelled \(-1\)"):
+        measure_levels(features, np.full(200, -1))
+
+
 def test_levels_by_band_equal_those_of_the_selected_pairs():
     band = RankBand(0.25, 0.5)
     levels = measure_levels(FEATURES, band=band)

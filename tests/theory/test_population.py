@@ -39,7 +39,8 @@ def test_losses_equal_their_definitions_and_differ_from_factorisations_by_a_cons
         assert plain == pytest.approx(-(normalized**2).sum(), abs=1e-8)
         difference = margin - population.factorization_loss(features, adjacency, margins)
         assert difference == pytest.approx((shift**2).sum() - ((normalized - shift) ** 2).sum(), abs=1e-8)
-        difference = temperature - population.weighted_factorization_loss(features, adjacency, temperatures)
+        fitted = np.sqrt(w[:, None] * w) * (features @ features.T) / temperatures
+        difference = temperature - ((normalized - fitted) ** 2).sum()  # the weighted norm of Thm 4.4
         assert difference == pytest.approx(-(normalized**2).sum(), abs=1e-8)
     # In these units the margin loss factorises the clean graph.
     np.testing.assert_allclose(normalized - shift, graph.without_difficult().normalized_adjacency(), atol=1e-15)

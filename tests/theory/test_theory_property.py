@@ -24,7 +24,7 @@ def graphs(draw, lowest_beta=-0.05, most=400):
         assume(False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(graphs())
 def test_closed_form_equals_the_dense_solver(graph):
     assume(min(graph.easy_degree, graph.difficult_degree) > 0.1)  # else eigenvalues, and the solver's error, are huge
@@ -36,7 +36,7 @@ def test_closed_form_equals_the_dense_solver(graph):
     np.testing.assert_allclose(np.repeat(values, counts), np.linalg.eigvalsh(matrix)[::-1], atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(graphs(lowest_beta=0.01, most=120))
 def test_edits_restore_the_clean_graph(graph):
     clean = graph.without_difficult().normalized_adjacency()
@@ -44,7 +44,7 @@ def test_edits_restore_the_clean_graph(graph):
     np.testing.assert_allclose(edits.apply_temperature(graph, edits.temperature_matrix(graph)), clean, atol=1e-13)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(graphs(lowest_beta=0.001, most=10_000))
 def test_conditions_hold_exactly_when_their_inequality_does(graph):
     """Inequalities of eigenvalues, in exact rational arithmetic's stead: cases within rounding of equality are left."""
@@ -65,7 +65,7 @@ def test_conditions_hold_exactly_when_their_inequality_does(graph):
             assert bounds.temperature_pays_printed(graph).holds  # necessary, not sufficient
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(graphs(lowest_beta=0.0, most=120), st.integers(1, 12), st.integers(0, 5))
 def test_the_probe_errs_less_than_the_exact_bound(graph, k, seed):
     assume(k < len(graph))

@@ -33,7 +33,7 @@ def config(tmp_path):
 
     def make(run="run", **changes):
         values = dict(epochs=3, batch_size=32, run_dir=tmp_path / run, device="cpu", progress=False, lr=0.05, threads=1)
-        return TrainConfig.build(values | changes)
+        return TrainConfig.build(values | {"treatment": "none"} | changes)
 
     return make
 

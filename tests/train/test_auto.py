@@ -11,7 +11,15 @@ from pairsift.same_class import Affinity, AffinityError, Estimate
 from pairsift.train import ConfigError, Interrupted, PairPolicy, Run, TrainConfig, pretrain
 from pairsift.train.policy import OwnFeaturesPolicy, build_policy
 
-AUTO = {"treatment": "auto", "guide": None, "epochs": 4, "affinity_start": 1, "refit_every": 2, "batch_size": 96}
+AUTO = {
+    "treatment": "auto",
+    "temperature": 0.2,
+    "guide": None,
+    "epochs": 4,
+    "affinity_start": 1,
+    "refit_every": 2,
+    "batch_size": 96,
+}
 ON = {"margin": 0.03, "temperature_scale": 0.6, "removal": None, "same_class_weight": 1.0}
 OFF = {"margin": 0.0, "temperature_scale": 1.0, "removal": None, "same_class_weight": 0.0}
 
@@ -136,6 +144,19 @@ def test_patches_are_the_guide_unless_another_is_named(train, guide):
     run, said = train("few", guide="patches", epochs=1)
     assert [row["on"] for row in decisions(run)] == [False]
     assert any("treating pays from about 0.55 on" in line for line in said)
+
+
+def test_images_that_make_no_guide_are_not_treated(train, many, monkeypatch):
+    def fails(images, **settings):
+        raise AffinityError("all patches are alike")
+
+    monkeypatch.setattr("pairsift.train.policy.patch_features", fails)
+    run, said = train(guide="patches", epochs=1)
+    (made,) = decisions(run)
+    assert (made["on"], made["treatment"]) == (False, OFF)
+    assert any("no guide can be made of these images: all patches are alike" in line for line in said)
+    with pytest.raises(AffinityError, match="all patches are alike"):
+        train("named", treatment="combined", select="affinity", guide="patches", epochs=1)
 
 
 def test_a_guide_of_noise_stays_off(train, guide):

@@ -164,7 +164,18 @@ def test_auto_selects_by_affinity_and_treats_nothing_before_it_has_decided(tmp_p
     assert TrainConfig.load(tmp_path / "config.yaml") == config
     for method in ("moco", "spectral"):  # stays off there, and says so
         assert TrainConfig(treatment="auto", method=method).pair_treatment() is None
-    assert TrainConfig().treatment == "none"
+
+
+def test_images_are_treated_by_auto_unless_told_otherwise():
+    config = TrainConfig()
+    assert (config.treatment, config.select, str(config.guide)) == ("auto", "affinity", "patches")
+    for method in ("moco", "spectral", "mixed", "exact"):
+        assert TrainConfig(method=method).treatment == "none"
+    assert TrainConfig(positives="temporal").treatment == "none"
+    by_hand = TrainConfig(select="random"), TrainConfig(select="affinity", same_class_weight=1.0)
+    assert [each.treatment for each in by_hand] == ["none", "none"]
+    with pytest.raises(ConfigError, match=r"treatment='auto' chooses margin itself, got 0\.1"):
+        TrainConfig(margin=0.1)
 
 
 def test_a_guide_is_there_from_the_start_and_for_every_process():
@@ -172,9 +183,11 @@ def test_a_guide_is_there_from_the_start_and_for_every_process():
     assert str(config.guide) == "x.npy"
 
 
-def test_moco_has_a_temperature_of_its_own_unless_one_is_set():
+def test_the_temperature_follows_from_method_and_treatment_unless_it_is_set():
     temperatures = {name: TrainConfig(method=name).temperature for name in ("simclr", "moco", "spectral")}
-    assert temperatures == {"simclr": 0.5, "moco": 0.2, "spectral": 0.5}
+    assert temperatures == {"simclr": 0.2, "moco": 0.2, "spectral": 0.5}
+    assert TrainConfig(treatment="combined").temperature == 0.5
+    assert TrainConfig(temperature=0.4).temperature == 0.4
     assert TrainConfig(method="moco", temperature=0.4).temperature == 0.4
 
 

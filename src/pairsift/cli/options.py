@@ -30,7 +30,6 @@ def options_of(
     model: type[BaseModel],
     *,
     without: Iterable[str] = (),
-    also: Mapping[str, Sequence[str]] | None = None,
     named: Mapping[str, Sequence[str]] | None = None,
 ) -> list[inspect.Parameter]:
     """Make one option for every field, so that flags, YAML keys and fields cannot differ.
@@ -38,10 +37,9 @@ def options_of(
     Args:
         model: the configuration.
         without: fields that are not options.
-        also: further names of the option of a field.
         named: names of the option of a field that replace the name of the field, ("--output", "-o") for example.
     """
-    also, named = also or {}, named or {}
+    named = named or {}
     parameters = []
     for name, field in model.model_fields.items():
         if name in without:
@@ -51,7 +49,6 @@ def options_of(
         extra = field.json_schema_extra
         option = typer.Option(
             *named.get(name, (first,)),
-            *also.get(name, ()),
             help=f"{field.description}" + ("" if field.default is None else f" (default: {field.default})"),
             show_default=False,
             rich_help_panel=str(extra["panel"]) if isinstance(extra, dict) else None,
@@ -110,7 +107,7 @@ def known_device(name: str) -> Any:
 
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of device has its own error
         raise ValueError(f"`device={name!r}` is not there: use cpu, cuda or mps, as this machine has") from error
     return device

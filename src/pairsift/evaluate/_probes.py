@@ -50,7 +50,7 @@ def linear_probe(
 
     Args:
         train_x, test_x: (N, D) and (M, D) frozen features of un-augmented examples.
-        train_y, test_y: (N,) and (M,) class labels.
+        train_y, test_y: (N,) and (M,) class labels; rows with -1 are unlabelled and left out.
         seed: seed of the held-out tenth.
 
     Raises:
@@ -191,7 +191,7 @@ def knn(
 
     Args:
         train_x, test_x: (N, D) and (M, D) features.
-        train_y, test_y: (N,) and (M,) class labels.
+        train_y, test_y: (N,) and (M,) class labels; rows with -1 are unlabelled and left out.
         k: number of neighbours, at most N.
         temperature: > 0.
 
@@ -251,7 +251,10 @@ def _check_split(
         bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
         if len(bad):
             raise ValueError(f"{name} features row {bad[0]} is not finite in float32 ({len(bad)} of {len(x)} rows)")
-        out += [x, y]
+        known = y >= 0 if y.dtype.kind in "if" else np.ones(len(y), bool)
+        if not known.any():
+            raise ValueError(f"every row of the {name} split is unlabelled (-1)")
+        out += [x[known], y[known]]
     if out[0].shape[1] != out[2].shape[1]:
         raise ValueError(f"train features have {out[0].shape[1]} dimensions, test features {out[2].shape[1]}")
     if len(np.unique(out[1])) < 2:

@@ -164,7 +164,10 @@ class TreatedRankingLoss(nn.Module):
             keys = [token_keys(tokens).numpy() for tokens in columns]
             rows = torch.arange(len(keys[0]))
             # Nothing is known of these texts but which are the same: the features say nothing, and are not asked.
-            table, off = GuideTable([torch.ones(len(rows), 1)] * len(keys), keys), "the examples are unknown"
+            table, off = (
+                GuideTable([torch.ones(len(rows), 1, dtype=torch.float32)] * len(keys), keys),
+                "the examples are unknown",
+            )
         if torch.is_grad_enabled():
             return rows, None
         return rows, GuideMask(table, mask.margin, mask.cap, mask.difficult, off, mask.floor)

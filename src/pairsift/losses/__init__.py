@@ -1,4 +1,4 @@
-"""Objectives: each is similarities + pairs + treatment -> scalar, one objective a file."""
+"""The losses: each selects pairs, treats their logits, and returns a scalar."""
 
 from pairsift.losses import baselines
 from pairsift.losses.engine import Engine

@@ -1,4 +1,4 @@
-"""Objectives that correct for false or hard negatives in other ways, to compare with: called as `loss(z0, z1)`."""
+"""Losses that correct for false or hard negatives in other ways, for comparison: called as `loss(z0, z1)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Aggregate = Literal["max", "mean"]
 
 
 class _TwoViews(nn.Module, ABC):
-    """What the baselines share: cosine similarities of all views in float32 or better, by tiles, the positive apart."""
+    """Base class of losses of cosine similarities between all views, with the positive given separately."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -30,8 +30,7 @@ class _TwoViews(nn.Module, ABC):
             z0, z1: (N, d) projections of the first and the second views.
 
         Returns:
-            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image,
-            which has no negatives.
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -50,11 +49,11 @@ class _TwoViews(nn.Module, ABC):
 
     @abstractmethod
     def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        """Losses (R,) of some views from similarities with the positive (R,) and with negatives (R, 2N - 2)."""
+        """Losses (R,) of some views, from similarities (R,) to the positive and (R, 2N - 2) to the negatives."""
 
 
 class HardNegativeLoss(_TwoViews):
-    """HCL (arXiv 2010.04592): negatives weighted by hardness, and corrected for those of the anchor's own class.
+    """HCL (arXiv 2010.04592): negatives weighted by hardness and corrected for those of the anchor's class.
 
     With M = 2N - 2 negatives, `l = s / temperature` and weights `w_k = exp(hardness l_k) / mean_j exp(hardness l_j)`,
 
@@ -63,7 +62,7 @@ class HardNegativeLoss(_TwoViews):
 
     Args:
         temperature: > 0.
-        hardness: beta >= 0, concentration on hard negatives; 0 weighs all alike.
+        hardness: beta >= 0, concentration on hard negatives; 0 weighs all negatives alike.
         class_prior: tau^+, probability that a random negative is of the anchor's class, in [0, 1); 1 / classes.
 
     Raises:
@@ -86,7 +85,7 @@ class HardNegativeLoss(_TwoViews):
         self.hardness, self.class_prior = hardness, class_prior
 
     def _losses(self, positive: Tensor, negatives: Tensor) -> Tensor:
-        # All exponents are taken relative to the largest possible logit, so that none overflows.
+        # Exponents are relative to the largest possible logit, so that none overflows.
         top = 1 / self.temperature
         positive, negatives = positive * top, negatives * top
         m = negatives.shape[1]
@@ -99,17 +98,7 @@ class HardNegativeLoss(_TwoViews):
 
 
 class DebiasedLoss(HardNegativeLoss):
-    """Debiased contrastive loss (arXiv 2007.00224): negatives corrected for those of the anchor's own class.
-
-    `HardNegativeLoss` whose negatives weigh alike.
-
-    Args:
-        temperature: > 0.
-        class_prior: tau^+, probability that a random negative is of the anchor's class, in [0, 1); 1 / classes.
-
-    Raises:
-        ValueError: a setting out of range.
-    """
+    """Debiased contrastive loss (arXiv 2007.00224): `HardNegativeLoss` with hardness 0."""
 
     def __init__(self, temperature: float = 0.5, class_prior: float = 0.1) -> None:
         super().__init__(temperature, 0.0, class_prior)
@@ -120,8 +109,8 @@ class DecoupledLoss(_TwoViews):
 
     Args:
         temperature: > 0.
-        sigma: > 0 weighs positives by `2 - exp(s / sigma) / mean exp(s / sigma)`, so that far ones count more (DCLW;
-            its paper takes 0.5); None weighs all alike.
+        sigma: > 0 weighs positives by `2 - exp(s / sigma) / mean exp(s / sigma)`, so that distant ones count more
+            (DCLW; its paper takes 0.5); None weighs all alike.
 
     Raises:
         ValueError: a setting out of range.
@@ -129,17 +118,19 @@ class DecoupledLoss(_TwoViews):
 
     def __init__(self, temperature: float = 0.1, sigma: float | None = None) -> None:
         super().__init__(temperature)
-        self.sigma = None if sigma is None else _positive("sigma", sigma)
+        if sigma is not None and not (math.isfinite(sigma) and sigma > 0):
+            raise ValueError(f"sigma must be finite and > 0, got {sigma}")
+        self.sigma = sigma
 
     def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
-        """See `HardNegativeLoss.forward`."""
+        """Loss of (N, d) projections of two views; see `HardNegativeLoss`."""
         repulsion = super().forward(z0, z1)
         with torch.autocast(z0.device.type, enabled=False):
             if len(z0) == 1:
                 return repulsion
             positive = torch.linalg.vecdot(unit(z0), unit(z1))
             attraction = positive / self.temperature
-            if self.sigma is not None:  # weighs each positive against those of all other images
+            if self.sigma is not None:  # relative to the mean over all images
                 attraction = attraction * (2 - len(positive) * (positive / self.sigma).softmax(dim=0))
             loss: Tensor = repulsion - attraction.mean()
             return loss
@@ -151,8 +142,8 @@ class DecoupledLoss(_TwoViews):
 class SimilarityTemperatureLoss(_TwoViews):
     """NT-Xent whose temperature depends on the similarity of each pair (arXiv 2308.01140).
 
-    `tau(s) = coldest + (temperature - coldest) (1 + cos(pi (1 + s))) / 2`: lowest for orthogonal pairs, `temperature`
-    for equal and for opposite ones. No gradient flows through tau.
+    `tau(s) = coldest + (temperature - coldest) (1 + cos(pi (1 + s))) / 2` is lowest for orthogonal pairs, and
+    `temperature` for equal and for opposite pairs. It carries no gradient.
 
     Args:
         temperature: the largest tau, > 0.
@@ -176,15 +167,15 @@ class SimilarityTemperatureLoss(_TwoViews):
 
 
 class FalseNegativeCancellationLoss(nn.Module):
-    """NT-Xent without the negatives that look like the anchor's support views (arXiv 2011.11765, elimination).
+    """NT-Xent without likely false negatives (arXiv 2011.11765, elimination).
 
-    Each negative is scored by its similarity to the anchor image's support views. The `top_k` highest, those above
-    `threshold`, or those that meet both, leave the denominator.
+    Each negative is scored by its similarity to support views of the anchor's image. Negatives leave the denominator
+    that are among the `top_k` highest scores and reach the `threshold`.
 
     Args:
         temperature: > 0.
-        top_k: how many negatives of an anchor may be left out, >= 1; None sets no number.
-        threshold: similarity, in [-1, 1], from which on they may; None sets none. One of both is needed.
+        top_k: largest number of negatives that an anchor loses, >= 1; None sets none.
+        threshold: least score of a negative that is left out, in [-1, 1]; None sets none. One of both is needed.
         aggregate: "max" or "mean" of the similarities to the support views.
 
     Raises:
@@ -212,15 +203,13 @@ class FalseNegativeCancellationLoss(nn.Module):
 
         Args:
             z0, z1: (N, d) projections of the first and the second views.
-            support: further views of the same images, each (N, d); None takes the two views themselves. No gradient
-                flows to them.
+            support: further views of the same images, each (N, d), without gradient; None takes z0 and z1.
 
         Returns:
-            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image,
-            which has no negatives.
+            Scalar, the mean over all 2N anchors; float32, or float64 for float64 projections. 0 for a single image.
 
         Raises:
-            ValueError: shapes that do not fit, or as many left out as there are negatives.
+            ValueError: shapes that do not fit, or a `top_k` that leaves out all negatives.
         """
         with torch.autocast(z0.device.type, enabled=False):
             z, n = _views(z0, z1), len(z0)
@@ -237,7 +226,7 @@ class FalseNegativeCancellationLoss(nn.Module):
 
     @torch.no_grad()
     def _false_negatives(self, z0: Tensor, z1: Tensor, support: Sequence[Tensor]) -> Tensor:
-        """(2N, 2N - 2) bool: which negatives look like the anchor's support views."""
+        """(2N, 2N - 2) bool: the negatives that leave the denominator."""
         n = len(z0)
         if not support or any(view.shape != z0.shape for view in support):
             raise ValueError(
@@ -251,8 +240,7 @@ class FalseNegativeCancellationLoss(nn.Module):
         if self.threshold is not None:
             false &= scores >= self.threshold
         if self.top_k is not None and self.top_k < scores.shape[1]:
-            top = torch.zeros_like(false).scatter_(1, scores.topk(self.top_k, dim=1).indices, True)
-            false &= top
+            false &= torch.zeros_like(false).scatter_(1, scores.topk(self.top_k, dim=1).indices, True)
         return false
 
 
@@ -263,11 +251,5 @@ def _views(z0: Tensor, z1: Tensor) -> Tensor:
 
 
 def _negatives(places: Tensor, n: int) -> Tensor:
-    """(R, 2n) bool: which views are of another image than the views at some places."""
+    """(R, 2n) bool: whether each view is of another image than the views at (R,) places."""
     return places[:, None] % n != torch.arange(2 * n, device=places.device) % n
-
-
-def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and > 0, got {value}")
-    return value

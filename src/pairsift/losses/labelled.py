@@ -1,4 +1,4 @@
-"""InfoNCE whose positives are given by labels, any number of them per anchor, with treated difficult pairs."""
+"""InfoNCE whose positives are given by labels, any number of them per anchor, with treated pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, row_losses
-from pairsift.losses.treated import Options, TemperedLoss, check_alike, check_ids, unit
+from pairsift.losses.treated import Options, TemperedLoss, check_alike, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import EXCLUDED, Edit, Treatment
 
@@ -18,19 +18,18 @@ Positives = Literal["each", "summed"]
 
 
 class LabelledNTXentLoss(TemperedLoss):
-    """NT-Xent among rows whose labels say which belong together (as many views per image as there are).
+    """NT-Xent among rows whose labels say which belong together, as many views per image as there are.
 
-    A row's negatives are the rows of other labels; with two rows per label it is `NTXentLoss`. Pairs are ranked per row
-    among all other rows, or among all reference rows where these are given. Removal "exclude" never takes a positive.
+    The negatives of a row are the rows of other labels; with two rows per label this is `NTXentLoss`. Pairs are ranked
+    per row among all other rows, or among all reference rows where these are given. Removal "exclude" never takes a
+    positive.
 
     Args:
         temperature: tau, > 0.
-        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
-        treatment: what happens to them; None treats nothing.
+        selector, treatment, **options: see `TreatedLoss`. With `gather_distributed` labels must mean the same on every
+            process; reference rows are never gathered.
         positives: "each" is the mean over all positive pairs, each against the negatives alone; "summed" is the mean
-            over anchors, their positives summed inside of the logarithm. The same for two rows per label.
-        **options: see `losses.treated.Options`. Gathering, labels must mean
-            the same on every process. Reference rows are never gathered.
+            over anchors, whose positives are summed inside the logarithm. With two rows per label both are equal.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a selector.
@@ -45,15 +44,12 @@ class LabelledNTXentLoss(TemperedLoss):
     """
 
     _takes_tensors = False
+    _shown = ("positives",)
 
     def __init__(
-        self,
-        temperature: float = 0.5,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        positives: Positives = "each",
-        **options: Unpack[Options],
-    ) -> None:
+        self, temperature: float = 0.5, selector: Selector | None = None, treatment: Treatment | None = None,
+        positives: Positives = "each", **options: Unpack[Options],
+    ) -> None:  # fmt: skip
         super().__init__(selector, treatment, temperature, **options)
         if positives not in get_args(Positives):
             raise ValueError(f"positives must be 'each' or 'summed', got {positives!r}")
@@ -70,70 +66,54 @@ class LabelledNTXentLoss(TemperedLoss):
 
         Args:
             z: (B, d) projections.
-            labels: (B,) rows of one label are each other's positives.
-            h: (B, D) encoder features of the rows, on which pairs are selected; without them the projections are used,
-                with a warning. Pairs carry no gradient.
-            ref_z, ref_labels, ref_h: the same of the reference rows, (K, d), (K,) and (K, D).
-            named: (B, K) bool twice, the pairs that count as positives and as negatives; None takes all that the labels
-                make. Not in a process group that gathers.
-            rows: (B,) ids of the examples that the rows are of, for selectors that go by them.
-            key_rows: (K,) ids of those that the reference rows are of.
-            treated: False treats nothing in this call, as before a warm-up has ended.
-            selector, treatment: of this call; None takes those of the loss.
+            labels: (B,) whole numbers; rows of one label are each other's positives.
+            h: (B, D) encoder features of the rows.
+            ref_z, ref_labels, ref_h: (K, d), (K,) and (K, D), the same of the reference rows.
+            named: two (B, K) bool matrices, the pairs that count as positives and as negatives; None takes all pairs by
+                their labels. Not with `gather_distributed` in a process group.
+            rows, treated, selector, treatment: see `TreatedLoss`.
+            key_rows: (K,) ids of the reference rows' examples.
 
         Returns:
-            Scalar, the mean over all processes of a process group; float32, or float64 for float64 projections. 0 where
-            there are no positives or no negatives.
+            Scalar; 0 where there are no positives or no negatives.
 
         Raises:
-            ValueError: shapes that do not fit, or non-finite features to select on.
+            ValueError: shapes that do not fit, or features that are not finite.
         """
-        self._check(z, labels, h, ref_z, ref_labels, ref_h)
+        _check_rows(z, labels, h, "")
+        if ref_z is not None:
+            _check_rows(ref_z, ref_labels, ref_h, "ref_")
+            if ref_z.shape[1] != z.shape[1] or (h is None) != (ref_h is None):
+                raise ValueError(
+                    f"rows and reference rows must have one width and both or neither have features, got "
+                    f"{tuple(z.shape)} and {tuple(ref_z.shape)}"
+                )
+            check_alike(z, ref_z, h, ref_h)
         with torch.autocast(z.device.type, enabled=False):
             labels = labels.to(z.device, torch.int64)
             plan = self._plan(selector, treatment, treated)
-            anchors = Rows(unit(z), h, plan.ids((check_ids(rows, len(z)), 0), device=z.device))
-            keys = None
+            anchors, keys = Rows(unit(z), h, plan.ids(rows, z)), None
             if ref_z is not None:
-                key_ids = plan.ids((check_ids(key_rows, len(ref_z), "key_rows"), 0), device=z.device)
-                keys = Rows(unit(ref_z), ref_h, key_ids)
+                keys = Rows(unit(ref_z), ref_h, plan.ids(key_rows, ref_z, 0, "key_rows"))
             comparison = self._compare(anchors, keys, plan, gathered=keys is None)
             if ref_labels is not None:
                 key_labels = ref_labels.to(z.device, torch.int64)
             else:
                 key_labels = Processes(self.engine.gather_distributed, labels=labels).gather("labels", labels)
-            groups = _Groups(labels, key_labels, comparison, self.positives, named)
+            pairs = _LabelledPairs(labels, key_labels, comparison, self.positives, named)
             edit = comparison.edit(self.temperature)
             scaled = anchors.z / self.temperature
-            total = row_losses(scaled, comparison.keys, lambda x, part: groups.losses(x, part, edit), comparison.tile)
+            total = row_losses(scaled, comparison.keys, lambda x, part: pairs.losses(x, part, edit), comparison.tile)
             processes = comparison.processes
-            return processes.mean(total * (processes.size / processes.sum(groups.count()).clamp_min(1).to(total.dtype)))
-
-    def _check(
-        self, z: Tensor, labels: Tensor, h: Tensor | None,
-        ref_z: Tensor | None, ref_labels: Tensor | None, ref_h: Tensor | None,
-    ) -> None:  # fmt: skip
-        _check_rows(z, labels, h, "")
-        if ref_z is None:
-            return
-        _check_rows(ref_z, ref_labels, ref_h, "ref_")
-        if ref_z.shape[1] != z.shape[1] or (h is None) != (ref_h is None):
-            raise ValueError(
-                f"rows and reference rows must have one width and both or neither have features, got "
-                f"{tuple(z.shape)} and {tuple(ref_z.shape)}"
-            )
-        check_alike(z, ref_z, h, ref_h)
-
-    def _own_settings(self) -> str:
-        return f"{super()._own_settings()}, positives={self.positives!r}"
+            return processes.mean(total * (processes.size / processes.sum(pairs.count()).clamp_min(1).to(total.dtype)))
 
 
-class _Groups:
-    """Which rows belong together, and the losses that follow from it."""
+class _LabelledPairs:
+    """Positive and negative pairs by labels, and their losses."""
 
     def __init__(
         self, labels: Tensor, key_labels: Tensor, comparison: Comparison, positives: Positives,
-        named: tuple[Tensor, Tensor] | None = None,
+        named: tuple[Tensor, Tensor] | None,
     ) -> None:  # fmt: skip
         self._labels, self._key_labels, self._comparison, self._positives = labels, key_labels, comparison, positives
         self._named = named
@@ -143,7 +123,7 @@ class _Groups:
                 raise ValueError(f"named pairs must be bool of shape {shape}, got {each.dtype} {tuple(each.shape)}")
 
     def losses(self, logits: Tensor, part: slice, edit: Edit | None) -> Tensor:
-        """Sum of the losses of each row (R,), from the plain logits (R, K) of some rows."""
+        """Sums (R,) of the losses of some rows, from their plain logits (R, K)."""
         comparison = self._comparison
         if self._named is None:
             alike = self._labels[part, None] == self._key_labels
@@ -170,7 +150,7 @@ class _Groups:
         return losses.masked_fill(~positive.any(dim=1, keepdim=True), 0).squeeze(1)
 
     def count(self) -> Tensor:
-        """How many losses there are: positive pairs, or rows that have a positive."""
+        """Number of losses: of positive pairs, or of rows with a positive."""
         if self._named is not None:
             found = self._named[0].sum(dim=1)
             return (found if self._positives == "each" else found > 0).sum()

@@ -1,4 +1,4 @@
-"""NT-Xent and the supervised contrastive loss, mixed by a weight: between them classes keep their inner variance."""
+"""A weighted sum of NT-Xent and the supervised contrastive loss, in which classes keep their inner variance."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift._base.checks import check_tensors
-from pairsift.losses.engine import Comparison, Processes, Rows, info_nce, row_losses
-from pairsift.losses.treated import Options, TemperedLoss, check_views, unit, view_ids
+from pairsift.losses.engine import Comparison, Processes, info_nce, row_losses
+from pairsift.losses.ntxent import TwoViewLoss
+from pairsift.losses.treated import Options, check_views
 from pairsift.pairs import Selector
 from pairsift.treatments import EXCLUDED, Treatment
 
 Form = Literal["outside", "inside"]
-# Rows that meet the keys of their classes at once: few, so that they are of few classes.
+# Rows that are compared at once with the keys of their classes; few rows have few classes.
 _CLASS_ROWS = 64
 
 
-class MixedContrastiveLoss(TemperedLoss):
-    """Self-supervised and supervised contrastive loss in one (arXiv 2503.08203): `alpha` NT-Xent, the rest SupCon.
+class MixedContrastiveLoss(TwoViewLoss):
+    """`alpha` NT-Xent plus `1 - alpha` of the supervised contrastive loss (arXiv 2503.08203).
 
-    Anchor i with other view i' loses ``log sum_(k != i) exp(s_ik / tau) - alpha s_ii' / tau - (1 - alpha) A_i``, where
-    A_i is the mean of ``s_ik / tau`` over the other views of its class ("outside", SupCon of arXiv 2004.11362), or the
-    logarithm of the mean of their exponentials ("inside"). alpha = 1 is `NTXentLoss`; with alpha small, all images of a
-    class fall on one point. Rows without label are anchors of NT-Xent, so labels may be partial. A treatment acts on
-    denominators and on the own view as in `NTXentLoss`; A_i is never treated.
+    The loss of anchor i with other view i' is
+    ``log sum_(k != i) exp(s_ik / tau) - alpha s_ii' / tau - (1 - alpha) A_i``, where A_i is the mean of ``s_ik / tau``
+    over the other views of its class ("outside", SupCon of arXiv 2004.11362), or the logarithm of the mean of their
+    exponentials ("inside"). alpha = 1 is `NTXentLoss`; with small alpha all images of a class fall on one point. Labels
+    may be partial: rows without one are anchors of NT-Xent. A treatment acts on denominators and on the own view as in
+    `NTXentLoss`, and never on A_i.
 
     Args:
         alpha: weight of the self-supervised part, in [0, 1].
         temperature: tau, > 0.
-        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
-        treatment: what happens to them; None treats nothing.
+        selector, treatment, **options: see `TreatedLoss`. With `gather_distributed` labels must mean the same on every
+            process.
         form: "outside" or "inside", where the mean over positives stands.
-        own_view: whether the own view is among the positives of the supervised part. The paper's code leaves it out:
-            False. With n images of each class in the batch, a weight a with it is then
-            ``alpha = a + (1 - a) / (2n - 1)`` without it ("outside").
-        **options: see `losses.treated.Options`. Gathering, labels must mean
-            the same on every process.
+        own_view: whether the own view is among the positives of the supervised part; the paper's code leaves it out.
+            With n images of each class in the batch, the loss with it and weight a equals the loss without it and
+            weight ``a + (1 - a) / (2n - 1)`` ("outside").
 
     Raises:
         TypeError: an unknown option.
@@ -55,42 +55,18 @@ class MixedContrastiveLoss(TemperedLoss):
         torch.Size([])
     """
 
+    _shown = ("alpha", "form", "own_view")
+
     def __init__(
-        self,
-        alpha: float = 0.5,
-        temperature: float = 0.5,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        form: Form = "outside",
-        own_view: bool = True,
-        **options: Unpack[Options],
-    ) -> None:
+        self, alpha: float = 0.5, temperature: float = 0.5, selector: Selector | None = None,
+        treatment: Treatment | None = None, form: Form = "outside", own_view: bool = True, **options: Unpack[Options],
+    ) -> None:  # fmt: skip
         super().__init__(selector, treatment, temperature, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1] (0 supervised, 1 self-supervised), got {alpha}")
         if form not in get_args(Form):
             raise ValueError(f"form must be 'outside' or 'inside', got {form!r}")
         self.alpha, self.form, self.own_view = alpha, form, own_view
-
-    def select(
-        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
-        selector: Selector | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Flag the difficult pairs of a batch, as `forward` does: see `NTXentLoss.select`.
-
-        Args:
-            h0, h1: (N, D) features of the first and the second views.
-            rows, key_rows, selector: see `forward`.
-
-        Returns:
-            (2N, 2N) bool over the views, first views first.
-
-        Raises:
-            ValueError: the loss has no selector, or see `select_pairs`.
-        """
-        plan = self._select_plan(selector)
-        h = torch.cat([h0, h1])
-        return self._select(Rows(h, h, view_ids(plan, rows, key_rows, h)), None, plan)
 
     def forward(
         self, z0: Tensor, z1: Tensor, labels: Tensor | None = None, h0: Tensor | None = None, h1: Tensor | None = None,
@@ -101,39 +77,31 @@ class MixedContrastiveLoss(TemperedLoss):
 
         Args:
             z0, z1: (N, d) projections of the first and the second views.
-            labels: (N,) classes, whole numbers; -1 where unknown. None knows none: `NTXentLoss`.
-            h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
-                projections are used, with a warning. Pairs carry no gradient.
-            rows: (N,) ids of the examples that the first views are of, for selectors that go by them.
-            key_rows: (N,) ids of those that the second views are of; None takes `rows`.
-            pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
-            treated: False treats nothing in this call, as before a warm-up has ended.
-            selector, treatment: of this call; None takes those of the loss.
+            labels: (N,) classes, whole numbers; -1 where unknown. None is `NTXentLoss`.
+            h0, h1: (N, D) encoder features of the same views.
+            rows, key_rows, pairs, treated, selector, treatment: see `TreatedLoss`.
 
         Returns:
-            Scalar, the mean over the views of all processes; float32, or float64 for float64 projections.
+            Scalar, the mean over the views of all processes.
 
         Raises:
-            ValueError: shapes that do not fit, or non-finite features to select on.
+            ValueError: shapes that do not fit, or features that are not finite.
         """
         check_views(z0, z1, h0, h1)
         known = _classes(labels, z0)
         with torch.autocast(z0.device.type, enabled=False):
-            z = unit(torch.cat([z0, z1]))
-            h = None if h0 is None or h1 is None else torch.cat([h0, h1])
-            own = torch.arange(len(z), device=z.device).roll(len(z0))
             plan = self._plan(selector, treatment, treated)
-            ids = view_ids(plan, rows, key_rows, z)
-            comparison = self._compare(Rows(z, h, ids), None, plan, pairs=pairs)
-            comparison = comparison.with_positives(own, record=self.alpha < 1)
+            views = self._views(plan, z0, z1, h0, h1, rows, key_rows)
+            comparison = self._compare(views, None, plan, pairs=pairs)
+            comparison = self._paired(comparison, views.z, record=self.alpha < 1)
             weight = comparison.processes.weight("z")
-            loss = info_nce(z, self.temperature, comparison, weight=weight)
+            loss = info_nce(views.z, self.temperature, comparison, weight=weight)
             if self.alpha < 1:
-                loss = loss + (1 - self.alpha) * weight * self._pull(z, known.repeat(2), comparison)
+                loss = loss + (1 - self.alpha) * weight * self._pull(views.z, known.repeat(2), comparison)
             return comparison.processes.mean(loss)
 
     def _pull(self, z: Tensor, labels: Tensor, comparison: Comparison) -> Tensor:
-        """Sum over the views with positives of what makes the own view's logit their positives' mean."""
+        """Sum over the views with positives of own logit minus A_i, which turns NT-Xent into SupCon."""
         assert comparison.positives is not None
         own = comparison.positives - comparison.first
         own_logits = (z * z[own]).sum(dim=1) / self.temperature
@@ -145,12 +113,9 @@ class MixedContrastiveLoss(TemperedLoss):
         pull = classes.means(scaled) if self.form == "outside" else classes.log_means(scaled)
         return own_logits[classes.counts > 0].sum() - pull
 
-    def _own_settings(self) -> str:
-        return f"alpha={self.alpha}, {super()._own_settings()}, form={self.form!r}, own_view={self.own_view}"
-
 
 class _Classes:
-    """The positives that labels give to this process's views, and what they pull with, summed over the views."""
+    """The positives of this process's views by labels, and the sums of A_i over the views."""
 
     def __init__(self, labels: Tensor, comparison: Comparison, own_logits: Tensor, own_view: bool) -> None:
         self._comparison, self._own_logits, self._own_view = comparison, own_logits, own_view
@@ -161,7 +126,7 @@ class _Classes:
         self.counts = (members[self._mine] - (1 if own_view else 2)).masked_fill(labels < 0, 0)
 
     def means(self, scaled: Tensor) -> Tensor:
-        """Sum over views of the mean logit of the positives: products with sums of classes, no matrix."""
+        """Sum over views of the mean logit of the positives, by products with the sums of classes."""
         keys = self._comparison.keys
         sums = keys.new_zeros(len(self._groups), keys.shape[1]).index_add(0, self._group, keys)
         themselves = keys[self._comparison.first : self._comparison.first + len(scaled)]
@@ -173,7 +138,7 @@ class _Classes:
     def log_means(self, scaled: Tensor) -> Tensor:
         """Sum over views of the logarithm of the mean of the positives' exponentials.
 
-        Sorted by class, a few rows meet the keys of their classes only: B^2 / classes products instead of B^2.
+        Rows are sorted by class and compared with the keys of their classes only: B^2 / classes products, not B^2.
         """
         comparison = self._comparison
         assert comparison.positives is not None
@@ -201,7 +166,7 @@ def _log_sums(among: Tensor) -> Callable[[Tensor, slice], Tensor]:
 
 
 def _classes(labels: Tensor | None, z: Tensor) -> Tensor:
-    """Checked labels (N,) as int64 beside the projections; all -1 where there are none."""
+    """Checked labels (N,) as int64 on the device of z; all -1 where there are none."""
     if labels is None:
         return torch.full((len(z),), -1, dtype=torch.int64, device=z.device)
     check_tensors({"labels": labels})

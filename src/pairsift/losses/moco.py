@@ -1,4 +1,4 @@
-"""InfoNCE against a queue of keys (MoCo, arXiv 1911.05722) with treated difficult pairs: Table 5 of 2501.01317."""
+"""InfoNCE against a queue of keys (MoCo, arXiv 1911.05722) with treated pairs: Table 5 of arXiv 2501.01317."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ from pairsift.treatments import Treatment
 
 
 class MoCoLoss(TemperedLoss):
-    """Every query against its own key and a queue of earlier keys.
+    """InfoNCE of every query against its own key and a queue of earlier keys.
 
     Pairs are ranked per query among the queued keys, by the query encoder's features h against the *key* encoder's
-    queued features. The queue holds h beside z, so its memory is `queue_size * (d + D)` floats, and the ids of the
-    keys' examples where they are given. The positive is not in the queue and is never treated. The queue starts
-    empty and fills up; it is part of the state dict, so a resumed run goes on with the same keys.
+    queued features. The queue holds `queue_size * (d + D)` floats, and the ids of the keys' examples where they are
+    given. The positive is not in the queue and is never treated. The queue starts empty and is part of the state dict.
 
     Args:
         queue_size: keys to keep, at least a batch.
         projection_dim: d, width of the projections z.
         feature_dim: D, width of the features h; None queues none and selects on projections, with a warning.
         temperature: tau, > 0.
-        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
-        treatment: what happens to them; None treats nothing.
-        **options: see `losses.treated.Options`. Gathering, the keys of all
-            processes join the queue of each, and the queues stay alike.
+        selector, treatment, **options: see `TreatedLoss`. With `gather_distributed` the keys of all processes join the
+            queue of each, and all queues stay equal.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a selector.
@@ -52,21 +49,12 @@ class MoCoLoss(TemperedLoss):
     _filled: Tensor
 
     def __init__(
-        self,
-        queue_size: int,
-        projection_dim: int,
-        feature_dim: int | None = None,
-        temperature: float = 0.2,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        **options: Unpack[Options],
-    ) -> None:
+        self, queue_size: int, projection_dim: int, feature_dim: int | None = None, temperature: float = 0.2,
+        selector: Selector | None = None, treatment: Treatment | None = None, **options: Unpack[Options],
+    ) -> None:  # fmt: skip
         super().__init__(selector, treatment, temperature, **options)
-        for name, value in (
-            ("queue_size", queue_size),
-            ("projection_dim", projection_dim),
-            ("feature_dim", feature_dim),
-        ):
+        sizes = {"queue_size": queue_size, "projection_dim": projection_dim, "feature_dim": feature_dim}
+        for name, value in sizes.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
         self.register_buffer("queue_z", torch.zeros(queue_size, projection_dim, dtype=torch.float32))
@@ -82,7 +70,7 @@ class MoCoLoss(TemperedLoss):
         return int(self._filled)
 
     def keys(self) -> tuple[Tensor, Tensor]:
-        """The queued keys, oldest first: unit projections (K, d) and features (K, D), K <= queue_size."""
+        """The K queued keys, oldest first: unit projections (K, d) and features (K, D)."""
         filled = self.n_queued
         order = (torch.arange(filled, device=self.queue_z.device) + int(self._next) - filled) % len(self.queue_z)
         return self.queue_z[order], self.queue_h[order]
@@ -92,10 +80,10 @@ class MoCoLoss(TemperedLoss):
 
         Args:
             h: (N, D) features of the queries; projections where the queue holds no features.
-            rows, selector: see `forward`.
+            rows, selector: see `TreatedLoss`.
 
         Returns:
-            (N, K) bool, K the keys queued so far, in the order of the queue's slots.
+            (N, K) bool for the K queued keys, in the order of the queue's slots.
 
         Raises:
             ValueError: the loss has no selector, the queue is empty, or see `select_pairs`.
@@ -105,8 +93,7 @@ class MoCoLoss(TemperedLoss):
         plan, filled = self._select_plan(selector), self.n_queued
         features = (self.queue_h if self.queue_h.shape[1] else self.queue_z)[:filled]
         queued = Rows(features, features, self._queued_ids(plan, rows, filled))
-        ids = plan.ids((check_ids(rows, len(h)), 0), device=h.device)
-        return self._select(Rows(h, h, ids), queued, plan, gathered=False)
+        return self._select(Rows(h, h, plan.ids(rows, h)), queued, plan, gathered=False)
 
     def forward(
         self, q: Tensor, k: Tensor, h_q: Tensor | None = None, h_k: Tensor | None = None, *,
@@ -120,28 +107,25 @@ class MoCoLoss(TemperedLoss):
 
         Args:
             q: (N, d) projections of the query encoder.
-            k: (N, d) projections of the key encoder for the other view of the same images; no gradient flows to them.
-            h_q, h_k: (N, D) features of both encoders for the same views; needed when the loss has a `feature_dim`.
-            rows: (N,) ids >= 0 of the examples that the queries are of, for selectors that go by them.
-            key_rows: (N,) ids of those that the keys are of, which are queued with them; None takes `rows`.
-            pairs: (N, K) bool, a selection already made (`select`).
+            k: (N, d) projections of the key encoder for the other view of the same images, without gradient.
+            h_q, h_k: (N, D) features of both encoders for the same views, where the loss has a `feature_dim`.
+            rows, key_rows: ids >= 0; see `TreatedLoss`. Those of the keys are queued with them.
             enqueue: whether the keys join the queue.
-            treated: False treats nothing in this call, as before a warm-up has ended.
-            selector, treatment: of this call; None takes those of the loss.
+            pairs, treated, selector, treatment: see `TreatedLoss`.
 
         Returns:
-            Scalar; float32, or float64 for float64 projections. 0 while the queue is empty.
+            Scalar; 0 while the queue is empty.
 
         Raises:
-            ValueError: shapes that do not fit, a batch larger than the queue, or non-finite features.
+            ValueError: shapes that do not fit, a batch larger than the queue, or features that are not finite.
         """
         self._check(q, k, h_q, h_k)
         with torch.autocast(q.device.type, enabled=False):
             q, k = unit(q), unit(k.detach())
             filled = self.n_queued
             plan = self._plan(selector, treatment, treated and filled > 0)
-            ids = plan.ids((check_ids(rows, len(q)), 0), device=q.device)
-            # A copy: the backward pass needs the keys as they were, and the queue moves on before it.
+            ids = plan.ids(rows, q)
+            # A copy: the backward pass needs the keys as they are now, and the queue changes before it.
             queued = Rows(
                 self.queue_z[:filled].to(q.dtype, copy=True), None if h_q is None else self.queue_h[:filled],
                 self._queued_ids(plan, rows, filled),
@@ -160,24 +144,23 @@ class MoCoLoss(TemperedLoss):
     def enqueue(self, k: Tensor, h_k: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
         """Queue the keys of a batch; the oldest leave where the queue is full.
 
-        In a process group every process must call it; the keys of all are queued, in the order of the processes.
+        In a process group every process must call it. The keys of all processes are queued, in their order.
 
         Args:
             k: (N, d) projections of the key encoder, N <= queue_size.
             h_k: (N, D) features of the key encoder, where the queue holds features.
-            rows: (N,) ids >= 0 of the examples that the keys are of; None where they are not known.
+            rows: (N,) ids >= 0 of the keys' examples; None where unknown.
 
         Returns:
-            The slots that the keys of all processes went to, (N,) without a process group: for who keeps something else
-            about each key (its label, say).
+            Slots of the queue that the keys of all processes were written to, (N,) without a process group.
 
         Raises:
             ValueError: shapes that do not fit, or more keys than the queue holds.
         """
-        wide = self.queue_h.shape[1]
-        if wide and (h_k is None or h_k.shape != (len(k), wide)):
+        width = self.queue_h.shape[1]
+        if width and (h_k is None or h_k.shape != (len(k), width)):
             seen = None if h_k is None else tuple(h_k.shape)
-            raise ValueError(f"keys need features h_k of shape {(len(k), wide)} to be queued, got {seen}")
+            raise ValueError(f"keys need features h_k of shape {(len(k), width)} to be queued, got {seen}")
         rows = check_ids(rows, len(k))
         if rows is not None and len(rows) and int(rows.min()) < 0:
             raise ValueError(f"rows hold {int(rows.min())}, and ids in a queue must be >= 0: renumber the examples")
@@ -186,7 +169,7 @@ class MoCoLoss(TemperedLoss):
         self._check_room(n)
         slots = (torch.arange(n, device=k.device) + int(self._next)) % size
         self.queue_z[slots] = processes.gather("k", unit(k).to(self.queue_z.dtype))
-        if wide and h_k is not None:
+        if width and h_k is not None:
             self.queue_h[slots] = processes.gather("h_k", h_k.to(self.queue_h.dtype))
         self.queue_rows[slots] = -1 if rows is None else processes.gather("rows", rows.to(self.queue_rows.device))
         self._next.copy_((self._next + n) % size)
@@ -208,7 +191,7 @@ class MoCoLoss(TemperedLoss):
                 f"{missing} of {filled} queued keys came without an id: pass rows= (or key_rows=) from the first batch "
                 "on"
             )
-        return plan.ids((known, 1), device=self.queue_z.device)
+        return plan.ids(known, self.queue_z[:filled], 1)
 
     def _kept(self) -> dict[str, Tensor]:
         ids = {"queue_rows": self.queue_rows} if bool((self.queue_rows >= 0).any()) else {}
@@ -216,14 +199,10 @@ class MoCoLoss(TemperedLoss):
 
     def _restore(self, held: dict[str, Tensor]) -> None:
         super()._restore(held)
-        if "queue_rows" not in held:
-            self.queue_rows.fill_(-1)
-            return
-        if held["queue_rows"].shape != self.queue_rows.shape:
-            raise ValueError(
-                f"queue_rows of the state has {len(held['queue_rows'])} ids, and the queue {len(self.queue_rows)}"
-            )
-        self.queue_rows.copy_(held["queue_rows"])
+        ids = held.get("queue_rows", self.queue_rows.new_full((len(self.queue_rows),), -1))
+        if ids.shape != self.queue_rows.shape:
+            raise ValueError(f"queue_rows of the state has {len(ids)} ids, and the queue {len(self.queue_rows)}")
+        self.queue_rows.copy_(ids)
 
     def _check_room(self, n: int) -> None:
         if n > len(self.queue_z):
@@ -243,16 +222,16 @@ class MoCoLoss(TemperedLoss):
                 f"a batch of {len(q)} is larger than the queue of {len(self.queue_z)}: enlarge queue_size, or make the "
                 "batch smaller"
             )
-        wide = self.queue_h.shape[1]
+        width = self.queue_h.shape[1]
         for name, h in (("h_q", h_q), ("h_k", h_k)):
-            if wide and (h is None or h.shape != (len(q), wide)):
+            if width and (h is None or h.shape != (len(q), width)):
                 seen = None if h is None else tuple(h.shape)
-                raise ValueError(f"{name} must have shape {(len(q), wide)} (feature_dim={wide}), got {seen}")
-            if not wide and h is not None:
+                raise ValueError(f"{name} must have shape {(len(q), width)} (feature_dim={width}), got {seen}")
+            if not width and h is not None:
                 raise ValueError(f"{name} was given, but the queue holds no features: set feature_dim={h.shape[-1]}")
         check_alike(q, k, h_q, h_k)
         if q.device != self.queue_z.device:
             raise ValueError(f"projections are on {q.device} and the queue on {self.queue_z.device}: move the loss too")
 
-    def _own_settings(self) -> str:
-        return f"queue_size={len(self.queue_z)}, {super()._own_settings()}"
+    def extra_repr(self) -> str:
+        return f"queue_size={len(self.queue_z)}, {super().extra_repr()}"

@@ -1,4 +1,4 @@
-"""Contrast with semantic negatives: each text against its own text of another meaning (arXiv 2107.00440)."""
+"""A contrastive loss of texts against versions of another meaning (CLINE, arXiv 2107.00440)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Similarity = Literal["cosine", "dot"]
 
 
 class SemanticNegativeLoss(TemperedLoss):
-    """A text is drawn to its version of the same meaning and held off its version of another.
+    """InfoNCE that attracts a text to a version of the same meaning and repels it from one of another meaning.
 
-    In the batch (the default), with s the similarity of text i to the synonym version or antonym version of text k:
-    `-log e^{s(i, syn_i)/tau} / (sum_k e^{s(i, syn_k)/tau} + sum_k e^{l(i, ant_k)})`, where l is s / tau, and for the
-    text's own antonym version the logit that the treatment makes of it (Eqs. 13 to 16 of arXiv 2501.01317): nearly the
-    same words with another meaning are a difficult pair that is *known*, and need no selector.
+    In the batch (the default), with s the similarity of text i and a version of text k, the loss is
+    `-log e^{s(i, syn_i)/tau} / (sum_k e^{s(i, syn_k)/tau} + sum_k e^{l(i, ant_k)})`. Here l is s / tau, except for the
+    text's own antonym version, whose logit is treated (Eqs. 13 to 16 of arXiv 2501.01317). Nearly the same words with
+    another meaning are a difficult pair that is known, so no selector is needed.
 
-    `in_batch=False` compares nothing else: `-log e^u / (e^u + e^v) = softplus(v - u)` of a text's two similarities.
-    With `similarity="dot"` and `temperature=1` this is CLINE's loss as printed. By itself it can be driven to 0 while
-    all texts coincide, with h_ori = h_syn = c e and h_ant = -c e for one vector e.
+    `in_batch=False` compares a text with its own two versions only: `-log e^u / (e^u + e^v) = softplus(v - u)`. With
+    `similarity="dot"` and `temperature=1` this is CLINE's loss as printed. It goes to 0 while all texts coincide, for
+    h_ori = h_syn = c e and h_ant = -c e with one vector e.
 
     Args:
         temperature: tau, > 0.
-        treatment: what happens to a text with its own antonym version; None treats nothing, "exclude" leaves it out.
-        in_batch: compare with the versions of all texts, not only with the own two.
+        treatment: of a text with its own antonym version; None treats nothing, "exclude" leaves the version out.
+        in_batch: whether texts are compared with the versions of all texts.
         similarity: "cosine", or "dot" for raw products.
-        **options: see `losses.treated.Options`. Nothing is selected.
+        **options: see `TreatedLoss`.
 
     Raises:
         TypeError: an unknown option.
@@ -51,21 +51,16 @@ class SemanticNegativeLoss(TemperedLoss):
         torch.Size([])
     """
 
+    _shown = ("in_batch", "similarity")
+
     def __init__(
-        self,
-        temperature: float = 0.05,
-        treatment: Treatment | None = None,
-        in_batch: bool = True,
-        similarity: Similarity = "cosine",
-        **options: Unpack[Options],
-    ) -> None:
+        self, temperature: float = 0.05, treatment: Treatment | None = None, in_batch: bool = True,
+        similarity: Similarity = "cosine", **options: Unpack[Options],
+    ) -> None:  # fmt: skip
         super().__init__(None, None, temperature, **options)
-        # The pairs are known, so the treatment needs no band.
-        self.treatment = treatment
-        self.in_batch = in_batch
         if similarity not in get_args(Similarity):
             raise ValueError(f"similarity must be 'cosine' or 'dot', got {similarity!r}")
-        self.similarity = similarity
+        self.treatment, self.in_batch, self.similarity = treatment, in_batch, similarity
 
     def forward(
         self, z: Tensor, z_synonym: Tensor, z_antonym: Tensor, *, present: Tensor | None = None,
@@ -75,23 +70,22 @@ class SemanticNegativeLoss(TemperedLoss):
 
         Args:
             z: (N, d) embeddings of the texts.
-            z_synonym: (N, d) of their versions of the same meaning.
-            z_antonym: (N, d) of their versions of another meaning.
-            present: (N,) bool, False where a text has no antonym version and its row of `z_antonym` means nothing; in
-                the batch such a row is nobody's negative, else such a text does not count.
-            weights: (N,) >= 0, how much a text counts in the mean; None counts all alike.
-            treated: False treats nothing in this call, as before a warm-up has ended.
+            z_synonym: (N, d) embeddings of their versions of the same meaning.
+            z_antonym: (N, d) embeddings of their versions of another meaning.
+            present: (N,) bool, False where a text has no antonym version and its row of `z_antonym` means nothing. With
+                `in_batch` such a row is a negative of no text; otherwise such a text does not count.
+            weights: (N,) >= 0 of the texts in the mean; None weighs all alike.
+            treated: see `TreatedLoss`.
 
         Returns:
-            Scalar; float32, or float64 for float64 embeddings. The mean over texts, in a process group of all
-            processes; 0 where no text counts.
+            Scalar, the weighted mean over the texts of all processes; 0 where no text counts.
 
         Raises:
             ValueError: shapes or dtypes that do not fit.
         """
         _check(z, z_synonym, z_antonym, present, weights)
         if present is not None:
-            # What a missing version holds may be anything, and reaches neither the value nor the gradient.
+            # Embeddings of missing versions may hold anything, such as nan, and must not reach the gradient.
             z_antonym = z_antonym.where(present[:, None], 0.0)
         treatment = self.treatment if treated and self.treatment is not None and not self.treatment.is_neutral else None
         with torch.autocast(z.device.type, enabled=False):
@@ -112,12 +106,9 @@ class SemanticNegativeLoss(TemperedLoss):
             counted = torch.ones_like(same) if weights is None else weights.to(z.dtype)
             return _mean(F.softplus(other - same), counted if present is None else counted * present, comparison)
 
-    def _own_settings(self) -> str:
-        return f"{super()._own_settings()}, in_batch={self.in_batch}, similarity={self.similarity!r}"
-
 
 def _known(comparison: Comparison, n: int, present: Tensor | None, treatment: Treatment | None) -> Comparison:
-    """The comparison whose positives are the synonym versions, and whose difficult pairs the own antonym versions."""
+    """The comparison with synonym versions as positives and the own antonym versions as difficult pairs."""
     numbers = torch.arange(n, device=comparison.keys.device)
     comparison = comparison.with_positives(numbers, treated=False)
     if treatment is None:

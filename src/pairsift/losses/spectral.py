@@ -1,4 +1,4 @@
-"""The spectral contrastive loss (arXiv 2106.04156) with treated difficult pairs: Eqs. 31 and 40 of arXiv 2501.01317."""
+"""The spectral contrastive loss (arXiv 2106.04156) with treated pairs: Eqs. 31 and 40 of arXiv 2501.01317."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
-from pairsift.losses.treated import Options, Plan, TreatedLoss, check_ids, check_views, power_of_two, wide
+from pairsift.losses.treated import Options, TreatedLoss, check_views, power_of_two, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -19,25 +19,22 @@ _MU = (1e-6, 1e6)
 
 
 class SpectralLoss(TreatedLoss):
-    """`(1 / mu) (-2 mean_i <z_i, z'_i> + mean_{i != j} <z_i, z'_j>^2)`, rows scaled to sqrt(mu) where longer.
+    """`(1 / mu) (-2 mean_i <z_i, z'_i> + mean_{i != j} <z_i, z'_j>^2)`, rows scaled to length sqrt(mu) where longer.
 
-    The first views are anchors, the second views their positives and negatives. Pairs are ranked per first view among
-    all second views. On a difficult pair the margin is added inside of the square (Eq. 31), and the temperature divides
-    the product, also that of a positive that lies in the band (Eq. 40); neutral removal makes the product 0, excluding
-    takes the pair out of the mean and never takes a positive.
+    First views are anchors; second views are their positives and negatives. Pairs are ranked per first view among all
+    second views. For a difficult pair the margin is added inside the square (Eq. 31), and the temperature divides the
+    product, also of a selected positive (Eq. 40). Neutral removal sets the product to 0. Removal "exclude" takes the
+    pair out of the mean and never takes a positive.
 
-    The loss of a finite population is the same with `positives` and `weights`: all vertices as both views, the
-    probabilities of positive pairs and of vertices. It then equals `theory.population.margin_loss` and
-    `temperature_loss`, as long as mu is large enough to scale no row.
+    The loss of a finite population takes all vertices as both views, and the probabilities of positive pairs and of
+    vertices as `positives` and `weights`. It equals `theory.population.margin_loss` and `temperature_loss` as long as
+    mu is large enough to scale no row.
 
     Args:
-        mu: squared length of the longest row, > 0; the paper of the loss takes 1 for CIFAR and 10 for ImageNet. A
-            baseline is fair only with mu tuned.
-        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
-        treatment: what happens to them; None treats nothing. The margin counts in units of mu, so that one margin means
-            the same at every mu.
-        **options: see `losses.treated.Options`. A population is never
-            gathered and always whole matrices.
+        mu: squared length of the longest row, > 0; arXiv 2106.04156 takes 1 for CIFAR and 10 for ImageNet. Tune mu for
+            a fair baseline.
+        selector, treatment, **options: see `TreatedLoss`. The margin is in units of mu, so that it means the same at
+            every mu. A population is not gathered, and compared as a whole matrix.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a selector.
@@ -51,17 +48,16 @@ class SpectralLoss(TreatedLoss):
         (torch.Size([]), torch.Size([64, 64]))
     """
 
+    _shown = ("mu",)
+
     def __init__(
-        self,
-        mu: float = 1.0,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
+        self, mu: float = 1.0, selector: Selector | None = None, treatment: Treatment | None = None,
         **options: Unpack[Options],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(selector, treatment, **options)
         if isinstance(mu, bool) or not isinstance(mu, (int, float, np.floating)):
             raise TypeError(f"mu must be a number, got {mu!r}")
-        if not _MU[0] <= mu <= _MU[1]:  # else squares of products leave the range of float32
+        if not _MU[0] <= mu <= _MU[1]:  # otherwise squares of products leave the range of float32
             raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")
         self.mu = mu
 
@@ -73,7 +69,7 @@ class SpectralLoss(TreatedLoss):
 
         Args:
             h0, h1: (N, D) features of the first and the second views.
-            rows, key_rows, selector: see `forward`.
+            rows, key_rows, selector: see `TreatedLoss`.
 
         Returns:
             (N, N) bool, first views by second views; in a process group (N, M) for the M second views of all processes.
@@ -82,7 +78,7 @@ class SpectralLoss(TreatedLoss):
             ValueError: the loss has no selector, or see `select_pairs`.
         """
         plan = self._select_plan(selector)
-        ids = self._both_ids(plan, rows, key_rows, h0)
+        ids = plan.ids_of_views(rows, key_rows, h0, h1)
         return self._select(Rows(h0, h0, ids[0]), Rows(h1, h1, ids[1]), plan)
 
     def forward(
@@ -95,23 +91,17 @@ class SpectralLoss(TreatedLoss):
 
         Args:
             z0, z1: (N, d) projections of the first and the second views; for a population the same twice.
-            h0, h1: (N, D) encoder features of the same views, on which pairs are selected; without them the
-                projections are used, with a warning. Pairs carry no gradient.
-            rows: (N,) ids of the examples that the first views are of, for selectors that go by them.
-            key_rows: (N,) ids of those that the second views are of; None takes `rows`.
-            pairs: a selection already made, of the shape that `select` gives; overrides h0 and h1.
-            treated: False treats nothing in this call, as before a warm-up has ended.
-            selector, treatment: of this call; None takes those of the loss.
+            h0, h1: (N, D) encoder features of the same views.
+            rows, key_rows, pairs, treated, selector, treatment: see `TreatedLoss`.
             positives: (N, N) probabilities of positive pairs, summing to 1; None takes each row with its other view.
             weights: (N,) probabilities of rows, summing to 1: negatives are then all N x N pairs, weighted by the
-                product. None takes all pairs of different rows alike.
+                product. None weighs all pairs of different rows alike.
 
         Returns:
-            Scalar; float32, or float64 for float64 projections. 0 for a single image without weights, which has no
-            negatives.
+            Scalar; 0 for a single image without weights.
 
         Raises:
-            ValueError: shapes that do not fit, or non-finite features to select on.
+            ValueError: shapes that do not fit, or features that are not finite.
         """
         check_views(z0, z1, h0, h1)
         _check_population(positives, weights, len(z0))
@@ -120,7 +110,7 @@ class SpectralLoss(TreatedLoss):
             first, second = self._bounded(z0), self._bounded(z1)
             engine = replace(self.engine, gather_distributed=False, tile="dense") if population else self.engine
             plan = self._plan(selector, treatment, treated)
-            ids = self._both_ids(plan, rows, key_rows, z0)
+            ids = plan.ids_of_views(rows, key_rows, z0, z1)
             comparison = self._compare(
                 Rows(first, h0, ids[0]), Rows(second, h1, ids[1]), plan, pairs=pairs, engine=engine
             ).with_positives(torch.arange(len(z0), device=z0.device), treated=False, record=not population)
@@ -130,12 +120,12 @@ class SpectralLoss(TreatedLoss):
             if population:
                 return self._population(first, comparison, positives, weights)
             attraction, repulsion, count = self._sums(first, second, comparison)
-            # Where every pair is excluded nothing repels.
+            # All pairs may be excluded: at least 1.
             repulsion = repulsion * (processes.size / processes.sum(count).clamp_min(1).to(repulsion.dtype))
             return processes.mean((repulsion - 2 * attraction * processes.weight("z")) / self.mu)
 
     def _sums(self, first: Tensor, second: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of the products that attract, of the squares that repel, and how many repel."""
+        """Sum of the attracting products, sum of the repelling squares, and number of repelling pairs."""
         edit, where = comparison.edit(1 / self.mu), comparison.positives
         assert where is not None
 
@@ -179,15 +169,6 @@ class SpectralLoss(TreatedLoss):
         bounded: Tensor = z * (math.sqrt(self.mu) * scale / lengths).clamp_max(1)
         return bounded
 
-    @staticmethod
-    def _both_ids(
-        plan: Plan, rows: Tensor | None, key_rows: Tensor | None, views: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Ids of the first and of the second views."""
-        first = check_ids(rows, len(views))
-        second = first if key_rows is None else check_ids(key_rows, len(views), "key_rows")
-        return plan.ids((first, 0), device=views.device), plan.ids((second, 1), device=views.device)
-
     def _fitting(self, selector: Selector | None, treatment: Treatment | None) -> Treatment | None:
         fitting = super()._fitting(selector, treatment)
         if fitting is not None and fitting.same_class_weight:
@@ -196,9 +177,6 @@ class SpectralLoss(TreatedLoss):
                 "leave it 0"
             )
         return fitting
-
-    def _own_settings(self) -> str:
-        return f"mu={self.mu}"
 
 
 def _check_population(positives: Tensor | None, weights: Tensor | None, n: int) -> None:

@@ -1,4 +1,4 @@
-"""`TreatedLoss`, the base of the objectives: a selector of pairs, a treatment for them, and the engine."""
+"""`TreatedLoss` and `TemperedLoss`, the base classes of the losses, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pairsift.pairs.selector import transformed
 from pairsift.treatments import MIN_TEMPERATURE, Treatment
 
 Selection = Literal["band", "random"]
-# CLIP's bound: a learned temperature does not fall below 1 / 100.
+# Lower bound of a learned temperature, from CLIP (arXiv 2103.00020).
 COLDEST = 0.01
-_OPTIONS = ("select", "seed", "engine", "tile", "precision", "gather_distributed")
-# What names of a selector's state begin with in a state dict.
+_FIELDS = ("tile", "precision", "gather_distributed")
+# Prefix of a selector's state in a state dict.
 _STATE = "selector_state."
 
 
 class Options(TypedDict, total=False):
-    """Keyword arguments that every treated loss and every adapter takes.
+    """Keyword arguments of every treated loss.
 
     Attributes:
-        select: "band", or "random" to flag the same number of pairs per row at random (the control experiment).
-        seed: seed of the random selection.
-        engine: how rows are compared; `tile`, `precision` and `gather_distributed` set single
-            fields of it, see `Engine`.
-        band: the old name of `selector`, which works for one more release.
+        select: "band", or "random" to flag as many pairs per row at random (the control experiment).
+        seed: of the random selection.
+        engine: how rows are compared with keys.
+        tile, precision, gather_distributed: single fields of `engine`; see `Engine`.
+        band: deprecated name of `selector`.
     """
 
     select: Selection
@@ -49,105 +49,134 @@ class Options(TypedDict, total=False):
 
 
 class Plan(NamedTuple):
-    """What one call of a loss does with pairs.
-
-    Attributes:
-        selector: which pairs are selected; None selects nothing.
-        treatment: what happens to them; None treats nothing.
-    """
+    """Selector and treatment of one call of a loss; None selects or treats nothing."""
 
     selector: Selector | None
     treatment: Treatment | None
 
-    def ids(self, *parts: tuple[Tensor | None, int], device: torch.device) -> Tensor | None:
-        """Ids of one side of a comparison as the selector takes them.
+    def ids(self, rows: Tensor | None, x: Tensor, column: int = 0, name: str = "rows") -> Tensor | None:
+        """Ids as the selector takes them.
 
         Args:
-            *parts: (N,) int64 ids, and which part of each example is meant; see `Selector.identify`.
-            device: of the side.
+            rows: (N,) integer ids of examples; None where unknown.
+            x: the N rows of these examples.
+            column: part of each example; see `Selector.identify`.
+            name: of the argument, for messages.
 
         Returns:
-            (B,) or (B, M) int64, the parts one after the other; None where ids are not known or not wanted.
+            (N,) or (N, M) int64 on the device of `x`; None where ids are unknown or not needed.
+
+        Raises:
+            TypeError, ValueError: ids that are not (N,) integers.
         """
-        if self.selector is None or self.treatment is None:
+        rows = check_ids(rows, len(x), name)
+        if rows is None or self.selector is None or self.treatment is None:
             return None
-        known = [self.selector.identify(rows, column) for rows, column in parts if rows is not None]
-        return torch.cat(known).to(device) if len(known) == len(parts) else None
+        return self.selector.identify(rows, column).to(x.device)
+
+    def ids_of_views(
+        self, rows: Tensor | None, key_rows: Tensor | None, first: Tensor, second: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """`ids` of the first and of the second views; the second default to the first."""
+        others = (rows, second, 1) if key_rows is None else (key_rows, second, 1, "key_rows")
+        return self.ids(rows, first), self.ids(*others)
 
 
 class TreatedLoss(nn.Module):
-    """An objective with treated pairs.
+    """Base class of losses that select pairs and treat them.
+
+    A call takes projections z, on which the loss is computed, and encoder features h, on which pairs are selected.
+    Pairs carry no gradient. Without features pairs are selected on the projections, with a warning. The keyword
+    arguments of a call are
+
+    - rows: (N,) integer ids of the examples in the batch, for selectors that need them;
+    - key_rows: ids of the second views or of the keys, where these belong to other examples; None takes `rows`;
+    - pairs: a selection made before, of the shape that `select` returns; the features are then not used;
+    - treated: False treats no pair in this call, as before a warm-up has ended;
+    - selector, treatment: replace those of the loss in this call.
+
+    A loss is float64 for float64 projections and float32 for all others, under autocast too. In a process group it is
+    the mean over all processes.
 
     Args:
-        selector: which pairs are selected: a `RankBand`, or any `Selector`; None selects nothing.
-        treatment: what happens to them; None takes the selector's own default, which is to treat nothing but for
+        selector: which pairs are selected, a `RankBand` or any `Selector`; None selects nothing.
+        treatment: what happens to them; None takes the selector's default, which is to treat nothing except for
             selectors of false negatives (`GuideMask`).
         **options: see `Options`.
 
     Raises:
-        TypeError: a selector that is none, or an unknown option.
+        TypeError: something else than a selector, or an unknown option.
         ValueError: an option out of range, a treatment without a selector, or one that does not fit.
     """
 
+    # Attributes that `print(loss)` shows.
+    _shown: tuple[str, ...] = ()
+
     def __init__(self, selector: Selector | None, treatment: Treatment | None, **options: Unpack[Options]) -> None:
         super().__init__()
-        unknown = {name: value for name, value in options.items() if name == "band" or name not in _OPTIONS}
-        selector = take_renamed(type(self).__name__, unknown, {"band": "selector"}, RENAMED, 4).get(
-            "selector", selector
-        )
+        known = ("select", "seed", "engine", *_FIELDS)
+        unknown = {name: value for name, value in options.items() if name not in known}
+        old = take_renamed(type(self).__name__, unknown, {"band": "selector"}, RENAMED, 4)
+        selector = old.get("selector", selector)
         if selector is not None and not isinstance(selector, Selector):
             raise TypeError(f"selector must be a RankBand or another pairsift.Selector, got {selector!r}")
         self.selection: Selection = options.get("select", "band")
         if self.selection not in get_args(Selection):
             raise ValueError(f"select must be 'band' or 'random', got {self.selection!r}")
         self.seed = options.get("seed", 0)
-        random = selector is not None and self.selection == "random"
-        self.selector = RandomPairs(selector, self.seed) if random and selector is not None else selector
-        self.treatment = self._fitting(self.selector, treatment)
-        fields: dict[str, Any] = {
-            name: options[name] for name in ("tile", "precision", "gather_distributed") if name in options
-        }
+        if selector is not None and self.selection == "random":
+            selector = RandomPairs(selector, self.seed)
+        self.selector = selector
+        self.treatment = self._fitting(selector, treatment)
+        fields: dict[str, Any] = {name: value for name, value in options.items() if name in _FIELDS}
         self.engine = replace(options.get("engine", Engine()), **fields)
         self._warned = False
 
     def _fitting(self, selector: Selector | None, treatment: Treatment | None) -> Treatment | None:
-        """A treatment that fits the selector, the selector's own where there is none.
+        """A treatment that fits the selector, by default the selector's own.
 
         Raises:
             ValueError: a treatment without a selector, or one that does not fit it.
         """
-        if selector is None:
-            if treatment is not None and not treatment.is_neutral:
-                raise ValueError(
-                    f"{treatment} needs a selector that says which pairs it treats: pass selector=RankBand(start, stop)"
-                )
-            return treatment
-        return selector.fit_treatment(treatment)
+        if selector is not None:
+            return selector.fit_treatment(treatment)
+        if treatment is not None and not treatment.is_neutral:
+            raise ValueError(
+                f"{treatment} needs a selector that says which pairs it treats: pass selector=RankBand(start, stop)"
+            )
+        return treatment
 
     def _plan(self, selector: Selector | None, treatment: Treatment | None, treated: bool) -> Plan:
-        """What a call does: its own selector and treatment where it names them, else those of the loss."""
-        if selector is not None or treatment is not None:
+        """Selector and treatment of a call: the call's own, else those of the loss."""
+        if selector is None and treatment is None:
+            selector, treatment = self.selector, self.treatment
+        else:
             selector = self.selector if selector is None else selector
             treatment = self._fitting(selector, self.treatment if treatment is None else treatment)
-        else:
-            selector, treatment = self.selector, self.treatment
         return Plan(selector, treatment if treated and treatment is not None and not treatment.is_neutral else None)
 
     def _compare(
         self, rows: Rows, keys: Rows | None, plan: Plan, *, pairs: Tensor | None = None, gathered: bool = True,
         engine: Engine | None = None,
     ) -> Comparison:  # fmt: skip
-        """`compare` by a plan and this loss's engine; z serves where features are missing."""
+        """`compare` by the plan and this loss's engine, on projections where features are missing."""
         if plan.treatment is None or pairs is not None:
             rows, keys = Rows(rows.z), None if keys is None else Rows(keys.z)
         elif rows.h is None:
-            self._warn_of_projections()
             rows = rows._replace(h=rows.z.detach())
             keys = None if keys is None else keys._replace(h=keys.z.detach())
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    "pairs are selected on the projections z because no features h were given: the projector discards "
+                    "what tells classes apart, and the gain of the treatment shrinks or disappears (arXiv 2501.01317, "
+                    "Table 7: CIFAR-10 89.68 with h, 87.86 with z, 88.26 untreated). Call loss(z0, z1, h0, h1).",
+                    stacklevel=5,
+                )
         return compare(rows, keys, plan.selector, plan.treatment, engine or self.engine, pairs=pairs, gathered=gathered)
 
     def _select_plan(self, selector: Selector | None) -> Plan:
-        """What a call of `select` does.
+        """The plan of a call of `select`.
 
         Raises:
             ValueError: neither the call nor the loss has a selector.
@@ -158,44 +187,33 @@ class TreatedLoss(nn.Module):
         return Plan(selector, Treatment())
 
     def _select(self, rows: Rows, keys: Rows | None, plan: Plan, *, gathered: bool = True) -> Tensor:
-        """(B, K) bool: the selected pairs of rows, of which the features count, among themselves or with keys."""
+        """(B, K) bool: the pairs selected on the features of rows and keys."""
         comparison = compare(rows, keys, plan.selector, plan.treatment, self.engine, gathered=gathered)
         assert comparison.masks is not None
         return comparison.masks.whole()
-
-    def _warn_of_projections(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "pairs are selected on the projections z because no features h were given: the projector discards what "
-                "tells classes apart, and the gain of the treatment shrinks or disappears (arXiv 2501.01317, Table 7: "
-                "CIFAR-10 89.68 with h, 87.86 with z, 88.26 untreated). Call loss(z0, z1, h0, h1).",
-                stacklevel=5,
-            )
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination.update({f"{prefix}{name}": value for name, value in self._kept().items()})
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        held = {
-            name.removeprefix(prefix): state_dict.pop(name)
-            for name in list(state_dict)
-            if name.startswith(prefix) and is_kept(name.removeprefix(prefix))
-        }
+        names = [name for name in state_dict if name.startswith(prefix) and is_kept(name.removeprefix(prefix))]
+        held = {name.removeprefix(prefix): state_dict.pop(name) for name in names}
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        old = held.pop("_extra_state", None)
-        if old is not None:
-            held |= _state_of_0_2(old)
+        if (old := held.pop("_extra_state", None)) is not None:  # of version 0.2
+            held[f"{_STATE}draws"] = torch.tensor(old["draws"], dtype=torch.int64)
+            if "mask" in old:
+                counts = torch.tensor(old["mask"]["counts"], dtype=torch.int64)
+                held |= {f"{_STATE}counts": counts, f"{_STATE}selector.counts": counts}
         self._restore(held)
 
     def _kept(self) -> dict[str, Tensor]:
-        """Tensors of the state dict besides parameters and buffers: what a resumed run needs of the selector."""
+        """Tensors of the state dict that are neither parameters nor buffers: the selector's state."""
         state = {} if self.selector is None else self.selector.get_state()
         return {f"{_STATE}{name}": value for name, value in state.items()}
 
     def _restore(self, held: dict[str, Tensor]) -> None:
-        """Take back what `_kept` gave; names that are missing leave things as they are."""
+        """Restore the result of `_kept`; missing names change nothing."""
         if self.selector is not None:
             self.selector.set_state(
                 {name.removeprefix(_STATE): value for name, value in held.items() if name.startswith(_STATE)}
@@ -203,24 +221,20 @@ class TreatedLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""
-        own = self._own_settings()
-        return f"{own}{', ' if own else ''}selector={self.selector}, treatment={self.treatment}"
-
-    def _own_settings(self) -> str:
-        """What a subclass adds to `extra_repr`."""
-        return ""
+        own = [f"{name}={getattr(self, name)!r}" for name in self._shown]
+        return ", ".join([*own, f"selector={self.selector}", f"treatment={self.treatment}"])
 
 
 class TemperedLoss(TreatedLoss):
-    """A treated objective with a temperature, which may be set, learned, or given as a tensor.
+    """Base class of treated losses with a temperature.
 
     Args:
-        selector, treatment, options: see `TreatedLoss`.
-        temperature: tau, > 0; a number.
-        learnable: learn the temperature from there on, in `log_temperature`; it stays at 0.01 or above.
+        selector, treatment, **options: see `TreatedLoss`.
+        temperature: tau, a number > 0.
+        learnable: learn the logarithm of the temperature as the parameter `log_temperature`; tau stays >= 0.01.
     """
 
-    # Whether gradients reach a temperature that is a tensor, through margins too.
+    # Whether the temperature may be a tensor, to which margins carry a gradient.
     _takes_tensors = True
 
     def __init__(
@@ -235,15 +249,15 @@ class TemperedLoss(TreatedLoss):
 
     @property
     def temperature(self) -> float | Tensor:
-        """tau; a scalar tensor with its gradient where it is learned or was set to one.
+        """tau; a scalar tensor with a gradient where it is learned or was set to one.
 
-        Set it to a number, or before every step to a scalar tensor that carries a gradient to a parameter of yours,
-        ``loss.temperature = 1 / model.logit_scale.exp()`` say.
+        Set it to a number, or before every step to a scalar tensor made of a parameter of yours, such as
+        ``loss.temperature = 1 / model.logit_scale.exp()``.
         """
         if self.log_temperature is None:
             return self._temperature
-        # The parameter itself is held at the bound: a clamp in the graph would have no gradient to come back by.
-        if not transformed():  # torch.func forbids to change what a function did not make
+        # The parameter itself is kept at the bound. Beyond a clamp in the graph it would have no gradient.
+        if not transformed():  # torch.func forbids in-place changes of tensors from outside
             with torch.no_grad():
                 self.log_temperature.clamp_(min=math.log(COLDEST))
         return self.log_temperature.exp()
@@ -257,9 +271,8 @@ class TemperedLoss(TreatedLoss):
                 )
             if value.numel() != 1:
                 raise ValueError(f"temperature must be a number or a scalar tensor, got shape {tuple(value.shape)}")
-            number, value = float(value.detach()), value.reshape(())
-        else:
-            number = value
+            value = value.reshape(())
+        number = float(value.detach()) if isinstance(value, Tensor) else value
         check_temperature(number, 0 if self.log_temperature is None else COLDEST)
         if self.log_temperature is None:
             self._temperature = value
@@ -273,43 +286,24 @@ class TemperedLoss(TreatedLoss):
                 "temperature cannot be a parameter itself, as a step could make it negative: make the loss with "
                 "learnable=True, or set temperature to a tensor made of your parameter before each step"
             )
-        if name == "temperature":  # torch's own __setattr__ knows no properties
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+        super().__setattr__(name, value)
 
-    def _own_settings(self) -> str:
-        learned = ", learnable=True" if self.log_temperature is not None else ""
-        return (
-            f"temperature={float(torch.as_tensor(self._temperature if not learned else self.temperature)):.4g}{learned}"
-        )
+    def extra_repr(self) -> str:
+        learned = "" if self.log_temperature is None else ", learnable=True"
+        return f"temperature={float(torch.as_tensor(self.temperature).detach()):.4g}{learned}, {super().extra_repr()}"
 
 
 def is_kept(name: str) -> bool:
-    """Whether a name in a loss's own part of a state dict is of its selector or queue, present where there is need."""
-    return name == "_extra_state" or name == "queue_rows" or name.startswith(_STATE)
-
-
-def _state_of_0_2(state: Any) -> dict[str, Tensor]:
-    """What version 0.2 kept as extra state, under the names of today."""
-    held = {f"{_STATE}draws": torch.tensor(state["draws"], dtype=torch.int64)}
-    if "mask" in state:
-        counts = torch.tensor(state["mask"]["counts"], dtype=torch.int64)
-        held |= {f"{_STATE}counts": counts, f"{_STATE}selector.counts": counts}
-    return held
+    """Whether a key of a loss's state dict may be missing: the state of a selector, or the ids of a queue."""
+    return name in ("_extra_state", "queue_rows") or name.startswith(_STATE)
 
 
 def check_ids(rows: Tensor | None, n: int, name: str = "rows") -> Tensor | None:
-    """Ids of examples as int64.
-
-    Args:
-        rows: (n,) integers; None where they are not known.
-        n: rows of the batch.
-        name: of the argument.
+    """Ids of examples as int64; None stays None.
 
     Raises:
-        TypeError: no tensor.
-        ValueError: not one integer for each row.
+        TypeError: something else than a tensor.
+        ValueError: ids that are not one integer for each of the n rows.
     """
     if rows is None:
         return None
@@ -322,46 +316,29 @@ def check_ids(rows: Tensor | None, n: int, name: str = "rows") -> Tensor | None:
     return rows.to(torch.int64)
 
 
-def view_ids(plan: Plan, rows: Tensor | None, key_rows: Tensor | None, views: Tensor) -> Tensor | None:
-    """Ids (2N,) or (2N, M) of the views of N images, first views first.
-
-    Args:
-        plan: of the call.
-        rows: (N,) ids of the first views.
-        key_rows: (N,) ids of the second views; None takes those of the first.
-        views: (2N, .) what they are of.
-
-    Raises:
-        TypeError, ValueError: see `check_ids`.
-    """
-    first = check_ids(rows, len(views) // 2)
-    second = first if key_rows is None else check_ids(key_rows, len(views) // 2, "key_rows")
-    return plan.ids((first, 0), (second, 1), device=views.device)
-
-
 def wide(z: Tensor) -> Tensor:
-    """Half precision as float32: the losses compute in float32 or float64."""
+    """Half precision as float32; float32 and float64 unchanged."""
     return z if z.dtype == torch.float64 else z.float()
 
 
 def unit(z: Tensor) -> Tensor:
-    """Rows of unit length, in float32 or float64; a length below 1e-12 counts as none."""
+    """Rows of unit length, in float32 or float64; rows shorter than 1e-12 count as zero."""
     z = wide(z)
     return F.normalize(z * power_of_two(z), dim=1)
 
 
 @torch.no_grad()
 def power_of_two(z: Tensor) -> Tensor:
-    """(N, 1) factors that bring the largest entry of every row to 1 or below and round nothing.
+    """(N, 1) powers of two that bring the largest entry of every row to 1 or below, without rounding.
 
-    Squares of entries beyond 1e19 overflow in float32: such rows would have no direction.
+    Squares of entries beyond 1e19 overflow in float32, and such rows would lose their direction.
     """
     exponent = torch.frexp(z.abs().amax(dim=1, keepdim=True)).exponent.clamp(0, 120)
     return torch.ldexp(torch.ones_like(exponent, dtype=z.dtype), -exponent)
 
 
 def check_temperature(temperature: float, coldest: float = 0) -> float:
-    """Refuse a temperature that is not finite and positive, or so cold that logits leave the range of float32."""
+    """Refuse a temperature that is not finite and positive, or so low that logits leave the range of float32."""
     least = max(coldest, MIN_TEMPERATURE)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
@@ -372,9 +349,9 @@ def check_temperature(temperature: float, coldest: float = 0) -> float:
 
 
 def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    """Refuse what is no tensor, projections, or features, of two dtypes, whole numbers, and several devices.
+    """Refuse projections of two dtypes, features of two dtypes, integers, and several devices.
 
-    Features may be of another dtype than projections: under autocast they often are.
+    Features may have another dtype than projections, as under autocast.
     """
     for name, first, second in (("projections", z0, z1), ("features", h0, h1)):
         if first is None or second is None:
@@ -389,17 +366,28 @@ def check_alike(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) ->
         raise ValueError(f"all projections and features must be on one device, got {', '.join(devices)}")
 
 
-def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    """Refuse shapes that do not fit: (N, d) twice, and (N, D) twice or not at all; see also `check_alike`."""
+def check_views(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None, more_keys: bool = False) -> None:
+    """Refuse shapes other than (N, d) twice, with (N, D) twice or no features; see also `check_alike`.
+
+    With `more_keys`, `z1` and `h1` may have more rows than `z0` and `h0`.
+    """
     check_tensors({"z0": z0, "z1": z1}, h0=h0, h1=h1)
-    if z0.dim() != 2 or z0.shape != z1.shape or 0 in z0.shape:
-        raise ValueError(
-            f"z0 and z1 must be non-empty (N, d) matrices of one shape, got {tuple(z0.shape)} and {tuple(z1.shape)}"
-        )
+    fits = z0.dim() == z1.dim() == 2 and z0.shape[1] == z1.shape[1] and 0 not in z0.shape
+    if not fits or not (len(z0) <= len(z1) if more_keys else len(z0) == len(z1)):
+        shapes = "(N, d) and (K, d) with K >= N" if more_keys else "(N, d) matrices of one shape"
+        raise ValueError(f"z0 and z1 must be non-empty {shapes}, got {tuple(z0.shape)} and {tuple(z1.shape)}")
     if (h0 is None) != (h1 is None):
-        raise ValueError("pass the features of both views (h0 and h1) or of neither")
-    if h0 is not None and h1 is not None and (h0.dim() != 2 or h0.shape != h1.shape or len(h0) != len(z0)):
-        raise ValueError(
-            f"h0 and h1 must be (N, D) with N = {len(z0)} as in z0, got {tuple(h0.shape)} and {tuple(h1.shape)}"
-        )
+        raise ValueError(f"pass the features of both {'towers' if more_keys else 'views'} (h0 and h1) or of neither")
     check_alike(z0, z1, h0, h1)
+    if h0 is None or h1 is None:
+        return
+    if h0.dim() != 2 or h1.dim() != 2 or len(h0) != len(z0) or len(h1) != len(z1):
+        raise ValueError(
+            f"h0 and h1 must have a row for each of z0 and z1, ({len(z0)}, D) and ({len(z1)}, D), got "
+            f"{tuple(h0.shape)} and {tuple(h1.shape)}"
+        )
+    if h0.shape[1] != h1.shape[1]:
+        raise ValueError(
+            f"h0 and h1 have {h0.shape[1]} and {h1.shape[1]} dimensions and cannot be compared: give features after "
+            "the layers that bring both to one width, or leave them out to select on the projections"
+        )

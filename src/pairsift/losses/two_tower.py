@@ -1,4 +1,4 @@
-"""InfoNCE between two modalities (CLIP, dense retrieval) with treated difficult pairs: Eqs. 13 to 16 of 2501.01317."""
+"""InfoNCE between two modalities (CLIP, dense retrieval) with treated pairs: Eqs. 13 to 16 of arXiv 2501.01317."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
-from pairsift.losses.treated import Options, Plan, TemperedLoss, check_alike, check_ids, unit
+from pairsift.losses.treated import Options, Plan, TemperedLoss, check_ids, check_views, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
@@ -16,18 +15,16 @@ from pairsift.treatments import Treatment
 class TwoTowerLoss(TemperedLoss):
     """InfoNCE of rows of one tower against keys of the other, row i with key i (CLIP, arXiv 2103.00020).
 
-    Pairs are ranked per row among all keys of the other tower, so both towers' features must be of one width. The
-    positive is never flagged unless asked: a caption and its image belong together however they are ranked.
+    Pairs are ranked per row among all keys of the other tower, so both towers need features of one width. Removal
+    "exclude" never takes the positive.
 
     Args:
         temperature: tau, > 0.
-        learnable: learn the temperature, as CLIP does, from `temperature` on; it stays at 0.01 or above.
-        selector: which pairs are difficult, a `RankBand` or any other; None selects nothing.
-        treatment: what happens to them; None treats nothing. Removal "exclude" never takes the positive.
-        symmetric: average the losses of both directions; False takes rows of the first tower as anchors only
-            (queries against documents).
-        flag_positive: let the band hold the positive too, as in the paper's formulas.
-        **options: see `losses.treated.Options`.
+        learnable: learn the temperature, as CLIP does; see `TemperedLoss`.
+        selector, treatment, **options: see `TreatedLoss`.
+        symmetric: average the losses of both directions; False takes only rows of the first tower as anchors, such as
+            queries against documents.
+        flag_positive: whether the positive may be selected and treated like any pair, as in the paper's formulas.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a selector.
@@ -41,19 +38,15 @@ class TwoTowerLoss(TemperedLoss):
         torch.Size([])
     """
 
+    _shown = ("symmetric",)
+
     def __init__(
-        self,
-        temperature: float = 0.07,
-        learnable: bool = False,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        symmetric: bool = True,
-        flag_positive: bool = False,
+        self, temperature: float = 0.07, learnable: bool = False, selector: Selector | None = None,
+        treatment: Treatment | None = None, symmetric: bool = True, flag_positive: bool = False,
         **options: Unpack[Options],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(selector, treatment, temperature, learnable, **options)
-        self.symmetric = symmetric
-        self.flag_positive = flag_positive
+        self.symmetric, self.flag_positive = symmetric, flag_positive
 
     def select(
         self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
@@ -62,12 +55,12 @@ class TwoTowerLoss(TemperedLoss):
         """Flag the difficult pairs of rows with keys, as `forward` does.
 
         Args:
-            h0: (N, D) features of the rows' tower.
-            h1: (K, D) features of the keys' tower, K >= N.
+            h0: (N, D) features of the rows.
+            h1: (K, D) features of the keys, K >= N.
             rows, key_rows, selector: see `forward`.
 
         Returns:
-            (N, K) bool; in a process group K counts the keys of all processes, those of one after those of the other.
+            (N, K) bool; in a process group K counts the keys of all processes, in their order.
 
         Raises:
             ValueError: the loss has no selector, features of different widths, or see `select_pairs`.
@@ -88,25 +81,21 @@ class TwoTowerLoss(TemperedLoss):
 
         Args:
             z0: (N, d) projections of the first tower.
-            z1: (K, d) projections of the second tower, K >= N; those beyond N (hard negatives, say) are no row's
-                positive and no anchors.
-            h0, h1: (N, D) and (K, D) features of the towers, on which pairs are selected; without them the projections
-                are used, with a warning. Pairs carry no gradient.
-            rows: (N,) ids of the examples that the rows are of, for selectors that go by them.
-            key_rows: (K,) ids of those that the keys are of; None takes `rows` for the positives and for every further
-                N keys, one column of hard negatives after the other.
-            pairs: a selection already made for rows against keys, of the shape that `select` gives; its transpose
-                serves the other direction. Overrides h0 and h1.
-            treated: False treats nothing in this call, as before a warm-up has ended.
-            selector, treatment: of this call; None takes those of the loss.
+            z1: (K, d) projections of the second tower, K >= N. Keys beyond N, such as hard negatives, are neither
+                positives nor anchors.
+            h0, h1: (N, D) and (K, D) features of the towers.
+            key_rows: (K,) ids of the keys' examples; None takes `rows` for the positives and for every further column
+                of N hard negatives.
+            pairs: (N, K) bool, a selection made before; its transpose serves the other direction.
+            rows, treated, selector, treatment: see `TreatedLoss`.
 
         Returns:
-            Scalar; float32, or float64 for float64 projections.
+            Scalar.
 
         Raises:
-            ValueError: shapes that do not fit, or non-finite features to select on.
+            ValueError: shapes that do not fit, or features that are not finite.
         """
-        _check_towers(z0, z1, h0, h1)
+        check_views(z0, z1, h0, h1, more_keys=True)
         n = len(z0)
         with torch.autocast(z0.device.type, enabled=False):
             plan = self._plan(selector, treatment, treated)
@@ -122,53 +111,32 @@ class TwoTowerLoss(TemperedLoss):
             return forth.processes.mean(loss * (forth.processes.weight("z") / (1 + self.symmetric)))
 
     def _sum(self, anchors: Tensor, comparison: Comparison, given: bool) -> Tensor:
-        """Sum of the losses of anchors, each of which belongs to the key of its number."""
+        """Sum of the losses of anchors, whose positives are the keys of the same numbers."""
         positives = torch.arange(len(anchors), device=anchors.device)
         comparison = comparison.with_positives(positives, treated=self.flag_positive or given)
         return info_nce(anchors, self.temperature, comparison, weight=1.0)
 
     @staticmethod
     def _turned(pairs: Tensor, forth: Comparison) -> Tensor:
-        """A selection for rows against keys as one for keys against rows."""
+        """The selected pairs of keys with rows, from those of rows with keys."""
         everywhere = forth.processes.gather("z", pairs.to(torch.uint8)).bool()
         return everywhere[:, forth.first : forth.first + len(pairs)].T
-
-    def _own_settings(self) -> str:
-        return f"{super()._own_settings()}, symmetric={self.symmetric}"
 
 
 def _tower_ids(
     plan: Plan, rows: Tensor | None, key_rows: Tensor | None, first: Tensor, second: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Ids of the rows and of the keys, which are positives and then columns of hard negatives."""
+    """Ids of the rows and of the keys, which are the positives and then columns of hard negatives."""
     n, k = len(first), len(second)
     rows = check_ids(rows, n)
-    if key_rows is None and rows is not None and k % n:
-        raise ValueError(f"{k} keys are no multiple of {n} rows: pass key_rows=, with an id for each key")
-    keys = rows.repeat(k // n) if key_rows is None and rows is not None else check_ids(key_rows, k, "key_rows")
-    columns = [(None, 1)] if keys is None else [(part, number) for number, part in enumerate(torch.split(keys, n), 1)]
-    return plan.ids((rows, 0), device=first.device), plan.ids(*columns, device=second.device)
-
-
-def _check_towers(z0: Tensor, z1: Tensor, h0: Tensor | None, h1: Tensor | None) -> None:
-    check_tensors({"z0": z0, "z1": z1}, h0=h0, h1=h1)
-    fits = z0.dim() == z1.dim() == 2 and z0.shape[1] == z1.shape[1] and 0 < len(z0) <= len(z1)
-    if not fits or 0 in z0.shape:
-        raise ValueError(
-            f"z0 and z1 must be non-empty (N, d) and (K, d) with K >= N, got {tuple(z0.shape)} and {tuple(z1.shape)}"
-        )
-    if (h0 is None) != (h1 is None):
-        raise ValueError("pass the features of both towers (h0 and h1) or of neither")
-    check_alike(z0, z1, h0, h1)
-    if h0 is None or h1 is None:
-        return
-    if h0.dim() != 2 or h1.dim() != 2 or len(h0) != len(z0) or len(h1) != len(z1):
-        raise ValueError(
-            f"h0 and h1 must have a row for each of z0 and z1, ({len(z0)}, D) and ({len(z1)}, D), got "
-            f"{tuple(h0.shape)} and {tuple(h1.shape)}"
-        )
-    if h0.shape[1] != h1.shape[1]:
-        raise ValueError(
-            f"the towers' features have {h0.shape[1]} and {h1.shape[1]} dimensions and cannot be compared: give "
-            "features after the layers that bring both to one width, or leave them out to select on the projections"
-        )
+    if key_rows is None and rows is not None:
+        if k % n:
+            raise ValueError(f"{k} keys are no multiple of {n} rows: pass key_rows=, with an id for each key")
+        key_rows = rows.repeat(k // n)
+    keys = check_ids(key_rows, k, "key_rows")
+    if keys is None:
+        return plan.ids(rows, first), None
+    columns = zip(torch.split(keys, n), torch.split(second, n), strict=True)
+    ids = [plan.ids(part, x, column) for column, (part, x) in enumerate(columns, 1)]
+    known = [each for each in ids if each is not None]
+    return plan.ids(rows, first), torch.cat(known) if known else None

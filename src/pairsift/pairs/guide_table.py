@@ -289,7 +289,7 @@ def inspected(
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{folder} holds no guide features ({Path(str(error.filename)).name} is missing): inspect texts with a "
-            "guide and a folder, as in pairsift pairs train.parquet --guide-model minilm -o inspected"
+            "guide model and an output folder first"
         ) from error
     names = list(facts["columns"] if columns is None else columns)
     if data is None:

@@ -21,12 +21,13 @@ def pair_shares(
 
     Args:
         pairs: (B, B) bool with a False diagonal; with `key_labels` (B, K), every entry a pair.
-        labels: (B,) class numbers of the rows.
+        labels: (B,) class numbers of the rows, -1 where unknown: pairs of such rows are not counted.
         key_labels: (K,) class numbers of the keys, where they are not the rows themselves.
         candidates: number of pairs; None counts every entry, without the diagonal where there are no `key_labels`.
+            What it leaves out is as many entries in every row.
 
     Returns:
-        Both shares, in [0, 1]; the first is nan if no pair is flagged.
+        Both shares, in [0, 1]; nan where there are no pairs of known classes.
 
     Raises:
         TypeError: pairs that are not a bool matrix, or labels that are not tensors.
@@ -46,8 +47,13 @@ def pair_shares(
             f"pairs {tuple(pairs.shape)} need a label for every row and key, got {tuple(labels.shape)} and "
             f"{tuple(others.shape)}"
         )
-    different = labels[:, None] != others
-    flagged = int(pairs.sum())
+    known = (labels >= 0)[:, None] & (others >= 0)
+    different = known & (labels[:, None] != others)
+    flagged = int((pairs & known).sum())
     share = int((pairs & different).sum()) / flagged if flagged else math.nan
-    total = pairs.numel() - (len(labels) if key_labels is None else 0) if candidates is None else candidates
+    if candidates is not None:
+        left_out = (pairs.numel() - candidates) // max(1, len(labels))
+    else:
+        left_out = 1 if key_labels is None else 0
+    total = int(known.sum()) - left_out * int((labels >= 0).sum())
     return share, int(different.sum()) / total if total else math.nan

@@ -1,4 +1,4 @@
-"""The checks of an inspection: false negatives, mined negatives, near-duplicates, rates, and which rows stay.
+"""The checks of an inspection: false negatives, mined negatives, rates, and which rows stay.
 
 Candidate c of anchor a with positive p is a likely false negative when `g(a, c) > g(a, p) - margin * |g(a, p)|`
 (GISTEmbed, arXiv 2402.16829, with its relative margin) and `g(a, c) > floor`, the rule of `GuideMask`. A guide that
@@ -16,26 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
+from pairsift.retrieval.near import CloseTexts, TextPairs
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
 
 BoolArray = NDArray[np.bool_]
 
 # A product in float32 is no closer than this.
 _ROUNDING = 1e-6
-# The neighbour whose distance is the measure, and the part of it that is near: in m dimensions a part t^(m/2) of all
-# neighbours at squared distances up to d lies within t d, a hundred-thousandth for m = 10.
-_NEIGHBOUR, _PART = 10, 0.1
-_NEAR_SAMPLE = 2048
-# Lists of an inverted file that are read for near-duplicates, which lie in the same list or in the next.
-_NEAR_PROBES = 2
-# With fewer texts their tenth neighbour lies anywhere.
-_FEWEST = 3 * _NEIGHBOUR
 # Nearest texts of an anchor among which the nearest other one is taken.
 _FIRST = 3
 # Batch sizes that false negatives are counted for.
@@ -126,18 +117,6 @@ def score_pairs(pairing: Pairing, features: UnitFeatures, config: PairsConfig) -
 
 
 # Pairs of texts that must not meet
-
-
-@dataclass(frozen=True)
-class TextPairs:
-    """Pairs of texts that must not share a batch: first, second and similarity (M,), most similar first."""
-
-    first: IntArray
-    second: IntArray
-    similarity: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.first)
 
 
 @dataclass(frozen=True)
@@ -244,73 +223,6 @@ class _MostSimilar:
         self._parts = [(first[order], second[order], similarity[order])]
         self._waiting = len(order)
         return self._parts[0]
-
-
-@dataclass(frozen=True)
-class NearDuplicates:
-    """Texts far closer to each other than neighbours usually are in this set.
-
-    Attributes:
-        threshold: similarity from which texts are near; None where there are too few texts to tell, and then no pair.
-        pairs: of texts, each once; of every text its ten nearest are compared.
-        groups: (T,) the first text of those that are near through others, itself where none is.
-    """
-
-    threshold: float | None
-    pairs: TextPairs
-    groups: IntArray
-
-
-def find_near(
-    search: Search, features: UnitFeatures, texts: IntArray, threshold: float | None, seed: int
-) -> NearDuplicates:
-    """Find near-duplicates among some texts.
-
-    The distance 1 - cosine of the tenth neighbour, in the median, is usual; a tenth of it is near. It is the tenth
-    neighbour because texts that come in several near versions would make the distance of the first one small.
-
-    Args:
-        search: of these texts.
-        features: of all texts.
-        texts: (C,) different texts.
-        threshold: the user's own; None derives it.
-        seed: of the sample that it is derived from.
-    """
-    nobody = np.arange(features.shape[0])
-    if threshold is None:
-        threshold = _usual_similarity(search, features, texts, seed)
-    parts = []
-    least = math.inf if threshold is None else threshold
-    for start, block in features.blocks(texts, BLOCK) if threshold is not None else ():
-        cosines, found = search(block, _NEIGHBOUR + 1, probes=_NEAR_PROBES)
-        places, columns = np.nonzero(cosines > least)
-        first, second = texts[start + places], found[places, columns]
-        once = first != second
-        parts.append((first[once], second[once], cosines[places, columns][once]))
-    if not parts:
-        none = np.zeros(0, np.int64)
-        return NearDuplicates(threshold, TextPairs(none, none, np.zeros(0, np.float32)), nobody)
-    first, second, similarity = (np.concatenate(each) for each in zip(*parts, strict=True))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    kept = np.unique(low * np.int64(len(nobody)) + high, return_index=True)[1]
-    kept = kept[np.argsort(-similarity[kept], kind="stable")]
-    pairs = TextPairs(low[kept], high[kept], similarity[kept])
-    return NearDuplicates(threshold, pairs, _groups(pairs, len(nobody)))
-
-
-def _usual_similarity(search: Search, features: UnitFeatures, texts: IntArray, seed: int) -> float | None:
-    if len(texts) < _FEWEST:
-        return None
-    chosen = np.random.default_rng(seed).choice(texts, min(len(texts), _NEAR_SAMPLE), replace=False)
-    cosines, _ = search(features.take(chosen), _NEIGHBOUR + 1)
-    return float(1 - _PART * (1 - np.median(cosines[:, -1])))
-
-
-def _groups(pairs: TextPairs, n: int) -> IntArray:
-    links = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
-    labels = connected_components(links, directed=False)[1]
-    first = np.unique(labels, return_index=True)[1]
-    return np.asarray(first[labels], np.int64)
 
 
 # Mined negatives
@@ -546,15 +458,12 @@ class GuideChecks:
     Attributes:
         name: of the guide.
         scores, false_negatives: of the pairs.
-        near_anchors, near_positives: near-duplicates on each side.
         recall: share of the ten nearest that an approximate search finds; None where it is exact.
     """
 
     name: str
     scores: GuideScores
     false_negatives: FalseNegatives
-    near_anchors: NearDuplicates
-    near_positives: NearDuplicates
     recall: float | None
 
 
@@ -570,6 +479,7 @@ class Findings:
         pairing: its usable pairs.
         negatives: checks of its mined negatives.
         guided: what the guide found; None without one.
+        close: near-duplicates and leaks.
         rates: of false negatives; None for a single row.
         config: says what leaves clean.parquet.
 
@@ -583,17 +493,15 @@ class Findings:
 
     def __init__(
         self, sides: tuple[Cells, Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
-        guided: GuideChecks | None, rates: Rates | None, config: PairsConfig,
+        guided: GuideChecks | None, close: CloseTexts, rates: Rates | None, config: PairsConfig,
     ) -> None:  # fmt: skip
         self.anchors, self.positives = sides
         self.labels, self.pairing, self.negatives, self.guided = labels, pairing, negatives, guided
-        self.rates, self.config = rates, config
+        self.close, self.rates, self.config = close, rates, config
         self.duplicate_of = _first_of(_row_numbers(pairing))
-        self.near_of = np.arange(len(pairing))
-        if guided is not None:
-            groups = guided.near_anchors.groups[pairing.anchors], guided.near_positives.groups[pairing.positives]
-            first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
-            self.near_of = np.where(same[first] == same, self.near_of, first)
+        groups = close.anchors.groups[pairing.anchors], close.positives.groups[pairing.positives]
+        first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
+        self.near_of = np.where(same[first] == same, np.arange(len(pairing)), first)
         self.bad = np.bincount(pairing.mined.pairs[negatives.bad], minlength=len(pairing))
         self.kept = self._kept()
 
@@ -648,6 +556,9 @@ class Findings:
             "positive is the anchor": pairing.anchors == pairing.positives, "bad negatives": self.bad > 0,
         }  # fmt: skip
         mine["no negative left"] = self._unfilled()
+        if self.close.leaks is not None:
+            mine |= {"in the evaluation set": self.close.leaks.same, "near the evaluation set": self.close.leaks.near}
+        mine["longer than the guide reads"] = self.close.cut[pairing.anchors] | self.close.cut[pairing.positives]
         if self.guided is not None:
             mine["guide unreliable"] = ~self.guided.scores.reliable
             mine["false negatives likely"] = self.guided.false_negatives.counts > 0
@@ -669,6 +580,8 @@ class Findings:
         kept = ~self.duplicates & ~self._unfilled()
         if self.config.drop_near:
             kept &= ~self.near
+        if self.close.leaks is not None and self.config.leaks == "drop":
+            kept &= ~(self.close.leaks.same | self.close.leaks.near)
         if self.config.wrong_positives == "drop":
             kept &= ~self.wrong
         if self.config.bad_negatives == "drop":

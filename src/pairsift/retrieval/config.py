@@ -14,6 +14,8 @@ from pairsift._base.settings import Settings, setting
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
+# Numbers in (0, 1], and what they are a share of.
+_SHARES = {"cap": "the candidates", "spelling": "shingles"}
 
 
 class PairsError(ValueError):
@@ -53,6 +55,16 @@ class PairsConfig(Settings):
         None, "Input", "score from which a pair is a positive one (None: 0.5 for scores in [0, 1])"
     )
 
+    against: Path | None = setting(
+        None, "Evaluation", "evaluation set whose texts training must not hold: a table, or a folder of BEIR"
+    )
+    against_column: str | None = setting(
+        None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
+    )
+    leaks: Literal["drop", "keep"] = setting(
+        "drop", "Evaluation", "rows whose anchor or positive is a text of the evaluation set, or nearly one"
+    )
+
     guide_model: str | None = setting(
         None, "Guide", "encoder that compares texts: 'minilm' (packaged), a sentence-transformers name or folder"
     )
@@ -83,6 +95,10 @@ class PairsConfig(Settings):
     near: float | None = setting(
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
     )
+    spelling: float = setting(
+        0.8, "Guide", "share of their shingles from which two texts are near-duplicates by spelling (1: those of the "
+        "same words)",
+    )  # fmt: skip
     neighbours: int = setting(50, "Guide", "most similar candidates of a row that are compared one by one")
     sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
     seed: int = setting(0, "Guide", "seed of samples, search and refilled negatives", ge=0)
@@ -107,24 +123,32 @@ class PairsConfig(Settings):
     overwrite: bool = setting(False, "Output", "replace the inspection in the output folder")
 
     @model_validator(mode="after")
-    def _consistent(self) -> PairsConfig:
+    def _in_range(self) -> PairsConfig:
         for name in ("margin", "floor", "near", "min_score"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if self.near is not None and not -1 <= self.near <= 1:
             raise ValueError(f"near must lie in [-1, 1], got {self.near}: it is a cosine")
-        if not 0 < self.cap <= 1:
-            raise ValueError(f"cap must lie in (0, 1], got {self.cap}: it is a share of the candidates")
+        for name, of in _SHARES.items():
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {value}: it is a share of {of}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PairsConfig:
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give `{one}` or `{other}`, not both")
+        if self.against is None and self.against_column is not None:
+            raise ValueError("`against_column` names a column of an evaluation set: give it as `against`")
         return self
 
     @classmethod

@@ -19,8 +19,8 @@ from pairsift._base.extras import needs
 from pairsift.data import open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.retrieval.config import PairsConfig, PairsError
-from pairsift.retrieval.index import BLOCK, Pairing
-from pairsift.retrieval.read import FloatArray, PairsSource, contents
+from pairsift.retrieval.index import BLOCK, Pairing, first_contents
+from pairsift.retrieval.read import FloatArray, PairsSource
 
 PACKAGED = "minilm"
 _FILES = (".npy", ".npz", ".parquet")
@@ -35,9 +35,15 @@ class Encoder(Protocol):
 
 
 class Guide(Protocol):
-    """Gives the features of the texts of a pairing, in order, block by block."""
+    """Gives the features of the texts of a pairing, in order, block by block.
+
+    Attributes:
+        name: of the guide, for messages.
+        reads: how many tokens of a text it reads at most; None where that is not known.
+    """
 
     name: str
+    reads: int | None
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
         """(rows, D) blocks, all texts in order; `tell` hears how many are done."""
@@ -61,6 +67,10 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
         file = config.guide_features
         if file.suffix not in _FILES:
             raise PairsError(f"features are in a file that ends in {', '.join(_FILES)}, got `guide_features={file}`")
+        if source.further:
+            raise PairsError(
+                f"{file} has features of the pairs alone, and none of {source.further[0].name}: give `guide_model`"
+            )
         _check_lists(source)
         return _Own(_as_pairs(file, source)) if file.suffix == ".parquet" else _Stacked(file, source)
     if encoder is None and config.guide_model is None:
@@ -135,6 +145,8 @@ class _Encoded:
                 "give a SentenceTransformer or a SparseEncoder"
             )
         self._encoder, self._source, self.name = encoder, source, name
+        reads = getattr(encoder, "max_seq_length", None)
+        self.reads = reads if isinstance(reads, int) else None
         self._prompts = config.query_prompt, config.document_prompt
         self._options = {} if config.guide_batch_size is None else {"batch_size": config.guide_batch_size}
         modules = list(encoder) if isinstance(encoder, Iterable) else []
@@ -193,6 +205,8 @@ class _Encoded:
 class _Own:
     """Features in columns of pairs: their own embeddings, or a parquet file of features of texts."""
 
+    reads: int | None = None
+
     def __init__(self, source: PairsSource) -> None:
         self.name, self._source = source.name, source
 
@@ -206,6 +220,8 @@ class _Own:
 
 class _Stacked:
     """Features of all cells, one column after the other."""
+
+    reads: int | None = None
 
     def __init__(self, guide: Path, source: PairsSource) -> None:
         self.name, self._features = str(guide), open_features(guide, "none")
@@ -238,18 +254,6 @@ def checked(features: FloatArray, count: int, name: str) -> FloatArray:
     if not (np.isfinite(norms) & (norms > 0)).all():
         raise PairsError(f"the guide {name} gives features that are not finite or all zero: mend the encoder's output")
     return features
-
-
-def first_contents(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
-    """Contents of the texts of a pairing, block by block and in the order of their numbers."""
-    seen = 0
-    for column in source.columns.all:
-        for block in contents(source, column):
-            low, high = np.searchsorted(pairing.first_cells, (seen, seen + len(block)))
-            places = pairing.first_cells[low:high] - seen
-            if len(places):
-                yield block[places] if isinstance(block, np.ndarray) else [block[place] for place in places.tolist()]
-            seen += len(block)
 
 
 def _check_lists(source: PairsSource) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.neighbors import FLAT_LIMIT, NearestIndex
 from pairsift.retrieval.config import PairsError
-from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
+from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, PairsSource, State, contents
 
 # Rows of a block of work: 12 MB of 384 dimensions.
 BLOCK = 8192
@@ -58,6 +59,7 @@ class Pairing:
         keys: (T,) key of each text.
         first_cells: (T,) cell that holds a text first, counted over all columns in their order.
         refused: (R,) pairs of texts that some row labels as no pair, by `code`, ascending.
+        further: of each further source, its different texts, ascending.
     """
 
     rows: IntArray
@@ -68,6 +70,7 @@ class Pairing:
     keys: IntArray
     first_cells: IntArray
     refused: IntArray
+    further: tuple[IntArray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,15 +157,18 @@ class Pairing:
         return np.asarray(self.codes[at] == codes)
 
 
-def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells], labels: PairLabels | None) -> Pairing:
-    """Number the texts of all usable rows."""
+def pair_up(
+    anchors: Cells, positives: Cells, negatives: list[Cells], labels: PairLabels | None, further: Sequence[Cells] = ()
+) -> Pairing:
+    """Number the texts of all usable rows, and then those of further sources."""
     fine = (anchors.states == State.FINE) & (positives.states == State.FINE)
     usable = fine if labels is None else fine & labels.positive
     rows = np.flatnonzero(usable)
     place = np.cumsum(usable) - 1
     used = [np.flatnonzero((each.states == State.FINE) & usable[each.rows]) for each in negatives]
     columns = [(anchors, rows), (positives, rows), *zip(negatives, used, strict=True)]
-    offsets = np.concatenate([[0], np.cumsum([len(each.keys) for each, _ in columns])]).astype(np.int64)
+    columns += [(each, np.flatnonzero(each.states == State.FINE)) for each in further]
+    offsets = np.cumsum([0, *(len(each.keys) for each, _ in columns)])
     cells = np.concatenate([offset + chosen for offset, (_, chosen) in zip(offsets, columns, strict=False)])
     keys = np.concatenate([each.keys[chosen] for each, chosen in columns])
     distinct, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
@@ -170,11 +176,13 @@ def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells], labels: Pa
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     numbers = rank[numbers]
-    n = len(rows)
+    n, of = len(rows), np.split(numbers, np.cumsum([len(chosen) for _, chosen in columns])[:-1])
+    mines = columns[2 : 2 + len(negatives)]
     mined = Mined(
-        np.concatenate([place[each.rows[chosen]] for each, chosen in columns[2:]] or [rows[:0]]), numbers[2 * n :],
+        np.concatenate([place[each.rows[chosen]] for each, chosen in mines] or [rows[:0]]),
+        np.concatenate([rows[:0], *of[2 : 2 + len(negatives)]]),
         np.repeat(np.arange(len(used)), [len(each) for each in used]), np.concatenate([*used, rows[:0]]),
-        np.concatenate([chosen - np.searchsorted(each.rows, each.rows[chosen]) for each, chosen in columns[2:]]
+        np.concatenate([chosen - np.searchsorted(each.rows, each.rows[chosen]) for each, chosen in mines]
                        or [rows[:0]]),
     )  # fmt: skip
     refused = rows[:0]
@@ -185,7 +193,20 @@ def pair_up(anchors: Cells, positives: Cells, negatives: list[Cells], labels: Pa
         first_texts, second_texts = (rank[np.searchsorted(distinct, side[held])] for side in sides)
         refused = np.unique(first_texts * np.int64(len(distinct)) + second_texts)
     kinds = np.zeros(n, np.int64) if labels is None else labels.numbers[rows]
-    return Pairing(rows, numbers[:n], numbers[n : 2 * n], kinds, mined, distinct[order], cells[first[order]], refused)
+    more = tuple(np.unique(each) for each in of[2 + len(negatives) :])
+    return Pairing(rows, of[0], of[1], kinds, mined, distinct[order], cells[first[order]], refused, more)
+
+
+def first_contents(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
+    """Contents of the texts of a pairing, block by block and in the order of their numbers."""
+    seen = 0
+    for held, column in source.streams():
+        for block in contents(held, column):
+            low, high = np.searchsorted(pairing.first_cells, (seen, seen + len(block)))
+            places = pairing.first_cells[low:high] - seen
+            if len(places):
+                yield block[places] if isinstance(block, np.ndarray) else [block[place] for place in places.tolist()]
+            seen += len(block)
 
 
 # Features and search

@@ -29,6 +29,7 @@ from pairsift.data.tables import (
 from pairsift.pairs import text_keys
 from pairsift.retrieval.config import PairsConfig, PairsError
 
+Kind = Literal["texts", "embeddings"]
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
@@ -70,11 +71,14 @@ class PairsSource:
         split: which one is read; None where there are none.
         others: the splits that are not read.
         schema, rows, columns: of the table.
+        further: texts that are no pairs and are compared with them.
 
     Raises:
         TypeError: data of another type.
         DataError: not there, not readable, shards of different columns, no rows, or columns that are no pairs.
     """
+
+    _what = "pairs"
 
     def __init__(self, data: Any, config: PairsConfig | None = None) -> None:
         config = PairsConfig() if config is None else config
@@ -90,6 +94,17 @@ class PairsSource:
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
+        self.further: list[TextsSource] = []
+
+    @property
+    def kind(self) -> Kind:
+        """Whether cells hold texts or embeddings."""
+        return self.columns.kind
+
+    def streams(self) -> list[tuple[PairsSource | TextsSource, Column]]:
+        """Every column of cells, with the source that holds it, in the order in which cells are counted."""
+        more = [(each, each.column) for each in self.further]
+        return [*((self, column) for column in self.columns.all), *more]
 
     def batches(self, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
         """First row and at most `BATCH_ROWS` rows of some or all columns, in order."""
@@ -130,7 +145,7 @@ class PairsSource:
             return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name)
         if split is not None:
             raise DataError(f"{path} has no splits: leave `split` out, got {split!r}")
-        return open_table(path, "pairs")
+        return open_table(path, self._what)
 
     def _table(self, data: Any, split: str | None) -> pa.Table:
         if isinstance(data, Mapping):
@@ -159,6 +174,61 @@ class PairsSource:
             raise DataError(f"{self.name} has no split {wanted!r}; its splits: {names}")
         self.split, self.others = wanted or None, [each for each in splits if each != wanted]
         return splits[wanted]
+
+
+class TextsSource:
+    """N rows of texts, or embeddings, that are no pairs: an evaluation set, or a corpus.
+
+    Args:
+        data: see `PairsSource`; also a folder of BEIR, whose queries are read.
+        pairs: that they are compared with.
+        wanted: the column; None takes the usual one of anchors, `text`, or the only one.
+        role: the setting that names the column, for errors.
+
+    Attributes:
+        name, schema, rows, kind: of the table.
+        column: that is read.
+
+    Raises:
+        TypeError, DataError: see `PairsSource`; or no such column, or one of another kind than the pairs.
+    """
+
+    def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str) -> None:
+        opened = PairsSource.__new__(PairsSource)
+        opened.split, opened.others, opened._what = None, [], "evaluation set"
+        if isinstance(data, (str, Path)):
+            opened.name = self.name = str(data)
+            path = next((each for each in sorted(Path(data).glob("queries.jsonl*"))), Path(data))
+            rows = opened._open(path, None)
+        else:
+            opened.name = self.name = "the evaluation set"
+            rows = TableRows(opened._table(data, None), self.name)
+        opened._rows, opened.schema = rows, rows.schema
+        self._opened, self.schema, self.rows, self.kind = opened, rows.schema, len(rows), pairs.kind
+        if self.rows == 0:
+            raise DataError(f"{self.name} holds no rows")
+        fits = [each for each in self.schema.names if _kind_of(self.schema, each) == pairs.kind]
+        usual = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
+        chosen = wanted or usual or (fits[0] if len(fits) == 1 else None)
+        if chosen not in fits:
+            named = f"column {wanted!r} holds no {pairs.kind}" if wanted else f"which column of {pairs.kind} is meant?"
+            names = ", ".join(self.schema.names)
+            raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}`")
+        self.column = Column(str(chosen))
+
+    def cells(self, column: str) -> Iterator[tuple[int, Any]]:
+        """First row and values of one column, batch by batch, dictionaries resolved."""
+        return self._opened.cells(column)
+
+    def take(self, rows: IntArray, columns: list[str]) -> dict[int, dict[str, Any]]:
+        """The values of some rows, in one pass."""
+        return self._opened.take(rows, columns)
+
+
+def _kind_of(schema: pa.Schema, column: str) -> Kind | None:
+    """What a column holds, one text or embedding a row; None for anything else."""
+    kind = only_field("the table", schema, column).type
+    return "texts" if arrow.is_text(kind) else "embeddings" if arrow.is_vector(kind) else None
 
 
 def _folder_files(folder: Path) -> list[Path]:
@@ -219,7 +289,7 @@ class Columns(NamedTuple):
     anchor: Column
     positive: Column
     negatives: tuple[Column, ...]
-    kind: Literal["texts", "embeddings"]
+    kind: Kind
     label: str | None = None
 
     @property
@@ -284,7 +354,7 @@ def _missing(name: str, role: str, wanted: str, schema: pa.Schema) -> DataError:
     return DataError(f"{name} has no column {wanted!r}; its columns: {', '.join(schema.names)}: see `{role}`")
 
 
-def _kind(name: str, schema: pa.Schema, column: str) -> Literal["texts", "embeddings"]:
+def _kind(name: str, schema: pa.Schema, column: str) -> Kind:
     kind = only_field(name, schema, column).type
     if arrow.is_text(kind.value_type if arrow.is_list(kind) else kind):
         return "texts"
@@ -444,13 +514,13 @@ class Cells:
     states: NDArray[np.int8]
 
 
-def read_cells(source: PairsSource, column: Column) -> Cells:
+def read_cells(source: PairsSource | TextsSource, column: Column) -> Cells:
     """Read a column once, for its keys.
 
     Raises:
         DataError: the file is damaged, embeddings are of several lengths, or texts are no UTF-8.
     """
-    read = _text_cells if source.columns.kind == "texts" else _vector_cells
+    read = _text_cells if source.kind == "texts" else _vector_cells
     parts, width = [], 0
     for start, values in source.cells(column.name):
         rows, keys, states, width = read(values, column, f"{source.name}, column {column.name!r}", start, width)
@@ -459,11 +529,11 @@ def read_cells(source: PairsSource, column: Column) -> Cells:
     return Cells(column, rows, keys, states)
 
 
-def contents(source: PairsSource, column: Column) -> Iterator[Any]:
+def contents(source: PairsSource | TextsSource, column: Column) -> Iterator[Any]:
     """What the cells of a column hold, batch by batch and in the same order: lists of texts, or (C, D) rows."""
     name = f"{source.name}, column {column.name!r}"
     for start, values in source.cells(column.name):
-        texts = source.columns.kind == "texts"
+        texts = source.kind == "texts"
         yield _elements(values, column, name)[1] if texts else arrow.vectors(values, name, start)
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pairsift._base import extras
-from pairsift.retrieval.checks import BATCHES, Findings, GuideScores, NearDuplicates, Rate, Rates
+from pairsift.retrieval.checks import BATCHES, Findings, GuideScores, Rate, Rates
 from pairsift.retrieval.index import Pairing
+from pairsift.retrieval.near import NearDuplicates
 from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -65,10 +66,11 @@ class Summary:
                 "rows": _repeats(found.duplicate_of),
                 "pairs": _repeats(pairing.code(pairing.anchors, pairing.positives)),
             },
-            "near_duplicates": None if guided is None else {
-                "anchors": _near(guided.near_anchors), "positives": _near(guided.near_positives),
+            "near_duplicates": {
+                "anchors": _near(found.close.anchors), "positives": _near(found.close.positives),
                 "rows": int(found.near.sum()),
             },
+            "evaluation": _leaks(found), "text_lengths": _lengths(found),
             "guide": None if guided is None else _guide(guided.scores),
             "false_negatives": None if found.rates is None else _rates(found.rates) | _counts(found),
             "mined_negatives": _mined(found), "conflicts": self.conflicts, "clean_rows": self.clean_rows,
@@ -103,6 +105,27 @@ def _repeats(values: IntArray) -> dict[str, int]:
 def _near(near: NearDuplicates) -> dict[str, Any]:
     texts = np.union1d(near.pairs.first, near.pairs.second)
     return {"threshold": near.threshold, "pairs": len(near.pairs), "texts": len(texts)}
+
+
+def _leaks(found: Findings) -> dict[str, Any] | None:
+    leaks = found.close.leaks
+    return None if leaks is None else {
+        "against": leaks.name, "texts": leaks.texts, "same_rows": int(leaks.same.sum()),
+        "near_rows": int(leaks.near.sum()), "near_pairs": len(leaks.pairs),
+    }  # fmt: skip
+
+
+def _lengths(found: Findings) -> dict[str, Any] | None:
+    """Quantiles of the texts' numbers of words, and how many rows are longer than the guide reads."""
+    words, pairing = found.close.words, found.pairing
+    if words is None:
+        return None
+    sides = {"anchors": np.unique(pairing.anchors), "positives": pairing.candidates}
+    out: dict[str, Any] = {
+        name: dict(zip(map(str, _QUANTILES), np.quantile(words[texts], _QUANTILES).tolist(), strict=True))
+        for name, texts in sides.items()
+    }
+    return out | {"longer_than_the_guide_reads": int(found.close.cut.sum())}
 
 
 def _guide(scores: GuideScores) -> dict[str, Any]:
@@ -162,9 +185,13 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
         ("anchors that repeat one", f"{_repeats(pairing.anchors)['repeats']:,}"),
         ("positives that repeat one", f"{_repeats(pairing.positives)['repeats']:,}"),
     ]
+    if found.close.words is not None or guided is not None:
+        lines.append(("near-duplicate rows", f"{int(found.near.sum()):,}"))
+    if found.close.leaks is not None:
+        leaks = found.close.leaks
+        lines.append(("rows in the evaluation set, or near it", f"{int((leaks.same | leaks.near).sum()):,}"))
     if guided is not None:
         lines += [
-            ("near-duplicate rows", f"{int(found.near.sum()):,}"),
             ("rows with likely false negatives", f"{int((guided.false_negatives.counts > 0).sum()):,}"),
             ("rows the guide is unreliable for", f"{int((~guided.scores.reliable).sum()):,}"),
         ]
@@ -202,7 +229,9 @@ def _short(value: float) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """How to read the figures, and what was done with the rows."""
-    lines = [*_input_notes(summary), *_guide_notes(summary), *_negative_notes(summary)]
+    lines = [
+        *_input_notes(summary), *_guide_notes(summary), *_close_notes(summary.findings), *_negative_notes(summary)
+    ]  # fmt: skip
     rates = summary.findings.rates
     if rates is not None and len(summary.findings.pairing) < BATCHES[-1]:
         lines.append("Batches larger than the set stand for more data of this kind.")
@@ -265,11 +294,6 @@ def _guide_notes(summary: Summary) -> list[str]:
                 f"{unreliable:,} of {len(scores.own):,} pairs. Their false negatives are not known, and their positive "
                 f"may be wrong: {'they are left out' if left_out else '`wrong_positives=drop` leaves them out'}."
             )
-    for name, near in (("Anchors", guided.near_anchors), ("Positives", guided.near_positives)):
-        if near.threshold is None:
-            lines.append(f"There are too few different {name.lower()} to tell which are near-duplicates.")
-        else:
-            lines.append(f"{name} are near-duplicates from a similarity of {near.threshold:.3f} on.")
     if likely.cut:
         lines.append(
             f"{likely.cut:,} rows have more likely false negatives than the {summary.findings.config.neighbours} "
@@ -277,6 +301,30 @@ def _guide_notes(summary: Summary) -> list[str]:
         )
     if guided.recall is not None:
         lines.append(f"The search is approximate: it finds {guided.recall:.1%} of the ten nearest.")
+    return lines
+
+
+def _close_notes(found: Findings) -> list[str]:
+    close, lines = found.close, []
+    by_spelling = f", or share {found.config.spelling:.0%} of their shingles" if close.words is not None else ""
+    for name, near in (("Anchors", close.anchors), ("Positives", close.positives)) if found.guided is not None else ():
+        if near.threshold is None:
+            lines.append(f"There are too few different {name.lower()} to tell by the guide which are near-duplicates.")
+        else:
+            lines.append(
+                f"{name} are near-duplicates from a similarity of {near.threshold:.3f} under the guide on{by_spelling}."
+            )
+    if close.cut.any():
+        lines.append(
+            f"{int(close.cut.sum()):,} texts are longer than the guide reads. Their near-duplicates must share half of "
+            "their word pairs, and their likely false negatives are known from their beginning alone."
+        )
+    if close.leaks is not None:
+        done = "are left out" if found.config.leaks == "drop" else "stay"
+        lines.append(
+            f"{int(close.leaks.same.sum()):,} rows hold a text of {close.leaks.name}, and "
+            f"{int(close.leaks.near.sum()):,} one that is nearly the same: they {done}."
+        )
     return lines
 
 
@@ -333,7 +381,7 @@ _APART = "`DistinctBatchSampler` keeps them out of one batch."
 def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
     """At most so many examples of each kind, the worst first; kinds without any are left out."""
     guided, config = found.guided, found.config
-    near = (None, None) if guided is None else (guided.near_anchors, guided.near_positives)
+    near = found.close.anchors, found.close.positives
     counts = [np.bincount(side) for side in (found.pairing.anchors, found.pairing.positives)]
     bad = {"refill": "Other texts take their place.", "drop": "Their rows are left out.", "null": "They become empty."}
     twice = "They stay, and only full duplicates leave. "
@@ -351,9 +399,13 @@ def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
          "They are left out.", int(found.duplicates.sum()), _duplicates(found, most)),
         ("Labels that contradict", "The same two texts are labelled as a pair and as none.",
          "Rows that are labelled as a pair stay.", int(found.contradicted.sum()), _contradictions(found, most)),
-        ("Near-duplicate anchors", "Different rows ask nearly the same.", _APART, _near_total(near[0]),
+        ("Texts of the evaluation set", "The anchor or the positive is a text that the model is tested on, or nearly.",
+         "They are left out." if config.leaks == "drop" else "They stay; `leaks=drop` leaves them out.",
+         0 if found.close.leaks is None else int((found.close.leaks.same | found.close.leaks.near).sum()),
+         _leak_examples(found, most)),
+        ("Near-duplicate anchors", "Different rows ask nearly the same.", _APART, len(near[0].pairs),
          _near_examples(found, near[0], 0, most)),
-        ("Near-duplicate positives", "Different rows answer nearly the same.", _APART, _near_total(near[1]),
+        ("Near-duplicate positives", "Different rows answer nearly the same.", _APART, len(near[1].pairs),
          _near_examples(found, near[1], 1, most)),
         ("Anchors that repeat", "The most frequent first.", twice + _APART, int((counts[0] > 1).sum()),
          _repeat_examples(found.pairing, 0, most)),
@@ -369,10 +421,6 @@ def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
         ])
         for heading, words, action, total, examples in listed if examples
     ]  # fmt: skip
-
-
-def _near_total(near: NearDuplicates | None) -> int:
-    return 0 if near is None else len(near.pairs)
 
 
 def _false_negatives(found: Findings, most: int) -> Iterable[list[_Cell]]:
@@ -438,9 +486,17 @@ def _contradictions(found: Findings, most: int) -> Iterable[list[_Cell]]:
         yield [_Cell("anchor", row, 0), _Cell("its positive", row, 1, label)]
 
 
-def _near_examples(found: Findings, near: NearDuplicates | None, side: int, most: int) -> Iterable[list[_Cell]]:
-    if near is None:
+def _leak_examples(found: Findings, most: int) -> Iterable[list[_Cell]]:
+    leaks, pairing = found.close.leaks, found.pairing
+    if leaks is None:
         return
+    for at in np.flatnonzero(leaks.same | leaks.near)[:most].tolist():
+        word = "in the evaluation set" if leaks.same[at] else "near a text of the evaluation set"
+        row = int(pairing.rows[at])
+        yield [_Cell("anchor", row, 0, word), _Cell("its positive", row, 1)]
+
+
+def _near_examples(found: Findings, near: NearDuplicates, side: int, most: int) -> Iterable[list[_Cell]]:
     pairing = found.pairing
     holder = _holders((pairing.anchors, pairing.positives)[side], pairing)
     role = ("anchor", "positive")[side]

@@ -25,16 +25,23 @@ from pairsift.retrieval.checks import (
     GuideChecks,
     NegativeChecks,
     Rates,
-    TextPairs,
     check_negatives,
     find_false_negatives,
-    find_near,
     measure_rates,
     score_pairs,
 )
 from pairsift.retrieval.config import PairsConfig, PairsError
-from pairsift.retrieval.guides import Encoder, Guide, first_contents, open_guide
-from pairsift.retrieval.index import Pairing, Search, UnitFeatures, pair_up
+from pairsift.retrieval.guides import Encoder, Guide, open_guide
+from pairsift.retrieval.index import Pairing, Search, UnitFeatures, first_contents, pair_up
+from pairsift.retrieval.near import (
+    NO_PAIRS,
+    CloseTexts,
+    NearDuplicates,
+    NearTexts,
+    Spelling,
+    TextPairs,
+    find_leaks,
+)
 from pairsift.retrieval.page import pairs_page
 from pairsift.retrieval.read import (
     NO_KEY,
@@ -43,6 +50,7 @@ from pairsift.retrieval.read import (
     PairLabels,
     PairsSource,
     State,
+    TextsSource,
     read_cells,
     read_labels,
 )
@@ -56,6 +64,8 @@ FILES = (
 )  # fmt: skip
 # Features of a killed inspection may be left here.
 _SCRATCH = ".features"
+# Words from which on the whole text is compared, where nobody knows how much of it the guide has read.
+_UNKNOWN_READS = 192
 # Bytes of a row group before they are packed.
 _GROUP_BYTES = 2**26
 _LIKELY, _NEAR_ANCHORS, _NEAR_POSITIVES = "likely false negative", "near-duplicate anchors", "near-duplicate positives"
@@ -107,6 +117,8 @@ def inspect_pairs(
     source = PairsSource(pairs, config)
     if config.out is not None:
         _check_folder(config.out, config.overwrite)
+    if config.against is not None:
+        source.further.append(TextsSource(config.against, source, config.against_column, "against_column"))
     guide = open_guide(source, config, encoder)
     with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
         result = _inspected(source, guide, config, place, say, progress)
@@ -134,18 +146,12 @@ def _inspected(
     for done, column in enumerate(source.columns.all):
         progress("reading", done, len(source.columns.all))
         cells.append(read_cells(source, column))
-    pairing = pair_up(cells[0], cells[1], cells[2:], labels)
+    pairing = pair_up(cells[0], cells[1], cells[2:], labels, [read_cells(each, each.column) for each in source.further])
     if not len(pairing):
         raise _no_pairs(source, cells, labels)
-    guided = None
-    if guide is None:
-        say("no guide: texts are compared by their spelling alone; see `guide_model`")
-        negatives = check_negatives(pairing, cells[2:], config)
-        rates = measure_rates(pairing, None, None, config.sample, config.seed)
-    else:
-        say(f"{guide.name}: {pairing.n_texts:,} different {source.columns.kind}")
-        guided, negatives, rates = _compared(cells[2:], pairing, guide, config, place, say, progress)
-    findings = Findings((cells[0], cells[1]), labels, pairing, negatives, guided, rates, config)
+    tools = _Tools(source, pairing, guide, config, place, say, progress)
+    guided, negatives, rates, close = tools.unguided(cells[2:]) if guide is None else tools.guided(cells[2:])
+    findings = Findings((cells[0], cells[1]), labels, pairing, negatives, guided, close, rates, config)
     return InspectedPairs(source, findings)
 
 
@@ -164,33 +170,92 @@ def _no_pairs(source: PairsSource, cells: list[Cells], labels: PairLabels | None
     )
 
 
-def _compared(
-    cells: list[Cells], pairing: Pairing, guide: Guide, config: PairsConfig, place: Path, say: Callable[[str], None],
-    progress: Tell,
-) -> tuple[GuideChecks, NegativeChecks, Rates | None]:  # fmt: skip
-    """All checks that need features."""
-    features = UnitFeatures(
-        place / FEATURES,
-        guide.features(pairing, lambda done: progress("features", done, pairing.n_texts)),
-        pairing.n_texts,
-    )
-    scores = score_pairs(pairing, features, config)
-    if scores.off_because:
-        say(scores.off_because)
-    rates = measure_rates(pairing, features, scores, config.sample, config.seed)
-    search = Search(features, pairing.candidates, config.seed)
-    likely = find_false_negatives(
-        pairing, features, scores, search, config, lambda done: progress("searching", done, len(pairing))
-    )
-    if likely.cut:
-        say(f"{likely.cut:,} rows have more likely false negatives than the `neighbours` that are compared")
-    recall = None if search.exact else search.recall(pairing.anchors)
-    negatives = check_negatives(pairing, cells, config, features, scores, search)
-    positives = find_near(search, features, pairing.candidates, config.near, config.seed)
-    del search  # one index at a time
-    askers = np.unique(pairing.anchors)
-    anchors = find_near(Search(features, askers, config.seed), features, askers, config.near, config.seed)
-    return GuideChecks(guide.name, scores, likely, anchors, positives, recall), negatives, rates
+class _Tools:
+    """Runs the checks of an inspection one after the other.
+
+    Args:
+        source: the table.
+        pairing: its usable pairs.
+        guide: compares texts; None compares their spelling alone.
+        config: the settings.
+        place: folder for features.
+        say, progress: see `inspect_pairs`.
+    """
+
+    def __init__(
+        self, source: PairsSource, pairing: Pairing, guide: Guide | None, config: PairsConfig, place: Path,
+        say: Callable[[str], None], progress: Tell,
+    ) -> None:  # fmt: skip
+        self._source, self._pairing, self._guide, self._config = source, pairing, guide, config
+        self._place, self._say, self._progress = place, say, progress
+        self._spelling: Spelling | None = None
+
+    def unguided(self, cells: list[Cells]) -> tuple[None, NegativeChecks, Rates | None, CloseTexts]:
+        """All checks, by spelling alone."""
+        self._say("no guide: texts are compared by their spelling alone; see `guide_model`")
+        pairing, config = self._pairing, self._config
+        near, sides = self._near_texts(None), (np.unique(pairing.anchors), pairing.candidates)
+        close = self._close(near, [near.among(None, side, pairing.n_texts) for side in sides],
+                            [near.between(None, side, self._others, pairing.n_texts) for side in sides])  # fmt: skip
+        rates = measure_rates(pairing, None, None, config.sample, config.seed)
+        return None, check_negatives(pairing, cells, config), rates, close
+
+    def guided(self, cells: list[Cells]) -> tuple[GuideChecks, NegativeChecks, Rates | None, CloseTexts]:
+        """All checks, under the guide."""
+        guide, pairing, config = self._guide, self._pairing, self._config
+        assert guide is not None
+        self._say(f"{guide.name}: {pairing.n_texts:,} different {self._source.kind}")
+        features = UnitFeatures(
+            self._place / FEATURES,
+            guide.features(pairing, lambda done: self._progress("features", done, pairing.n_texts)), pairing.n_texts,
+        )  # fmt: skip
+        scores = score_pairs(pairing, features, config)
+        if scores.off_because:
+            self._say(scores.off_because)
+        rates = measure_rates(pairing, features, scores, config.sample, config.seed)
+        search = Search(features, pairing.candidates, config.seed)
+        likely = find_false_negatives(
+            pairing, features, scores, search, config, lambda done: self._progress("searching", done, len(pairing))
+        )
+        if likely.cut:
+            self._say(f"{likely.cut:,} rows have more likely false negatives than the `neighbours` that are compared")
+        recall = None if search.exact else search.recall(pairing.anchors)
+        negatives = check_negatives(pairing, cells, config, features, scores, search)
+        near, askers = self._near_texts(features), np.unique(pairing.anchors)
+        positives, leaks = self._side(near, search, pairing.candidates)
+        del search  # one index at a time
+        anchors, more = self._side(near, Search(features, askers, config.seed), askers)
+        close = self._close(near, [anchors, positives], [leaks, more])
+        return GuideChecks(guide.name, scores, likely, recall), negatives, rates, close
+
+    @property
+    def _others(self) -> IntArray:
+        """Texts of the evaluation set that are none of the pairs' own."""
+        further = self._pairing.further
+        return further[0] if further else np.zeros(0, np.int64)
+
+    def _near_texts(self, features: UnitFeatures | None) -> NearTexts:
+        """What near-duplicates are looked for with."""
+        pairing, config, cut = self._pairing, self._config, np.zeros(self._pairing.n_texts, bool)
+        alike = NO_PAIRS
+        if self._source.kind == "texts":
+            self._progress("spelling", 0, pairing.n_texts)
+            self._spelling = Spelling(first_contents(self._source, pairing))
+            alike = self._spelling.alike()
+            if self._guide is not None:
+                cut = self._spelling.words > (_UNKNOWN_READS if self._guide.reads is None else self._guide.reads)
+        return NearTexts(features, self._spelling, alike, cut, config.near, config.spelling, config.seed)
+
+    def _side(self, near: NearTexts, search: Search, texts: IntArray) -> tuple[NearDuplicates, TextPairs]:
+        """Near-duplicates of one side, and pairs of its texts with those of the evaluation set."""
+        n = self._pairing.n_texts
+        return near.among(search, texts, n), near.between(search, texts, self._others, n)
+
+    def _close(self, near: NearTexts, sides: list[NearDuplicates], found: list[TextPairs]) -> CloseTexts:
+        further, spelling = self._source.further, self._spelling
+        leaks = find_leaks(self._pairing, further[0].name, found) if further else None
+        words, lengths = (None, None) if spelling is None else (spelling.words, spelling.lengths)
+        return CloseTexts(sides[0], sides[1], leaks, words, lengths, near.cut)
 
 
 class InspectedPairs:
@@ -338,13 +403,8 @@ def _conflicts_table(found: Findings) -> pa.Table:
 
 
 def _all_conflicts(found: Findings) -> dict[str, TextPairs]:
-    guided = found.guided
-    if guided is None:
-        return {}
-    return {
-        _LIKELY: guided.false_negatives.conflicts, _NEAR_ANCHORS: guided.near_anchors.pairs,
-        _NEAR_POSITIVES: guided.near_positives.pairs,
-    }  # fmt: skip
+    likely = {} if found.guided is None else {_LIKELY: found.guided.false_negatives.conflicts}
+    return likely | {_NEAR_ANCHORS: found.close.anchors.pairs, _NEAR_POSITIVES: found.close.positives.pairs}
 
 
 def _first_rows(texts: IntArray, kept: NDArray[np.bool_], n_texts: int) -> IntArray:

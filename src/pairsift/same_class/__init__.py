@@ -1,4 +1,4 @@
-"""P(same class) of a pair without labels, and the confident negatives that follow from it."""
+"""Estimates of P(same class) of pairs without labels, and selection of confident negatives."""
 
 from pairsift._base.extras import needs
 

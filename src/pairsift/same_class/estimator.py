@@ -1,7 +1,7 @@
-"""P(same class) of any pair of a set, fitted to its features without labels.
+"""`Affinity` estimates P(same class) of any pair of a set from its features, without labels.
 
-Signs of a pair (cosines after whitening and on a graph of neighbours, density) go into a logistic whose constants were
-fitted once.
+Scores of a pair (cosines after whitening and on a graph of neighbours, density) enter a logistic function with fixed
+constants.
 """
 
 from __future__ import annotations
@@ -27,58 +27,57 @@ from pairsift.pairs.selector import RowIndex
 
 IntArray = NDArray[np.int64]
 
-# Lists that a search of an inverted file reads.
+# Lists of an inverted file that a search reads.
 _PROBES = 8
-# Neighbour whose distance is a row's own scale (the seventh, as Zelnik-Manor & Perona have it).
+# The distance to this neighbour is the scale of a row (Zelnik-Manor and Perona 2004).
 _SCALE_RANK = 7
-# Smallest distance of an eigenvalue from 1 that counts: below it parts of the graph are as good as separate.
+# Lower bound of 1 - eigenvalue; closer to 1, parts of the graph are practically separate.
 _LEAST_GAP = 1e-3
-# Directions of a graph are wanted, not their digits; a tighter tolerance doubles the time.
+# Relative tolerance of eigenvectors; a tighter one doubles the time and changes little.
 _TOLERANCE = 1e-2
-# Leading principal axes that are kept.
+# Number of leading principal axes.
 _AXES = 256
-# Leading eigenvectors of the graph in which cosines are taken: the set at three scales, coarse to fine.
+# Numbers of leading eigenvectors of the graph for cosines at three scales.
 _COARSE, _MIDDLE, _FINE = 6, 16, 48
 # Neighbours in the graph, and in the density around a row.
 _NEIGHBOURS, _DENSE = 30, 50
-# Share of the mean eigenvalue in every whitened direction. So much shrinkage tells classes apart better than the
-# little that decorrelates (0.1): AUROC on own-class pairs .631 against .609 on CIFAR-10.
+# Share of the mean eigenvalue in every whitened direction. This tells classes apart better than weak shrinkage (0.1):
+# AUROC on own-class pairs .631 against .609 on CIFAR-10.
 _SHRINKAGE = 0.5
-# Smallest spread of a sign: less of it is rounding, and would be blown up to evidence.
+# Lower bound of the spread of a score, below which it is rounding.
 _LEAST_SPREAD = 0.02
-# Rows below which a graph of neighbours says nothing.
+# With fewer rows a graph of neighbours says nothing.
 _LEAST_ROWS = 50
-# Pairs looked up at a time.
+# Pairs in one step of `probability`.
 _PAIRS = 50_000
 
 
 class AffinityError(ValueError):
-    """Features from which no affinity can be fitted; the message says why and the remedy."""
+    """Features to which no affinity can be fitted; the message gives the reason and the remedy."""
 
 
 class Affinity:
-    """P(same class) of any pair of rows, from the features of a whole set and no labels.
+    """Estimates P(same class) of any pair of rows from the features of a whole set, without labels.
 
-    Four signs of a pair are added up, each standardised over the set's own near pairs: the cosine after whitening with
-    strong shrinkage, the cosines in the first 6 and 16 eigenvectors of the self-tuned graph of 30 nearest neighbours,
-    and the density around both rows. A logistic turns the sum, and how sharply the set falls into clusters, into a
-    probability.
+    Four scores of a pair are standardised over the set's near pairs and added: the cosine after whitening with strong
+    shrinkage, the cosines on the 6 and the 16 leading eigenvectors of the self-tuned graph of 30 nearest neighbours,
+    and the density around both rows. A logistic function turns the sum, and the sharpness of the set's clusters, into
+    a probability.
 
-    Nothing is learned from labels of yours. The four constants of the logistic, the same for every set, were fitted
-    once on labelled sets (images, digits, sentences; see `pairsift.same_class.calibration`). The *order* of pairs
-    within a set is therefore dependable, as far as the features tell classes apart; the *level* of P is rough in
-    sets unlike these: in small sets of two or three classes it is too low.
+    The four constants of the logistic are the same for every set. They were fitted once to labelled sets of images,
+    digits and sentences (`python -m lab.calibration`). The *order* of pairs within a set is therefore as reliable as
+    the features. The *level* of P is rough in sets unlike these, and too low in small sets of two or three classes.
 
-    The probability is a function of two codes, `codes[i]` and `codes[j]`: its logit is the product of all columns but
-    the last plus both last ones. A row has probability 1 with itself. Make one with `fit` or `load`.
+    The probability is a function of two codes: its logit is the product of `codes[i]` and `codes[j]` in all columns but
+    the last, plus both last columns. A row has probability 1 with itself. Create an affinity with `fit` or `load`.
 
     Attributes:
         codes: (N, M) float32, on the CPU.
-        ids: (N,) int64 by which losses name the rows (`rows=`); None names them by their positions.
+        index: finds rows by their ids.
 
     Args:
         codes: (N, M) float32.
-        ids: (N,) distinct integers of any size; None takes positions, 0 to N - 1.
+        ids: (N,) distinct integers by which losses name the rows (`rows=`); None takes positions, 0 to N - 1.
 
     Example:
         >>> import numpy as np
@@ -98,21 +97,21 @@ class Affinity:
 
     @property
     def n(self) -> int:
-        """N, rows of the set."""
+        """Number of rows N."""
         return len(self.codes)
 
     @property
     def width(self) -> int:
-        """M, columns of a code."""
+        """Number of columns M of the codes."""
         return self.codes.shape[1]
 
     @classmethod
     def fit(cls, features: ArrayLike | Tensor, *, seed: int = 0, ids: ArrayLike | Tensor | None = None) -> Affinity:
-        """Fit to the features of a set.
+        """Fit an affinity to the features of a set.
 
-        10,000 rows of 128 columns take about 2 s on one core; memory is about 4 (D + M + 150) bytes a row. The same
-        features and seed give the same codes, to rounding with another number of threads; another order of the rows
-        gives the same probabilities to rounding. Above 50,000 rows neighbours are searched approximately.
+        10,000 rows of 128 columns take about 2 s on one core, and about 4 (D + M + 150) bytes a row. The same features
+        and seed give the same codes; another number of threads or order of rows changes only their rounding. Above
+        50,000 rows neighbours are searched approximately.
 
         Args:
             features: (N, D) of one encoder, N >= 50 and D >= 2; only their directions matter.
@@ -120,8 +119,8 @@ class Affinity:
             ids: see the class.
 
         Raises:
-            AffinityError: not a finite (N, D) matrix, fewer than 50 rows, one column, rows that all point in one
-                direction, copies of a few rows only, or more than memory holds.
+            AffinityError: features that are not a finite (N, D) matrix, have fewer than 50 rows or one column, all
+                point in one direction, are copies of a few rows, or do not fit into memory.
         """
         unit = unit_rows(_checked(features))
         if float(np.ptp(unit, axis=0).max()) < 1e-5:
@@ -130,7 +129,7 @@ class Affinity:
                 "for features that were not centred although they should be"
             )
         try:
-            return cls(torch.from_numpy(fold(signs(unit, seed))), ids)
+            return cls(torch.from_numpy(logit_codes(pair_scores(unit, seed))), ids)
         except MemoryError as error:
             raise AffinityError(
                 f"memory does not hold an affinity of {unit.shape[0]} x {unit.shape[1]} features: fit on fewer columns "
@@ -147,7 +146,7 @@ class Affinity:
             (P,) in [0, 1].
 
         Raises:
-            AffinityError: positions of unequal number, or outside the set.
+            AffinityError: unequal numbers of positions, or positions outside the set.
         """
         first, second = self._positions(rows, "rows"), self._positions(others, "others")
         if first.shape != second.shape:
@@ -163,11 +162,7 @@ class Affinity:
 
     @torch.no_grad()
     def between(self, codes: Tensor, others: Tensor) -> Tensor:
-        """P(same class) of every pair of two sets of codes, in one product.
-
-        Args:
-            codes: (R, M).
-            others: (K, M).
+        """P(same class) of all pairs of codes (R, M) and others (K, M).
 
         Returns:
             (R, K) float32 in [0, 1], on the device of the codes, without gradient.
@@ -185,28 +180,21 @@ class Affinity:
             return logits.add_(codes[:, -1:]).add_(others[:, -1]).sigmoid_().masked_fill_(itself, 1)
 
     def codes_of(self, rows: Tensor, name: str = "rows") -> Tensor:
-        """Codes of rows by their ids.
-
-        Args:
-            rows: (B,) ids.
-            name: of the ids, for messages.
-
-        Returns:
-            (B, M) float32, on the device of the ids.
+        """Codes (B, M) of rows by their ids (B,), on the device of the ids; `name` is for messages.
 
         Raises:
-            AffinityError: no integers, or ids outside the set.
+            AffinityError: ids that are not integers, or that the set lacks.
         """
         return self.codes[self.index.positions(rows, name)].to(rows.device)
 
     def attach(self, h: Tensor, rows: Tensor) -> Tensor:
-        """Deprecated: pass `rows=` to the loss. Features (B, D) with the codes of their rows behind them.
+        """Deprecated: pass `rows=` to the loss. Features (B, D), followed by the codes of their rows.
 
         Returns:
             (B, D + M) without gradient, on the device of `h`; float32, or float64 for float64 features.
 
         Raises:
-            AffinityError: not one position a feature row, or positions outside the set.
+            AffinityError: not one id a row, or unknown ids.
         """
         warnings.warn(
             "Affinity.attach will go with the next release: pass rows= to the loss, as in loss(z0, z1, h0, h1, "
@@ -219,16 +207,16 @@ class Affinity:
         return torch.cat([h.detach().to(torch.promote_types(h.dtype, torch.float32)), codes.to(h.device)], dim=1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file, whole or not at all."""
+        """Write a safetensors file, completely or not at all."""
         ids = {} if self.index.ids is None else {"ids": self.index.ids}
         write_tensors(Path(path), {"codes": self.codes, **ids}, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Affinity:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            AffinityError: another file.
+            AffinityError: a file with other content.
             OSError: no such file.
         """
         try:
@@ -253,8 +241,7 @@ class Affinity:
 
 
 def _self_bound(codes: Tensor) -> Tensor:
-    """(R,) products that rows reach with themselves only: all rows but one at the centre, which is
-    alike to nothing, have codes of one length."""
+    """(R,) products that rows reach only with themselves. All rows but one at the centre have codes of one length."""
     return codes[:, :-1].square().sum(dim=1).mul_(1 - 1e-5).clamp_min_(1e-6)
 
 
@@ -269,7 +256,7 @@ def _checked(features: ArrayLike | Tensor) -> FloatArray:
             f"features are {given.shape[0]} x {given.shape[1]}: an affinity needs at least {_LEAST_ROWS} rows, whose "
             "neighbours say something, and 2 columns, in which directions differ; fit it on the whole set"
         )
-    # Directions are all that matters: the largest entry of a row becomes 1, so that none overflows.
+    # Only directions matter, so the largest entry of a row becomes 1, and none overflows.
     peak = np.abs(given).max(axis=1, keepdims=True).astype(np.float64)
     if not np.isfinite(peak).all():
         rows = np.flatnonzero(~np.isfinite(peak[:, 0]))
@@ -282,17 +269,17 @@ def _checked(features: ArrayLike | Tensor) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Signs:
-    """Four signs of a pair: three cosines, and the density around both rows.
+class PairScores:
+    """Four scores of any pair of a set: three cosines, and the density around both rows.
 
     Attributes:
-        cosines: unit rows (N, .) whose products are the signs: whitened with strong shrinkage, then on the 6 and the 16
-            leading eigenvectors of the self-tuned graph of 30 nearest neighbours.
-        density: (N,) mean whitened cosine of a row with its 50 nearest; regions that are dense after whitening are
-            purer. The fourth sign of a pair is the mean of both.
-        centre, spread: (4,) of every sign over the pairs of all rows with their nearest.
-        sharpness: mean cosine of these pairs on the 16 and on the 48 leading eigenvectors: near 1 in sets of clear
-            clusters, whose near pairs are mostly of one class.
+        cosines: unit rows (N, .) whose products are scores: after whitening with strong shrinkage, and on the 6 and the
+            16 leading eigenvectors of the self-tuned graph of 30 nearest neighbours.
+        density: (N,) mean whitened cosine of a row with its 50 nearest; near pairs in dense regions are purer. The
+            fourth score of a pair is the mean of both.
+        centre, spread: (4,) mean and standard deviation of every score over the pairs of all rows with their nearest.
+        sharpness: mean cosine of these pairs on the 16 and on the 48 leading eigenvectors. It is near 1 in sets of
+            clear clusters, whose near pairs are mostly of one class.
     """
 
     cosines: tuple[FloatArray, FloatArray, FloatArray]
@@ -302,22 +289,24 @@ class Signs:
     sharpness: tuple[float, float]
 
     def of_pairs(self, rows: IntArray, others: IntArray) -> FloatArray:
-        """(P, 4) standardised signs of pairs, whose positions are (P,) each."""
-        return np.asarray((_signs(self.cosines, self.density, rows, others) - self.centre) / self.spread, np.float32)
+        """(P, 4) standardised scores of pairs, whose positions are (P,) each."""
+        return np.asarray(
+            (_raw_scores(self.cosines, self.density, rows, others) - self.centre) / self.spread, np.float32
+        )
 
 
-def signs(unit: FloatArray, seed: int) -> Signs:
-    """The signs of a set of unit rows (N, D), N >= 50; `seed` is of the iteration's start."""
+def pair_scores(unit: FloatArray, seed: int) -> PairScores:
+    """The scores of a set of unit rows (N, D), N >= 50; `seed` is of the start of the eigenvectors' iteration."""
     n = len(unit)
     centre, values, vectors = principal_axes(unit)
     values, vectors = values[::-1][:_AXES], vectors[:, ::-1][:, :_AXES]
-    # The sign of an axis is the library's choice; the largest entry is made positive instead.
+    # Libraries choose the sign of an axis freely; here its largest entry is positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     whitening = shrinkage_whitening(values, vectors, _SHRINKAGE)
     whitened = unit_rows(np.asarray((unit - centre) @ whitening, np.float32))
     cosines, neighbours = nearest(whitened, min(_DENSE, n // 2), seed)
     k = min(_NEIGHBOURS, n // 4)
-    # The start is made of the rows themselves, so that the order of the rows does not matter.
+    # The start is a function of the rows, so that their order does not matter.
     direction = np.random.default_rng(seed).standard_normal(whitened.shape[1])
     start = np.asarray(np.sin(7 * whitened @ direction) + 0.1, np.float32)
     spectrum = eigenvectors(cosines[:, :k], neighbours[:, :k], min(_FINE, n // 2), start)
@@ -325,7 +314,7 @@ def signs(unit: FloatArray, seed: int) -> Signs:
     density: FloatArray = np.asarray(cosines.mean(axis=1), np.float32)
     near = _moments((whitened, coarse, middle, fine), density, neighbours)
     own = [0, 1, 2, 4]
-    return Signs(
+    return PairScores(
         (whitened, coarse, middle), density, near[0][own], near[1][own], (float(near[0][2]), float(near[0][3]))
     )
 
@@ -333,20 +322,20 @@ def signs(unit: FloatArray, seed: int) -> Signs:
 def _moments(
     cosines: tuple[FloatArray, ...], density: FloatArray, neighbours: IntArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and spread of every sign over the pairs of all rows with their nearest."""
+    """Mean and spread of every score over the pairs of all rows with their nearest."""
     total, squares = np.zeros(len(cosines) + 1), np.zeros(len(cosines) + 1)
     for start in range(0, len(neighbours), 1000):
         others = neighbours[start : start + 1000]
         rows = np.repeat(np.arange(start, start + len(others)), others.shape[1])
-        values = _signs(cosines, density, rows, others.ravel()).astype(np.float64)
+        values = _raw_scores(cosines, density, rows, others.ravel()).astype(np.float64)
         total += values.sum(axis=0)
         squares += (values**2).sum(axis=0)
     mean = total / neighbours.size
     return mean, np.maximum(np.sqrt(np.maximum(squares / neighbours.size - mean**2, 0)), _LEAST_SPREAD)
 
 
-def _signs(cosines: tuple[FloatArray, ...], density: FloatArray, rows: IntArray, others: IntArray) -> FloatArray:
-    """(P, S + 1) signs of pairs: the cosines, and the mean density last."""
+def _raw_scores(cosines: tuple[FloatArray, ...], density: FloatArray, rows: IntArray, others: IntArray) -> FloatArray:
+    """(P, S + 1) scores of pairs: S cosines, and the mean density last."""
     products = [np.einsum("ij,ij->i", part[rows], part[others]) for part in cosines]
     return np.stack([*products, (density[rows] + density[others]) / 2], axis=1)
 
@@ -355,8 +344,8 @@ def nearest(unit: FloatArray, count: int, seed: int) -> tuple[FloatArray, IntArr
     """Cosines and positions (N, count) of the nearest other rows of unit rows (N, D), nearest first."""
     index = NearestIndex.of(unit, probes=_PROBES, seed=seed)
     cosines, found = index.search(unit, count + 1)
-    # Of exact copies the row itself need not come first; where it is not found at all, the last one is left out. An
-    # inverted file that finds too few says -1: the row itself stands in, at the lowest cosine found.
+    # Among exact copies the row itself need not come first. Where it is not found, the last neighbour is left out. An
+    # inverted file that finds too few rows gives -1, which becomes the row itself at cosine 0.
     itself = found == np.arange(len(unit))[:, None]
     itself[~itself.any(axis=1), -1] = True
     shape = (len(unit), count)
@@ -372,16 +361,16 @@ def eigenvectors(cosines: FloatArray, neighbours: IntArray, count: int, start: F
 
     An edge weighs `exp(-d_ij^2 / (s_i s_j))` with `s` the distance to the seventh neighbour (Zelnik-Manor and Perona,
     Self-tuning spectral clustering, 2004); the graph is the mean of both directions. The constant eigenvector is
-    projected out beforehand, so that in a graph of several parts what separates the parts comes first. Eigenvectors are
+    projected out first, so that in a graph of several parts the eigenvectors that separate them lead. Eigenvectors are
     scaled to the commute-time distance, by `(1 - eigenvalue)^-1/2`: clear clusters outweigh the noise within them.
 
     Args:
-        cosines, neighbours: (N, k), as `nearest` gives them.
-        count: eigenvectors, below N - 1.
+        cosines, neighbours: (N, k) from `nearest`.
+        count: number of eigenvectors, below N - 1.
         start: (N,) start of the iteration.
 
     Raises:
-        AffinityError: a graph of fewer directions.
+        AffinityError: a graph with fewer distinct directions.
     """
     n, k = neighbours.shape
     squares = np.maximum(2 - 2 * cosines.astype(np.float64), 1e-6)
@@ -408,10 +397,10 @@ def eigenvectors(cosines: FloatArray, neighbours: IntArray, count: int, start: F
 
 
 class Constants(NamedTuple):
-    """Of the logit `intercept + slope v + middle m + fine f`.
+    """Constants of the logit `intercept + slope v + middle m + fine f`.
 
-    v is the mean of a pair's four standardised signs, which orders the pairs of a set; m and f are the sharpness of
-    the set on 16 and on 48 eigenvectors (see `Signs`), which say how pure its near pairs are.
+    v is the mean of a pair's four standardised scores, and orders the pairs of a set. m and f are the set's sharpness
+    on 16 and on 48 eigenvectors (see `PairScores`), and estimate how pure its near pairs are.
     """
 
     intercept: float
@@ -420,22 +409,21 @@ class Constants(NamedTuple):
     fine: float
 
 
-# Made by `python -m pairsift.same_class.calibration` on labelled design sets of three families: CIFAR-10 (and its
-# animals and its vehicles) as seen by ten encoders, digits (pendigits with no and with added noise, and the small
-# images of scikit-learn), and sentence embeddings of banking77, newsgroups and TREC. Predicted from the
-# other families, P has an AUROC of 0.69 on near pairs of a set and misses the share of same-class pairs
-# among them by 0.21 in the mean: the order is dependable, the level is rough.
+# Fitted by `python -m lab.calibration` to labelled sets of three families: CIFAR-10 (and its animals and its vehicles)
+# by ten encoders, digits (pendigits with and without added noise, and the small images of scikit-learn), and sentence
+# embeddings of banking77, newsgroups and TREC. Fitted to the other families, P has an AUROC of 0.69 on near pairs of a
+# set, and misses the share of same-class pairs among them by 0.21 in the mean.
 CONSTANTS = Constants(intercept=-2.995, slope=0.782, middle=-3.145, fine=8.087)
 
 
-def fold(signs: Signs, constants: Constants = CONSTANTS) -> FloatArray:
+def logit_codes(scores: PairScores, constants: Constants = CONSTANTS) -> FloatArray:
     """Codes (N, M) whose products are logits: `a[:-1] @ b[:-1] + a[-1] + b[-1]`.
 
-    The logit is linear in the signs, and all signs but the density are products, so the weights go into the rows.
+    The logit is linear in the scores, and all scores but the density are products of rows, so the rows are weighted.
     """
-    weights = constants.slope / len(signs.centre) / signs.spread
-    offset = constants.intercept + constants.middle * signs.sharpness[0] + constants.fine * signs.sharpness[1]
-    offset -= float(weights @ signs.centre)
-    parts = [rows * np.float32(np.sqrt(weight)) for rows, weight in zip(signs.cosines, weights, strict=False)]
-    last = (weights[-1] * signs.density + offset) / 2
+    weights = constants.slope / len(scores.centre) / scores.spread
+    offset = constants.intercept + constants.middle * scores.sharpness[0] + constants.fine * scores.sharpness[1]
+    offset -= float(weights @ scores.centre)
+    parts = [rows * np.float32(np.sqrt(weight)) for rows, weight in zip(scores.cosines, weights, strict=False)]
+    last = (weights[-1] * scores.density + offset) / 2
     return np.concatenate([*parts, last[:, None]], axis=1).astype(np.float32)

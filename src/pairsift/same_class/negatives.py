@@ -1,46 +1,44 @@
-"""The selector of confident negatives: the most similar of the pairs that are hardly of one class."""
+"""`ConfidentNegatives` selects the most similar pairs among those that are probably of different classes."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pairsift.pairs import PairMasks, Precision, Selector
-from pairsift.pairs.selector import check_precision, need_rows, transformed, unit_rows
+from pairsift.pairs.selector import check_precision, kth_largest, need_rows, unit_rows
 from pairsift.same_class.decision import estimate
 from pairsift.same_class.estimator import Affinity, AffinityError
 from pairsift.same_class.patches import patch_features
 from pairsift.treatments import Decision, Treatment
 
-# Least P(different class) that a logarithm is taken of: weighs a pair as little as a million others.
+# Lower bound of P(different class) in logarithms.
 _LEAST = 1e-6
 
 
 class ConfidentNegatives(Selector):
-    """Selects, of every row, the most similar of the pairs that an `Affinity` holds for different classes.
+    """Selects the most similar keys of every row among those that are of different classes by an `Affinity`.
 
-    Of a row's keys those with `P(different class) >= probability` are candidates, and of these the `share` of all keys
-    that are most similar (cosine of the encoder features) are flagged, fewer where there are fewer candidates. So hard
-    negatives are treated that are hardly false ones.
+    The keys with `P(different class) >= probability` are candidates. The candidates with the largest cosine similarity
+    of encoder features are flagged, up to `share` of all keys. They are hard negatives of which few are false.
 
-    A loss has to say which examples a batch holds: `loss(z0, z1, h0, h1, rows=rows)`.
+    A loss passes ids: `loss(z0, z1, h0, h1, rows=rows)`.
 
     Attributes:
-        affinity: may be set later, or anew as training goes on; while it is None nothing is selected.
-        decision: the treatment that `from_images` or `from_features` found right, and the reason; None without them.
+        affinity: may be set or replaced during training; while it is None nothing is selected.
+        decision: the recommendation of `from_images` or `from_features`; None without them.
 
     Args:
         affinity: fitted to the training set.
         probability: least P(different class) of a candidate, in (0, 1).
-        share: largest share of the keys that is flagged, in (0, 1]; counted as in `RankBand`.
+        share: largest share of the keys that is flagged, in (0, 1]; rounded as in `RankBand`.
 
     Raises:
-        TypeError: an affinity that is none.
+        TypeError: something else than an affinity.
         ValueError: a number out of range.
 
     Example:
@@ -67,14 +65,14 @@ class ConfidentNegatives(Selector):
 
     @classmethod
     def from_images(cls, images: Any, *, seed: int = 0) -> ConfidentNegatives:
-        """The selector of ``pairsift train --treatment auto``, made of a set of images without labels or an encoder.
+        """The selector of ``pairsift train --treatment auto``, from images without labels or an encoder.
 
-        Small patches of the images tell which pairs are of one class (`patch_features`). A loss with this selector and
-        no treatment of its own treats pairs as `decision` says: not at all where the patches tell too little.
+        The affinity is fitted to `patch_features`. A loss with this selector and without a treatment treats pairs by
+        `decision`: not at all where the patches say too little about classes.
 
         Args:
-            images: (N, 3, H, W) uint8, N >= 50, the whole training set; losses name its images by their positions.
-            seed: of the patches that are drawn.
+            images: (N, 3, H, W) uint8, N >= 50, the whole training set; ids of images are their positions.
+            seed: of the sample of patches.
 
         Raises:
             AffinityError: not such images, too few, or all alike.
@@ -90,10 +88,10 @@ class ConfidentNegatives(Selector):
 
     @classmethod
     def from_features(cls, features: ArrayLike | Tensor, *, seed: int = 0) -> ConfidentNegatives:
-        """The same, from features of the whole set that another model made; see `from_images`.
+        """`from_images` with another model's features of the whole set in place of patches.
 
         Args:
-            features: (N, D), N >= 50; losses name the rows by their positions.
+            features: (N, D), N >= 50; ids of rows are their positions.
             seed: of the fit.
 
         Raises:
@@ -104,7 +102,7 @@ class ConfidentNegatives(Selector):
         return selector
 
     def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """The treatment that was asked for; without one, that of `decision`."""
+        """The treatment, by default that of `decision`."""
         return self.decision.treatment if treatment is None and self.decision is not None else treatment
 
     def masks(
@@ -115,29 +113,30 @@ class ConfidentNegatives(Selector):
 
         Args:
             h: (B, D) features.
-            keys: (K, D) of what they are compared with; None compares the rows among themselves.
-            own: the column of `keys` that is row 0 itself, the other rows following it; None where rows are not keys.
-            rows: (B,) ids of the rows, see `Affinity`; needed once there is an affinity.
+            keys: (K, D) features of the keys; None compares the rows among themselves.
+            own: see `Selector.masks`.
+            rows: (B,) ids of the rows, needed once there is an affinity.
             key_rows: (K,) ids of the keys.
             precision: "bf16" multiplies unit features, not codes, in bfloat16.
 
         Raises:
-            AffinityError: ids that are none of the affinity's.
+            AffinityError: ids that the affinity does not know.
             TypeError, ValueError: missing ids; see also `select_pairs`.
         """
         check_precision(precision)
-        own = 0 if keys is None else own
-        if self.affinity is None:
-            return ConfidentMasks(self, (len(h), len(h if keys is None else keys)), own, h.device)
+        own, shape = 0 if keys is None else own, (len(h), len(h if keys is None else keys))
+        affinity = self.affinity
+        if affinity is None:
+            return ConfidentMasks(self, shape, own, h.device)
+        codes, key_codes = None, None
+        if rows is None and affinity.attached:
+            h, codes = _detach(h, affinity, "features")
+            keys, key_codes = (None, None) if keys is None else _detach(keys, affinity, "keys")
+        else:
+            rows, key_rows = need_rows(self, keys, rows, key_rows)
         with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
-            if rows is None and self.affinity.attached:
-                anchors = _split(h, self.affinity, "features", precision)
-                others = anchors if keys is None else _split(keys, self.affinity, "keys", precision)
-            else:
-                rows, key_rows = need_rows(self, keys, rows, key_rows)
-                anchors = _side(h, self.affinity, rows, "features", precision)
-                others = anchors if keys is None else _side(keys, self.affinity, key_rows, "keys", precision)
-        shape = len(anchors.features), len(others.features)
+            anchors = _side(h, affinity, rows, codes, "features", precision)
+            others = anchors if keys is None else _side(keys, affinity, key_rows, key_codes, "keys", precision)
         if anchors.features.shape[1] != others.features.shape[1]:
             raise ValueError(
                 f"features have {anchors.features.shape[1]} dimensions and keys {others.features.shape[1]}: they must "
@@ -157,14 +156,14 @@ class _Side(NamedTuple):
 
 
 class ConfidentMasks(PairMasks):
-    """`PairMasks` of confident negatives, and how much every pair weighs; made by `ConfidentNegatives.masks`."""
+    """Masks and weights of pairs, created by `ConfidentNegatives.masks`."""
 
     def __init__(
         self, selector: ConfidentNegatives, shape: tuple[int, int], own: int | None, device: torch.device,
         anchors: _Side | None = None, keys: _Side | None = None,
     ) -> None:  # fmt: skip
         others = shape[1] - (own is not None)
-        # As in a rank band: 0.07 * 100 is 7.000000000000001 in floating point.
+        # Rounded as in RankBand.ranks.
         self._most = min(others, max(1, math.ceil(selector.share * others - 1e-9)))
         super().__init__(*shape, device, empty=anchors is None or self._most == 0)
         self._affinity, self._probability, self._own = selector.affinity, selector.probability, own
@@ -182,15 +181,13 @@ class ConfidentMasks(PairMasks):
         similar.masked_fill_(self._same(start, stop) > 1 - self._probability, -torch.inf)
         if self._own is not None:
             similar.diagonal(self._own + start).fill_(-torch.inf)
-        # A row with too few candidates has its edge at -inf: all of them are flagged, and nothing else.
-        return torch.ge(similar, _kth_largest(similar, self._most).clamp_min(-2)).to(torch.float32)
+        # A row with too few candidates has its edge at -inf, and -inf is never flagged.
+        (edge,) = kth_largest(similar, self._most)
+        return torch.ge(similar, edge.clamp_min(-2)).to(torch.float32)
 
     @torch.no_grad()
     def log_weights(self, start: int, stop: int) -> Tensor | None:
-        """(R, K) float32 log P(different class), at least log 1e-6, and 0 on the row itself; None without an affinity.
-
-        Added to logits, it leaves likely same-class pairs out of the denominator softly.
-        """
+        """(R, K) float32 log P(different class), at least log 1e-6; 0 on the row itself. None without an affinity."""
         if self._affinity is None:
             return None
         weights = (1 - self._same(start, stop)).clamp_min_(_LEAST).log_()
@@ -200,7 +197,7 @@ class ConfidentMasks(PairMasks):
 
     @torch.no_grad()
     def purity(self) -> float:
-        """Mean P(different class) of the flagged pairs, which is their purity without labels; nan if there are none."""
+        """Mean P(different class) of the flagged pairs, an estimate of their purity; nan if there are none."""
         total, count = 0.0, 0
         for start, stop in self.parts():
             flagged = self.tile(start, stop)
@@ -209,37 +206,31 @@ class ConfidentMasks(PairMasks):
         return total / count if count else math.nan
 
     def _same(self, start: int, stop: int) -> Tensor:
-        """P(same class) of some rows, held until others are asked for: tile and weights share one computation."""
+        """P(same class) of some rows; the last result is kept, for `tile` and `log_weights`."""
         assert self._affinity is not None
         if self._held is None or self._held[:2] != (start, stop):
             self._held = (start, stop, self._affinity.between(self._codes[start:stop], self._key_codes))
         return self._held[2]
 
 
-def _side(h: Tensor, affinity: Affinity, rows: Tensor, name: str, precision: Precision) -> _Side:
-    """Unit features, and the codes of their ids."""
-    if len(rows) != len(h):
+def _side(
+    h: Tensor, affinity: Affinity, rows: Tensor | None, codes: Tensor | None, name: str, precision: Precision
+) -> _Side:
+    """Unit features, and codes by ids unless they are given."""
+    if rows is not None and len(rows) != len(h):
         raise ValueError(f"{name} are {len(h)} rows, and there are {len(rows)} ids: give an id for each row")
     unit = unit_rows(h, name)
-    codes = affinity.codes_of(rows, "rows" if name == "features" else "key_rows").to(h.device)
+    if rows is not None:
+        codes = affinity.codes_of(rows, "rows" if name == "features" else "key_rows").to(h.device)
+    assert codes is not None
     return _Side(unit.bfloat16() if precision == "bf16" else unit, codes)
 
 
-def _split(h: Tensor, affinity: Affinity, name: str, precision: Precision) -> _Side:
-    """Unit features and codes of rows that `Affinity.attach` made."""
+def _detach(h: Tensor, affinity: Affinity, name: str) -> tuple[Tensor, Tensor]:
+    """Features and codes from the result of `Affinity.attach`."""
     if h.dim() != 2 or h.shape[1] <= affinity.width:
         raise AffinityError(
             f"{name} must be (rows, D + {affinity.width}), as affinity.attach makes them, got {tuple(h.shape)}: better "
             "pass rows= to the loss"
         )
-    unit = unit_rows(h[:, : -affinity.width], name)
-    codes = h[:, -affinity.width :].detach().float()
-    return _Side(unit.bfloat16() if precision == "bf16" else unit, codes)
-
-
-def _kth_largest(values: Tensor, k: int) -> Tensor:
-    """(R, 1) k-th largest value of every row (R, K); numpy selects several times faster than torch on CPUs."""
-    cut = values.shape[1] - k
-    if values.device.type == "cpu" and not transformed():
-        return torch.from_numpy(np.partition(values.numpy(), cut, axis=1)[:, cut : cut + 1].copy())
-    return values.kthvalue(cut + 1, dim=1, keepdim=True).values
+    return h[:, : -affinity.width], h[:, -affinity.width :].detach().float()

@@ -1,4 +1,4 @@
-"""Features of images without an encoder: how much of every learned small patch lies in each quarter."""
+"""Features of images without an encoder: counts of clustered patches in each quarter of an image."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from torch import Tensor
 from pairsift.neighbors import FloatArray, generator, kmeans, principal_axes, unit_rows
 from pairsift.same_class.estimator import AffinityError
 
-# Images are looked at in this size, in square patches of so many pixels, whose contrast is taken relative to their own
-# and this variance of noise (of 255 grey levels); whitening adds a part of the mean variance.
+# Side of the resized images and of the patches, in pixels; variance added to that of a patch before its contrast is
+# normalised (of 255 grey levels); and part of the mean variance that whitening adds.
 _SIZE, _PATCH, _NOISE, _RIDGE = 32, 6, 10.0, 0.1
-# What similarity of a patch to a filter counts as none (Coates, Lee and Ng 2011).
+# Similarity of a patch to a filter that counts as 0 (Coates, Lee and Ng 2011).
 _LEAST = 0.25
-# What is learned from: patches, and images for the principal components.
+# Patches that filters are learned from, and images for these and for the principal components.
 _PATCHES, _IMAGES = 100_000, 10_000
 # Images at a time.
 _BATCH = 100
 
 
 def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, seed: int = 0) -> FloatArray:
-    """Features of images that no encoder made: patches are whitened and clustered, and their clusters counted.
+    """Features of images by soft counts of clustered patches, for `Affinity.fit` without a second model.
 
-    A single layer of the kind of Coates, Lee and Ng (AISTATS 2011), learned from the images alone, without labels and
-    without training: k-means of whitened patches of 6 pixels, soft counts in each quarter of the image, principal
-    components scaled by the fourth root of their variance. A guide for `Affinity.fit` that needs no second model.
+    A single layer by Coates, Lee and Ng (AISTATS 2011), learned from the images without labels: k-means of whitened
+    patches of 6 x 6 pixels, soft counts in each quarter of the image, and principal components scaled by the fourth
+    root of their variance.
 
     Args:
-        images: (N, 3, H, W) uint8, N >= 50, an array or what gives one for an array of positions; looked at in 32 x 32
-            pixels.
-        filters: clusters of patches.
+        images: (N, 3, H, W) uint8, N >= 50, an array or an object that returns one for an array of positions; resized
+            to 32 x 32 pixels.
+        filters: number of clusters.
         dimensions: D of the features, at most 4 x filters and N - 1.
-        seed: of the patches drawn and the clusters' start.
+        seed: of the sample of patches and the start of k-means.
 
     Returns:
         (N, min(dimensions, 4 filters, N - 1)) float32 unit rows.
 
     Raises:
-        AffinityError: not such images, fewer than 50, or images that are all alike.
+        AffinityError: other arrays, fewer than 50 images, or images that are all alike.
 
     Example:
         >>> import pairsift as ps
@@ -80,22 +80,18 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
 
 @dataclass(frozen=True)
 class PatchLayer:
-    """Filters that a patch is compared with, (K, 3, 6, 6), and what is taken from each comparison, (K,)."""
+    """Filters (K, 3, 6, 6), and offsets (K,) that are subtracted from a patch's products with them."""
 
     filters: Tensor
     offsets: Tensor
 
     def counts(self, images: NDArray[np.uint8]) -> FloatArray:
-        """(N, 4 K) mean similarity to every filter in each quarter, of either sign."""
+        """(N, 4 K) mean absolute similarity to every filter in each quarter of (N, 3, H, W) images."""
         out: FloatArray = F.adaptive_avg_pool2d(self.maps(resized(images)), 2).flatten(1).numpy()
         return out
 
     def maps(self, x: Tensor) -> Tensor:
-        """(N, K, 27, 27) similarity of every patch to every filter, of either sign, less what counts as none.
-
-        Args:
-            x: (N, 3, 32, 32) float images in [0, 255].
-        """
+        """(N, K, 27, 27) soft-thresholded similarities of patches to filters, from (N, 3, 32, 32) float images."""
         n = 3 * _PATCH**2
         mean = F.avg_pool2d(x.mean(dim=1, keepdim=True), _PATCH, 1)
         square = F.avg_pool2d(x.square().mean(dim=1, keepdim=True), _PATCH, 1)
@@ -105,7 +101,7 @@ class PatchLayer:
 
 
 def learned_layer(images: Any, filters: int, rng: np.random.Generator, seed: int) -> PatchLayer:
-    """Centres of whitened patches, folded with the whitening into filters of pixels."""
+    """A layer of the centres of whitened patches, multiplied with the whitening into filters of pixels."""
     at = np.sort(rng.choice(len(images), min(len(images), _IMAGES), replace=False))
     each = -(-_PATCHES // len(at))
     drawn = []
@@ -125,12 +121,12 @@ def learned_layer(images: Any, filters: int, rng: np.random.Generator, seed: int
     white = unit_rows((patches - centre) @ whitening)
     pixels = kmeans(white, min(filters, len(white)), seed) @ whitening
     offsets = pixels @ centre
-    pixels -= pixels.mean(axis=1, keepdims=True)  # takes the mean of a patch away
+    pixels -= pixels.mean(axis=1, keepdims=True)  # the filters then ignore the mean of a patch
     return PatchLayer(torch.from_numpy(pixels).view(-1, 3, _PATCH, _PATCH), torch.from_numpy(offsets))
 
 
 def resized(images: NDArray[np.uint8]) -> Tensor:
-    """(N, 3, 32, 32) float images in [0, 255] of uint8 images of any size."""
+    """(N, 3, 32, 32) float images in [0, 255] from uint8 images of any size."""
     x = torch.from_numpy(np.ascontiguousarray(images)).float()
     if x.shape[2:] == (_SIZE, _SIZE):
         return x

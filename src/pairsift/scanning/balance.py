@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from pairsift.neighbors import FloatArray, IntArray, generator, kmeans, principal_axes
 
@@ -32,16 +33,16 @@ _RANGE = (0.5, 2.0)
 _SEPARATION, _JUMP = 2.0, 1.15
 # Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
 _HALVES, _PART = 1.6, 0.25
-# Rows weigh alike unless the largest group has so many times the rows of the median one.
-_UNEQUAL = 1.75
 # Where one group holds more than this share of the rows, the others are outliers and no classes.
 _NEARLY_ALL = 0.95
 # Rows of groups smaller than this share of the median one weigh like its rows: a few outliers are no class.
 _SMALLEST = 0.25
+# So do rows of groups smaller than the median one that lie so near between larger groups, in standard deviations.
+_BETWEEN = 2.0
 
 
 def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray | None:
-    """Weight of every row, inverse to the size of its cluster; None where clusters are alike or not clearly separated.
+    """Weight of every row, inverse to the size of its cluster; None where clusters are not clearly separated.
 
     Args:
         features: (N, D) finite.
@@ -56,11 +57,27 @@ def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatA
         return None
     sizes = np.bincount(groups).astype(np.float64)
     median = float(np.median(sizes))
-    if sizes.max() < _UNEQUAL * median or sizes.max() > _NEARLY_ALL * sizes.sum():
+    if sizes.max() > _NEARLY_ALL * sizes.sum():
         return None
-    weights = 1 / np.where(sizes < _SMALLEST * median, median, sizes)[groups]
+    no_class = (sizes < _SMALLEST * median) | _between_larger(features, groups, sizes, median)
+    weights = 1 / np.where(no_class, median, sizes)[groups]
     balanced: FloatArray = (weights / weights.mean()).astype(np.float32)
     return balanced
+
+
+def _between_larger(features: FloatArray, groups: IntArray, sizes: FloatsArray, median: float) -> NDArray[np.bool_]:
+    """Whether a group (K,) is a clump of mixtures: its mean lies near the convex hull of the means of larger groups."""
+    means = np.stack([features[groups == each].mean(axis=0, dtype=np.float64) for each in range(len(sizes))])
+    hull, clumps = means[sizes >= median], np.zeros(len(sizes), bool)
+    # A heavy last row makes the shares sum to 1.
+    heavy = 1e3 * float(np.abs(means).max())
+    corners = np.vstack([hull.T, np.full(len(hull), heavy)])
+    for each in np.flatnonzero(sizes < median):
+        shares, _ = nnls(corners, np.append(means[each], heavy))
+        away = means[each] - shares @ hull
+        along = (features[groups == each] - means[each]) @ away  # deviations, times the distance
+        clumps[each] = away @ away <= _BETWEEN * float(along.std())
+    return clumps
 
 
 def separated_groups(features: FloatArray, n_classes: int, seed: int) -> IntArray | None:

@@ -257,9 +257,14 @@ def check_guide(guide: FeatureSource, checked: Checked) -> Guide:
     if len(bad):
         raise DataError(
             f"the guide {guide.name}: the norm of row {bad[0]:,} is not finite in float32 ({len(bad):,} rows that are "
-            "scanned): mend the encoder's output, or scan without these rows"
+            f"scanned: {_named(bad)}): mend the encoder's output, or scan without these rows"
         )
     return Guide(guide, found.checksum)
+
+
+def _named(rows: NDArray[np.int64]) -> str:
+    """The first of the rows."""
+    return ", ".join(f"{row:,}" for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
 
 
 def check_features(source: FeatureSource, skip_bad: bool) -> Checked:
@@ -288,10 +293,9 @@ def check_features(source: FeatureSource, skip_bad: bool) -> Checked:
     found = np.concatenate(bad) if bad else np.zeros(0, np.int64)
     n = source.shape[0]
     if len(found) and not skip_bad:
-        named = ", ".join(f"{row:,}" for row in found[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
         raise DataError(
             f"{source.name}: the norm of row {found[0]:,} is not finite in float32, or its features are missing "
-            f"({len(found):,} of {n:,} rows: {named}): "
+            f"({len(found):,} of {n:,} rows: {_named(found)}): "
             "mend the encoder's output, or leave such rows out with `skip_bad=True`"
         )
     if n - len(found) < _FEWEST_ROWS:

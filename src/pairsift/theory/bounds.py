@@ -13,32 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairsift._base.extras import needs
-from pairsift.theory.graph import SimilarityGraph, check_bound_arguments, from_eigenvalue
+from pairsift.theory.graph import SimilarityGraph
 
 __all__ = [
-    "Bound",
-    "Comparison",
-    "Condition",
-    "Scale",
-    "admissible_epsilon",
-    "compare",
-    "difficult_hurt",
-    "exact",
-    "from_eigenvalue",
-    "margin",
-    "noise_with_difficult",
-    "noise_without_difficult",
-    "potential_lower_bound",
-    "removal_pays",
-    "removed",
-    "semicircle_quantile",
-    "temperature",
-    "temperature_factor",
-    "temperature_pays",
-    "temperature_pays_printed",
-    "with_difficult",
-    "without_difficult",
-]
+    "Bound", "Comparison", "Condition", "Scale", "admissible_epsilon", "check_bound_arguments", "compare",
+    "difficult_hurt", "exact", "from_eigenvalue", "margin", "noise_with_difficult", "noise_without_difficult",
+    "potential_lower_bound", "removal_pays", "removed", "semicircle_quantile", "temperature", "temperature_factor",
+    "temperature_pays", "temperature_pays_printed", "with_difficult", "without_difficult",
+]  # fmt: skip
 
 Scale = Literal["printed", "corrected"]
 """The size of the noise term: as in the paper, or with the factor of the graph's size that the paper omits."""
@@ -66,6 +48,29 @@ class Bound:
         return self.value
 
 
+def from_eigenvalue(eigenvalue: float, delta: float, factor: float = 1.0) -> float:
+    """The bound `4 delta / (1 - lambda) * factor + 8 delta` on the linear-probe error.
+
+    It is HaoChen et al., arXiv 2106.04156, Thm B.3, with lambda = lambda_{k+1} of the normalised adjacency. Every
+    statement of arXiv 2501.01317 is an instance of it. The bound is infinite from lambda = 1 on, and 0 for delta = 0.
+    """
+    if delta == 0:
+        return 0.0
+    return math.inf if eigenvalue >= 1 else 4 * delta / (1 - eigenvalue) * factor + 8 * delta
+
+
+def check_bound_arguments(vertices: int, delta: float, k: int | None) -> None:
+    """Refuse a labelling error or a feature dimension that a graph with this number of vertices cannot have.
+
+    Raises:
+        ValueError: delta outside [0, 1], or k outside [1, vertices - 1].
+    """
+    if not 0 <= delta <= 1:
+        raise ValueError(f"delta is a probability in [0, 1], got {delta}")
+    if k is not None and not 1 <= k < vertices:
+        raise ValueError(f"k must lie in [1, n (r + 1) - 1 = {vertices - 1}], got k={k}")
+
+
 def exact(graph: SimilarityGraph, delta: float, k: int) -> float:
     """`4 delta / (1 - lambda_{k+1}) + 8 delta` with the graph's exact eigenvalue.
 
@@ -77,7 +82,8 @@ def exact(graph: SimilarityGraph, delta: float, k: int) -> float:
     Raises:
         ValueError: delta or k out of range.
     """
-    return graph.bound(delta, k)
+    check_bound_arguments(len(graph), delta, k)
+    return from_eigenvalue(graph.eigenvalue(k + 1), delta)
 
 
 def without_difficult(graph: SimilarityGraph, delta: float, k: int | None = None) -> Bound:

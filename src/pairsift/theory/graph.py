@@ -173,19 +173,6 @@ class SimilarityGraph:
         values, counts = self.spectrum()
         return float(values[np.searchsorted(np.cumsum(counts), i)])
 
-    def bound(self, delta: float, k: int) -> float:
-        """The exact `4 delta / (1 - lambda_{k+1}) + 8 delta`, a bound on the linear-probe error.
-
-        Args:
-            delta: labelling error, in [0, 1].
-            k: feature dimension, 1 <= k < n (r + 1).
-
-        Raises:
-            ValueError: delta or k out of range.
-        """
-        check_bound_arguments(len(self), delta, k)
-        return from_eigenvalue(self.eigenvalue(k + 1), delta)
-
     def slow_modes(self) -> list[SlowMode]:
         """The eigenvalues after the r + 1 largest that difficult examples lift above the floor.
 
@@ -247,29 +234,6 @@ class SimilarityGraph:
                 f"every degree must be positive, got {self.easy_degree:.6g} (easy) and {self.difficult_degree:.6g} "
                 f"(difficult): beta={self.beta} is too negative for n={self.n}, r={self.r}"
             )
-
-
-def from_eigenvalue(eigenvalue: float, delta: float, factor: float = 1.0) -> float:
-    """The bound `4 delta / (1 - lambda) * factor + 8 delta` on the linear-probe error.
-
-    It is HaoChen et al., arXiv 2106.04156, Thm B.3, with lambda = lambda_{k+1} of the normalised adjacency. Every
-    statement of arXiv 2501.01317 is an instance of it. The bound is infinite from lambda = 1 on, and 0 for delta = 0.
-    """
-    if delta == 0:
-        return 0.0
-    return math.inf if eigenvalue >= 1 else 4 * delta / (1 - eigenvalue) * factor + 8 * delta
-
-
-def check_bound_arguments(vertices: int, delta: float, k: int | None) -> None:
-    """Refuse a labelling error or a feature dimension that a graph with this number of vertices cannot have.
-
-    Raises:
-        ValueError: delta outside [0, 1], or k outside [1, vertices - 1].
-    """
-    if not 0 <= delta <= 1:
-        raise ValueError(f"delta is a probability in [0, 1], got {delta}")
-    if k is not None and not 1 <= k < vertices:
-        raise ValueError(f"k must lie in [1, n (r + 1) - 1 = {vertices - 1}], got k={k}")
 
 
 def _modes(graph: SimilarityGraph) -> list[tuple[float, int]]:

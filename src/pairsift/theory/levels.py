@@ -106,7 +106,7 @@ def measure_levels(
 
     Args:
         features: (N, D), any float type.
-        labels: (N,) classes. None measures by `band`.
+        labels: (N,) classes. Rows with -1 are unlabelled and left out. None measures by `band`.
         difficult: (N,) bool. None takes the examples that `difficult_examples` finds.
         fraction: share of each class taken as difficult, in (0, 1).
         band: used without labels. Pairs ranked above, in and below it give alpha, gamma and beta.
@@ -133,6 +133,12 @@ def measure_levels(
     labels = class_labels(labels, "labels")
     if labels.shape != (len(features),):
         raise ValueError(f"{len(features)} features need labels of shape ({len(features)},), got {labels.shape}")
+    known = labels >= 0 if labels.dtype.kind in "if" else np.ones(len(labels), bool)
+    if not known.any():
+        raise ValueError("levels need labels of two classes, but every row is unlabelled (-1)")
+    if difficult is not None:
+        difficult = _checked_marks(difficult, labels.shape)[known]
+    features, labels = features[known], labels[known]
     classes, numbers = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"levels need at least two classes, but every label is {classes[0]}")
@@ -141,10 +147,14 @@ def measure_levels(
         raise ValueError(f"class {classes[counts.argmin()]} has {counts.min()} example: pairs in a class need two")
     if difficult is None:
         difficult = difficult_examples(features, numbers, fraction)
-    difficult = np.asarray(difficult)
-    if difficult.shape != labels.shape or difficult.dtype != bool:
-        raise ValueError(f"difficult must be bool of shape {labels.shape}, got {difficult.dtype} {difficult.shape}")
     return _levels_by_labels(features, numbers, difficult, len(classes))
+
+
+def _checked_marks(difficult: NDArray[Any], shape: tuple[int, ...]) -> BoolArray:
+    marks: BoolArray = np.asarray(difficult)
+    if marks.shape != shape or marks.dtype != bool:
+        raise ValueError(f"difficult must be bool of shape {shape}, got {marks.dtype} {marks.shape}")
+    return marks
 
 
 def difficult_examples(features: NDArray[Any], labels: IntArray, fraction: float = 0.08) -> BoolArray:

@@ -75,16 +75,6 @@ def factorization_loss(features: FloatArray, adjacency: FloatArray, margins: Flo
     return float(((target - outer * products) ** 2).sum())
 
 
-def weighted_factorization_loss(features: FloatArray, adjacency: FloatArray, temperatures: FloatArray) -> float:
-    """`||(T * A_bar - F F^T) / T||_F^2`, the weighted norm of Thm 4.4.
-
-    It differs from `temperature_loss` by the constant `||A_bar||^2`. Because of the weights, its minimiser is in
-    general not a truncated eigendecomposition of `T * A_bar`.
-    """
-    w, products = _pairs(features, adjacency)
-    return float(((normalize(adjacency) - np.sqrt(w[:, None] * w) * products / temperatures) ** 2).sum())
-
-
 def solved_whole(n: int, k: int) -> bool:
     """Whether `leading_eigenpairs` of n vertices uses a dense solver instead of Lanczos iterations."""
     return n <= _DENSE or k > n // 10

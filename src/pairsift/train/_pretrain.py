@@ -113,9 +113,11 @@ def pretrain(
         >>> folder.cleanup()
     """
     writes = first_process()
-    say = say if say is not None and writes else _silent
+    say = say if say is not None and writes else lambda line: None
     device_kind = _check(config, writes)
     _check_given(config, policy, objective)
+    if objective is not None:  # it has no pairs to treat
+        config = config.model_copy(update={"treatment": "none", "select": "band", "guide": None})
 
     torch.manual_seed(config.seed)
     if config.method == "exact":
@@ -181,7 +183,8 @@ def _check_given(config: TrainConfig, policy: PairPolicy | None, objective: Obje
         raise ConfigError(f"a policy needs select='affinity', got select={config.select!r}")
     if policy is not None and config.treatment == "auto":
         raise ConfigError("treatment='auto' has a policy of its own: leave policy out, or name a treatment")
-    plain = config.method == "simclr" and config.treatment == "none" and policy is None and not config.window
+    untreated = config.treatment in ("none", "auto") and policy is None and not config.window
+    plain = config.method == "simclr" and untreated
     if objective is not None and not plain:
         raise ConfigError(
             "an objective takes the place of the loss: leave method, treatment and window at their defaults, got "
@@ -197,7 +200,3 @@ def _check(config: TrainConfig, writes: bool) -> str:
     if writes:
         Run.check(config)
     return kind
-
-
-def _silent(line: str) -> None:
-    """Ignore a line."""

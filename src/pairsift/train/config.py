@@ -112,11 +112,13 @@ class TrainConfig(Settings):
         "simclr", "Loss", "objective; mixed also learns from labels; exact solves for the encoder in closed form"
     )
     treatment: TreatmentName = setting(
-        "none", "Loss", "treatment of difficult pairs; auto decides by a guide (affinity; patches unless named)"
-    )
+        "auto", "Loss", "treatment of difficult pairs; auto decides by a guide (affinity; patches unless named); the "
+        "default is none for frames and for other methods than simclr",
+    )  # fmt: skip
     temperature: float = setting(
-        0.5, "Loss", "temperature tau (default of moco 0.2, of mixed 0.1)", ge=1e-8, allow_inf_nan=False
-    )
+        0.5, "Loss", "temperature tau (default with treatment auto 0.2, of moco 0.2, of mixed 0.1)", ge=1e-8,
+        allow_inf_nan=False,
+    )  # fmt: skip
     alpha: float = setting(
         0.5, "Loss", "weight of the self-supervised part; the rest is supervised (mixed)", ge=0, le=1,
         allow_inf_nan=False,
@@ -194,12 +196,16 @@ class TrainConfig(Settings):
         """The given fields, with defaults that follow from others. Names of other trainers are explained."""
         for name in EXPLAINED.keys() & values.keys():
             raise cls.error(f"unknown field {name!r}, got {values[name]}: {EXPLAINED[name]}")
+        # Who selects pairs by hand says what happens to them, too.
+        method, views = values.get("method", "simclr"), values.get("positives", "views") == "views"
+        chosen = method == "simclr" and views and not {"select", "same_class_weight"} & values.keys()
+        implied: dict[str, Any] = {} if chosen else {"treatment": "none"}
+        auto = (implied | values).get("treatment", "auto") == "auto"
         # A queue of thousands of negatives needs a lower temperature than a batch (MoCo v2, arXiv 2003.04297).
         # Supervision needs one too, because classes collapse otherwise (arXiv 2503.08203).
-        colder = {"moco": 0.2, "mixed": 0.1}
-        method = values.get("method")
-        implied: dict[str, Any] = {"temperature": colder[method]} if method in colder else {}
-        if values.get("treatment") == "auto":
+        colder = {"moco": 0.2, "mixed": 0.1} | ({"simclr": 0.2} if auto else {})
+        implied |= {"temperature": colder[method]} if method in colder else {}
+        if auto:
             implied |= {"select": "affinity", "guide": "patches"}
         implied |= {"encoder": "mlp"} if values.get("positives") in ("temporal", "both") else {}
         return super().known(implied | values)

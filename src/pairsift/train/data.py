@@ -101,12 +101,8 @@ def short_sequences(pairs: TemporalPairs) -> str:
 def default_views(config: TrainConfig, images: ImageSet, statistics: tuple[list[float], list[float]]) -> ViewPolicy:
     """The default view policy. Frames stay as they are for positives from time alone."""
     if config.positives == "temporal":
-        return _as_it_is
+        return lambda images: images
     return NoisyFrames(*statistics, config.noise) if images.vectors else config.view_policy()
-
-
-def _as_it_is(images: Tensor) -> Tensor:
-    return images
 
 
 def channel_statistics(images: ImageSet) -> tuple[list[float], list[float]]:

@@ -19,7 +19,7 @@ from pairsift.data.columns import NO_LABELS
 from pairsift.losses.engine import Processes
 from pairsift.pairs import Selector
 from pairsift.same_class import Affinity, AffinityError, ConfidentNegatives, Estimate, estimate, patch_features
-from pairsift.spectral import PatchEncoder
+from pairsift.spectral import PatchEncoder, SpectralError
 from pairsift.temporal import FrameSet, TemporalPairs, TemporalWindow
 from pairsift.train.config import UNJUDGED, TrainConfig
 from pairsift.train.encoders import embed
@@ -293,18 +293,19 @@ class WindowPolicy(PairPolicy):
 
 
 class UntreatedPolicy(PairPolicy):
-    """`treatment="auto"` for methods without an affinity: it treats no pairs and gives the reason.
+    """`treatment="auto"` where pairs cannot be judged: it treats no pairs and gives the reason.
 
     Args:
-        config: gives the method and the band of its pairs.
+        config: gives the band of its pairs.
         say: gets the reason.
+        why: the reason.
     """
 
-    def __init__(self, config: TrainConfig, say: Say) -> None:
+    def __init__(self, config: TrainConfig, say: Say, why: str) -> None:
         super().__init__()
         self.selector = config.band()
         self._auto = AutoTreatment(say, config.seed)
-        self._auto.stay_off(1, f"method={config.method!r} cannot select by affinity, because {UNJUDGED[config.method]}")
+        self._auto.stay_off(1, why)
 
     @property
     def ready(self) -> bool:
@@ -333,11 +334,17 @@ def build_policy(config: TrainConfig, images: ImageSet, width: int, say: Say) ->
     if config.select != "affinity":
         return None
     if config.method in UNJUDGED:
-        return UntreatedPolicy(config, say)
+        why = f"method={config.method!r} cannot select by affinity, because {UNJUDGED[config.method]}"
+        return UntreatedPolicy(config, say, why)
     if config.guide is not None:
-        return AffinityPolicy(
-            config, guide_features(config.guide, images, config.memory_gb, config.seed, config.view_policy()), say
-        )
+        try:
+            return AffinityPolicy(
+                config, guide_features(config.guide, images, config.memory_gb, config.seed, config.view_policy()), say
+            )
+        except (AffinityError, SpectralError) as error:
+            if config.treatment != "auto" or config.guide not in (PATCHES, EXACT):
+                raise
+            return UntreatedPolicy(config, say, f"no guide can be made of these images: {error}")
     need = len(images) * width * (2 + 4)  # in half precision, and in full precision during a fit
     if need > config.memory_gb * 1e9:
         raise DataError(

@@ -34,7 +34,7 @@ _FREE_ON_RESUME = {
     "run_dir", "resume", "overwrite", "progress", "threads", "timeout", "memory_gb", "save_features",
     "checkpoint_every",
 }  # fmt: skip
-_SAME = "resume with the encoder that the run was started with"
+_SAME = "resume with the encoder that the run was started with, or start anew with `overwrite=True`"
 _PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
 
 
@@ -281,13 +281,13 @@ def check_fits(file: Path, content: dict[str, Any], state: dict[str, Any]) -> No
     # The state of a selector is in a checkpoint only where the selector has state.
     names = {name for name in held.keys() ^ state.keys() if not is_kept(name.removeprefix("method.loss."))}
     for name in sorted(names):
-        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the encoder to train: {_SAME}")
+        raise RunError(f"{file} has {'a' if name in held else 'no'} {name!r}, unlike the modules to train: {_SAME}")
     for name, value in state.items():
         if name not in held:
             continue
         shapes = [tuple(getattr(each, "shape", ())) for each in (held[name], value)]
         if shapes[0] != shapes[1]:
-            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the encoder to train {shapes[1]}: {_SAME}")
+            raise RunError(f"{file} has {name!r} of shape {shapes[0]}, the modules to train {shapes[1]}: {_SAME}")
 
 
 def with_current_names(state: dict[str, Any]) -> dict[str, Any]:

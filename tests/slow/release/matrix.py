@@ -36,7 +36,7 @@ TESTS = {
         "theory/test_graph.py", "theory/test_bounds.py", "theory/test_levels.py", "scanning/test_scan.py",
         "scanning/test_config.py", "test_cli.py", "test_treatments.py",
     ),
-    "text": ("text/test_collator.py", "text/test_wordnet.py"),
+    "text": ("text/test_semantic.py", "text/test_wordnet.py"),
 }  # fmt: skip
 # Tests that measure what no version of a dependency changes take most of the time.
 LEFT_OUT = "large or first_pairs or clear_classes or cifar"

@@ -1,4 +1,4 @@
-"""How rows meet keys: in tiles or whole, over all processes, with selected pairs treated. Every loss stands on it."""
+"""How the losses compare rows with keys: in tiles or as whole matrices, over all processes, with treated pairs."""
 
 from pairsift.losses.engine.comparison import Comparison, Rows, compare
 from pairsift.losses.engine.info_nce import info_nce

@@ -1,4 +1,4 @@
-"""`compare`: what the objectives do alike before their formulas differ."""
+"""`compare` gathers keys and selects pairs; the losses then apply their formulas to the `Comparison`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Rows(NamedTuple):
     """One side of a comparison.
 
     Attributes:
-        z: (B, d) what is compared.
-        h: (B, D) features that pairs are selected on; None where none are selected.
-        ids: (B,) or (B, M) int64, which examples these are, as the selector identifies them; None where unknown.
+        z: (B, d) projections.
+        h: (B, D) features on which pairs are selected; None where none are selected.
+        ids: (B,) or (B, M) int64 ids of the examples from `Selector.identify`; None where unknown.
     """
 
     z: Tensor
@@ -29,11 +29,11 @@ class Rows(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What the masks of a walk over all rows held.
+    """What the masks of all rows contained.
 
     Attributes:
-        at_positives: (B,) how far each row's positive is treated.
-        others: (B,) int64, how many other pairs of each row are selected.
+        at_positives: (B,) mask of each row's positive.
+        others: (B,) int64 number of other selected pairs of each row.
     """
 
     at_positives: Tensor
@@ -42,19 +42,19 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How B rows meet K keys.
+    """How B rows are compared with K keys.
 
     Attributes:
-        keys: (K, d) keys, of all processes where they are gathered.
-        processes: who shares the batch.
+        keys: (K, d), of all processes where they are gathered.
+        processes: the processes that share the batch.
         tile: rows that are compared at once; None for whole matrices and autograd.
         masks: the selected pairs; None treats nothing.
-        treatment: what happens to them; None treats nothing.
-        first: where among the keys those of this process begin.
+        treatment: of the selected pairs; None treats nothing.
+        first: column of this process's first key.
         itself: whether rows are compared among themselves; row i is then key `first + i`, and left out.
-        positives: (B,) where among the keys each row's positive stands; None where it is given apart.
-        treat_positives: whether a selected positive is treated like any pair; excluding never takes it.
-        recorded: filled by `mask`, tile by tile; None keeps nothing.
+        positives: (B,) column of each row's positive; None where positives are not among the keys.
+        treat_positives: whether a selected positive is treated like any pair; it is never excluded.
+        recorded: filled by `mask`, tile by tile; None records nothing.
     """
 
     keys: Tensor
@@ -70,16 +70,16 @@ class Comparison:
 
     @property
     def diagonal(self) -> int | None:
-        """The diagonal of the (B, K) matrix that compares rows with themselves, if any; see `Tensor.diagonal`."""
+        """Offset of the diagonal on which rows are compared with themselves; see `Tensor.diagonal`."""
         return self.first if self.itself else None
 
     def with_positives(self, columns: Tensor, treated: bool = True, record: bool = False) -> Comparison:
-        """This comparison with each row's positive.
+        """This comparison with positives.
 
         Args:
-            columns: (B,) which of this process's own keys it is.
+            columns: (B,) number of each row's positive among this process's keys.
             treated: see `treat_positives`.
-            record: whether the masks that are asked for are to be recorded.
+            record: whether `mask` fills `recorded`.
         """
         kept = None
         if record and self.masks is not None:
@@ -88,13 +88,13 @@ class Comparison:
         return replace(self, positives=columns + self.first, treat_positives=treated, recorded=kept)
 
     def edit(self, temperature: float | Tensor) -> Edit | None:
-        """What happens to plain logits `s / temperature` of selected pairs; None where nothing does."""
+        """The edit of plain logits `s / temperature`; None where nothing is treated."""
         if self.masks is None or self.treatment is None or self.masks.empty:
             return None
         return self.treatment.edit(temperature)
 
     def mask(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
-        """How far the pairs of some rows are treated, (R, K) numbers in [0, 1]; None where nothing is."""
+        """Masks (R, K) of some rows, in [0, 1]; None where nothing is treated."""
         if edit is None or self.masks is None or not edit.edits_selected:
             return None
         mask = self.masks.tile(part.start, part.stop).to(dtype)
@@ -112,7 +112,7 @@ class Comparison:
         return mask
 
     def log_weights(self, part: slice, edit: Edit | None, dtype: torch.dtype) -> Tensor | None:
-        """Logarithms of what the pairs of some rows weigh in the denominator (R, K); None where they weigh alike."""
+        """Logarithms (R, K) of the weights of pairs in the denominators of some rows; None where all weigh alike."""
         if edit is None or self.masks is None or not edit.same_class_weight:
             return None
         weights = self.masks.log_weights(part.start, part.stop)
@@ -128,16 +128,16 @@ def compare(
     rows: Rows, keys: Rows | None, selector: Selector | None, treatment: Treatment | None, engine: Engine, *,
     pairs: Tensor | None = None, gathered: bool = True,
 ) -> Comparison:  # fmt: skip
-    """Let rows meet keys: gather the keys of all processes, and select the pairs to treat.
+    """Gather the keys of all processes, and select the pairs to treat.
 
     Args:
-        rows: the rows of this process.
-        keys: what they are compared with; None compares the rows among themselves.
-        selector: which pairs are selected; needed where there is a treatment and no `pairs`.
-        treatment: what happens to them; None selects nothing.
-        engine: how it is done.
-        pairs: (B, K) bool, a selection already made.
-        gathered: whether the keys of all processes count; False for keys that are alike on all.
+        rows: of this process.
+        keys: of this process; None compares the rows among themselves.
+        selector: needed where there is a treatment and no `pairs`.
+        treatment: of the selected pairs; None selects nothing.
+        engine: the settings.
+        pairs: (B, K) bool, a selection made before.
+        gathered: whether the keys of all processes count; False for keys that are equal on all.
 
     Raises:
         ValueError: processes that hold different things, pairs of another shape, or see the selector.
@@ -151,7 +151,9 @@ def compare(
         ids = None if ids is None else processes.gather("rows", ids)
     masks: PairMasks | None = None
     if pairs is not None:
-        _check_pairs(pairs, (len(rows.z), len(z)))
+        shape = (len(rows.z), len(z))
+        if pairs.shape != shape or pairs.dtype != torch.bool:
+            raise ValueError(f"pairs must be bool of shape {shape}, got {pairs.dtype} {tuple(pairs.shape)}")
         masks = GivenMasks(pairs)
     elif treatment is not None and selector is not None and rows.h is not None:
         alone = itself and processes.size == 1
@@ -161,8 +163,3 @@ def compare(
         )  # fmt: skip
     tile = engine.tile_rows(len(z), z.device) if len(z) else None
     return Comparison(z, processes, tile, masks, treatment, first, itself)
-
-
-def _check_pairs(pairs: Tensor, shape: tuple[int, int]) -> None:
-    if pairs.shape != shape or pairs.dtype != torch.bool:
-        raise ValueError(f"pairs must be bool of shape {shape}, got {pairs.dtype} {tuple(pairs.shape)}")

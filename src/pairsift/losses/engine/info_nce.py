@@ -1,4 +1,4 @@
-"""InfoNCE of rows against their positives and all other keys, with treated pairs: Eqs. 13 to 16."""
+"""InfoNCE with treated pairs (Eqs. 13 to 16 of arXiv 2501.01317), and its gradient by tiles."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def info_nce(
 
     Args:
         rows: (B, d) unit rows.
-        temperature: tau; a scalar tensor takes part in the gradient.
+        temperature: tau; a scalar tensor carries a gradient.
         comparison: the unit keys, and how rows are compared with them.
-        extra: (B,) cosine similarities to positives that are not among the keys; such positives are never treated.
-        weight: of every row in the sum that is returned, 1 / B for the mean; None returns the losses one by one.
+        extra: (B,) cosine similarities to positives that are not among the keys; these are never treated.
+        weight: of every row in the returned sum, 1 / B for the mean; None returns the loss of each row.
 
     Returns:
         Scalar, or (B,) without a weight.
@@ -60,7 +60,7 @@ def info_nce(
 
 
 def _whole(logits: Tensor, comparison: Comparison, edit: Edit | None, apart: Tensor | None) -> Tensor:
-    """Losses (B,) of plain logits (B, K), by autograd."""
+    """Losses (B,) from plain logits (B, K), by autograd."""
     if edit is not None:
         every = slice(0, len(logits))
         mask, weights = (each(every, edit, logits.dtype) for each in (comparison.mask, comparison.log_weights))
@@ -78,20 +78,22 @@ def softmax_rows(
     x: Tensor, edit: Edit | None, mask: Tensor | None, log_weights: Tensor | None, *, diagonal: int | None,
     positives: Tensor | None, apart: Tensor | None, weights: Tensor | None, offset_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Losses of a tile of rows; plain logits (R, K) are overwritten by their gradients.
+    """Losses of a tile of rows; plain logits (R, K) are overwritten with their gradients.
 
     Args:
-        x: (R, K) plain logits; leaves as d(weighted loss) / d(plain logit), or as scratch without weights.
-        edit: what happens to pairs; None where nothing does.
+        x: (R, K) plain logits; overwritten with d(weighted loss) / d(plain logit), or without weights with anything.
+        edit: of the logits; None changes none.
         mask, log_weights: see `Edit.apply`.
-        diagonal: column of the first row itself, the others following, to be left out; None leaves none out.
-        positives: (R,) columns of the positives; None where their logits come apart, in `apart` (R,).
-        weights: (R,) weights of the rows; None wants no gradient.
-        offset_gradient: whether the third result is wanted.
+        diagonal: column of the first row itself, followed by the other rows; these logits are left out. None leaves
+            none out.
+        positives: (R,) columns of the positives; None takes their logits from `apart`.
+        apart: (R,) logits of positives that are not among the keys.
+        weights: (R,) weights of the rows; None computes no gradient.
+        offset_gradient: whether the third result is computed.
 
     Returns:
-        Losses (R,); the derivatives by the positives' logits (R,); that by the edit's offset, a scalar. The last two
-        mean nothing where they were not asked for.
+        Losses (R,), their derivatives (R,) by the positives' logits, and their scalar derivative by the edit's offset.
+        The last two mean nothing where they were not asked for.
     """
     if runs_kernels(x) and log_weights is None:
         from pairsift.losses.engine.softmax_kernel import softmax_rows_by_kernel

@@ -1,4 +1,4 @@
-"""`opaque` keeps `torch.compile` out of a function, and loads no compiler to do so."""
+"""`opaque` keeps `torch.compile` out of a function without loading the compiler."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def opaque(function: _Function) -> _Function:
-    """A function in front of which `torch.compile` breaks its graph, to go on behind it.
+    """A function that `torch.compile` does not trace.
 
-    `torch.compiler.disable` loads the compiler, which takes seconds. Where the compiler is not loaded nothing is
-    compiled, so it is asked for at the first call that finds it there.
+    `torch.compiler.disable` loads the compiler, which takes seconds. As long as the compiler is not loaded nothing is
+    compiled, so this applies it at the first call after the compiler was loaded.
     """
 
     @functools.wraps(function)

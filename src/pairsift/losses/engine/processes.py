@@ -1,4 +1,4 @@
-"""One batch over several processes: who holds how many rows, and their rows gathered with a gradient."""
+"""Batches spread over several processes: numbers of rows, and gathering with a gradient."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.in
 
 
 class Processes:
-    """The processes that share a batch, each with rows of its own.
+    """The processes that share a batch, each with its own rows.
 
-    Every process must make one, with the same names, in the same order of steps. The processes first tell each other
-    what they hold, so that rows may differ in number and nothing else.
+    Every process must create one with the same names at the same step. The processes first exchange the shapes of
+    their tensors, so that they may hold different numbers of rows.
 
     Args:
-        gather: whether to look at other processes at all; without a process group there are none.
-        **tensors: rows (rows, width) or (rows,) by name; None where one is not given.
+        gather: whether other processes count; without a process group there are none.
+        **tensors: (rows, width) or (rows,) by name; None where one is not given.
 
     Raises:
-        ValueError: on every process, if widths, dtypes or what is given differ between them.
+        ValueError: on every process, if widths, dtypes or the given names differ between processes.
         RuntimeError: another process ended or failed.
     """
 
     def __init__(self, gather: bool, **tensors: Tensor | None) -> None:
         self.size, self.rank = 1, 0
-        if gather and _in_group():
+        if gather and dist.is_available() and dist.is_initialized():
             self.size, self.rank = dist.get_world_size(), dist.get_rank()
         self._rows = {name: [0 if x is None else len(x)] for name, x in tensors.items()}
         if self.size > 1:
@@ -64,15 +64,13 @@ class Processes:
         return sum(self._rows[name])
 
     def before(self, name: str) -> int:
-        """Rows of this name on the processes before this one: where its own stand among the gathered."""
+        """Rows of this name on the processes before this one, which is the position of its own rows when gathered."""
         return sum(self._rows[name][: self.rank])
 
     def gather(self, name: str, x: Tensor) -> Tensor:
-        """Rows of all processes in their order, (total, ...); the gradient of each row goes back to its process.
+        """Rows (total, ...) of all processes in their order, from the (rows, ...) of each.
 
-        Args:
-            name: of what has as many rows.
-            x: (rows, ...).
+        The gradient of each row goes back to its process. `name` is that of a tensor with as many rows.
         """
         if self.size == 1:
             return x
@@ -80,7 +78,7 @@ class Processes:
         return gathered
 
     def weight(self, name: str) -> float:
-        """What a row counts in a mean over all processes, times their number.
+        """Number of processes over number of rows: the weight of a row in the loss of a process.
 
         Data-parallel training averages gradients over processes; with this weight the average is the gradient of the
         mean over all rows.
@@ -88,7 +86,7 @@ class Processes:
         return self.size / self.total(name)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a scalar over the processes, with the gradient of this process's own."""
+        """The mean of a scalar over the processes, with the gradient of this process's value."""
         if self.size == 1:
             return value
         return value + (self.sum(value.detach()) / self.size - value.detach())
@@ -121,12 +119,8 @@ class _Gather(torch.autograd.Function):
         return total[first : first + ctx.rows[ctx.rank]], None, None
 
 
-def _in_group() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
 def _exchange(work: Callable[[], Any]) -> None:
-    """An exchange between all processes, whose failure is said in words."""
+    """Run a collective operation; its failure raises an error that names the likely causes."""
     try:
         work()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""`Engine`: the settings of how rows meet keys."""
+"""`Engine`, the settings by which losses compare rows with keys."""
 
 from __future__ import annotations
 
@@ -15,25 +15,22 @@ Tile = int | Literal["auto", "dense"]
 # Keys from which on tiles are faster than whole matrices on a CPU; on a GPU they only save memory.
 _FEWEST_KEYS = {"cpu": 256, "cuda": 16384}
 
-
-# Settings of 0.2 by their names of today.
+# Settings of version 0.2 -> their present names.
 RENAMED = {"gather": "gather_distributed"}
 
 
 @dataclass(frozen=True, init=False)
 class Engine:
-    """How rows are compared with keys; none of it changes what a loss means.
+    """Settings by which rows are compared with keys; none of them changes the meaning of a loss.
 
     Attributes:
-        tile: rows that are compared at once: memory grows with rows times keys instead of rows squared. "auto" is
-            "dense", whole matrices, below 256 keys (16,384 on GPUs), and 256 rows above (fewer beyond 65,536 keys).
-            Both give the same to rounding; only "dense" can be differentiated twice. Under `torch.func` it is "dense".
-        precision: "bf16" selects pairs by products of bfloat16 features, which is faster and not exact; see
-            `select_pairs`.
-        gather_distributed: in a process group (DDP), let every process compare its own rows with the rows of all
-            processes, and rank among them; the loss, and the gradients that DDP averages, are those of one process with
-            the whole batch, also where processes hold different numbers of rows. Every process must call the loss and
-            its backward pass. False keeps every process to its own rows, and gathers nothing.
+        tile: rows that are compared at once, which bounds memory to `tile` times the number of keys; "dense" for whole
+            matrices. "auto" is "dense" below 256 keys (16,384 on GPUs) and at most 256 rows above. All are equal to
+            rounding. Only "dense" can be differentiated twice, and it is always used under `torch.func`.
+        precision: of the products of features that select pairs; "bf16" is faster, see `select_pairs`.
+        gather_distributed: whether every process of a process group (DDP) compares its rows with those of all
+            processes. The loss, and the gradients that DDP averages, are then those of one process with the whole
+            batch. Processes may hold different numbers of rows, and each must call the loss and its backward pass.
 
     Raises:
         ValueError: an unknown tile or precision.
@@ -62,7 +59,7 @@ class Engine:
         check_precision(self.precision)
 
     def tile_rows(self, keys: int, device: torch.device) -> int | None:
-        """Rows of a tile against so many keys, None for whole matrices."""
+        """Rows of a tile against so many keys; None for whole matrices."""
         if transformed():  # torch.func differentiates whole matrices only
             return None
         if self.tile == "dense" or (self.tile == "auto" and keys < _FEWEST_KEYS.get(device.type, 256)):

@@ -1,4 +1,4 @@
-"""The softmax step as a Triton kernel, the twin of `info_nce.softmax_rows`; loaded where kernels run."""
+"""`info_nce.softmax_rows` as a Triton kernel; imported only where it runs."""
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 # (Triton takes no annotations but constexpr.)
@@ -38,7 +38,7 @@ def _treated(
     row, mask, columns, keys, factor, offset, itself,
     MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, EXCLUDED: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """Logits of some columns after treatment, and the factor of each."""
+    """Treated logits of some columns, and the factor of each."""
     logit = tl.load(row + columns, mask=columns < keys, other=EXCLUDED)
     scale = tl.full(logit.shape, 1.0, tl.float32)
     if MASKED:
@@ -57,13 +57,13 @@ def _softmax_kernel(
     MASKED: tl.constexpr, LEAVES_OUT: tl.constexpr, APART: tl.constexpr, GRADIENT: tl.constexpr,  # noqa: N803
     OFFSET: tl.constexpr, EXCLUDED: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    """One row: its loss, and its plain logits overwritten by their gradients."""
+    """The loss of one row; its plain logits are overwritten with their gradients."""
     number = tl.program_id(0)
     row = logits + number.to(tl.int64) * keys
     mask = masks + number.to(tl.int64) * keys
     itself = first_diagonal + number
 
-    # Largest logit and sum of exponentials of every lane, put together at the end of the row.
+    # Largest logit and sum of exponentials of every lane, combined at the end of the row.
     peaks = tl.full((BLOCK,), EXCLUDED, tl.float32)
     sums = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, keys, BLOCK):

@@ -1,8 +1,8 @@
-"""Losses of rows a tile at a time, and their gradient in the same pass.
+"""Losses of rows a tile at a time, with their gradients in the same pass.
 
-Memory is O(B (d + D) + tile x K) for B rows against K keys: no (B, K) matrix is made, neither of logits nor of pairs. A
-tile is selected (exact order statistics of its rows), treated, reduced, and turned into its share of both gradients
-while it is in cache. Small batches go through whole matrices and autograd instead, which is faster there.
+Memory is O(B (d + D) + tile x K) for B rows and K keys; no (B, K) matrix of logits or pairs is made. The pairs of a
+tile are selected and treated, and its loss and gradients are computed, while it is in the cache. Small batches use
+whole matrices and autograd instead, which is faster for them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 
 from pairsift.losses.engine.opaque import opaque
 
-# (products (R, K), which rows, their weights (R,) or None, gradients of the inputs to add to) -> losses (R,). With
-# weights the products are left as d(weighted loss) / d(product); without, as anything.
+# (products (R, K), slice of the rows, their weights (R,) or None, gradients of the inputs) -> losses (R,). With weights
+# it overwrites the products with d(weighted loss) / d(product), and adds to the gradients of the inputs.
 Step = Callable[[Tensor, slice, Tensor | None, Sequence[Tensor]], Tensor]
 
 
 def by_tiles(
     rows: Tensor, keys: Tensor, step: Step, tile: int, weight: float | None, inputs: Sequence[Tensor] = ()
 ) -> Tensor:
-    """The losses that a step makes of the products of rows and keys, by tiles.
+    """Losses that `step` computes from the products of rows and keys, by tiles.
 
     Args:
         rows: (B, d).
         keys: (K, d); may be the rows themselves.
-        step: what is done with a tile.
+        step: computes the losses of a tile.
         tile: rows of a tile.
-        weight: of every row in the sum that is returned; None returns the losses one by one, and walks again in the
-            backward pass, where their weights come to be known.
-        inputs: what the losses depend on beside the products.
+        weight: of every row in the returned sum; None returns the loss of each row, and computes all tiles again in the
+            backward pass, where the weights of the rows are known.
+        inputs: further tensors on which the losses depend.
 
     Returns:
         Scalar, or (B,) without a weight.
@@ -46,13 +46,12 @@ def by_tiles(
 
 @opaque
 def row_losses(rows: Tensor, keys: Tensor, formula: Callable[[Tensor, slice], Tensor], tile: int | None) -> Tensor:
-    """The sum over all rows of any formula of a row's products with the keys; within a tile, autograd differentiates.
+    """Sum over all rows of a formula of their products with the keys, differentiated by autograd within each tile.
 
     Args:
         rows: (B, d).
         keys: (K, d).
-        formula: products (R, K) of some rows, and which rows they are, -> losses (R,); differentiable in the products,
-            which it must not overwrite.
+        formula: turns products (R, K) and the slice of their rows into losses (R,), without overwriting the products.
         tile: rows at once; None for whole matrices.
 
     Returns:
@@ -106,7 +105,7 @@ class _Walk(torch.autograd.Function):
 def _walk(
     ctx: Any, rows: Tensor, keys: Tensor, weights: Tensor | None, inputs: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Losses (B,) and, with weights of the rows, the gradients of their weighted sum."""
+    """Losses (B,), and with weights of the rows the gradients of their weighted sum."""
     n, tile = len(rows), ctx.tile
     losses = rows.new_empty(n)
     d_rows = torch.empty_like(rows) if weights is not None and ctx.needs_input_grad[0] else None

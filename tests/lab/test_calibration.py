@@ -1,13 +1,13 @@
-"""The constants can be made again."""
+"""The constants of the same-class estimator can be fitted again."""
 
 import re
 
 import numpy as np
 import pytest
 
+from lab.calibration import calibrate, design_set, main
 from pairsift.neighbors import unit_rows
-from pairsift.same_class.calibration import calibrate, design_set, main
-from pairsift.same_class.estimator import CONSTANTS, Constants, fold, signs
+from pairsift.same_class.estimator import CONSTANTS, Constants, logit_codes, pair_scores
 
 
 def labelled(noise, seed):
@@ -24,8 +24,8 @@ def test_sets_of_clear_clusters_give_a_rising_logit():
 
 
 def test_codes_multiply_to_the_logit():
-    fitted = signs(unit_rows(labelled(0.4, 2)[0]), 0)
-    codes = fold(fitted, Constants(-1.0, 0.5, 0.3, 2.0)).astype(float)
+    fitted = pair_scores(unit_rows(labelled(0.4, 2)[0]), 0)
+    codes = logit_codes(fitted, Constants(-1.0, 0.5, 0.3, 2.0)).astype(float)
     rows, others = np.array([0, 3, 50]), np.array([9, 120, 51])
     logits = (codes[rows, :-1] * codes[others, :-1]).sum(axis=1) + codes[rows, -1] + codes[others, -1]
     expected = -1 + 0.3 * fitted.sharpness[0] + 2 * fitted.sharpness[1] + 0.5 * fitted.of_pairs(rows, others).mean(1)

@@ -1,9 +1,9 @@
-"""Fits the constants of `pairsift.same_class.estimator` on labelled design sets.
+"""Fits the constants of `pairsift.same_class.estimator` to labelled sets.
 
-    python -m pairsift.same_class.calibration images=a.npz images=b.npz digits=c.npz text=d.npz
+    python -m lab.calibration images=a.npz images=b.npz digits=c.npz text=d.npz
 
-Every set is a .npz file with `features` (N, D) and `labels` (N,), named by its family. Sets of one family share weight
-and are left out together when the constants are tried on sets they were not fitted on.
+Every set is a .npz file with `features` (N, D) and `labels` (N,), named by its family. Sets of one family share one
+weight, and are left out together when the constants are tested on sets that they were not fitted to.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.neighbors import FloatArray, unit_rows
-from pairsift.same_class.estimator import Constants, Signs, signs
+from pairsift.same_class.estimator import Constants, PairScores, pair_scores
 
-# Rows whose pairs are looked at, pairs of each with its nearest, with the band below them and with any other.
+# Rows in the sample, nearest rows that each is paired with, and rows from the band below them and from all others.
 _ANCHORS, _NEAR, _FEW = 400, 50, 15
-# What the pairs of each kind weigh together: near ones are those that are excluded, or not.
+# Weights of the pairs of each kind together.
 _WEIGHTS = {"near": 2.0, "band": 0.3, "any": 0.7}
 # Ranks of the band, as a share of the other rows.
 _BAND = (0.15, 0.22)
@@ -28,7 +28,7 @@ _BAND = (0.15, 0.22)
 
 @dataclass(frozen=True)
 class DesignSet:
-    """Pairs of a labelled set: by kind, what the logit is linear in (P, 3) and whether both are of one class (P,)."""
+    """Pairs of a labelled set, by kind: (P, 3) inputs in which the logit is linear, and (P,) whether of one class."""
 
     family: str
     name: str
@@ -37,9 +37,9 @@ class DesignSet:
 
 
 def design_set(family: str, name: str, features: FloatArray, labels: NDArray[np.int64], seed: int = 0) -> DesignSet:
-    """Pairs of a labelled set, drawn by cosine after centring."""
+    """Pairs of a labelled set, sampled by their cosine after centring."""
     unit = unit_rows(np.asarray(features, dtype=np.float32))
-    fitted = signs(unit, seed)
+    fitted = pair_scores(unit, seed)
     draw = np.random.default_rng(seed)
     anchors = draw.choice(len(unit), min(_ANCHORS, len(unit)), replace=False)
     centred = unit_rows(unit - unit.mean(axis=0))
@@ -60,13 +60,13 @@ def design_set(family: str, name: str, features: FloatArray, labels: NDArray[np.
     return DesignSet(family, name, inputs, same)
 
 
-def _inputs(fitted: Signs, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-    evidence = fitted.of_pairs(rows, others).mean(axis=1, dtype=np.float64)
-    return np.column_stack([evidence, *(np.full(len(rows), sharpness) for sharpness in fitted.sharpness)])
+def _inputs(fitted: PairScores, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = fitted.of_pairs(rows, others).mean(axis=1, dtype=np.float64)
+    return np.column_stack([scores, *(np.full(len(rows), sharpness) for sharpness in fitted.sharpness)])
 
 
 def calibrate(sets: list[DesignSet]) -> Constants:
-    """The constants of the logistic that fits these sets, every family weighing the same."""
+    """The constants of the logistic function that fits these sets, with equal weights of their families."""
     from sklearn.linear_model import LogisticRegression
 
     inputs, same, weights = [], [], []
@@ -89,7 +89,7 @@ def probabilities(inputs: NDArray[np.float64], constants: Constants) -> NDArray[
 
 
 def main(arguments: list[str]) -> None:
-    """Print how each family is predicted from the others, and the constants fitted on all."""
+    """Print how well each family is predicted from the others, and the constants fitted to all."""
     from sklearn.metrics import roc_auc_score
 
     sets = []
