@@ -159,7 +159,8 @@ def test_mined_negatives_that_look_like_positives_are_taken_out(words, listed, t
     # Row 0: its own positive in other letters; row 1: the guide says so, and its own positive; row 11: nothing.
     assert found.rows["bad_negatives"].to_pylist() == [1, 2, *[0] * 10]
     assert found.facts["mined_negatives"] == {
-        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2, "refilled": 1 if listed else 5
+        "negatives": 22, "identical": 2, "likely": 1, "margin_alone": 1, "rows": 2, "refilled": 1 if listed else 5,
+        "bad": 3, "bad_without_floor": 3,
     }  # fmt: skip
     assert found.clean(tmp_path / "clean.parquet") == 12
     clean = pq.read_table(tmp_path / "clean.parquet")

@@ -169,7 +169,7 @@ def test_the_queries_of_a_beir_folder_and_embeddings_are_an_evaluation_set(train
 
 
 def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp_path):
-    with pytest.raises(DataError, match=r"no evaluation set at .*nothing\.jsonl"):
+    with pytest.raises(DataError, match=r"no `against` at .*nothing\.jsonl"):
         inspect_pairs(train, against=tmp_path / "nothing.jsonl")
     file = leaking(train, tmp_path, "two.jsonl", title="a title")
     file.write_text(file.read_text().replace('"query"', '"asked"'))
@@ -183,5 +183,5 @@ def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp
     np.save(tmp_path / "features.npy", np.ones((120, 4)))
     with pytest.raises(PairsError, match="has features of the pairs alone, and none of"):
         inspect_pairs(train, against=leaking(train, tmp_path), guide_features=tmp_path / "features.npy")
-    with pytest.raises(PairsError, match="give it as `against`"):
+    with pytest.raises(PairsError, match="give their file as `against`"):
         inspect_pairs(train, against_column="asked")

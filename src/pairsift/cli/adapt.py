@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pairsift._base.files import write_tensors
 from pairsift.cli.app import console, in_flags, notes
+from pairsift.cli.progress import progress
 from pairsift.data import DataError, open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.pairs import text_keys
@@ -182,29 +182,13 @@ def _encoded(model: Any, sides: Sequence[list[str]]) -> tuple[NDArray[np.float32
     """Features of both sides; equal texts are encoded once and have equal features."""
     numbers = {text: i for i, text in enumerate(dict.fromkeys(text for side in sides for text in side))}
     unique, parts = list(numbers), []
-    with _progress("encoding texts", len(unique)) as advance:
+    with progress("encoding texts") as tell:
         for start in range(0, len(unique), _TEXTS):
             parts.append(np.asarray(model.encode(unique[start : start + _TEXTS]), np.float32))
-            advance(min(start + _TEXTS, len(unique)))
+            tell(min(start + _TEXTS, len(unique)), len(unique))
     features = np.concatenate(parts)
     first, second = (features[[numbers[text] for text in side]] for side in sides)
     return first, second
-
-
-class _progress:  # noqa: N801 (used as a block)
-    """A bar with the time left."""
-
-    def __init__(self, what: str, total: int) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=notes, transient=True)
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> Callable[..., None]:
-        self._bar.start()
-        return lambda done, total=None: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
 
 def _trained(found: _Features, fitted: SpectralMap, seed: int, output: Path) -> Training | None:
@@ -214,8 +198,8 @@ def _trained(found: _Features, fitted: SpectralMap, seed: int, output: Path) -> 
     first, second = found.arrays()
     keys = None if found.texts is None else (text_keys(found.texts[0]), text_keys(found.texts[1]))
     try:
-        with _progress("training", 1) as advance:
-            trained = train_head(first, second, fitted, keys=keys, seed=seed, log=_say, progress=advance)
+        with progress("training") as tell:
+            trained = train_head(first, second, fitted, keys=keys, seed=seed, log=_say, progress=tell)
     except KeyboardInterrupt:
         _say(f"training stopped: {output} keeps the map")
         return None

@@ -1,4 +1,4 @@
-"""The treated losses in the training loops of other libraries; each is imported only where it is used.
+"""Treated losses in the training loops of other libraries. Import a module where its library is used.
 
 `HookedLoss` and `FeatureHook` (any PyTorch loop, lightly), `lightning.TreatPairs`, `metric_learning.NTXentLoss`,
 `sentence_transformers.TreatedRankingLoss`, `sentence_transformers.SemanticRankingLoss`, `solo_learn.simclr_loss_func`.

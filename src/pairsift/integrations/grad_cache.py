@@ -1,4 +1,4 @@
-"""Large batches in little memory: parts are embedded twice, gradients are the batch's (GradCache, arXiv 2101.06983)."""
+"""Gradients of large batches in little memory, by embedding parts twice (GradCache, arXiv 2101.06983)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Tokens = dict[str, Any]
 
 
 class CachedEmbeddings:
-    """Embeddings of a batch without the graphs of the encoder, which are made again a part at a time.
+    """Embeddings of a batch without graphs of the encoder, which the backward pass computes again a part at a time.
 
     Args:
-        embed: tokens of b texts to (b, D) embeddings, with a graph.
+        embed: turns the tokens of b texts into (b, D) embeddings with a graph.
         columns: tokens of every column, tensors of (B, ...) values.
         size: texts embedded at once, > 0.
 
     Attributes:
-        columns: (B, D) embeddings of each column, leaves of their own graph.
+        columns: (B, D) embeddings of each column, leaves of the autograd graph.
     """
 
     def __init__(self, embed: Callable[[Tokens], Tensor], columns: Sequence[Tokens], size: int) -> None:
@@ -39,11 +39,11 @@ class CachedEmbeddings:
             self.columns.append(torch.cat(embedded).detach().requires_grad_())
 
     def loss(self, value: Tensor, gradients: Sequence[Tensor] | None = None) -> Tensor:
-        """A loss of `columns` as one whose backward pass reaches the encoder.
+        """The value of a loss of `columns`, with a backward pass that reaches the encoder.
 
         Args:
-            value: scalar, with a graph to `columns`.
-            gradients: of the loss to each column where they are known, so that the value needs no graph.
+            value: scalar, with a graph to `columns` unless `gradients` are given.
+            gradients: of the loss by each column; None computes them.
 
         Returns:
             The same number; its gradient is that of one batch embedded at once.
@@ -75,7 +75,7 @@ def _parts(tokens: Tokens, size: int) -> Iterator[Tokens]:
 
 
 class _Random:
-    """The state of random numbers now, so that dropout can be drawn again."""
+    """The current state of the random number generators, so that dropout can be drawn again."""
 
     def __init__(self, part: Tokens) -> None:
         tensors = [each for each in part.values() if isinstance(each, Tensor) and each.is_cuda]

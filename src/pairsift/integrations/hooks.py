@@ -1,8 +1,9 @@
-"""Features from inside of a model, for training loops that pass on projections only."""
+"""Hooks that fetch features from inside a model, for training loops that pass on projections only."""
 
 from __future__ import annotations
 
 import itertools
+import operator
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -12,26 +13,26 @@ from torch import Tensor, nn
 
 from pairsift.losses.treated import TreatedLoss
 
-# Calls without a graph that are remembered, at most.
+# Largest number of remembered calls without a graph.
 _REMEMBERED = 64
 _NUMBERS = itertools.count()
 
 
 class FeatureHook:
-    """Remembers what a layer of a model gave, and finds the features that projections were made of.
+    """Remembers the output of a layer, and finds the features that projections were computed from.
 
-    Features are found by the graph of gradients: those of a projection are the outputs of the layer that it depends on.
-    Other calls do not disturb: further views, views in another order, evaluation. Where there is no graph (a frozen
-    encoder, a key encoder) all calls since the last loss have to add up to the rows that are asked for; calls in
-    evaluation mode are left out if they do not.
+    Features are found by the autograd graph: those of a projection are the outputs of the layer on which it depends.
+    So further views, other orders of views and evaluation do not disturb. Without a graph (a frozen encoder, a key
+    encoder) all calls since the last loss must add up to the rows of the projections; calls in evaluation mode are left
+    out if they do not.
 
     Args:
         model: the model.
-        layer: dotted name of the layer whose output are the features h, ``backbone`` say; its output is flattened to
-            (B, D). "" is the model itself.
+        layer: dotted name of the layer whose output, flattened to (B, D), are the features h, such as ``backbone``; ""
+            is the model itself.
 
     Raises:
-        ValueError: the model has no such layer; the message names those it has.
+        ValueError: the model has no such layer; the message names the layers that it has.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
@@ -41,42 +42,36 @@ class FeatureHook:
         self._handle = find_layer(model, layer).register_forward_hook(self._remember)
 
     def features(self, *projections: Tensor) -> list[Tensor]:
-        """The features that projections were made of.
-
-        Args:
-            *projections: (B, d) each, of one batch.
+        """The features that projections of one batch, (B, d) each, were computed from.
 
         Returns:
             (B, D) each, without gradient.
 
         Raises:
-            ValueError: the layer did not give these rows, or it cannot be told which rows they are.
+            ValueError: the layer did not output these rows, or it is ambiguous which rows they are.
         """
         sources = [_sources(z, self._key) for z in projections]
+        sizes = [len(z) for z in projections]
         if not any(sources):
-            rows = [len(z) for z in projections]
-            return list(torch.split(self.take(sum(rows)), rows))
+            return list(torch.split(self.take(sum(sizes)), sizes))
         self._calls.clear()
         found = [_rows_of(z, each) for z, each in zip(projections, sources, strict=True)]
-        whole = torch.cat(sources[0]) if sources[0] else projections[0][:0]
-        together = any(h is None for h in found) and all(_alike(each, sources[0]) for each in sources)
-        if together and len(whole) == sum(len(z) for z in projections):
-            # Projections that were made together, and no longer show where they stand, are taken in their order.
-            return list(torch.split(whole, [len(z) for z in projections]))
-        if any(h is None for h in found):
-            seen = [[len(h) for h in each] for each in sources]
-            raise ValueError(
-                f"layer {self.layer!r} gave batches of {seen} rows to projections of {[len(z) for z in projections]} "
-                "rows, and it cannot be told which rows belong together: pass slices of the model's output, or run the "
-                "whole model on each view"
-            )
-        return [h for h in found if h is not None]
+        known = [h for h in found if h is not None]
+        if len(known) == len(found):
+            return known
+        first = sources[0]
+        same = all(len(each) == len(first) and all(map(operator.is_, each, first)) for each in sources)
+        if same and sum(len(h) for h in first) == sum(sizes):
+            # Projections of one joint call that no longer show their position in it are taken in order.
+            return list(torch.split(torch.cat(first), sizes))
+        seen = [[len(h) for h in each] for each in sources]
+        raise ValueError(
+            f"layer {self.layer!r} gave batches of {seen} rows to projections of {sizes} rows, and it cannot be told "
+            "which rows belong together: pass slices of the model's output, or run the whole model on each view"
+        )
 
     def take(self, rows: int) -> Tensor:
-        """All rows that the layer gave since the last loss, which are then forgotten.
-
-        Args:
-            rows: how many they have to be.
+        """All outputs of the layer since the last loss, which are then forgotten.
 
         Returns:
             (rows, D), without gradient.
@@ -96,7 +91,7 @@ class FeatureHook:
         )
 
     def remove(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hook from the model."""
         self._handle.remove()
 
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -108,7 +103,7 @@ class FeatureHook:
         h = output.detach().flatten(1)
         if output.grad_fn is None:
             self._calls.append((h, module.training))
-        else:  # lives as long as the graph does, and is found through it
+        else:  # kept in the graph, as long as the graph lives
             kept: Any = output.grad_fn.metadata
             kept[self._key] = (next(_NUMBERS), h)
 
@@ -123,16 +118,16 @@ def _sources(z: Tensor, key: str) -> list[Tensor]:
             continue
         seen.add(node)
         metadata: Any = node.metadata
-        left = metadata.get(key)
-        if left is None:
-            waiting += [each for each, _ in node.next_functions]
+        if key in metadata:
+            number, h = metadata[key]
+            found[number] = h
         else:
-            found[left[0]] = left[1]
+            waiting += [each for each, _ in node.next_functions]
     return [found[number] for number in sorted(found)]
 
 
 def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
-    """The rows of some features that a projection stands for; None where that cannot be told."""
+    """The rows of features that belong to a projection; None where that is ambiguous."""
     if not sources:
         return None
     h, base = torch.cat(list(sources)), z._base
@@ -144,21 +139,17 @@ def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
     return h[start : start + len(z)] if rest == 0 else None
 
 
-def _alike(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
-
-
 class HookedLoss(nn.Module):
     """A loss that fetches the features h itself: called as `loss(z0, z1)`, like lightly's NTXentLoss.
 
     Args:
         loss: a loss called as `loss(z0, z1, h0, h1)`.
-        model: the model that is trained; it is watched, not owned.
-        layer: the layer whose output are the features of both views; or one layer for each argument (the towers of
-            two modalities, MoCo's encoder and its key encoder).
+        model: the model in training; it does not become a submodule.
+        layer: the layer whose output are the features of both views, or one layer for each argument, such as the towers
+            of two modalities or MoCo's two encoders.
 
     Raises:
-        ValueError: the model has no such layer; the message names those it has.
+        ValueError: the model has no such layer; the message names the layers that it has.
 
     Example:
         >>> import torch
@@ -175,14 +166,14 @@ class HookedLoss(nn.Module):
         self.loss = loss
         names = (layer,) if isinstance(layer, str) else layer
         for name in names:
-            find_layer(model, name)  # all are there before any is hooked
+            find_layer(model, name)  # before any layer gets a hook
         self.hooks = [FeatureHook(model, name) for name in names]
 
     def forward(self, z0: Tensor, z1: Tensor, **arguments: Any) -> Tensor:
-        """The loss of projections (N, d) and (K, d), with the features of the calls that made them.
+        """The loss of projections (N, d) and (K, d); further arguments are those of the loss.
 
         Raises:
-            ValueError: the watched layer did not give these rows; or see the loss.
+            ValueError: the layer did not output these rows; or see the loss.
         """
         if len(self.hooks) == 1:
             h0, h1 = self.hooks[0].features(z0, z1)
@@ -192,7 +183,7 @@ class HookedLoss(nn.Module):
         return value
 
     def remove(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hooks from the model."""
         for hook in self.hooks:
             hook.remove()
 
@@ -201,13 +192,13 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """The submodule of a dotted name.
 
     Raises:
-        ValueError: there is none; the message names those nearest to the model's top.
+        ValueError: there is none; the message names the children of the deepest module on the way.
     """
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if layer in modules:
         return modules[layer]
     parent = layer.rpartition(".")[0]
-    while parent and parent not in modules:
+    while parent not in modules:
         parent = parent.rpartition(".")[0]
     prefix = f"{parent}." if parent else ""
     near = [f"{prefix}{name}" for name, _ in modules[parent].named_children()]

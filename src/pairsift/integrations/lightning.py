@@ -1,4 +1,4 @@
-"""A Lightning callback that treats difficult pairs in a module that knows nothing of them."""
+"""A Lightning callback that replaces the loss of a module with a treated loss."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ with needs("train", "pairsift.integrations.lightning"):
 
 
 class TreatPairs(Callback):
-    """Replaces a module's loss while it is fitted: `Trainer(callbacks=[TreatPairs(loss, layer="backbone")])`.
+    """Replaces a module's loss during fitting: `Trainer(callbacks=[TreatPairs(loss, layer="backbone")])`.
 
-    Checkpoints load with and without this callback: what the loss keeps is in the callback's own part of them. A loss
-    with a learned temperature is the exception: its parameter belongs to the module, which the optimiser is made of.
+    Checkpoints load with and without this callback, because the loss's state is in the callback's part of them. Only a
+    learned temperature is a parameter of the module, so that the optimiser finds it.
 
     Args:
         loss: a treated loss, called as `loss(z0, z1, h0, h1)`.
@@ -27,7 +27,7 @@ class TreatPairs(Callback):
         criterion: attribute of the Lightning module that holds its loss, called as `criterion(z0, z1)`.
 
     Raises:
-        ValueError: when fitting starts, for a layer or an attribute that is not there.
+        ValueError: when fitting starts, for a layer or an attribute that does not exist.
     """
 
     def __init__(self, loss: TreatedLoss, layer: str | tuple[str, str], criterion: str = "criterion") -> None:
@@ -49,7 +49,7 @@ class TreatPairs(Callback):
         if self._learns:
             setattr(pl_module, self.criterion, self._hooked)
         else:
-            # In front of the module's own loss, not in its place: the module's state dict is as without this callback.
+            # This hides the module's own loss without replacing it, so the module's state dict stays as it was.
             pl_module.__dict__[self.criterion] = self._hooked
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -66,7 +66,7 @@ class TreatPairs(Callback):
         self._hooked = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the loss needs to go on, its queue say; in the part of a checkpoint that belongs to this callback."""
+        """The state of the loss, such as its queue, for the callback's part of a checkpoint."""
         return {} if self._learns else dict(self.loss.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Treated NT-Xent in pytorch-metric-learning's call shape, for its trainers and its SelfSupervisedLoss."""
+"""Treated NT-Xent with the call of pytorch-metric-learning, for its trainers and wrappers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pairsift.treatments import Treatment
 if TYPE_CHECKING:
     _Base = nn.Module
 else:
-    try:  # the library's DistributedLossWrapper takes its own kind of losses only
+    try:  # the library's DistributedLossWrapper accepts only this base class
         from pytorch_metric_learning.losses import BaseMetricLossFunction as _Base
     except ImportError:
         _Base = nn.Module
@@ -27,33 +27,27 @@ else:
 class NTXentLoss(_Base):
     """`loss(embeddings, labels)` or `loss(embeddings, labels, ref_emb=..., ref_labels=...)`, with treated pairs.
 
-    Untreated it is pytorch-metric-learning's NTXentLoss, its name included, so that the library's wrappers take it:
-    SelfSupervisedLoss, CrossBatchMemory, MultipleLosses and DistributedLossWrapper. Pairs that a wrapper or a miner
-    names (`indices_tuple`) are those that count; which of them are treated is what the selector says.
+    Untreated it equals pytorch-metric-learning's NTXentLoss. It works in SelfSupervisedLoss, CrossBatchMemory,
+    MultipleLosses and DistributedLossWrapper. `indices_tuple` of a wrapper or miner sets the pairs that count; the
+    selector says which of them are treated.
 
     Args:
         temperature: tau, > 0.
-        selector: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
-        treatment: what happens to them; None treats nothing.
-        hook: fetches the features h of the embeddings (and then of ref_emb) from the model; without it, and without
+        selector, treatment, **options: see `TreatedLoss`. `gather_distributed` is False by default, because the
+            library's own wrapper gathers.
+        hook: fetches the features h of the embeddings, and then of ref_emb, from the model. Without it and without
             `features`, pairs are selected on the embeddings, with a warning.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`; see `losses.treated.Options`. Gathering is left to
-            the library's own wrapper unless asked for.
 
     Raises:
         ValueError: a setting out of range, or a treatment without a selector.
     """
 
     def __init__(
-        self,
-        temperature: float = 0.07,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        hook: FeatureHook | None = None,
-        **options: Unpack[Options],
-    ) -> None:
+        self, temperature: float = 0.07, selector: Selector | None = None, treatment: Treatment | None = None,
+        hook: FeatureHook | None = None, **options: Unpack[Options],
+    ) -> None:  # fmt: skip
         super().__init__()
-        # Labels may count the rows of one process only; the library's wrapper hands over the others as references.
+        # Labels may count the rows of one process only; the library's wrapper passes the others as references.
         options.setdefault("gather_distributed", False)
         self.loss = LabelledNTXentLoss(temperature, selector, treatment, **options)
         self.hook = hook
@@ -69,11 +63,11 @@ class NTXentLoss(_Base):
         Args:
             embeddings: (B, d) projections.
             labels: (B,) rows of one label belong together. None pairs row i with row i of ref_emb.
-            indices_tuple: (anchors, positives, anchors, negatives), numbers of rows and of reference rows; the pairs
+            indices_tuple: (anchors, positives, anchors, negatives), positions of rows and of reference rows: the pairs
                 that count, each once. None takes all pairs.
-            ref_emb, ref_labels: (K, d) and (K,) rows to compare with; None compares the embeddings among themselves.
-            features, ref_features: (B, D) and (K, D) encoder features; they go before the hook's.
-            rows, ref_rows: (B,) and (K,) ids of the examples, for selectors that go by them.
+            ref_emb, ref_labels: (K, d) and (K,) reference rows; None compares the embeddings among themselves.
+            features, ref_features: (B, D) and (K, D) encoder features, used instead of the hook's.
+            rows, ref_rows: (B,) and (K,) ids of the examples, for selectors that need them.
 
         Returns:
             Scalar.
@@ -94,20 +88,14 @@ class NTXentLoss(_Base):
             shape = len(embeddings), len(embeddings if ref_emb is None else ref_emb)
             named = _named_pairs(indices_tuple, shape, embeddings.device)
         value: Tensor = self.loss(
-            embeddings,
-            labels,
-            features,
-            ref_z=ref_emb,
-            ref_labels=ref_labels,
-            ref_h=ref_features,
-            rows=rows,
-            key_rows=ref_rows, named=named,
+            embeddings, labels, features, ref_z=ref_emb, ref_labels=ref_labels, ref_h=ref_features,
+            rows=rows, key_rows=ref_rows, named=named,
         )  # fmt: skip
         return value
 
 
 def _named_pairs(indices: Sequence[Tensor], shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(B, K) bool twice: the positives and the negatives of an `indices_tuple`."""
+    """Two (B, K) bool matrices: the positives and the negatives of an `indices_tuple`."""
     if len(indices) != 4:
         raise ValueError(
             f"indices_tuple has {len(indices)} tensors: NT-Xent takes pairs (anchors, positives, anchors, negatives), "

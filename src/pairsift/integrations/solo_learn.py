@@ -1,4 +1,4 @@
-"""solo-learn's function form of the SimCLR loss, with treated pairs."""
+"""solo-learn's SimCLR loss function, with treated pairs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ def simclr_loss_func(
     h: Tensor | None = None, rows: Tensor | None = None, selector: Selector | None = None,
     treatment: Treatment | None = None, **options: Unpack[Options],
 ) -> Tensor:  # fmt: skip
-    """Call it in place of `solo.losses.simclr.simclr_loss_func`; all views of an image share an index.
+    """Replaces `solo.losses.simclr.simclr_loss_func`.
 
     Args:
         z: (B, d) projections of all views.
-        indexes: (B,) the image that each view is of.
+        indexes: (B,) image of each view.
         temperature: tau, > 0.
         h: (B, D) encoder features of the same views (`torch.cat(out["feats"])`), on which pairs are selected.
-        rows: (B,) ids of the examples that the views are of, for selectors that go by them; None takes `indexes`.
-        selector: which pairs are difficult, a `RankBand` or any selector; None selects nothing.
-        treatment: what happens to them; None treats nothing.
-        **options: `select`, `seed`, `engine`, `tile`, `precision`, `gather_distributed`; see `losses.treated.Options`.
+        rows: (B,) ids of the views' examples, for selectors that need them; None takes `indexes`.
+        selector, treatment, **options: see `TreatedLoss`.
 
     Returns:
         Scalar.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from scipy import stats
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
+from pairsift.retrieval.judges import Judge, Judgement
 from pairsift.retrieval.near import CloseTexts, TextPairs
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
 
@@ -35,6 +37,11 @@ BATCHES = (32, 256, 4096, 32_768)
 _CANDIDATES = 4096
 # Texts that are drawn for a negative to refill, before all are tried.
 _DRAWS = 8
+# Margins below the own positive within which a negative is suspicious: 92 % of false negatives, where similarities are
+# normal (`Phi(2 / sqrt 2)`).
+_SUSPICIOUS = 2.0
+# Texts that a judge may refuse for a cell before it stays empty.
+_ROUNDS = 4
 
 
 # Scores of a guide
@@ -74,6 +81,17 @@ class GuideScores:
     def thresholds(self) -> FloatArray:
         """(n,) similarity that a likely false negative exceeds."""
         return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
+
+    def suspicious(self, pairs: IntArray, similarity: FloatArray) -> BoolArray:
+        """(M,) negatives that a judge should see: those not far below the own positive, or all where the guide is off.
+
+        Args:
+            pairs: (M,) which pair's.
+            similarity: (M,) of the anchor with the negative.
+        """
+        own = self.own[pairs]
+        near = similarity > own - _SUSPICIOUS * self.margin * np.abs(own)
+        return np.asarray(near | bool(self.off_because))
 
     @cached_property
     def off_because(self) -> str:
@@ -228,6 +246,14 @@ class _MostSimilar:
 # Mined negatives
 
 
+class Compared(NamedTuple):
+    """What a guide gives the check of mined negatives: features and scores, and the search of texts to refill from."""
+
+    features: UnitFeatures
+    scores: GuideScores
+    search: Search
+
+
 @dataclass(frozen=True)
 class NegativeChecks:
     """M mined negatives, and K cells of negatives that need another text.
@@ -235,8 +261,11 @@ class NegativeChecks:
     Attributes:
         identical: (M,) the negative is the anchor itself, or in some row its positive.
         likely: (M,) the guide takes it for a positive.
-        margin_alone: how many the guide would take for positives without the floor.
+        alone: (M,) the guide would take it for a positive without the floor.
         similarity: (M,) with the anchor; nan without a guide.
+        judgement: what a judge says; None without one.
+        judged: (M,) the judge takes it for a positive.
+        relabelled: (M,) it becomes the positive of a row of its own.
         open_pairs, open_columns: (K,) pair and column of negatives, where a cell is bad or missing, or a list loses all
             its elements.
         refills: (K,) texts to put there, -1 where there is none; empty unless negatives are refilled.
@@ -244,49 +273,97 @@ class NegativeChecks:
 
     identical: BoolArray
     likely: BoolArray
-    margin_alone: int
+    alone: BoolArray
     similarity: FloatArray
+    judgement: Judgement | None
+    judged: BoolArray
+    relabelled: BoolArray
     open_pairs: IntArray
     open_columns: IntArray
     refills: IntArray
 
     @property
     def bad(self) -> BoolArray:
-        """(M,) negatives that look like positives, for either reason."""
-        return self.identical | self.likely
+        """(M,) negatives that look like positives. Where a judge was asked it decides, elsewhere the guide."""
+        return self.identical | self.judged | self._unasked(self.likely)
+
+    @property
+    def bad_without_floor(self) -> BoolArray:
+        """(M,) the same for a guide without the floor."""
+        return self.identical | self.judged | self._unasked(self.alone)
+
+    def _unasked(self, chosen: BoolArray) -> BoolArray:
+        return chosen if self.judgement is None else chosen & np.isnan(self.judgement.negatives)
 
 
 def check_negatives(
-    pairing: Pairing, cells: list[Cells], config: PairsConfig, features: UnitFeatures | None = None,
-    scores: GuideScores | None = None, search: Search | None = None,
-) -> NegativeChecks:  # fmt: skip
+    pairing: Pairing, cells: list[Cells], config: PairsConfig, guide: Compared | None = None, judge: Judge | None = None
+) -> NegativeChecks:
     """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
 
     Args:
         pairing: of the rows.
         cells: of each column of negatives.
         config: says whether negatives are refilled.
-        features, scores, search: of the guide; None without one.
+        guide: features, scores and search; None without a guide.
+        judge: decides about suspicious ones; None without one.
     """
     mined = pairing.mined
     anchors = pairing.anchors[mined.pairs]
     identical = pairing.identical(anchors, mined.texts)
     similarity = np.full(len(anchors), np.nan, np.float32)
-    likely, alone = np.zeros(len(anchors), bool), 0
-    if features is not None and scores is not None:
+    likely, alone, asked = np.zeros((3, len(anchors)), bool)
+    free = ~identical & ~pairing.denied(anchors, mined.texts)
+    if guide is not None:
+        features, scores = guide.features, guide.scores
         for start in range(0, len(anchors), BLOCK):
             some = slice(start, start + BLOCK)
             similarity[some] = dots(features.take(anchors[some]), features.take(mined.texts[some]))
-        asked = scores.reliable[mined.pairs] & ~identical & ~pairing.denied(anchors, mined.texts)
-        likely = asked & (similarity > scores.thresholds[mined.pairs])
-        alone = int((asked & (similarity > scores.edges[mined.pairs])).sum())
-    pairs, columns = _open_cells(pairing, cells, identical | likely)
-    refills = np.zeros(0, np.int64)
-    if config.bad_negatives == "refill":
-        kept = ~(identical | likely)
-        taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
-        refills = _refills(pairing, pairs, taken, config, features, scores, search)
-    return NegativeChecks(identical, likely, alone, similarity, pairs, columns, refills)
+        used = free & scores.reliable[mined.pairs]
+        likely = used & (similarity > scores.thresholds[mined.pairs])
+        alone = used & (similarity > scores.edges[mined.pairs])
+    if judge is None:
+        verdicts: tuple[Judgement | None, BoolArray, BoolArray] = (None, asked, asked)
+    else:
+        asked = free if guide is None else free & guide.scores.suspicious(mined.pairs, similarity)
+        verdicts = _judged(pairing, config, guide, judge, asked)
+    judgement, judged, relabelled = verdicts
+    checks = NegativeChecks(
+        identical, likely, alone, similarity, judgement, judged, relabelled, *_open_cells(
+            pairing, cells, identical | judged | (likely & ~asked)
+        ), np.zeros(0, np.int64),
+    )  # fmt: skip
+    if config.bad_negatives != "refill":
+        return checks
+    return replace(checks, refills=_Refilling(pairing, checks, config, guide, judge).texts())
+
+
+def _judged(
+    pairing: Pairing, config: PairsConfig, guide: Compared | None, judge: Judge, asked: BoolArray
+) -> tuple[Judgement, BoolArray, BoolArray]:
+    """What the judge says of some negatives, of the positives of their rows, and of positives that are ranked low.
+
+    Returns:
+        The scores, the (M,) negatives that are bad, and the (M,) ones that become positives.
+    """
+    mined = pairing.mined
+    rows = np.zeros(len(pairing), bool)
+    rows[mined.pairs[asked]] = True
+    if guide is not None and not guide.scores.off_because:
+        rows |= ~guide.scores.reliable
+    positives, negatives = np.full(len(pairing), np.nan), np.full(len(asked), np.nan)
+    positives[rows] = judge(pairing.anchors[rows], pairing.positives[rows])
+    negatives[asked] = judge(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
+    own = positives[mined.pairs]
+    with np.errstate(invalid="ignore"):
+        bad = (negatives >= config.judge_floor) & (negatives >= config.judge_share * own)
+        relabelled = bad & (negatives >= own) & (config.judged_positives == "relabel")
+    # A text that stands twice in a row becomes a positive once.
+    codes = pairing.code(pairing.anchors[mined.pairs], mined.texts)
+    first = np.zeros(len(asked), bool)
+    first[np.unique(np.where(relabelled, codes, -1), return_index=True)[1]] = True
+    judgement = Judgement(judge.name, judge.asked, positives, negatives, config.judge_floor)
+    return judgement, bad, relabelled & first
 
 
 def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[IntArray, IntArray]:
@@ -308,48 +385,94 @@ def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[I
     return found[order], of[order]
 
 
-def _refills(
-    pairing: Pairing, pairs: IntArray, taken: IntArray, config: PairsConfig, features: UnitFeatures | None,
-    scores: GuideScores | None, search: Search | None,
-) -> IntArray:  # fmt: skip
-    """(K,) texts that are negatives of each pair, none twice for a pair.
+class _Refilling:
+    """Chooses negatives for the cells that need one, none twice for a pair.
 
-    With a guide it is the candidate most similar to the anchor that stays below the margin under its positive
-    (positive-aware mining, arXiv 2407.15831). Elsewhere it is a positive of another row, drawn at random.
+    With a guide it is the text most similar to the anchor that stays below a share of its own positive's similarity
+    (positive-aware mining, arXiv 2407.15831). Elsewhere it is drawn at random. A judge that was asked about the row's
+    positive has the last word about each.
 
     Args:
         pairing: of the rows.
-        pairs: (K,) pairs that need a text, ascending.
-        taken: ascending codes of pairs and texts that a row holds already, by `Pairing.code`.
-        config: seed and neighbours.
-        features, scores, search: of the guide; None without one.
+        checks: of the mined negatives.
+        config: seed, neighbours and share.
+        guide: None without one.
+        judge: None without one.
     """
-    out = np.full(len(pairs), -1)
-    turn = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
-    if features is not None and scores is not None and search is not None:
+
+    def __init__(
+        self, pairing: Pairing, checks: NegativeChecks, config: PairsConfig, guide: Compared | None, judge: Judge | None
+    ) -> None:
+        self._pairing, self._config, self._guide, self._judge = pairing, config, guide, judge
+        self._judgement, self._pairs = checks.judgement, checks.open_pairs
+        mined, kept = pairing.mined, ~checks.bad
+        self._taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
+        more = pairing.further.get("corpus")
+        self._pool = pairing.candidates if more is None else np.union1d(pairing.candidates, more)
+
+    def texts(self) -> IntArray:
+        """(K,) texts for the open cells, -1 where there is none."""
+        out = np.full(len(self._pairs), -1)
+        for _ in range(_ROUNDS if self._judge is not None else 1):
+            open_ = np.flatnonzero(out < 0)
+            if not len(open_):
+                break
+            found = self._round(self._pairs[open_])
+            good = found >= 0
+            good[good] = self._accepted(self._pairs[open_][good], found[good])
+            # What is refused is not offered again.
+            codes = self._pairing.code(self._pairs[open_], found)[found >= 0]
+            self._taken = np.union1d(self._taken, codes)
+            out[open_[good]] = found[good]
+        return out
+
+    def _accepted(self, pairs: IntArray, texts: IntArray) -> BoolArray:
+        """(K,) texts that the judge calls negatives, or was not asked about."""
+        fine = np.ones(len(pairs), bool)
+        if self._judge is None or self._judgement is None:
+            return fine
+        asked = np.flatnonzero(np.isfinite(self._judgement.positives[pairs]))
+        own = self._judgement.positives[pairs[asked]]
+        scores = self._judge(self._pairing.anchors[pairs[asked]], texts[asked])
+        fine[asked] = (scores < self._config.judge_floor) | (scores < self._config.judge_share * own)
+        return fine
+
+    def _round(self, pairs: IntArray) -> IntArray:
+        """(K,) texts for pairs, ascending; -1 where there is none."""
+        out = np.full(len(pairs), -1)
+        turn = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
+        if self._guide is not None:
+            self._mine(self._guide, pairs, turn, out)
+        for number in range(int(turn.max(initial=-1)) + 1):
+            slots, done = np.flatnonzero((turn == number) & (out < 0)), out >= 0
+            held = np.union1d(self._taken, self._pairing.code(pairs[done], out[done]))
+            rng = np.random.default_rng([self._config.seed, number])
+            out[slots] = _drawn(self._pairing, self._pool, pairs[slots], held, rng)
+        return out
+
+    def _mine(self, guide: Compared, pairs: IntArray, turn: IntArray, out: IntArray) -> None:
+        """Put the most similar texts below the limit into `out`."""
+        pairing, scores, config = self._pairing, guide.scores, self._config
+        share = config.refill_share
+        limits = scores.edges if share is None else scores.own - (1 - share) * np.abs(scores.own)
         able = np.flatnonzero(scores.reliable[pairs])
         for start in range(0, len(able), BLOCK):
             slots = able[start : start + BLOCK]
             rows = pairs[slots]
-            cosines, texts = search(features.take(pairing.anchors[rows]), config.neighbours + 1)
+            cosines, texts = guide.search(guide.features.take(pairing.anchors[rows]), config.neighbours + 1)
             repeated = np.repeat(rows, texts.shape[1])
-            free = ~_held(pairing, repeated, texts.ravel(), taken).reshape(texts.shape)
+            free = ~_held(pairing, repeated, texts.ravel(), self._taken).reshape(texts.shape)
             denied = pairing.denied(pairing.anchors[repeated], texts.ravel()).reshape(texts.shape)
-            free &= np.isfinite(cosines) & ((cosines <= scores.edges[rows][:, None]) | denied)
+            free &= np.isfinite(cosines) & ((cosines <= limits[rows][:, None]) | denied)
             chosen = (free.cumsum(axis=1) == turn[slots][:, None] + 1) & free
             found = chosen.any(axis=1)
             out[slots[found]] = texts[found, chosen[found].argmax(axis=1)]
-    for number in range(int(turn.max(initial=-1)) + 1):
-        slots = np.flatnonzero((turn == number) & (out < 0))
-        done = out >= 0
-        held = np.union1d(taken, pairing.code(pairs[done], out[done]))
-        out[slots] = _drawn(pairing, pairs[slots], held, np.random.default_rng([config.seed, number]))
-    return out
 
 
-def _drawn(pairing: Pairing, pairs: IntArray, taken: IntArray, rng: np.random.Generator) -> IntArray:
-    """(K,) random candidates that a pair may have as a negative, -1 where there is none."""
-    pool = pairing.candidates
+def _drawn(
+    pairing: Pairing, pool: IntArray, pairs: IntArray, taken: IntArray, rng: np.random.Generator
+) -> IntArray:  # fmt: skip
+    """(K,) random texts of a pool that a pair may have as a negative, -1 where there is none."""
     drawn = pool[rng.integers(0, len(pool), (len(pairs), _DRAWS))]
     free = ~_held(pairing, np.repeat(pairs, _DRAWS), drawn.ravel(), taken).reshape(drawn.shape)
     out = np.where(free.any(axis=1), drawn[np.arange(len(pairs)), free.argmax(axis=1)], -1)
@@ -474,7 +597,7 @@ class Findings:
     """Everything that was found in a table of N rows with n usable pairs, and which rows are kept.
 
     Args:
-        anchors, positives: cells of the table.
+        cells: of the table, anchors, positives and each column of negatives.
         labels: of its rows, if it has some.
         pairing: its usable pairs.
         negatives: checks of its mined negatives.
@@ -484,6 +607,7 @@ class Findings:
         config: says what leaves clean.parquet.
 
     Attributes:
+        columns: of mined negatives.
         duplicate_of: (n,) position of the first usable row with the same cells and label, itself for that one.
         near_of: (n,) position of the first usable row with near texts, itself where there is no such row before it, or
             where that row has the same two texts.
@@ -492,10 +616,11 @@ class Findings:
     """
 
     def __init__(
-        self, sides: tuple[Cells, Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
+        self, cells: list[Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
         guided: GuideChecks | None, close: CloseTexts, rates: Rates | None, config: PairsConfig,
     ) -> None:  # fmt: skip
-        self.anchors, self.positives = sides
+        self.anchors, self.positives = cells[:2]
+        self.columns = [each.column for each in cells[2:]]
         self.labels, self.pairing, self.negatives, self.guided = labels, pairing, negatives, guided
         self.close, self.rates, self.config = close, rates, config
         self.duplicate_of = _first_of(_row_numbers(pairing))
@@ -520,10 +645,15 @@ class Findings:
 
     @cached_property
     def wrong(self) -> BoolArray:
-        """(n,) rows whose positive the guide ranks below more candidates than the cap allows; none where it is off."""
-        if self.guided is None or self.guided.scores.off_because:
-            return np.zeros(len(self.pairing), bool)
-        return ~self.guided.scores.reliable
+        """(n,) rows whose positive may be wrong.
+
+        The guide ranks it below more candidates than the cap allows, unless it is off. A judge that was asked decides.
+        """
+        judgement = self.negatives.judgement
+        low = np.zeros(len(self.pairing), bool)
+        if self.guided is not None and not self.guided.scores.off_because:
+            low = ~self.guided.scores.reliable
+        return low if judgement is None else (low & ~judgement.right) | judgement.wrong
 
     @cached_property
     def contradicted(self) -> BoolArray:
@@ -558,6 +688,9 @@ class Findings:
         mine["no negative left"] = self._unfilled()
         if self.close.leaks is not None:
             mine |= {"in the evaluation set": self.close.leaks.same, "near the evaluation set": self.close.leaks.near}
+        if self.negatives.judgement is not None:
+            mine["judge: no positive"] = self.negatives.judgement.wrong
+            mine["judge: a negative is a positive"] = self._owners(self.negatives.judged)
         mine["longer than the guide reads"] = self.close.cut[pairing.anchors] | self.close.cut[pairing.positives]
         if self.guided is not None:
             mine["guide unreliable"] = ~self.guided.scores.reliable
@@ -569,6 +702,17 @@ class Findings:
         out = np.full(len(self), missing, values.dtype)
         out[self.pairing.rows] = values
         return out
+
+    def _owners(self, negatives: BoolArray) -> BoolArray:
+        """(n,) rows that own some of (M,) mined negatives."""
+        return np.bincount(self.pairing.mined.pairs[negatives], minlength=len(self.pairing)) > 0
+
+    @cached_property
+    def relabelled(self) -> IntArray:
+        """(R,) mined negatives that become positives of rows of their own, in the order of their rows; kept ones."""
+        mined, chosen = self.pairing.mined, np.flatnonzero(self.negatives.relabelled)
+        chosen = chosen[self.kept[self.pairing.rows[mined.pairs[chosen]]]]
+        return chosen[np.argsort(mined.pairs[chosen], kind="stable")]
 
     def _unfilled(self) -> BoolArray:
         """(n,) rows for which no other negative was found."""

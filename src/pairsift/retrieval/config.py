@@ -15,7 +15,10 @@ _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a f
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
 # Numbers in (0, 1], and what they are a share of.
-_SHARES = {"cap": "the candidates", "spelling": "shingles"}
+_SHARES = {
+    "cap": "the candidates", "spelling": "shingles", "judge_floor": "the highest score",
+    "judge_share": "the positive's score", "refill_share": "the positive's similarity",
+}  # fmt: skip
 
 
 class PairsError(ValueError):
@@ -103,6 +106,28 @@ class PairsConfig(Settings):
     sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
     seed: int = setting(0, "Guide", "seed of samples, search and refilled negatives", ge=0)
 
+    judge: str | None = setting(
+        None, "Judge", "cross-encoder (name or folder), or module:function, that scores suspicious negatives and "
+        "low-ranked positives, in [0, 1]",
+    )  # fmt: skip
+    judge_floor: float = setting(0.5, "Judge", "score from which the judge calls a pair a positive one")
+    judge_share: float = setting(
+        0.95, "Judge", "share of the own positive's score from which a negative is a bad one, above the floor"
+    )
+    judged_positives: Literal["drop", "relabel"] = setting(
+        "drop", "Judge", "negatives that score as high as the own positive: drop takes them out, relabel also adds a "
+        "row with each of them as positive",
+    )  # fmt: skip
+
+    corpus: Path | None = setting(
+        None, "Clean", "texts that bad negatives are refilled from, too: a table, or a folder of BEIR (None: positives "
+        "of other rows alone)",
+    )  # fmt: skip
+    corpus_column: str | None = setting(None, "Clean", "column of its texts (None: the usual one, or the only one)")
+    refill_share: float | None = setting(
+        None, "Clean", "share of the own positive's similarity that a refilled negative may have at most (None: 1 less "
+        "`margin`)",
+    )  # fmt: skip
     drop_near: bool = setting(False, "Clean", "leave near-duplicate rows out of clean.parquet, not only duplicates")
     labelled_negatives: Literal["drop", "keep"] = setting(
         "drop", "Clean", "rows that are labelled as no pair: drop leaves them out, keep writes them as they are"
@@ -147,8 +172,6 @@ class PairsConfig(Settings):
         for one, other in (("guide_model", "guide_features"), ("positive_label", "min_score")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give `{one}` or `{other}`, not both")
-        if self.against is None and self.against_column is not None:
-            raise ValueError("`against_column` names a column of an evaluation set: give it as `against`")
         return self
 
     @classmethod

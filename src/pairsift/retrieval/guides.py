@@ -68,9 +68,8 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
         if file.suffix not in _FILES:
             raise PairsError(f"features are in a file that ends in {', '.join(_FILES)}, got `guide_features={file}`")
         if source.further:
-            raise PairsError(
-                f"{file} has features of the pairs alone, and none of {source.further[0].name}: give `guide_model`"
-            )
+            other = next(iter(source.further.values())).name
+            raise PairsError(f"{file} has features of the pairs alone, and none of {other}: give `guide_model`")
         _check_lists(source)
         return _Own(_as_pairs(file, source)) if file.suffix == ".parquet" else _Stacked(file, source)
     if encoder is None and config.guide_model is None:
@@ -95,6 +94,7 @@ def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
     loaded = config.guide_model is not None
     for name in ("query_prompt", "document_prompt", "guide_device", "guide_batch_size"):
         heeded = loaded or (encoder is not None and name.endswith("prompt"))
+        heeded |= name == "guide_device" and config.judge is not None
         if getattr(config, name) is not None and not heeded:
             raise PairsError(
                 f"`{name}` is an option of a guide that encodes texts: give `guide_model`, or leave it out"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -59,7 +59,7 @@ class Pairing:
         keys: (T,) key of each text.
         first_cells: (T,) cell that holds a text first, counted over all columns in their order.
         refused: (R,) pairs of texts that some row labels as no pair, by `code`, ascending.
-        further: of each further source, its different texts, ascending.
+        further: by role, the different texts of each further source, ascending.
     """
 
     rows: IntArray
@@ -70,7 +70,7 @@ class Pairing:
     keys: IntArray
     first_cells: IntArray
     refused: IntArray
-    further: tuple[IntArray, ...] = ()
+    further: Mapping[str, IntArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,7 +158,11 @@ class Pairing:
 
 
 def pair_up(
-    anchors: Cells, positives: Cells, negatives: list[Cells], labels: PairLabels | None, further: Sequence[Cells] = ()
+    anchors: Cells,
+    positives: Cells,
+    negatives: list[Cells],
+    labels: PairLabels | None,
+    further: Mapping[str, Cells] | None = None,
 ) -> Pairing:
     """Number the texts of all usable rows, and then those of further sources."""
     fine = (anchors.states == State.FINE) & (positives.states == State.FINE)
@@ -167,7 +171,8 @@ def pair_up(
     place = np.cumsum(usable) - 1
     used = [np.flatnonzero((each.states == State.FINE) & usable[each.rows]) for each in negatives]
     columns = [(anchors, rows), (positives, rows), *zip(negatives, used, strict=True)]
-    columns += [(each, np.flatnonzero(each.states == State.FINE)) for each in further]
+    further = further or {}
+    columns += [(each, np.flatnonzero(each.states == State.FINE)) for each in further.values()]
     offsets = np.cumsum([0, *(len(each.keys) for each, _ in columns)])
     cells = np.concatenate([offset + chosen for offset, (_, chosen) in zip(offsets, columns, strict=False)])
     keys = np.concatenate([each.keys[chosen] for each, chosen in columns])
@@ -193,7 +198,7 @@ def pair_up(
         first_texts, second_texts = (rank[np.searchsorted(distinct, side[held])] for side in sides)
         refused = np.unique(first_texts * np.int64(len(distinct)) + second_texts)
     kinds = np.zeros(n, np.int64) if labels is None else labels.numbers[rows]
-    more = tuple(np.unique(each) for each in of[2 + len(negatives) :])
+    more = {role: np.unique(each) for role, each in zip(further, of[2 + len(negatives) :], strict=True)}
     return Pairing(rows, of[0], of[1], kinds, mined, distinct[order], cells[first[order]], refused, more)
 
 
@@ -207,6 +212,16 @@ def first_contents(source: PairsSource, pairing: Pairing) -> Iterator[Any]:
             if len(places):
                 yield block[places] if isinstance(block, np.ndarray) else [block[place] for place in places.tolist()]
             seen += len(block)
+
+
+def texts_of(source: PairsSource, pairing: Pairing, texts: IntArray) -> dict[int, Any]:
+    """What the cells of some texts hold, by the number of the text."""
+    wanted, found, seen = np.unique(texts), dict[int, Any](), 0
+    for block in first_contents(source, pairing) if len(wanted) else ():
+        low, high = np.searchsorted(wanted, (seen, seen + len(block)))
+        found |= {text: block[text - seen] for text in wanted[low:high].tolist()}
+        seen += len(block)
+    return found
 
 
 # Features and search

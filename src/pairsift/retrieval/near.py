@@ -430,7 +430,7 @@ class CloseTexts:
 
 
 def find_leaks(pairing: Pairing, name: str, found: list[TextPairs]) -> Leaks:
-    """The leaks of an evaluation set, the first further source of a pairing.
+    """The leaks of an evaluation set.
 
     Args:
         pairing: of the pairs and the evaluation set.
@@ -439,10 +439,10 @@ def find_leaks(pairing: Pairing, name: str, found: list[TextPairs]) -> Leaks:
     """
     pairs = joined(found, ordered=False)
     same, near = np.zeros((2, pairing.n_texts), bool)
-    same[pairing.further[0]] = True
+    same[pairing.further["against"]] = True
     near[pairs.first] = True
     rows = [each[pairing.anchors] | each[pairing.positives] for each in (same, near)]
-    return Leaks(name, len(pairing.further[0]), rows[0], rows[1] & ~rows[0], pairs)
+    return Leaks(name, len(pairing.further["against"]), rows[0], rows[1] & ~rows[0], pairs)
 
 
 def _cosines(features: UnitFeatures, pairs: TextPairs) -> FloatArray:

@@ -71,7 +71,7 @@ class PairsSource:
         split: which one is read; None where there are none.
         others: the splits that are not read.
         schema, rows, columns: of the table.
-        further: texts that are no pairs and are compared with them.
+        further: by role, texts that are no pairs and are compared with them.
 
     Raises:
         TypeError: data of another type.
@@ -94,7 +94,7 @@ class PairsSource:
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
-        self.further: list[TextsSource] = []
+        self.further: dict[str, TextsSource] = {}
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +103,7 @@ class PairsSource:
 
     def streams(self) -> list[tuple[PairsSource | TextsSource, Column]]:
         """Every column of cells, with the source that holds it, in the order in which cells are counted."""
-        more = [(each, each.column) for each in self.further]
+        more = [(each, each.column) for each in self.further.values()]
         return [*((self, column) for column in self.columns.all), *more]
 
     def batches(self, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -180,10 +180,11 @@ class TextsSource:
     """N rows of texts, or embeddings, that are no pairs: an evaluation set, or a corpus.
 
     Args:
-        data: see `PairsSource`; also a folder of BEIR, whose queries are read.
+        data: see `PairsSource`; also a folder of BEIR, of which one file is read.
         pairs: that they are compared with.
         wanted: the column; None takes the usual one of anchors, `text`, or the only one.
-        role: the setting that names the column, for errors.
+        role: the setting that names the data.
+        file: of a folder of BEIR.
 
     Attributes:
         name, schema, rows, kind: of the table.
@@ -193,15 +194,15 @@ class TextsSource:
         TypeError, DataError: see `PairsSource`; or no such column, or one of another kind than the pairs.
     """
 
-    def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str) -> None:
+    def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str, file: str) -> None:
         opened = PairsSource.__new__(PairsSource)
-        opened.split, opened.others, opened._what = None, [], "evaluation set"
+        opened.split, opened.others, opened._what = None, [], f"`{role}`"
         if isinstance(data, (str, Path)):
             opened.name = self.name = str(data)
-            path = next((each for each in sorted(Path(data).glob("queries.jsonl*"))), Path(data))
+            path = next((each for each in sorted(Path(data).glob(f"{file}.jsonl*"))), Path(data))
             rows = opened._open(path, None)
         else:
-            opened.name = self.name = "the evaluation set"
+            opened.name = self.name = f"`{role}`"
             rows = TableRows(opened._table(data, None), self.name)
         opened._rows, opened.schema = rows, rows.schema
         self._opened, self.schema, self.rows, self.kind = opened, rows.schema, len(rows), pairs.kind
@@ -213,7 +214,7 @@ class TextsSource:
         if chosen not in fits:
             named = f"column {wanted!r} holds no {pairs.kind}" if wanted else f"which column of {pairs.kind} is meant?"
             names = ", ".join(self.schema.names)
-            raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}`")
+            raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}_column`")
         self.column = Column(str(chosen))
 
     def cells(self, column: str) -> Iterator[tuple[int, Any]]:

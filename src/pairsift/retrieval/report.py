@@ -43,7 +43,7 @@ class Summary:
     @property
     def clean_rows(self) -> int:
         """Rows of clean.parquet."""
-        return int(self.findings.kept.sum())
+        return int(self.findings.kept.sum()) + len(self.findings.relabelled)
 
     @property
     def bad_negatives(self) -> int:
@@ -166,9 +166,19 @@ def _mined(found: Findings) -> dict[str, Any] | None:
         return None
     return {
         "negatives": len(checks.identical), "identical": int(checks.identical.sum()),
-        "likely": int(checks.likely.sum()), "margin_alone": checks.margin_alone, "rows": int((found.bad > 0).sum()),
-        "refilled": int((checks.refills >= 0).sum()),
-    }  # fmt: skip
+        "likely": int(checks.likely.sum()), "margin_alone": int(checks.alone.sum()), "rows": int((found.bad > 0).sum()),
+        "refilled": int((checks.refills >= 0).sum()), "bad": int(checks.bad.sum()),
+        "bad_without_floor": int(checks.bad_without_floor.sum()),
+    } | _judge(found)  # fmt: skip
+
+
+def _judge(found: Findings) -> dict[str, Any]:
+    judgement, checks = found.negatives.judgement, found.negatives
+    return {} if judgement is None else {"judge": {
+        "name": judgement.name, "asked": judgement.asked, "negatives": int(np.isfinite(judgement.negatives).sum()),
+        "bad_negatives": int(checks.judged.sum()), "relabelled": len(found.relabelled),
+        "positives": int(np.isfinite(judgement.positives).sum()), "wrong_positives": int(judgement.wrong.sum()),
+    }}  # fmt: skip
 
 
 # Sentences
@@ -197,9 +207,15 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
         ]
     if len(found.negatives.identical):
         lines.append(("bad mined negatives", f"{summary.bad_negatives:,} of {len(found.negatives.identical):,}"))
-        if found.negatives.margin_alone > int(found.negatives.likely.sum()):
-            without = int(found.negatives.identical.sum()) + found.negatives.margin_alone
+        if guided is not None:
+            without = int(found.negatives.bad_without_floor.sum())
             lines.append(("bad mined negatives without the floor", f"{without:,}"))
+    if found.negatives.judgement is not None:
+        lines += [
+            ("pairs that the judge scored", f"{found.negatives.judgement.asked:,}"),
+            ("positives that the judge calls none", f"{int(found.negatives.judgement.wrong.sum()):,}"),
+            ("negatives that become positives", f"{len(found.relabelled):,}"),
+        ]
     return [*lines, ("conflicts", f"{summary.conflicts:,}"), ("rows of clean.parquet", f"{summary.clean_rows:,}")]
 
 
@@ -328,17 +344,31 @@ def _close_notes(found: Findings) -> list[str]:
     return lines
 
 
+def _judge_notes(found: Findings) -> list[str]:
+    judgement = found.negatives.judgement
+    if judgement is None:
+        return []
+    wrong = {"drop": "are left out", "keep": "stay, and `wrong_positives=drop` leaves them out"}
+    return [
+        f"The judge {judgement.name} scored {judgement.asked:,} pairs. A negative is bad from a score of "
+        f"{judgement.floor:g} on that reaches {found.config.judge_share:.0%} of its row's positive.",
+        f"{int(judgement.wrong.sum()):,} positives score less than {judgement.floor:g}: they "
+        f"{wrong[found.config.wrong_positives]}.",
+    ]
+
+
 def _negative_notes(summary: Summary) -> list[str]:
     found = summary.findings
     checks, mode = found.negatives, found.config.bad_negatives
-    lines, rows = [], int((found.bad > 0).sum())
+    lines, rows = _judge_notes(found), int((found.bad > 0).sum())
     if rows:
         done = {"refill": "stay with other negatives", "drop": "are left out", "null": "stay without them"}[mode]
         lines.append(f"{rows:,} rows have bad mined negatives and {done}.")
     if mode == "refill" and len(checks.refills):
         lines.append(
             f"{int((checks.refills >= 0).sum()):,} negatives that were bad or missing are replaced by positives of "
-            "other rows" + ("." if found.guided is None else ", similar to the anchor and below its positive.")
+            f"other rows{'' if found.config.corpus is None else ' and texts of the corpus'}"
+            + ("." if found.guided is None else ", similar to the anchor and below its positive.")
         )  # fmt: skip
     return lines
 
@@ -392,8 +422,9 @@ def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
         ("Mined negatives that look like positives", "The most similar to their anchors first.",
          bad[config.bad_negatives] + " `bad_negatives` decides.", int(found.negatives.bad.sum()),
          _mined_examples(found, most)),
-        ("Positives that may be wrong", "The guide ranks the positive below many candidates: the pair is wrong, or the "
-         "guide does not understand it.", "They are left out." if config.wrong_positives == "drop" else
+        ("Positives that may be wrong", "The guide ranks the positive below many candidates, or the judge calls it "
+         "none: the pair is wrong, or they do not understand it.",
+         "They are left out." if config.wrong_positives == "drop" else
          "They stay; `wrong_positives=drop` leaves them out.", int(found.wrong.sum()), _wrong(found, most)),
         ("Duplicate rows", "Rows with the same anchor, positive and negatives as an earlier row.",
          "They are left out.", int(found.duplicates.sum()), _duplicates(found, most)),
@@ -453,21 +484,32 @@ def _mined_examples(found: Findings, most: int) -> Iterable[list[_Cell]]:
         pair = mined.pairs[at]
         row = int(pairing.rows[pair])
         own = "" if found.guided is None else f"{found.guided.scores.own[pair]:.3f}"
-        figure = "the same text as a positive" if checks.identical[at] else f"{checks.similarity[at]:.3f}"
+        figure = "the same text as a positive" if checks.identical[at] else _figure(found, int(at))
         yield [
             _Cell("anchor", row, 0), _Cell("its positive", row, 1, own),
             _Cell("mined negative", row, 2 + int(mined.columns[at]), figure, int(mined.places[at])),
         ]  # fmt: skip
 
 
+def _figure(found: Findings, at: int) -> str:
+    """Similarity and the judge's score of a mined negative, where there are any."""
+    checks = found.negatives
+    parts = [] if np.isnan(checks.similarity[at]) else [f"{checks.similarity[at]:.3f}"]
+    if checks.judgement is not None and not np.isnan(checks.judgement.negatives[at]):
+        parts.append(f"judged {checks.judgement.negatives[at]:.2f}")
+    return ", ".join(parts)
+
+
 def _wrong(found: Findings, most: int) -> Iterable[list[_Cell]]:
-    if found.guided is None:
-        return
-    scores = found.guided.scores
-    bad = np.flatnonzero(found.wrong)
-    for at in bad[np.argsort(-scores.ranks[bad], kind="stable")][:most].tolist():
-        row = int(found.pairing.rows[at])
-        figure = f"{scores.own[at]:.3f}, below {scores.ranks[at]:.0%} of the candidates"
+    judgement, bad = found.negatives.judgement, np.flatnonzero(found.wrong)
+    ranks = np.zeros(len(found.pairing)) if found.guided is None else found.guided.scores.ranks
+    for at in bad[np.argsort(-ranks[bad], kind="stable")][:most].tolist():
+        row, parts = int(found.pairing.rows[at]), []
+        if found.guided is not None:
+            parts.append(f"{found.guided.scores.own[at]:.3f}, below {ranks[at]:.0%} of the candidates")
+        if judgement is not None and not np.isnan(judgement.positives[at]):
+            parts.append(f"judged {judgement.positives[at]:.2f}")
+        figure = ", ".join(parts)
         yield [_Cell("anchor", row, 0), _Cell("its positive", row, 1, figure)]
 
 

@@ -21,6 +21,7 @@ from pairsift.data import DataError, arrow
 from pairsift.data.tables import write_table
 from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import (
+    Compared,
     Findings,
     GuideChecks,
     NegativeChecks,
@@ -32,7 +33,8 @@ from pairsift.retrieval.checks import (
 )
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.guides import Encoder, Guide, open_guide
-from pairsift.retrieval.index import Pairing, Search, UnitFeatures, first_contents, pair_up
+from pairsift.retrieval.index import Pairing, Search, UnitFeatures, first_contents, pair_up, texts_of
+from pairsift.retrieval.judges import Judge, Score, open_judge
 from pairsift.retrieval.near import (
     NO_PAIRS,
     CloseTexts,
@@ -72,7 +74,7 @@ _LIKELY, _NEAR_ANCHORS, _NEAR_POSITIVES = "likely false negative", "near-duplica
 
 
 def inspect_pairs(
-    pairs: Any, config: PairsConfig | None = None, *, encoder: Encoder | None = None,
+    pairs: Any, config: PairsConfig | None = None, *, encoder: Encoder | None = None, judge: Score | None = None,
     say: Callable[[str], None] | None = None, progress: Tell | None = None, **settings: Any,
 ) -> InspectedPairs:  # fmt: skip
     """Find duplicates, likely false negatives and bad mined negatives among pairs that a retriever is trained on.
@@ -86,6 +88,7 @@ def inspect_pairs(
             `datasets.Dataset` or `DatasetDict`. A column of labels or scores says which rows are positive pairs.
         config: the settings; keywords may give all of them instead.
         encoder: the guide as an object with `encode`, a `SentenceTransformer` for example, instead of `guide_model`.
+        judge: a function that takes (query, text) pairs and gives a score in [0, 1] for each, instead of the setting.
         say: called with a sentence about each step.
         progress: called with the step, how much of it is done, and how much there is.
         **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `out`, `margin` and so on.
@@ -113,15 +116,22 @@ def inspect_pairs(
         raise TypeError(
             f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"
         )
+    if judge is not None and config.judge is not None:
+        raise TypeError(f"give a judge or its name, got both: {config.judge!r} as well")
     say, progress = say or (lambda line: None), progress or (lambda what, done, total: None)
     source = PairsSource(pairs, config)
     if config.out is not None:
         _check_folder(config.out, config.overwrite)
-    if config.against is not None:
-        source.further.append(TextsSource(config.against, source, config.against_column, "against_column"))
+    for role, part in (("against", "queries"), ("corpus", "corpus")):
+        if getattr(config, role) is not None:
+            texts = TextsSource(getattr(config, role), source, getattr(config, f"{role}_column"), role, part)
+            source.further[role] = texts
+        elif getattr(config, f"{role}_column") is not None:
+            raise PairsError(f"`{role}_column` names a column of texts: give their file as `{role}`")
+    opened = open_judge(source, config, judge)
     guide = open_guide(source, config, encoder)
     with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
-        result = _inspected(source, guide, config, place, say, progress)
+        result = _inspected(source, guide, opened, config, place, say, progress)
         if config.out is not None:
             if guide is not None and source.columns.kind == "texts":
                 with replacing(config.out / FEATURE_KEYS) as temporary, temporary.open("wb") as file:
@@ -132,8 +142,8 @@ def inspect_pairs(
 
 
 def _inspected(
-    source: PairsSource, guide: Guide | None, config: PairsConfig, place: Path, say: Callable[[str], None],
-    progress: Tell,
+    source: PairsSource, guide: Guide | None, judge: tuple[str, Score] | None, config: PairsConfig, place: Path,
+    say: Callable[[str], None], progress: Tell,
 ) -> InspectedPairs:  # fmt: skip
     if source.others:
         say(f"the split {source.split!r} is read, not {', '.join(source.others)}: `split` names another")
@@ -146,12 +156,15 @@ def _inspected(
     for done, column in enumerate(source.columns.all):
         progress("reading", done, len(source.columns.all))
         cells.append(read_cells(source, column))
-    pairing = pair_up(cells[0], cells[1], cells[2:], labels, [read_cells(each, each.column) for each in source.further])
+    further = {role: read_cells(each, each.column) for role, each in source.further.items()}
+    pairing = pair_up(cells[0], cells[1], cells[2:], labels, further)
     if not len(pairing):
         raise _no_pairs(source, cells, labels)
     tools = _Tools(source, pairing, guide, config, place, say, progress)
+    if judge is not None:
+        tools.judge = Judge(*judge, source, pairing, lambda done, total: progress("judging", done, total))
     guided, negatives, rates, close = tools.unguided(cells[2:]) if guide is None else tools.guided(cells[2:])
-    findings = Findings((cells[0], cells[1]), labels, pairing, negatives, guided, close, rates, config)
+    findings = Findings(cells, labels, pairing, negatives, guided, close, rates, config)
     return InspectedPairs(source, findings)
 
 
@@ -189,6 +202,7 @@ class _Tools:
         self._source, self._pairing, self._guide, self._config = source, pairing, guide, config
         self._place, self._say, self._progress = place, say, progress
         self._spelling: Spelling | None = None
+        self.judge: Judge | None = None
 
     def unguided(self, cells: list[Cells]) -> tuple[None, NegativeChecks, Rates | None, CloseTexts]:
         """All checks, by spelling alone."""
@@ -198,7 +212,7 @@ class _Tools:
         close = self._close(near, [near.among(None, side, pairing.n_texts) for side in sides],
                             [near.between(None, side, self._others, pairing.n_texts) for side in sides])  # fmt: skip
         rates = measure_rates(pairing, None, None, config.sample, config.seed)
-        return None, check_negatives(pairing, cells, config), rates, close
+        return None, check_negatives(pairing, cells, config, judge=self.judge), rates, close
 
     def guided(self, cells: list[Cells]) -> tuple[GuideChecks, NegativeChecks, Rates | None, CloseTexts]:
         """All checks, under the guide."""
@@ -220,7 +234,11 @@ class _Tools:
         if likely.cut:
             self._say(f"{likely.cut:,} rows have more likely false negatives than the `neighbours` that are compared")
         recall = None if search.exact else search.recall(pairing.anchors)
-        negatives = check_negatives(pairing, cells, config, features, scores, search)
+        pool, corpus = search, pairing.further.get("corpus")
+        if corpus is not None:
+            pool = Search(features, np.union1d(pairing.candidates, corpus), config.seed)
+        negatives = check_negatives(pairing, cells, config, Compared(features, scores, pool), self.judge)
+        del pool
         near, askers = self._near_texts(features), np.unique(pairing.anchors)
         positives, leaks = self._side(near, search, pairing.candidates)
         del search  # one index at a time
@@ -231,8 +249,7 @@ class _Tools:
     @property
     def _others(self) -> IntArray:
         """Texts of the evaluation set that are none of the pairs' own."""
-        further = self._pairing.further
-        return further[0] if further else np.zeros(0, np.int64)
+        return self._pairing.further.get("against", np.zeros(0, np.int64))
 
     def _near_texts(self, features: UnitFeatures | None) -> NearTexts:
         """What near-duplicates are looked for with."""
@@ -252,8 +269,8 @@ class _Tools:
         return near.among(search, texts, n), near.between(search, texts, self._others, n)
 
     def _close(self, near: NearTexts, sides: list[NearDuplicates], found: list[TextPairs]) -> CloseTexts:
-        further, spelling = self._source.further, self._spelling
-        leaks = find_leaks(self._pairing, further[0].name, found) if further else None
+        against, spelling = self._source.further.get("against"), self._spelling
+        leaks = None if against is None else find_leaks(self._pairing, against.name, found)
         words, lengths = (None, None) if spelling is None else (spelling.words, spelling.lengths)
         return CloseTexts(sides[0], sides[1], leaks, words, lengths, near.cut)
 
@@ -270,7 +287,10 @@ class InspectedPairs:
         rows: a table of the N input rows: `kept` and `clean_row` (whether and where in clean.parquet), `reasons`
             (words), `anchor_key` and `positive_key` (equal where texts are), `duplicate_of`, `near_duplicate_of`;
 
-            - with mined negatives `bad_negatives` (number), `negative_keys` (of those in clean.parquet);
+            - with mined negatives `bad_negatives` (number), `negative_keys` (of those in clean.parquet) and
+              `negatives`, a list of {key, column, place, similarity, judged, likely_without_floor, decision};
+            - with a judge `positive_judged` (its score) and `relabelled_keys` (negatives that are positives of rows at
+              the end of clean.parquet);
             - with a guide `similarity` (of anchor and positive), `rank` (share of the candidates above the positive),
               `reliable`, `false_negatives` (texts found), `worst_row`, `worst_similarity` (of the most similar one).
         conflicts: pairs of kept rows that must not share a batch besides those that hold the same text: `row`, `other`,
@@ -362,6 +382,14 @@ def _rows_table(found: Findings) -> pa.Table:
     if len(pairing.mined.pairs) or len(found.negatives.refills):
         rows["bad_negatives"] = found.spread(found.bad, 0)
         rows["negative_keys"] = _negative_keys(found, n)
+        rows["negatives"] = _negatives(found, n)
+    judgement = found.negatives.judgement
+    if judgement is not None:
+        rows["positive_judged"] = _or_null(found.spread(judgement.positives, np.nan))
+        rows["relabelled_keys"] = _lists_of(
+            pairing.rows[pairing.mined.pairs[found.relabelled]],
+            pa.array(pairing.keys[pairing.mined.texts[found.relabelled]]), n,
+        )  # fmt: skip
     if guided is not None:
         worst = guided.false_negatives.worst
         holder = np.full(pairing.n_texts, -1)
@@ -433,9 +461,40 @@ def _negative_keys(found: Findings, n: int) -> pa.Array:
         pairs = np.concatenate([pairs, checks.open_pairs[filled]])
         texts = np.concatenate([texts, checks.refills[filled]])
     order = np.argsort(pairs, kind="stable")
-    counts = np.bincount(pairing.rows[pairs], minlength=n)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairing.keys[texts[order]]))
+    return _lists_of(pairing.rows[pairs[order]], pa.array(pairing.keys[texts[order]]), n)
+
+
+def _lists_of(rows: IntArray, values: Any, n: int) -> pa.Array:
+    """(n,) lists of values by their rows, ascending."""
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+_DECISIONS = (
+    "kept", "the text of a positive", "the guide takes it for a positive", "the judge takes it for a positive",
+    "becomes the positive of a row of its own",
+)  # fmt: skip
+
+
+def _negatives(found: Findings, n: int) -> pa.Array:
+    """Every mined negative of every row: where it stands, its scores, and what is done about it."""
+    mined, checks = found.pairing.mined, found.negatives
+    order = np.lexsort((mined.places, mined.columns, mined.pairs))
+    decision = np.zeros(len(order), np.int8)
+    decision[checks.likely & checks.bad] = 2
+    decision[checks.judged] = 3
+    decision[checks.identical] = 1
+    decision[found.relabelled] = 4
+    judged = np.full(len(order), np.nan) if checks.judgement is None else checks.judgement.negatives
+    words = pa.DictionaryArray.from_arrays(pa.array(decision[order]), pa.array(_DECISIONS))
+    names = pa.array([column.name for column in found.columns])
+    columns = pa.DictionaryArray.from_arrays(pa.array(mined.columns[order].astype(np.int8)), names)
+    values = pa.StructArray.from_arrays(
+        [pa.array(found.pairing.keys[mined.texts[order]]), columns, pa.array(mined.places[order].astype(np.int32)),
+         _or_null(checks.similarity[order]), _or_null(judged[order]), pa.array(checks.alone[order]), words],
+        ["key", "column", "place", "similarity", "judged", "likely_without_floor", "decision"],
+    )  # fmt: skip
+    return _lists_of(found.pairing.rows[mined.pairs[order]], values, n)
 
 
 def _row_of(found: Findings, positions: IntArray, there: NDArray[np.bool_]) -> pa.Array:
@@ -463,7 +522,9 @@ class _Cleaning:
         mined, bad, checks = found.pairing.mined, found.negatives.bad, found.negatives
         self._bad = [np.sort(mined.cells[bad & (mined.columns == i)]) for i in range(len(source.columns.negatives))]
         self._refill = found.config.bad_negatives == "refill"
-        self._contents = _contents(source, found.pairing, checks.refills) if self._refill else {}
+        new = np.concatenate([checks.refills[checks.refills >= 0], mined.texts[found.relabelled]])
+        self._contents = texts_of(source, found.pairing, new)
+        self._waiting_rows: list[tuple[pa.RecordBatch, IntArray]] = []
 
     def write(self, path: Path) -> int:
         """Write what stays, every column of the input; returns the number of rows.
@@ -477,17 +538,39 @@ class _Cleaning:
             schema = schema.set(at, schema.field(at).with_nullable(True))
         waiting: list[pa.RecordBatch] = []
         rows, seen = 0, [0] * len(self._bad)
+        self._waiting_rows = []
         with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for start, batch in self._source.batches():
                 cleaned = self._cleaned(batch, start, seen, schema)
+                self._keep_relabelled(cleaned, start)
                 cleaned = cleaned.filter(pa.array(kept[start : start + len(batch)]))
                 waiting.append(cleaned)
                 rows += len(cleaned)
                 if sum(each.nbytes for each in waiting) >= _GROUP_BYTES:
                     writer.write_table(pa.Table.from_batches(waiting, schema))
                     waiting = []
+            for batch in self._added(schema):
+                waiting.append(batch)
+                rows += len(batch)
             writer.write_table(pa.Table.from_batches(waiting, schema))
         return rows
+
+    def _keep_relabelled(self, cleaned: pa.RecordBatch, start: int) -> None:
+        """Remember the rows of a batch that come once more with a mined negative as their positive."""
+        pairing, chosen = self._found.pairing, self._found.relabelled
+        rows = pairing.rows[pairing.mined.pairs[chosen]] - start
+        here = (rows >= 0) & (rows < len(cleaned))
+        if here.any():
+            self._waiting_rows.append((cleaned.take(pa.array(rows[here])), pairing.mined.texts[chosen[here]]))
+
+    def _added(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Those rows, each with its new positive."""
+        at = schema.get_field_index(self._source.columns.positive.name)
+        for batch, texts in self._waiting_rows:
+            values = pa.array([self._contents[text] for text in texts.tolist()]).cast(schema.field(at).type)
+            yield pa.RecordBatch.from_arrays(
+                [values if i == at else column for i, column in enumerate(batch.columns)], schema=schema
+            )
 
     def _cleaned(self, batch: pa.RecordBatch, start: int, seen: list[int], schema: pa.Schema) -> pa.RecordBatch:
         """The batch with other negatives; `seen` counts the cells of each column so far."""
@@ -517,16 +600,6 @@ class _Cleaning:
         return {
             int(rows[at]) - start: self._contents[int(checks.refills[at])] for at in np.flatnonzero(chosen).tolist()
         }
-
-
-def _contents(source: PairsSource, pairing: Pairing, texts: IntArray) -> dict[int, Any]:
-    """What the cells of some texts hold."""
-    wanted, found, seen = np.unique(texts[texts >= 0]), dict[int, Any](), 0
-    for block in first_contents(source, pairing) if len(wanted) else ():
-        low, high = np.searchsorted(wanted, (seen, seen + len(block)))
-        found |= {text: block[text - seen] for text in wanted[low:high].tolist()}
-        seen += len(block)
-    return found
 
 
 def _replaced(values: Any, gone: NDArray[np.bool_], new: dict[int, Any]) -> Any:

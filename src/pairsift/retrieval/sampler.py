@@ -274,6 +274,11 @@ def _inspection(found: InspectedPairs | Path | str) -> _Inspection:
     similarity = conflicts["similarity"].to_numpy().astype(np.float32)
     everything = _row_keys(rows)
     kept = everything[rows["kept"].to_numpy()]
+    if "relabelled_keys" in rows.column_names:
+        counts = rows["relabelled_keys"].combine_chunks().value_lengths().to_numpy()
+        added = everything[np.repeat(np.arange(len(counts)), counts)]
+        added[:, 1] = rows["relabelled_keys"].combine_chunks().flatten().to_numpy()
+        kept = np.concatenate([kept, added])
     return _Inspection(kept, np.unique(everything), keys, similarity, kind)
 
 
