@@ -269,9 +269,8 @@ def loss() -> Figure:
 
 def adapted() -> Figure:
     """nDCG@10 and 20-NN of frozen features, of the map and of the network, set by set."""
-    lines = _by_place("adapt", tuned=False)
-    sets = list(dict.fromkeys(group for group, _ in lines))
-    arms = list(dict.fromkeys(arm for _, arm in lines))
+    lines = {line.place: line for line in plain_lines("adapt")}
+    sets, arms = (list(dict.fromkeys(place[i] for place in lines)) for i in (0, 1))
     panels = []
     for measure, title in (("ndcg10", "nDCG@10 %"), ("knn20", "20-NN %")):
         series = []
