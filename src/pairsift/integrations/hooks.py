@@ -24,8 +24,7 @@ class FeatureHook:
     Features are found by the autograd graph: those of a projection are the outputs of the layer on which it depends.
     So further views, other orders of views and evaluation do not disturb. Without a graph (a frozen encoder, a key
     encoder) all calls since the last loss must add up to the rows of the projections; calls in evaluation mode are left
-    out if they do not. They belong to the projections in the order in which these
-    were computed.
+    out if they do not. They belong to the projections in the order in which these were computed.
 
     Args:
         model: the model.
@@ -152,7 +151,7 @@ def _computed(z: Tensor) -> tuple[int, int]:
         seen.add(node)
         waiting += [each for each, _ in node.next_functions]
         if node.next_functions:  # parameters have no place in time
-            first = min(first or node._sequence_nr(), node._sequence_nr())  # type: ignore[attr-defined]
+            first = min(first or node._sequence_nr(), node._sequence_nr())
     return first, 0 if z._base is None else int(z.storage_offset())
 
 
