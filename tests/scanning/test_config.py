@@ -18,6 +18,10 @@ from pairsift.train import TrainConfig
 VALUES = {
     "n_classes": (7, ["--n-classes", "7"]),
     "reference": (2000, ["--reference", "2000"]),
+    "within": (7, ["--within", "7"]),
+    "split_column": ("part", ["--split-column", "part"]),
+    "against": (Path("test.npy"), ["--against", "test.npy"]),
+    "keep": (("text", "url"), ["--keep", "text,url"]),
     "max_pairs": (11, ["--max-pairs", "11"]),
     "seed": (3, ["--seed", "3"]),
     "guide_features": (Path("other.npy"), ["--guide-features", "other.npy"]),

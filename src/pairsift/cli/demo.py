@@ -15,9 +15,9 @@ from pairsift.cli.app import console, notes
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the runs and the page")] = Path("runs/demo"),
     seeds: Annotated[int, typer.Option(help="number of seeds", min=1)] = 3,
-    epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 10,
+    epochs: Annotated[int, typer.Option(help="epochs of each run", min=1)] = 5,
 ) -> None:
-    """Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; some minutes."""
+    """Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; a minute."""
     from pairsift.demo import METHODS, run_demo, summary, table
 
     start = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pairsift._base.settings import Settings, setting
 from pairsift.data.columns import NO_LABELS
@@ -13,6 +13,8 @@ from pairsift.pairs import RankBand
 
 # Fewer rows give no clusters and scales to rely on.
 FEWEST_REFERENCE = 1000
+# Nearest rows that a scan knows of every row.
+MOST_WITHIN = 60
 
 
 # Names of version 0.2.
@@ -44,9 +46,19 @@ class ScanConfig(Settings):
         50_000, "Scan", "rows to learn from; up to 50,000 are searched exactly, more by an inverted file"
     )
     max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
+    within: int = setting(
+        10, "Scan", f"a bridging pair is mutually among so many nearest rows, 1 to {MOST_WITHIN}", ge=1, le=MOST_WITHIN
+    )
     seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
     guide_features: Path | None = setting(
         None, "Scan", "another encoder's features of the same rows, to find out which pairs are of different classes"
+    )
+
+    split_column: str | None = setting(
+        None, "Copies", "column that names the split of a row (train, test): copies across splits are leaks"
+    )
+    against: Path | None = setting(
+        None, "Copies", "another set by the same encoder (a test set, say): its rows with a copy in this set are leaks"
     )
 
     column: str | None = setting(
@@ -56,6 +68,7 @@ class ScanConfig(Settings):
     id_column: str | None = setting(
         None, "Input", "column that names the rows in every output (None: 'id' where there is one)"
     )
+    keep: tuple[str, ...] = setting((), "Input", "further columns to pass through to every output, with commas")
     skip_bad: bool = setting(
         False, "Input", "leave out rows that are missing or not finite (score nan) instead of refusing them"
     )
@@ -76,6 +89,12 @@ class ScanConfig(Settings):
     output: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
     drop_fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
     overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Names from the command line are one word with commas."""
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ScanConfig:
