@@ -101,6 +101,16 @@ def test_difficult_pairs_are_the_closest_of_the_others():
     assert ((masks.log_weights(0, 20) < -1).numpy() == expected).all()
 
 
+def test_difficult_pairs_are_the_same_under_autocast():
+    first, second = guides(200)
+    mask, rows = ps.GuideMask.fit(first, second, difficult=0.3), torch.arange(200)
+    mask.off_because = ""
+    h = torch.randn(2, 200, 16, generator=torch.Generator().manual_seed(0))
+    whole = mask.masks(*h, rows=rows, key_rows=rows).whole()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mask.masks(*h, rows=rows, key_rows=rows).whole(), whole)
+
+
 def test_the_cap_leaves_rows_alone_and_identity_stays():
     mask, rows, z0, z1, _, _ = case(2, 10.0, 0.1)  # such a margin masks everything
     whole = mask.masks(z0, z1, rows=rows, key_rows=rows).whole()
