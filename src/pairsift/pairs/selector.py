@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift._base.checks import check_tensors, unmasked
+from pairsift._base.checks import check_tensors, real_array, unmasked
 from pairsift.treatments import Treatment
 
 Precision = Literal["fp32", "bf16"]
@@ -183,7 +183,9 @@ class RowIndex:
         Raises:
             ValueError: ids that are not (B,) integers, or that the set lacks.
         """
-        given = torch.as_tensor(rows).detach().cpu()
+        given = (
+            rows.detach().cpu() if isinstance(rows, Tensor) else torch.from_numpy(real_array(rows, name, self._error))
+        )
         if given.dim() != 1 or not _whole_numbers(given):
             raise self._error(f"{name} must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
         given = given.long().contiguous()
