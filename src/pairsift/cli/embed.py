@@ -21,6 +21,7 @@ from pairsift.cli.options import (
     known_device,
     load_for,
 )
+from pairsift.cli.progress import progress
 
 
 def embed(
@@ -49,7 +50,8 @@ def embed(
     else:
         encoder = Run.open(run).load_encoder().to(known_device(device))
         images = load_for(run, data, label_column, per_class, skip_corrupt)
-        features, images = by_row(embed_images(encoder, images), images)
+        with progress("embedding") as tell:
+            features, images = by_row(embed_images(encoder, images, progress=tell), images)
     write_features(output, features, images)
     console.print(f"{len(features):,} x {features.shape[1]} features: {output}", highlight=False, soft_wrap=True)
 

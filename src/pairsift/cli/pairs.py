@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from pairsift import retrieval
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.cli.progress import progress
 from pairsift.retrieval import PairsConfig
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
     if settings.out is None:
         raise typer.BadParameter("name the folder to write to", param_hint="'--output' / '-o'")
     start = time.perf_counter()
-    with Progress(console=notes, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
+    with progress("reading") as tell:
         found = retrieval.inspect_pairs(
             train,
             settings,
             say=lambda line: notes.print(in_flags(line, "pairs"), soft_wrap=True),
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            progress=lambda what, done, total: tell(done, total, what),
         )
     _tell(found)
     console.print(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import Progress
 
 from pairsift import scanning
 from pairsift._base.process import Interrupted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
+from pairsift.cli.progress import progress
 from pairsift.scanning import ScanConfig
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ def scan(features: str, config: Path | None, images: str | None, **flags: Any) -
 def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:
     """The scan, with a bar; stopped, it says how it continues."""
     try:
-        with Progress(console=notes, transient=True) as bar:
-            task = bar.add_task("scanning", total=source.shape[0])
+        with progress("scanning") as tell:
             return scanning.scan(
                 source,
                 settings,
                 say=lambda line: notes.print(in_flags(line, "scan"), soft_wrap=True),
-                progress=lambda done, _: bar.update(task, completed=done),
+                progress=tell,
                 then=then,
             )
     except KeyboardInterrupt:
@@ -72,6 +71,7 @@ def _print_findings(result: Scan, source: FeatureSource) -> None:
     for note in result.notes:
         console.print(f"- {in_flags(note, 'scan')}", highlight=False, soft_wrap=True)
     _print_issues(result)
+    _print_copies(result)
     if source.mixed is not None:
         auroc = detection(result.scores, source.mixed).auroc
         console.print(f"AUROC against the planted mixes: {auroc:.3f}", highlight=False)
@@ -101,6 +101,20 @@ def _print_issues(result: Scan) -> None:
             f"- {name}: {given}, rather {suggested} (score {row['score']:.3f})", highlight=False, markup=False,
             soft_wrap=True,
         )  # fmt: skip
+
+
+def _print_copies(result: Scan) -> None:
+    """Print how many rows are copies of others, and how many leak."""
+    if result.duplicates is not None:
+        groups = int(result.duplicates.column("keep").to_numpy().sum())
+        console.print(
+            f"{len(result.duplicates) - groups:,} rows are exact or near copies of {groups:,} others; "
+            "duplicates.parquet lists the groups and the row to keep", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if result.leaks is not None:
+        against = "against_row" in result.leaks.column_names
+        what = "rows of the other set have a copy in this one" if against else "rows have a copy in another split"
+        console.print(f"{len(result.leaks):,} {what}: leaks.parquet", highlight=False, soft_wrap=True)
 
 
 _FEATURES = typer.Argument(

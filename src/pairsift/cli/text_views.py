@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, TextColumn
 
-from pairsift.cli.app import console, notes
+from pairsift.cli.app import console
+from pairsift.cli.progress import progress
 
 
 def text_views(
@@ -28,16 +27,9 @@ def text_views(
     """Write a synonym and an antonym version of every text: semantic negatives (arXiv 2107.00440)."""
     from pairsift.text import WordNet, write_views
 
-    start = time.perf_counter()
-    with Progress(TextColumn("{task.description}"), console=notes, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def told(done: int) -> None:
-            rate = done / (time.perf_counter() - start)
-            bar.update(task, description=f"{done:,} texts, {rate:,.0f} a second")
-
+    with progress("texts") as tell:
         summary = write_views(
-            texts, output, column, progress=told, synonyms=synonyms, antonyms=antonyms, random_share=random_share,
+            texts, output, column, progress=tell, synonyms=synonyms, antonyms=antonyms, random_share=random_share,
             seed=seed, thesaurus=WordNet(wordnet),
         )  # fmt: skip
     say = console.print

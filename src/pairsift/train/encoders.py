@@ -235,7 +235,10 @@ def n_features(encoder: nn.Module, image_shape: Sequence[int]) -> int:
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision: str = "fp32") -> NDArray[np.float32]:
+def embed(
+    encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
     """Compute the features h of un-augmented images, or of frames.
 
     Args:
@@ -244,6 +247,7 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
         images: N images, or a `FrameSet` of N frames. `temporal.by_row` averages the result over sequences.
         batch_size: images per forward pass.
         precision: "fp32", "bf16" or "fp16" (autocast).
+        progress: called with the number of finished images and N.
 
     Returns:
         (N, D) float32.
@@ -271,6 +275,8 @@ def embed(encoder: nn.Module, images: ImageSet, batch_size: int = 512, precision
         batch = (batch if images.vectors else to_float(batch)).to(weight.dtype)
         with torch.autocast(batch.device.type, dtype, enabled=precision != "fp32"):
             out.append(encoder(batch).float().cpu().numpy())
+        if progress is not None:
+            progress(int(rows[-1]) + 1, len(images))
     encoder.train(training)
     return np.concatenate(out)
 
