@@ -148,8 +148,9 @@ def test_very_small_temperatures_stay_finite():
 def test_missing_features_warn_once_and_projections_are_used():
     z0, z1, *_ = batch(16)
     loss = NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.1))
-    with pytest.warns(UserWarning, match="Table 7"):
+    with pytest.warns(UserWarning, match="Table 7") as caught:
         value = loss(z0, z1)
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert loss(z0, z1) == value
