@@ -141,13 +141,13 @@ def main() -> None:
     options = parser.parse_args()
     faiss.omp_set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
-    data, rows = os.environ.get("PAIRSIFT_DATA"), []
+    data, rows, facts = os.environ.get("PAIRSIFT_DATA"), [], environment(options.threads)
     for name, (x, y) in sets(None if data is None else Path(data)):
         some = np.sort(np.random.default_rng(0).choice(len(x), min(len(x), ROWS), replace=False))
         whole = x[some], y[some]
         for ratio in options.ratios:
             found = [row for seed in SEEDS for row in measure(name, whole, ratio, seed)]
-            rows += [_row(row, options.threads) for row in found]
+            rows += [_row(row | facts) for row in found]
             means = {each: np.mean([row["auroc"] for row in found if row["method"] == each]) for each in METHODS}
             print(
                 f"{name}, {ratio}:1",
@@ -158,9 +158,9 @@ def main() -> None:
             write(options.output, rows)
 
 
-def _row(found: dict[str, Any], threads: int) -> dict[str, Any]:
+def _row(found: dict[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in found.items() if name not in ("case", "method")}
-    return row_of("unequal", values | environment(threads), group=found["case"], arm=found["method"])
+    return row_of("unequal", values, group=found["case"], arm=found["method"])
 
 
 if __name__ == "__main__":
