@@ -138,7 +138,7 @@ def _semhash(x: FloatArray, rows: IntArray, n: int, planted: NDArray[np.bool_]) 
     records = [str(i) for i in range(len(x))]
     done = SemHash.from_embeddings(x, records, model=cast(Any, None), ann_backend="basic").self_deduplicate()
     grouped = np.zeros(len(x), bool)
-    pairs = {(int(each.record), int(other)) for each in done.filtered for other, _ in each.duplicates}
+    pairs = {(int(each.record), int(each.duplicate_of)) for each in done.filtered}
     for pair in pairs:
         grouped[list(pair)] = True
     found = [(n + i, row) in pairs or (row, n + i) in pairs for i, row in enumerate(rows.tolist())]
