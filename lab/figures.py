@@ -267,6 +267,33 @@ def loss() -> Figure:
     return Figure(panels, across=2, height=3.6)
 
 
+def adapted() -> Figure:
+    """nDCG@10 and 20-NN of frozen features, of the map and of the network, set by set."""
+    lines = {line.place: line for line in plain_lines("adapt")}
+    sets, arms = (list(dict.fromkeys(place[i] for place in lines)) for i in (0, 1))
+    panels = []
+    for measure, title in (("ndcg10", "nDCG@10 %"), ("knn20", "20-NN %")):
+        series = []
+        for look, arm in enumerate(arms):
+            found = {i: lines[name, arm] for i, name in enumerate(sets) if (name, arm) in lines}
+            own = {float(i): [*line.values[measure].values()] for i, line in found.items()}
+            series.append(_apart(curve(arm, own, look, line=False), 0.15 * (look - 1)))
+        panels.append(Panel(series, title, columns=sets))
+    return Figure(panels, across=2, height=3.2)
+
+
+def exact_images() -> Figure:
+    """20-NN of solved encoders of images with the map and without it, and their linear probe."""
+    lines = plain_lines("exact-images")
+    rows = [f"{line.place[0]}, {line.place[1]}" for line in lines]
+    titles = {"patches": "20-NN, patches alone", "knn20": "20-NN", "linear": "linear probe"}
+    series = [
+        Series(title, [next(iter(line.values[name].values())) for line in lines], list(range(len(lines))), look=look)
+        for look, (name, title) in enumerate(titles.items())
+    ]
+    return Figure([Panel(series, rows=rows, x="% of test images")], height=0.8 + 0.4 * len(rows))
+
+
 # Which treatments lower the bound of the untreated graph, from none to all.
 _REGIONS = ("none", "margin", "margin, removal", "margin, temperature", "all three", "removal without margin")
 
@@ -303,7 +330,7 @@ def _region(graph: SimilarityGraph, delta: float, k: int) -> int:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "chains": chains, "loss": loss,
     "theory-phases": theory_phases, "study-treatments": treatments, "study-methods": methods, "study-mixing": mixing,
-    "study-mixtures": mixtures, "study-purity": purity,
+    "study-mixtures": mixtures, "study-purity": purity, "adapted": adapted, "exact-images": exact_images,
 }  # fmt: skip
 
 

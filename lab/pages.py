@@ -382,6 +382,16 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("changed answers", (f"{_KNOWN}/changed_synonym", f"{_KNOWN}/changed_antonym"),
                slashed(number(0), number(0))),
     ), arms=_SEMANTIC, groups=("trec6", "newsgroups20", "banking77")),
+    "adapted": Table(("adapt",), (
+        Column("set", "group"), Column("features", "arm"), Column("seeds", "seeds"),
+        *(Column(f"{title} %", measure, _EXACT) for measure, title in (
+            ("ndcg10", "nDCG@10"), ("mrr10", "MRR@10"), ("knn20", "20-NN"))),
+    )),
+    "exact images": Table(("exact-images",), (
+        Column("set", "group"), Column("patch layers", "arm"), Column("20-NN %", "knn20", number(1)),
+        Column("linear probe %", "linear", number(1)), Column("20-NN without the map %", "patches", number(1)),
+        Column("ridge", "ridge", number(3)), Column("CPU seconds of the fit", "fit_cpu_seconds", _COUNT),
+    )),
     "retrieval": Table(("retrieval",), _RETRIEVAL, arms=_MASK_ARMS),
     "fine-tuning": Table(
         ("fine-tuning",), _FINE_TUNING, arms=("frozen", "plain", "identity", "guide", "gist 0", "oracle")

@@ -147,20 +147,20 @@ def main() -> None:
         whole = x[some], y[some]
         for ratio in options.ratios:
             found = [row for seed in SEEDS for row in measure(name, whole, ratio, seed)]
-            rows += found
+            rows += [_row(row, options.threads) for row in found]
             means = {each: np.mean([row["auroc"] for row in found if row["method"] == each]) for each in METHODS}
             print(
                 f"{name}, {ratio}:1",
                 json.dumps({each: round(float(mean), 3) for each, mean in means.items()}),
                 flush=True,
             )
-    if options.output is not None:
-        facts = environment(options.threads)
-        write(options.output, [
-            row_of("unequal", {**row, **facts}, group=case, arm=method)
-            for row in rows
-            for case, method in [(row.pop("case"), row.pop("method"))]
-        ])  # fmt: skip
+        if options.output is not None:  # after each set: a run that is cut short keeps what it has
+            write(options.output, rows)
+
+
+def _row(found: dict[str, Any], threads: int) -> dict[str, Any]:
+    values = {name: value for name, value in found.items() if name not in ("case", "method")}
+    return row_of("unequal", values | environment(threads), group=found["case"], arm=found["method"])
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def run_laboratory(
         setting: None takes the default one.
         draws: >= 1; a single one has no interval.
         seed: >= 0.
-        say: told now and then how many draws are done.
+        say: called from time to time with the number of finished draws.
 
     Raises:
         ValueError: a value out of range, or noise that leaves a degree <= 0.
