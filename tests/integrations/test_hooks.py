@@ -36,7 +36,7 @@ def views(n=8):
 
 @pytest.mark.parametrize("loss", [NTXentLoss(0.3, BAND, TREATMENT), SpectralLoss(1.0, BAND, TREATMENT)])
 @pytest.mark.parametrize("together", [True, False])
-def test_features_are_fetched_from_inside_of_the_model(loss, together):
+def test_features_are_fetched_from_inside_the_model(loss, together):
     model, (x0, x1) = Model(), views()
     expected = loss(model(x0), model(x1), model.features(x0), model.features(x1))
     hooked = HookedLoss(loss, model, "backbone")
@@ -151,7 +151,7 @@ def test_two_layers_serve_two_towers_and_a_key_encoder():
     torch.testing.assert_close(queue.loss.keys()[1], image.features(x1))
 
 
-def test_projections_of_another_model_are_told():
+def test_projections_of_another_model_are_refused():
     model, (x0, x1) = Model(), views()
     hooked = HookedLoss(NTXentLoss(0.3, BAND, TREATMENT), model, "backbone")
     model(x0), model(x1)
@@ -160,7 +160,7 @@ def test_projections_of_another_model_are_told():
         hooked(other(x0), other(x1))
 
 
-def test_a_layer_that_is_not_there_names_those_that_are():
+def test_a_missing_layer_names_the_existing_ones():
     model = Model()
     with pytest.raises(ValueError, match="no layer 'encoder' in Model: there are backbone, head"):
         FeatureHook(model, "encoder")
@@ -171,7 +171,7 @@ def test_a_layer_that_is_not_there_names_those_that_are():
         FeatureHook(model, "head.1.x")
 
 
-def test_layers_that_give_no_rows_are_told():
+def test_layers_without_rows_are_refused():
     class Odd(nn.Module):
         def forward(self, x):
             return x
