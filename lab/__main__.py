@@ -1,4 +1,4 @@
-"""`python -m lab`."""
+"""`python -m lab`: run a study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command line; its exit code. Errors are a line."""
+    """Run one command line and return its exit code. An error is printed as a line."""
     try:
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.BadParameter.__base__ as error:  # type: ignore[misc]
@@ -55,9 +55,9 @@ def study(
         str | None, typer.Option(help="Ray cluster ('auto' finds one; none: Ray on this machine)")
     ] = None,
 ) -> None:
-    """Run a study over seeds: every finished run is kept, and a study that was stopped goes on with the same command.
+    """Run a study over seeds. Finished runs are kept, and the same command continues a stopped study.
 
-    Writes runs.jsonl, table.md and figure.svg, with the paper's numbers beside those found.
+    It writes runs.jsonl, and table.md and figure.svg with the paper's numbers next to the measured ones.
     """
     from lab.outcome import table_of, write_outcome
     from lab.running import plan
@@ -76,7 +76,7 @@ def study(
 
 
 def _work(made: Plan, jobs: int, engine: Literal["local", "ray"], address: str | None) -> None:
-    """Run with a bar; Ctrl-C keeps what is finished."""
+    """Run with a progress bar. Ctrl-C keeps finished runs."""
     from lab.running import carry_out
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pairsift.evaluate import t_interval
 
 NONE = "no difference"
-# Makes a cell of lists of values over seeds, or of keys; None leaves it empty.
+# Makes a cell from lists of values over seeds, or from keys. None is an empty cell.
 Show = Callable[..., "str | None"]
 
 
@@ -30,11 +30,11 @@ def number(
     """Shows the mean.
 
     Args:
-        digits: after the point; None gives one below 10, and none from there on.
-        unit: behind it.
-        scale: factor.
-        sign: "+" writes it before positive numbers.
-        rounded: digits that the mean is rounded to first, before the factor.
+        digits: digits after the point. None gives one below 10 and none above.
+        unit: text after the number.
+        scale: factor of the number.
+        sign: "+" shows the sign of positive numbers.
+        rounded: digits to round the mean to before it is scaled.
     """
 
     def show(values: Sequence[float]) -> str | None:
@@ -48,13 +48,13 @@ def number(
 
 
 def interval(digits: int = 1, sign: str = "", scale: float = 1, rounded: bool = True, zero: bool = False) -> Show:
-    """Shows mean ± half-width of the 95 % interval; an undefined half-width is left out.
+    """Shows mean ± half-width of the 95 % interval. An undefined half-width is left out.
 
     Args:
-        digits: after the point.
-        sign: "+" writes it before gains.
-        scale: factor of values.
-        rounded: whether both are rounded to two digits first.
+        digits: digits after the point.
+        sign: "+" shows the sign of gains.
+        scale: factor of the values.
+        rounded: whether both numbers are rounded to two digits first.
         zero: whether a half-width of 0 is shown.
     """
 
@@ -70,7 +70,7 @@ def interval(digits: int = 1, sign: str = "", scale: float = 1, rounded: bool = 
 def given_interval(
     digits: int = 1, sign: str = "", scale: float = 1, rounded: bool = False, zero: bool = False
 ) -> Show:
-    """Shows a mean and a half-width that are given, not computed; see `interval`."""
+    """Shows a given mean and half-width; see `interval`."""
 
     def show(means: Sequence[float], halves: Sequence[float]) -> str | None:
         if not means:
@@ -85,7 +85,7 @@ def given_interval(
 
 
 def difference(values: Sequence[float]) -> str | None:
-    """Shows the mean of paired differences; says so where the interval holds 0."""
+    """Shows the mean of paired differences, with a note if the interval holds 0."""
     if not values:
         return None
     middle, half = t_interval(values)
@@ -101,7 +101,7 @@ def slashed(*shows: Show) -> Show:
 
 
 def between(show: Show) -> Show:
-    """Shows the first measure minus the second, run by run."""
+    """Shows the first measure minus the second, paired by run."""
     return lambda a, b: show([x - y for x, y in zip(a, b, strict=True)])
 
 

@@ -1,6 +1,6 @@
-"""Figures as data, drawn by matplotlib as SVG whose bytes are the same every time.
+"""Figures as data, drawn by matplotlib as SVG with equal bytes every time.
 
-A figure keeps what it shows inside the SVG, so that a test can compare it with the result files without drawing.
+The SVG holds the numbers of the figure, so that a test can compare them with the result files without drawing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Series:
     """Points of one name.
 
     Attributes:
-        name: in the legend; "" leaves it out.
-        x, y: of the points.
-        half: half-widths of the intervals of y, or of x in a panel of rows; nan draws none.
-        look: number of its colour, dash and marker.
+        name: name in the legend, or "".
+        x, y: coordinates of the points.
+        half: half-widths of the intervals of y, or of x in a panel of rows. nan draws none.
+        look: number of the colour, dash and marker.
         line: whether points are joined.
         points: whether they are marked.
         hollow: whether a point whose interval holds 0 is hollow.
-        labels: texts beside the points.
+        labels: texts next to the points.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Panel:
     """One pair of axes.
 
     Attributes:
-        series: what it shows.
-        title, x, y: of the panel and its axes.
+        series: series of the panel.
+        title, x, y: titles of the panel and of its axes.
         rows: names of the rows 0, 1, ... of a panel whose intervals are horizontal.
         columns: names of the columns 0, 1, ...
-        log: axes that are logarithmic, "x", "y" or "xy".
-        ticks: of the x axis; empty leaves them to matplotlib.
+        log: logarithmic axes, "x", "y" or "xy".
+        ticks: ticks of the x axis. Matplotlib chooses them by default.
         zero: whether a line marks 0.
         levels: named horizontal lines.
-        limits: of the x axis and the y axis.
+        limits: limits of the x axis and of the y axis.
         areas: a grid of whole numbers with the x and y of its cells and the names of the numbers.
     """
 
@@ -93,9 +93,9 @@ class Figure:
     """Panels side by side, with one legend.
 
     Attributes:
-        panels: of the figure.
-        across: how many stand in a line.
-        height: of a line of panels, in inches.
+        panels: panels of the figure.
+        across: panels in a line.
+        height: height of a line of panels, in inches.
         share_y: whether panels share the y axis.
         x: title of the x axes of all panels.
     """
@@ -114,7 +114,7 @@ def curve(name: str, values: Mapping[float, Sequence[float]], look: int = 0, lin
 
 
 def shown(figure: Figure) -> list[dict[str, Any]]:
-    """What a figure shows, six digits of every number."""
+    """The content of a figure, with six digits of every number."""
     found: list[dict[str, Any]] = []
     for panel in figure.panels:
         for each in panel.series:
@@ -135,13 +135,13 @@ def _short(values: Sequence[float]) -> list[float | None]:
 
 
 def kept(file: Path) -> Any:
-    """What a drawn figure says that it shows; None without a file, or one that does not say."""
+    """The content that a drawn figure holds, or None without it."""
     found = re.search("<metadata>(.*?)</metadata>", file.read_text(), re.DOTALL) if file.exists() else None
     return None if found is None else json.loads(html.unescape(found[1]))
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Whether two figures show the same, but for the last of six digits, which processors may round apart."""
+    """Whether two figures show the same, except for the last of six digits, which depends on the processor."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
@@ -151,7 +151,7 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG, and what it shows."""
+    """The figure as SVG, with its content."""
     style: Any = {
         "svg.hashsalt": "pairsift", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e5e5",
@@ -170,10 +170,10 @@ def svg(figure: Figure) -> str:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write the figure, whole or not at all.
+    """Write the figure, completely or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with replacing(file) as temporary:
         temporary.write_text(svg(figure))

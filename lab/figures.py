@@ -1,7 +1,7 @@
-"""The figures of the documentation, made of the result files.
+"""Draws the figures of the documentation from the result files.
 
-python -m lab.figures --write         # docs/figures/NAME.svg, where what they show has changed
-python -m lab.figures --write NAME    # anew, when its look has changed
+python -m lab.figures --write         # docs/figures/NAME.svg, if the content has changed
+python -m lab.figures --write NAME    # draw it again, for another look
 python -m lab.figures --check         # fail where a figure differs from its result files
 """
 
@@ -44,14 +44,14 @@ def _by_place(study: str, tuned: bool = True) -> dict[tuple[str, str], Line]:
 
 
 def _gains(lines: Mapping[tuple[str, str], Line], place: tuple[str, str], measure: str) -> list[float]:
-    """Differences of a line from its baseline, seed by seed."""
+    """Differences of a line from its baseline, paired by seed."""
     line = lines[place]
     assert line.baseline is not None
     return paired(line.values[measure], lines[line.baseline].values[measure])
 
 
 def treatments() -> Figure:
-    """Gains of treatments and controls on plain training at the same temperature, set by set."""
+    """Gains of treatments and controls over plain training at the same temperature, for each set."""
     vectors, images = _by_place("band"), _by_place("combined")
     panels = {
         title: {row: (vectors, (group, arm)) for row, (arm, _) in TREATMENTS.items()} for group, title in SETS.items()
@@ -61,7 +61,7 @@ def treatments() -> Figure:
 
 
 def methods() -> Figure:
-    """Gains of methods at their best on plain training at its best, set by set."""
+    """Gains of methods at their best over plain training at its best, for each set."""
     lines = _by_place("hard-negatives")
     rows = [
         line.place[1]
@@ -75,7 +75,7 @@ def methods() -> Figure:
 def _forest(
     panels: Mapping[str, Mapping[str, tuple[Mapping[tuple[str, str], Line], tuple[str, str]]]], rows: list[str], x: str
 ) -> Figure:
-    """Mean gains with their 95 % intervals, a panel a set; hollow where the interval holds 0."""
+    """Mean gains with their 95 % intervals, a panel for each set. Points are hollow if the interval holds 0."""
     found = []
     for title, own in panels.items():
         series = []
@@ -111,7 +111,7 @@ def _apart(series: Series, step: float) -> Series:
 
 
 def mixtures() -> Figure:
-    """Errors of untreated training against the theory's exact bound, and what treatments change, by mixture."""
+    """Errors of untreated training against the exact bound, and changes by treatments, for each mixture."""
     lines = _by_place("gaussians")
     groups = list(dict.fromkeys(line.place[0] for line in tuned_lines("gaussians")))
     plain = [lines[group, "plain"].values for group in groups]
@@ -130,7 +130,7 @@ def mixtures() -> Figure:
 
 
 def purity() -> Figure:
-    """How much purer than all pairs the band is, over training."""
+    """Purity of the band minus that of all pairs, over training."""
     lines = _by_place("purity")
     titles = {"plain": "plain", "selected on h": "the paper's band", "oracle": "labels say which (oracle)"}
     panels = []
@@ -147,7 +147,7 @@ def purity() -> Figure:
 
 
 def semantic() -> Figure:
-    """How near texts are to their two versions, before and after training."""
+    """Similarity of texts to their two versions, before and after training."""
     titles = {"frozen": "frozen", "plain": "no antonyms", "printed": "as printed", "in batch": "in batch",
               "in batch, margin": "margin 0.1", "three parts": "three parts"}  # fmt: skip
     lines = _by_place("semantic-negatives", tuned=False)
@@ -167,7 +167,7 @@ def semantic() -> Figure:
 
 
 def tolerance() -> Figure:
-    """Gain on plain training against how well pairs of one class are told from others at equal similarity."""
+    """Gain over plain training against the quality of the estimate of same-class pairs."""
     lines = _by_place("selection-quality", tuned=False)
     (judged,) = (row["measures"] for row in runs("near-pairs") if row["group"] == "CIFAR-10, tau 0.2, seed 0")
     known = {name: judged[f"auroc_at_equal_cosine/{name}"] for name in ("affinity", "patches", "guide")}
@@ -200,7 +200,7 @@ def _against_plain(
     name: str, lines: Mapping[tuple[str, str], Line], group: str, measure: str, at: Mapping[str, float], look: int,
     line: bool, texts: Mapping[str, str],
 ) -> Series:  # fmt: skip
-    """Gains of arms on plain training, at the quality of each."""
+    """Gains of arms over plain training, with the quality of each arm."""
     plain = lines[group, "plain"].values[measure]
     found = {arm: paired(lines[group, arm].values[measure], plain) for arm in at if (group, arm) in lines}
     both = {arm: t_interval(gains) for arm, gains in found.items() if gains}
@@ -212,7 +212,7 @@ def _against_plain(
 
 
 def collapse() -> Figure:
-    """Share of variance within classes against the weight of the self-supervised part, beside the theory's."""
+    """Share of variance within classes against the weight of the self-supervised part, measured and by theory."""
     panels = []
     for name, classes in (("pendigits", 5), ("trec6", 6)):
         lines = [line for line in plain_lines("collapse") if line.place[0] == name]
@@ -233,7 +233,7 @@ def collapse() -> Figure:
 
 
 def chains() -> Figure:
-    """Squared error of a probe against the number of bridging states, beside the population's."""
+    """Squared error of a probe against the number of bridging states, measured and exact."""
     said = [exact(bridging) for bridging in range(STATES + 1)]
     series = []
     for name, title, look in (("exact_squared", "exact", 0), ("half_bound", "half the bound", 2)):
@@ -267,12 +267,39 @@ def loss() -> Figure:
     return Figure(panels, across=2, height=3.6)
 
 
+def adapted() -> Figure:
+    """nDCG@10 and 20-NN of frozen features, of the map and of the network, set by set."""
+    lines = {line.place: line for line in plain_lines("adapt")}
+    sets, arms = (list(dict.fromkeys(place[i] for place in lines)) for i in (0, 1))
+    panels = []
+    for measure, title in (("ndcg10", "nDCG@10 %"), ("knn20", "20-NN %")):
+        series = []
+        for look, arm in enumerate(arms):
+            found = {i: lines[name, arm] for i, name in enumerate(sets) if (name, arm) in lines}
+            own = {float(i): [*line.values[measure].values()] for i, line in found.items()}
+            series.append(_apart(curve(arm, own, look, line=False), 0.15 * (look - 1)))
+        panels.append(Panel(series, title, columns=sets))
+    return Figure(panels, across=2, height=3.2)
+
+
+def exact_images() -> Figure:
+    """20-NN of solved encoders of images with the map and without it, and their linear probe."""
+    lines = plain_lines("exact-images")
+    rows = [f"{line.place[0]}, {line.place[1]}" for line in lines]
+    titles = {"patches": "20-NN, patches alone", "knn20": "20-NN", "linear": "linear probe"}
+    series = [
+        Series(title, [next(iter(line.values[name].values())) for line in lines], list(range(len(lines))), look=look)
+        for look, (name, title) in enumerate(titles.items())
+    ]
+    return Figure([Panel(series, rows=rows, x="% of test images")], height=0.8 + 0.4 * len(rows))
+
+
 # Which treatments lower the bound of the untreated graph, from none to all.
 _REGIONS = ("none", "margin", "margin, removal", "margin, temperature", "all three", "removal without margin")
 
 
 def theory_phases() -> Figure:
-    """Which treatments lower the bound, over gamma - beta and n_d / n, for the levels of Table 10."""
+    """Treatments that lower the bound, over gamma - beta and n_d / n, for the levels of Table 10."""
     graph = SimilarityGraph(n=10_000, r=9, n_d=800, alpha=0.472, beta=0.191, gamma=0.209)
     gaps = np.linspace(0, 0.995 * (graph.alpha - graph.beta), 60).tolist()
     counts = np.unique(np.linspace(0, graph.n - 1, 60).astype(int)).tolist()
@@ -303,12 +330,12 @@ def _region(graph: SimilarityGraph, delta: float, k: int) -> int:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "semantic-negatives": semantic, "tolerance": tolerance, "class-collapse": collapse, "chains": chains, "loss": loss,
     "theory-phases": theory_phases, "study-treatments": treatments, "study-methods": methods, "study-mixing": mixing,
-    "study-mixtures": mixtures, "study-purity": purity,
+    "study-mixtures": mixtures, "study-purity": purity, "adapted": adapted, "exact-images": exact_images,
 }  # fmt: skip
 
 
 def file_of(name: str) -> Path:
-    """Where a figure is kept."""
+    """The file of a figure."""
     return ROOT / "docs/figures" / f"{name}.svg"
 
 

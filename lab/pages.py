@@ -1,10 +1,10 @@
-"""The tables and numbers of the README and the documentation, described by data and made of the result files.
+"""Writes the tables and numbers of the README and the documentation from the result files.
 
     python -m lab.pages --write    # fill them in
     python -m lab.pages --check    # fail where a page differs from its result files
 
 A page marks a table by `<!-- table: NAME -->` and `<!-- end -->`, and a number in its text by `<!-- value: NAME -->`
-and `<!-- end -->`; what stands between is replaced.
+and `<!-- end -->`. The text between the marks is replaced.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EXACT_GAIN = interval(sign="+", rounded=False)
 
 
 def best_peer(_: Line, lines: list[Line]) -> Line:
-    """The method other than ours with the highest AUROC."""
+    """The other method with the highest AUROC."""
     return max((line for line in lines if line.keys["arm"] != "pairsift"), key=lambda line: round(_auroc(line), 4))
 
 
@@ -98,7 +98,7 @@ _TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
 
 
 def _trained(name: str, groups: Sequence[str]) -> Table:
-    """Arms of encoders trained alike, by temperature."""
+    """A table of arms by temperature."""
     return Table(
         (name,),
         (
@@ -156,7 +156,7 @@ def _temporal(name: str, *measures: str) -> Table:
 
 
 def _study(*names: str, group: str) -> Table:
-    """Arms of studies against plain training at its temperature and at its best one."""
+    """A table of arms against plain training at its temperature and at its best temperature."""
     return Table(
         names,
         (
@@ -174,7 +174,7 @@ def _study(*names: str, group: str) -> Table:
 
 
 def _whole(name: str) -> Callable[[], str]:
-    """The study's own table, without what candidates are chosen by."""
+    """The table of a study, without the measure that chooses candidates."""
     return lambda: study_table(name, but_chosen_by=True)
 
 
@@ -212,7 +212,7 @@ _FINE_TUNING = (
 
 
 def _gamma(title: str, gamma: str) -> Column:
-    """Accuracy of the untreated graph, and what arms change, at one level of difficult pairs."""
+    """A column with the accuracy of the untreated graph and the changes by arms, at one level of difficult pairs."""
     gain = given_interval(sign="+", scale=100)
     return Column(title, ("arm", "difference", "half_width", "accuracy"),
                   lambda arm, *both_and_all: _PERCENT(both_and_all[2]) if arm == "with" else gain(*both_and_all[:2]),
@@ -382,6 +382,16 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("changed answers", (f"{_KNOWN}/changed_synonym", f"{_KNOWN}/changed_antonym"),
                slashed(number(0), number(0))),
     ), arms=_SEMANTIC, groups=("trec6", "newsgroups20", "banking77")),
+    "adapted": Table(("adapt",), (
+        Column("set", "group"), Column("features", "arm"), Column("seeds", "seeds"),
+        *(Column(f"{title} %", measure, _EXACT) for measure, title in (
+            ("ndcg10", "nDCG@10"), ("mrr10", "MRR@10"), ("knn20", "20-NN"))),
+    )),
+    "exact images": Table(("exact-images",), (
+        Column("set", "group"), Column("patch layers", "arm"), Column("20-NN %", "knn20", number(1)),
+        Column("linear probe %", "linear", number(1)), Column("20-NN without the map %", "patches", number(1)),
+        Column("ridge", "ridge", number(3)), Column("CPU seconds of the fit", "fit_cpu_seconds", _COUNT),
+    )),
     "retrieval": Table(("retrieval",), _RETRIEVAL, arms=_MASK_ARMS),
     "fine-tuning": Table(
         ("fine-tuning",), _FINE_TUNING, arms=("frozen", "plain", "identity", "guide", "gist 0", "oracle")
@@ -457,7 +467,7 @@ TABLES: dict[str, Callable[[], str]] = {
 def gain(
     study: str, group: str, arm: str, measure: str = "knn20", beyond: str = "plain", of: str | None = None
 ) -> Callable[[], str]:
-    """A number of a text: what an arm has beyond another, which is of the same group unless `of` names its.
+    """A number of a text: an arm minus another arm, which has the same group unless `of` names another one.
 
     An arm of a tuned study may be a method, which stands for its best candidate. An arm with one run is subtracted from
     all seeds.
@@ -511,7 +521,7 @@ def _line(name: str, group: str, arm: str) -> Line:
 
 
 def strength(plain: str) -> Callable[[], str]:
-    """A number of a text: what the paper's treatment changes in 20-NN at an objective's setting."""
+    """A number of a text: the change of 20-NN by the paper's treatment at a setting of an objective."""
     return lambda: in_text(treated(plain, "", "knn20"))
 
 
@@ -612,7 +622,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def filled(page: str) -> str:
-    """A page with its tables and numbers made anew."""
+    """A page with new tables and numbers."""
     page = MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", page)
     return VALUE.sub(lambda found: f"{found[1]}{VALUES[found[2]]()}{found[4]}", page)
 

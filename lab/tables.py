@@ -1,4 +1,4 @@
-"""Markdown tables of result files. A table is data: its runs, its columns, and what they are paired with."""
+"""Markdown tables of result files. A table is described by data: its runs, columns and differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.rows import RESULTS, ROOT, Row, read
 
 BENCHMARKS = ROOT / "lab" / "benchmarks" / "results"
 Place = tuple[str, str]
-# Libraries whose versions are not named under a table.
+# Libraries whose versions are not shown below a table.
 _UNNAMED = {"pairsift", "lightning", "numpy", "scipy", "pillow", "scikit-learn", "hypothesis"}
 
 
@@ -23,10 +23,10 @@ class Line:
     """All runs of one arm.
 
     Attributes:
-        place: group and arm; of a tuned study group and method.
-        keys: group, arm, seeds, settings and versions by name; of a tuned study also title, method, setting and paper.
-        values: measure -> seed -> number. Of a curve the last value counts; undefined values are left out.
-        baseline: place of the line that the study compares this one with.
+        place: group and arm. In a tuned study: group and method.
+        keys: group, arm, seeds, settings and versions by name. In a tuned study also title, method, setting and paper.
+        values: measure -> seed -> number. A curve has its last value. Undefined values are left out.
+        baseline: place of the baseline of the study.
     """
 
     place: Place
@@ -40,14 +40,14 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: of the column.
-        what: measures, or keys, that `show` takes together; "{row}" stands for the name of the row.
-        show: makes the cell of lists of values over seeds, or of keys.
-        arm, group: of the line whose values are shown, where it is not that of the row.
-        minus: arm whose values are subtracted seed by seed; "baseline" takes the study's own, and a function chooses
-            for a line one of the lines of its group.
-        shared: whether the one run of that arm is subtracted from all seeds.
-        alone: shows a line that has nothing to subtract.
+        title: title of the column.
+        what: measures or keys that are the arguments of `show`. "{row}" is replaced by the name of the row.
+        show: makes a cell from lists of values over seeds, or from keys.
+        arm, group: arm and group to show instead of those of the row.
+        minus: arm to subtract, paired by seed. "baseline" takes the baseline of the study. A function chooses one of
+            the lines of the group.
+        shared: whether a single run is subtracted from all seeds.
+        alone: shows a line without a baseline.
         skip: arms with an empty cell.
     """
 
@@ -67,20 +67,20 @@ class Table:
     """A table of one or more result files.
 
     Attributes:
-        files: studies, or "benchmarks/NAME".
-        columns: of the table.
-        part: the study, of a file that holds several.
-        has: a measure or key that a line needs to be shown.
-        where: key -> values of the lines that are shown.
-        arms, groups: what is shown, in this order; None shows all in the order of the file.
-        first: arm that is shown first.
-        but: arms and groups that are not shown.
-        rows: names and titles of rows that each line is split into.
-        by_arm: one row an arm, whatever its groups; columns say which group they show.
-        across: with `by_arm`, repeat the columns for every group and give them its name as title.
-        tuned: whether the study shows of every method its best candidate.
+        files: names of studies, or "benchmarks/NAME".
+        columns: columns of the table.
+        part: study to show, where a file holds several.
+        has: measure or key that a line needs.
+        where: key -> allowed values.
+        arms, groups: arms and groups to show, in this order. None shows all in the order of the file.
+        first: arm to show first.
+        but: arms and groups to leave out.
+        rows: names and titles of rows into which each line is split.
+        by_arm: whether an arm has one row for all groups. Columns then choose the group.
+        across: with `by_arm`, repeats the columns for every group, with the group as title.
+        tuned: whether the best candidate of every method is shown.
         total: title of a last row of sums.
-        note: says something before the origin.
+        note: makes a sentence before the origin.
     """
 
     files: tuple[str, ...]
@@ -100,7 +100,7 @@ class Table:
     note: Callable[[], str] | None = None
 
     def __call__(self) -> str:
-        """The table as markdown, and where it comes from."""
+        """The table as markdown, with its origin."""
         lines: dict[Place, Line] = {}
         for name in self.files:
             for line in tuned_lines(name) if self.tuned else plain_lines(name, self.part):
@@ -198,11 +198,11 @@ def runs(name: str) -> list[Row]:
 
 
 def plain_lines(name: str, part: str = "") -> list[Line]:
-    """A line an arm; without arms and groups a line a run."""
+    """A line for each arm, or for each run without arms and groups."""
     found: dict[Place, list[Row]] = {}
     for number, row in enumerate(runs(name)):
         if part in ("", row["study"]):
-            # What has no arms has a line a run.
+            # Without arms every run is a line.
             found.setdefault((row["group"], row["arm"] or str(number)), []).append(row)
     return [
         Line(
@@ -217,7 +217,7 @@ def plain_lines(name: str, part: str = "") -> list[Line]:
 
 @cache
 def tuned_lines(name: str) -> list[Line]:
-    """A line an arm, and one for every method at its best, as the study compares them."""
+    """A line for each arm, and for each method with its best candidate, as the study compares them."""
     study = find_study(name)
     lines = []
     for line in compared(study, study.of_scale("cpu"), runs(name)):
@@ -231,7 +231,7 @@ def tuned_lines(name: str) -> list[Line]:
 
 
 def values_of(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
-    """Values by measure and seed; of a curve the last one."""
+    """Values by measure and seed. A curve has its last value."""
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row["measures"].items():
@@ -242,7 +242,7 @@ def values_of(rows: Sequence[Row]) -> dict[str, dict[int, float]]:
 
 
 def origin(files: Sequence[str], part: str = "") -> str:
-    """Where a table comes from: its files, and the versions, threads and commits that they name."""
+    """A sentence about the origin of a table: files, versions, threads and commits."""
     rows = [row for name in files for row in runs(name) if part in ("", row["study"])]
     known = {name: {row["versions"].get(name) for row in rows} - {None} for row in rows for name in row["versions"]}
     versions = {name: each.pop() for name, each in known.items() if len(each) == 1}
@@ -263,11 +263,11 @@ def file_of(name: str) -> str:
 
 
 def study_table(name: str, but_chosen_by: bool = False) -> str:
-    """A study's own table of its committed runs, and where they come from.
+    """The table of a study of its committed runs, with its origin.
 
     Args:
-        name: of the study.
-        but_chosen_by: whether the measure by which candidates are chosen is left out.
+        name: name of the study.
+        but_chosen_by: leave out the measure that chooses candidates.
     """
     from lab.outcome import table_of
 

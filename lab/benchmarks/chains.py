@@ -1,11 +1,11 @@
-"""A chain estimated from a million transitions over 10,000 states, in sparse form: seconds and memory.
+"""Measures seconds and memory of a chain that is estimated from a million transitions over 10,000 states.
 
     python -m lab.benchmarks.chains [--transitions 1000000] [--states 10000] [--runs 5]
                                 [--output lab/benchmarks/results/chains.jsonl]
 
-Sequences of 1,000 steps walk between ten classes of states, and leave their class in a tenth of the steps. Timed apart:
-counting the transitions, ten leading eigenvalues with their functions, and the standard errors. Each run is a process
-of its own with one thread; its peak is the largest resident set, imports and the sequences themselves included.
+Sequences of 1,000 steps walk between ten classes of states, and leave their class in a tenth of the steps. Three parts
+are timed: counting transitions, ten leading eigenvalues with their functions, and the standard errors. Each run has its
+own process with one thread. Its peak is the largest resident set, with imports and sequences.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TARGET_SECONDS, TARGET_GB = 10, 2
 
 
 def walks(transitions: int, states: int, seed: int) -> list[Any]:
-    """Sequences of 1,001 states; a step draws a state of the class, or of any class."""
+    """Sequences of 1,001 states. A step draws a state of the class, or of any class."""
     rng = np.random.default_rng(seed)
     count, members = max(1, transitions // STEPS), states // CLASSES
     walking = np.empty((STEPS + 1, count), dtype=np.int64)
@@ -39,7 +39,7 @@ def walks(transitions: int, states: int, seed: int) -> list[Any]:
 
 
 def estimated(transitions: int, states: int, seed: int) -> dict[str, float]:
-    """Seconds of every part, peak GB, and how far the second eigenvalue lies from what made the walks."""
+    """Seconds of every part, peak GB, and the estimated and true second eigenvalue."""
     from lab.chain import ChainGraph, estimation_errors
 
     with threadpool_limits(1):

@@ -1,13 +1,12 @@
-"""How well scores without labels find difficult examples: ours beside peers, on the same features.
+"""Compares scores without labels, ours and others, in finding difficult examples on the same features.
 
     python -m lab.benchmarks.detection --runs DIR [--threads 1] [--output lab/benchmarks/results/detection.json]
 
-Needs PAIRSIFT_DATA and the runs of `python -m lab encoders` in DIR (a set whose runs are missing is
-skipped, and it says so). Planted: pixel means and composites seen by the encoder in training, midpoints of the features
-of two images of different classes, Gaussian mixtures with midpoints of known classes, digits and pen strokes without an
-encoder. Natural: in each class of an unmixed set the 8 % with the smallest gap between the top two probabilities of a
-cross-validated linear classifier. Every score gets the true number of classes and nothing else. cleanlab is left out
-where it is not installed.
+It needs PAIRSIFT_DATA and the runs of `python -m lab encoders` in DIR. A set without runs is skipped. Planted: pixel
+means and composites seen by the encoder in training, midpoints of the features of two images of different classes,
+Gaussian mixtures with midpoints of known classes, digits and pen strokes without an encoder. Natural: in each class of
+an unmixed set the 8 % with the smallest gap between the top two probabilities of a cross-validated linear classifier.
+Every score gets only the true number of classes. cleanlab is left out if it is not installed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Making views: ours against PIL image by image, against kornia, and as a share of a training step.
+"""Measures the time of views: ours, PIL image by image, kornia, and the share of a training step.
 
     python -m lab.benchmarks.input [--batch 256] [--threads 1] [--output lab/benchmarks/results/input.jsonl]
 
-One JSON line: median milliseconds of two SimCLR views of a batch of 32-pixel images (the first of CIFAR-10 where
-PAIRSIFT_DATA names a folder that holds it, else noise), and of the small encoder's bf16 training step on them.
+One JSON line: median milliseconds of two SimCLR views of a batch of 32-pixel images (CIFAR-10 from PAIRSIFT_DATA, or
+noise), and of a bf16 training step of the small encoder on them.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def pil_view(image: Image.Image, draw: random.Random) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """What a data loader's last step per image does: (3, H, W) float in [0, 1]."""
+    """The image as a float tensor (3, H, W) in [0, 1], as the last step of a data loader."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def kornia_policy() -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The same policy in kornia; None if it cannot be imported."""
+    """The same policy in kornia, or None if it cannot be imported."""
     try:
         import kornia.augmentation as kornia
     except ImportError as error:
@@ -77,7 +77,7 @@ def kornia_policy() -> Callable[[torch.Tensor], torch.Tensor] | None:
 
 
 def batch_of_images(n: int) -> tuple[str, torch.Tensor]:
-    """What the images are, and (n, 3, 32, 32) uint8 of them."""
+    """The name of the images, and the images (n, 3, 32, 32), uint8."""
     if "PAIRSIFT_DATA" in os.environ:
         root = Path(os.environ["PAIRSIFT_DATA"])
         for file in (root / "data/cifar10/train.parquet", root / "cifar10/train.parquet"):

@@ -1,16 +1,15 @@
-"""Forward and backward of the loss: ours untreated and combined against lightly and pytorch-metric-learning untreated.
+"""Measures time and memory of a loss, forward and backward, against lightly and pytorch-metric-learning.
 
     python -m lab.benchmarks.loss [--sizes 512 1024 ... 65536] [--threads 1]
         [--output lab/benchmarks/results/loss.jsonl]
 
 One JSON line per size (in views, two per image; d = 128 projections, D = 512 features): median milliseconds of
-interleaved runs, the growth of peak memory above the inputs and the whole process's peak, in processes of their own.
-`mixed` is the mixed loss of ten classes, untreated.
-`dense` is the plain untreated loss as one cross entropy of the whole similarity matrix, and `floor_ms` what the
-combined loss's products alone take: three of views x views x 128 and one of views x views x 512, in its tiles.
-Peers run up to 8,192 views; above 32,768 ours run once, without a warm-up. `combined_bf16` selects pairs by products
-of bfloat16 features; `bf16_agreement` is the share of pairs that it flags alike (intersection over union), of features
-that cluster by ten classes.
+interleaved runs, and in separate processes the growth of peak memory above the inputs and the peak of the process.
+`mixed` is the untreated mixed loss of ten classes. `dense` is the untreated loss as one cross entropy of the whole
+similarity matrix. `floor_ms` is the time of the products of the combined loss alone: three of views x views x 128 and
+one of views x views x 512, in tiles. Other libraries run up to 8,192 views. Above 32,768 views ours run once, without a
+warm-up. `combined_bf16` selects pairs by products of bfloat16 features. `bf16_agreement` is the intersection over union
+of its pairs with those of fp32, on features of ten classes.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ MEMORY_LIMIT = 8 << 30  # bytes; a peer that would take the whole machine's memo
 
 
 def contender(name: str, views: int) -> Callable[[], Any] | None:
-    """Forward and backward of one contender on seeded inputs; None if it is not installed."""
+    """Forward and backward pass of one contender on seeded inputs, or None if it is not installed."""
     generator = torch.Generator().manual_seed(0)
     z0, z1 = (torch.randn(views // 2, 128, generator=generator).requires_grad_() for _ in range(2))
     h0, h1 = (torch.randn(views // 2, 512, generator=generator) for _ in range(2))
@@ -86,14 +85,14 @@ def contender(name: str, views: int) -> Callable[[], Any] | None:
 
 
 def dense(z0: torch.Tensor, z1: torch.Tensor) -> torch.Tensor:
-    """Untreated NT-Xent as everybody writes it first."""
+    """Untreated NT-Xent as one cross entropy of the whole matrix."""
     z = F.normalize(torch.cat([z0, z1]), dim=1)
     logits = (z @ z.T / TEMPERATURE).fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z0)))
 
 
 def floor(views: int, threads: int, runs: int) -> float:
-    """Median milliseconds of the products that the combined loss cannot do without."""
+    """Median milliseconds of the products that the combined loss needs."""
     torch.set_num_threads(threads)
     z, h = (torch.randn(views, width) for width in (128, 512))
     x, gradient = torch.empty(min(256, views), views), torch.zeros_like(z)

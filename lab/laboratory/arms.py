@@ -1,4 +1,4 @@
-"""The arms: a noisy graph, and the features of it under each treatment."""
+"""The arms: features of a noisy graph under each treatment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Arm = tuple[str, BoolArray | None, FloatArray]  # name, flagged pairs where ther
 
 
 def arms(setting: LaboratorySetting, graph: SimilarityGraph, noise: int, chance: int) -> Iterator[Arm]:
-    """Every arm of `ARMS`, in another order: its name, the pairs it flags if it flags any, and its features (N, k).
+    """Yield the name, the selected pairs (or None) and the features (N, k) of every arm of `ARMS`, in another order.
 
     Args:
         setting: of the run.
@@ -47,7 +47,7 @@ def arms(setting: LaboratorySetting, graph: SimilarityGraph, noise: int, chance:
 
 
 class Scene:
-    """A noisy graph and what is done to it."""
+    """A noisy graph with its treatments."""
 
     def __init__(self, setting: LaboratorySetting, graph: SimilarityGraph, noise: int) -> None:
         self.setting = setting

@@ -1,4 +1,4 @@
-"""Draws of the laboratory, and what every arm did in them."""
+"""Draws noisy graphs and measures every arm on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """What an arm did at one gamma: means over draws; None where a value is not defined.
+    """Means over draws of an arm at one gamma. None is an undefined value.
 
     Attributes:
         knows, uses_labels: what the arm knows beyond the features, and whether that is anything: then it is a yardstick
@@ -74,7 +74,7 @@ def run_laboratory(
         setting: None takes the default one.
         draws: >= 1; a single one has no interval.
         seed: >= 0.
-        say: told now and then how many draws are done.
+        say: called from time to time with the number of finished draws.
 
     Raises:
         ValueError: a value out of range, or noise that leaves a degree <= 0.

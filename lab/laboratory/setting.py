@@ -1,4 +1,4 @@
-"""What a laboratory run is made of: the noisy graph, the arms, and what each arm knows."""
+"""The setting of a laboratory run: the noisy graph, and the arms with their knowledge."""
 
 from __future__ import annotations
 

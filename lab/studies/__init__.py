@@ -1,1 +1,1 @@
-"""The studies that `python -m lab` knows, one a file, each with a `STUDY`."""
+"""The studies of `python -m lab`. Each file has a `STUDY`."""

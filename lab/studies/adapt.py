@@ -35,8 +35,8 @@ def arms(scale: Scale) -> list[Arm]:
     """Three ways to use frozen features, on every set."""
     return [
         Arm(arm, {"set": name, "features": arm}, name, baseline="" if arm == "frozen" else "frozen")
-        for name in SETS[: 1 if scale == "smoke" else None]
         for arm in ARMS[: 2 if scale == "smoke" else None]
+        for name in SETS[: 1 if scale == "smoke" else None]
     ]
 
 
@@ -75,5 +75,6 @@ STUDY = Study(
     differences=2,
     seconds=30,
     seeds=5,
+    version=2,
     ready=needs(*SETS),
 )

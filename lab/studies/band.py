@@ -1,4 +1,4 @@
-"""Figure 4a and b: how much the edges of the band matter."""
+"""Figure 4a and b: accuracy by the edges of the band."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HIGHS, LOWS = (0.05, 0.1, 0.15, 0.2), (0.3, 0.5, 1.0)
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """The paper's treatment in bands with one edge where the paper has it."""
+    """The paper's treatment in bands that have one edge of the paper's band."""
     edges = [(high, 0.22) for high in HIGHS] + [(0.15, low) for low in LOWS]
     banded = [
         Arm(f"band {high:g} to {low:g}", {**_COMBINED, "high": high, "low": low}, paper=_paper(high, low))

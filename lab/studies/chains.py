@@ -1,4 +1,4 @@
-"""Simulated chains: what encoders learn from neighbours in time, next to the exact value and the bound of the theory.
+"""Encoders that learn from neighbours in time on simulated chains, with the exact error and the bound of the theory.
 
 Four classes of 16 states. A step draws a state of the class, or with probability 0.7 an easy state stays and a bridging
 state goes to another class (`BridgedChain`). States are seen as noisy vectors. 100 sequences of 100 frames train a
@@ -53,12 +53,12 @@ class World:
         self.x = self.seen(self.states)
 
     def seen(self, states: IntArray) -> FloatArray:
-        """How states look, (N, 16), each time with noise of its own."""
+        """Noisy vectors of states, (N, 16), with new noise each time."""
         noise = self.rng.standard_normal((len(states), DIMENSIONS)).astype(np.float32)
         return self.centres[states] + NOISE * noise
 
     def dropped(self, arm: str) -> NDArray[np.bool_]:
-        """(N,) the frames that an arm leaves out of its pairs."""
+        """A mask of the frames that an arm leaves out, (N,)."""
         hard = self.family.difficult()
         if arm == "drop random":
             hard = self.rng.permutation(hard)
@@ -87,7 +87,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Percent of new frames that a probe of the features gets wrong, and 100 times its squared error."""
+    """Error of a probe on new frames in percent, and 100 times its squared error."""
     bridging, arm = setting["bridging"], setting["positives"]
     world = World(bridging, seed)
     keep = ~world.dropped(arm) if arm.startswith("drop") else np.ones(len(world.x), bool)
@@ -116,7 +116,7 @@ def probed(scores: FloatArray, labels: IntArray, weights: NDArray[np.float64]) -
 
 
 def exact(bridging: int) -> dict[str, float | None]:
-    """Of the population: two eigenvalues, error of its best features, and squared error and half of the bound x 100."""
+    """Exact values: two eigenvalues, error of the best features, and 100 times squared error and half of the bound."""
     family = BridgedChain(CLASSES, STATES, bridging, EPS)
     chain, labels = ChainGraph(family.transition()), family.labels()
     features, onehot = chain.optimal_features(K), np.eye(CLASSES)[labels]

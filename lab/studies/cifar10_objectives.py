@@ -1,6 +1,6 @@
 """Plain and combined SimCLR, MoCo and spectral learning on CIFAR-10 at CPU scale.
 
-The spectral loss has the mu that is best for the plain loss by 20-NN on training images that no encoder saw. Runs are
+The spectral loss takes the mu with the best plain 20-NN accuracy on held-out training images. Runs are
 kept in `runs/encoders`.
 """
 
@@ -34,7 +34,7 @@ def image_sets(scale: Scale) -> tuple[ImageSet, ImageSet]:
 
 @lru_cache(maxsize=1)
 def held_out() -> tuple[ImageSet, ImageSet]:
-    """The training images, and images that no encoder saw."""
+    """The training images, and held-out images."""
     images = load_images(str(data_folder() / "cifar10/train.parquet"), per_class=PER_CLASS + HELD_OUT)
     order = np.argsort(labels_of(images), kind="stable").reshape(-1, PER_CLASS + HELD_OUT)
     seen, held = (subset(images, np.sort(rows.ravel())) for rows in (order[:, :PER_CLASS], order[:, PER_CLASS:]))
@@ -42,7 +42,7 @@ def held_out() -> tuple[ImageSet, ImageSet]:
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Every objective plain and treated, and the mu that were tried on held-out images."""
+    """Every objective, plain and treated, and the values of mu that were tried on held-out images."""
     found = []
     for method in METHODS:
         setting = {"method": method, **({"mu": MU} if method == "spectral" else {})}

@@ -1,4 +1,4 @@
-"""Class collapse: do classes fall on points as theory says, and do features of coarse labels keep the fine classes?
+"""Class collapse as the theory predicts it, and the fine classes in features that were trained on coarse labels.
 
 `MixedContrastiveLoss` is trained with coarse labels over weights and temperatures. Pen strokes (digits in pairs: 0 and
 1, 2 and 3, ...) and questions (6 kinds of 50) pass through a small MLP, 400 steps of 256 examples in two noisy views.
@@ -101,7 +101,7 @@ def run_images(alpha: float, temperature: float, seed: int) -> dict[str, float]:
 
 
 def measured(h: FloatArray, train: Part, test_h: FloatArray, test: Part) -> dict[str, float]:
-    """What became of classes in features h of training and test examples.
+    """Collapse and probe accuracies of features h of training and test examples.
 
     Returns:
         Share of variance within coarse classes, and percent of test examples whose class a linear probe tells.
@@ -113,7 +113,7 @@ def measured(h: FloatArray, train: Part, test_h: FloatArray, test: Part) -> dict
 
 
 def told(x: FloatArray, y: IntArray, test_x: FloatArray, test_y: IntArray) -> float:
-    """Percent of test examples whose class a linear probe tells."""
+    """Accuracy of a linear probe on test examples, in percent."""
     return round(100 * linear_probe(x, y, test_x, test_y).accuracy, 2)
 
 
@@ -128,7 +128,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """One encoder, its classes measured, and the share of variance within classes that theory expects."""
+    """Measures of one encoder, and the share of variance within classes by theory."""
     name, alpha, tau = setting["set"], setting["alpha"], setting["temperature"]
     if name == "cifar10":
         classes, found = 2, run_images(alpha, tau, seed)

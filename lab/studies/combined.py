@@ -1,4 +1,4 @@
-"""Tables 1 to 4: removal, margin, temperature and both on CIFAR-10, beside every control."""
+"""Tables 1 to 4: removal, margin, temperature and both on CIFAR-10, with all controls."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does dropping what a scan finds help? CIFAR-10 with a fifth of its images mixed.
+"""Training without the images that a scan finds difficult: CIFAR-10 with a fifth of its images mixed.
 
-Arms train without the scan's top fifth, without a random fifth, or without the mixed images. The scan sees the features
-of the run on everything. A linear probe and 20-NN learn from the 10,000 clean training images.
+Arms train without the scan's top fifth, without a random fifth, or without the mixed images. The scan takes the
+features of the run on all images. A linear probe and 20-NN learn from the 10,000 clean training images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def image_sets(scale: Scale) -> tuple[ImageSet, ImageSet]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Accuracies of a run without an arm's rows, in percent, and how many of these are mixed."""
+    """Accuracies of a run without the rows of an arm, in percent, and the share of mixed images among these rows."""
     more: dict[str, Any] = {"epochs": 1, "per_class": 20, "batch_size": 64} if scale == "smoke" else {}
     arm, runs = setting["drop"], RUNS.with_name(f"{RUNS.name}-{scale}") if scale == "smoke" else RUNS
     base = trained(configuration("cifar10", "pixel", "none", seed, runs, **more))

@@ -24,7 +24,7 @@ TRAINED = [
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Train one encoder; 20-NN accuracy in percent of its training images among themselves, halved by turns."""
+    """Train one encoder, and measure 20-NN accuracy between halves of its training images, in percent."""
     more: dict[str, Any] = {"epochs": 1, "per_class": 20, "batch_size": 64} if scale == "smoke" else {}
     config = configuration(setting["set"], setting["kind"], setting["treatment"], seed, **more)
     features = open_features(trained(config).features_file)

@@ -20,7 +20,7 @@ from pairsift.spectral import PatchEncoder
 
 SETS: dict[str, dict[str, Any]] = {
     "digits": {"filters": 200, "views": 8},
-    "cifar10": {"per_class": 1000, "filters": 400, "views": 4},
+    "cifar10": {"per_class": 1000, "filters": 400, "views": 8},
     "imagenette96": {"per_class": 500, "filters": 400, "views": 4},
 }
 _BATCH = 256
@@ -32,7 +32,8 @@ def arms(scale: Scale) -> list[Arm]:
     if scale == "smoke":
         return [Arm("one layer", {"set": "digits", "layers": 1} | small, "digits", baseline="")]
     one = [Arm("one layer", {"set": name, "layers": 1} | more, name, baseline="") for name, more in SETS.items()]
-    return [*one, Arm("two layers", {"set": "cifar10", "layers": 2} | SETS["cifar10"], "cifar10", baseline="")]
+    two = {"set": "cifar10", "layers": 2} | SETS["cifar10"] | {"views": 4}
+    return [*one, Arm("two layers", two, "cifar10", baseline="")]
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:

@@ -1,4 +1,4 @@
-"""Do masked false negatives make a better retriever when the whole sentence encoder is trained? Three text sets.
+"""Masks of false negatives in fine-tuning of a whole sentence encoder, on three text sets.
 
 Pairs and measures are those of the study `retrieval`. All weights of all-MiniLM-L6-v2 are trained by
 sentence-transformers' trainer for an epoch in batches of 128 (newsgroups20 with its 1,500 posts: three epochs). The
@@ -47,7 +47,7 @@ EPOCHS = {"banking77": 1, "newsgroups20": 3, "trec6": 1}
 
 @dataclass(frozen=True)
 class Texts:
-    """N pairs of texts with labels, and what is held out of them or tests; lists are texts, first and second."""
+    """N pairs of texts with labels, and texts that are held out or for the test."""
 
     name: str
     first: list[str]
@@ -64,7 +64,7 @@ class Texts:
 
 
 class Known(nn.Module):
-    """Plain ranking loss without pairs that are known: of one label, or as many random ones as a mask takes.
+    """Plain ranking loss without pairs of one label, or without as many random pairs.
 
     Args:
         model: the model that is trained.
@@ -109,7 +109,7 @@ def load(name: str) -> Texts:
 
 
 def packaged(name: str) -> SentenceTransformer:
-    """all-MiniLM-L6-v2, reading as much of a text as the set asks for."""
+    """all-MiniLM-L6-v2 with the largest number of tokens of the set."""
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     model.max_seq_length = MOST_TOKENS[name]
     return model
@@ -153,7 +153,7 @@ def _loss(
 
 
 def scores(model: SentenceTransformer, part: tuple[list[str], list[str], NDArray[np.int64]]) -> dict[str, float]:
-    """The measures of `text_measures` on texts that trained nothing."""
+    """The measures of `text_measures` on held-out texts."""
     first, second, labels = part
     x, y = (
         np.asarray(model.encode(each, batch_size=64, normalize_embeddings=True, show_progress_bar=False)) if each
@@ -178,7 +178,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Measures of one fine-tuned encoder, and how right its mask was."""
+    """Measures of one fine-tuned encoder and of its mask."""
     texts = load(setting["set"])
     steps = 1 if scale == "smoke" else None
     model, mask = trained(texts, setting["mask"], seed, setting["temperature"], steps)

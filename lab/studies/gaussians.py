@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians with planted difficult examples: errors of treatments beside the exact bound of the theory."""
+"""Errors of treatments and the exact bound, on mixtures of Gaussians with planted difficult examples."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _against(rows: list[Row], what: str, chosen: Callable[[dict[str, Any]], bool
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """Whether order and crossings are those of the theory."""
+    """Lines that compare order and crossings with the theory."""
     return in_words(rows, STATED)
 
 

@@ -1,4 +1,4 @@
-"""The paper's treatment beside methods of hard and false negatives, each at its best, the temperature included."""
+"""The paper's treatment and methods for hard and false negatives, each at its best settings and temperature."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.study import Arm, Scale
 PLAIN = "plain"
 _COMBINED = {"margin": 0.03, "temperature_scale": 0.6}
 _TAUS = (0.05, 0.1, 0.2, 0.5)
-# Method -> settings over which it is tuned, beside the temperature.
+# Method -> settings to tune besides the temperature.
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
     PLAIN: ({},),
     "combined (the paper's)": tuple(

@@ -1,4 +1,4 @@
-"""Which label-free quantity of a trained encoder ranks runs as their linear probe does: small encoders of vectors."""
+"""Rank correlations of label-free quantities with the linear probe, over small encoders of vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEWEST = 5
 
 
 def arms_over(studies: Iterable[Study], scale: Scale, group: str) -> list[Arm]:
-    """Every setting of some studies, those apart that labels select for.
+    """The settings of some studies, without those that use labels.
 
     Args:
         studies: whose settings.
@@ -42,7 +42,7 @@ def arms_over(studies: Iterable[Study], scale: Scale, group: str) -> list[Arm]:
 
 
 def correlations(rows: Sequence[Row], group: str, quantity: str, measure: str = "linear") -> list[float]:
-    """Spearman's rank correlation of a quantity with a measure over the runs of a set, seed by seed."""
+    """Spearman's rank correlation of a quantity with a measure over the runs of a set, for each seed."""
     found = []
     for seed in sorted({row["seed"] for row in rows}):
         pairs = [
@@ -56,7 +56,7 @@ def correlations(rows: Sequence[Row], group: str, quantity: str, measure: str = 
 
 
 def tables(rows: list[Row]) -> str:
-    """A line a quantity: its rank correlations with probe and neighbours on every set, with intervals over seeds."""
+    """A table of quantities: rank correlations with probe and neighbours on every set, with intervals over seeds."""
     groups = {group: len({row["arm"] for row in rows if row["group"] == group}) for group in _groups(rows)}
     titles = [f"{group}, {count} runs a seed: {name}" for group, count in groups.items() for name in _WITH.values()]
     lines = [["Spearman of", *titles], [":---", *("---:" for _ in titles)]]
@@ -67,7 +67,7 @@ def tables(rows: list[Row]) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """Which quantities are good enough to choose by."""
+    """The quantities whose rank correlations are high enough to choose by."""
     groups = _groups(rows)
     good = [
         title

@@ -1,4 +1,4 @@
-"""Which label-free quantity of a trained encoder ranks runs as their linear probe does: encoders of images."""
+"""Rank correlations of label-free quantities with the linear probe, over encoders of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table 11: measured beta and gamma, and what the theory's own margin and temperature gain."""
+"""Table 11: measured beta and gamma, and the gain by the theory's margin and temperature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAPER = "beta / gamma x 100: CIFAR-10 19.1 / 20.9, CIFAR-100 35.6 / 37.4, Image
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Plain training, whose levels are measured, the paper's treatment, and the theory's."""
+    """Plain training with measured levels, the paper's treatment, and the theory's treatment."""
     treated = [
         Arm("selected on h", _COMBINED, paper=_PAPER),
         Arm("the theory's own sigma and rho", {"select": "band", "own": True}),

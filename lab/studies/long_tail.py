@@ -1,4 +1,4 @@
-"""Table 6: classes that grow rarer exponentially."""
+"""Table 6: classes whose sizes fall exponentially."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMBALANCE = 50.0
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Plain, treated and the controls, on an imbalanced training set; probe and test are balanced."""
+    """Plain training, treatment and controls on an imbalanced training set. Probe and test are balanced."""
     tail = {"imbalance": IMBALANCE}
     found = [
         Arm("plain", {**tail, "temperature": 0.5}, of=BEST, baseline="", paper="Tiny-ImageNet-LT 43.34"),

@@ -1,4 +1,4 @@
-"""Figures 2 and 6 and Table 10: mixed images, trained with, without, and treated."""
+"""Figures 2 and 6 and Table 10: training with mixed images, without them, and with treatment."""
 
 from __future__ import annotations
 

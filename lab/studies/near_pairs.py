@@ -1,8 +1,8 @@
-"""How well pairs of one class are told from others among near pairs, by the same-class estimate and by each sign alone.
+"""The quality of the same-class estimate and of single signs among near pairs.
 
-Of 2,000 rows (all of a smaller set) the 50 nearest by centred cosine are looked at. They are scored by an estimate
-fitted to the same features and, for one set, by estimates fitted to a guide's features of the same rows. Labels are
-only compared with. A set whose family the estimate's constants were fitted on is in-sample for the level, not for the
+The pairs are the 50 nearest rows by centred cosine of each of 2,000 rows (all of a smaller set). They are scored by an
+estimate fitted to the same features and, for one set, by estimates fitted to features of a guide. Labels serve the
+comparison only. A set whose family the estimate's constants were fitted on is in-sample for the level, not for the
 order of pairs.
 """
 
@@ -34,7 +34,7 @@ FloatArray = NDArray[np.float32]
 def measured(
     features: FloatArray, labels: NDArray[np.int64], seed: int = 0, guides: Mapping[str, FloatArray] = {}
 ) -> dict[str, Any]:
-    """AUROC of "of different classes" among near pairs, by several signs, and how true the affinity's level is.
+    """AUROC of "different class" among near pairs by several signs, and the calibration of the affinity.
 
     Args:
         features: (N, D).
@@ -82,7 +82,7 @@ def measured(
 
 
 def at_equal(values: FloatArray, truth: NDArray[np.bool_], estimate: FloatArray) -> float:
-    """AUROC of an estimate among pairs of about equal `values`: what it knows beyond these.
+    """AUROC of an estimate among pairs with nearly equal `values`.
 
     Twenty groups of equally many pairs, weighted by the couples of a true and a false pair in each.
 
@@ -99,7 +99,7 @@ def at_equal(values: FloatArray, truth: NDArray[np.bool_], estimate: FloatArray)
 
 
 def _calibration_error(estimate: FloatArray, truth: NDArray[np.bool_]) -> float:
-    """Mean distance of estimate and truth over ten equal bins of the estimate, weighted by their pairs."""
+    """Mean distance of estimate and truth over ten equal bins of the estimate, weighted by pairs."""
     bins = np.minimum((estimate * _BINS).astype(int), _BINS - 1)
     gaps = [np.abs(np.sum((estimate - truth)[bins == each])) for each in range(_BINS)]
     return float(np.sum(gaps) / len(estimate))
@@ -123,7 +123,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Measures of one set; encoders of images are trained now."""
+    """Measures of one set. Encoders of images are trained here."""
     name = setting["features"]
     guides = {}
     if name == _GUIDED:

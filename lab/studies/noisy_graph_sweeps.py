@@ -1,4 +1,4 @@
-"""Treatments on noisy similarity graphs over noise, bands, strengths and rounds: where treatments pay."""
+"""Treatments of noisy similarity graphs over noise, bands, strengths and rounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def changes() -> list[dict[str, Any]]:
 
 
 def words(change: dict[str, Any]) -> str:
-    """A change as names of groups say it."""
+    """A change as part of the name of a group."""
     return ", ".join(f"{name} {value}" for name, value in change.items() if name != "after")
 
 

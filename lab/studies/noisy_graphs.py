@@ -1,4 +1,4 @@
-"""Treatments on noisy similarity graphs: what difficult examples cost, and what each treatment gives back.
+"""Treatments of noisy similarity graphs: the loss by difficult examples, and the gain by each treatment.
 
 A run is a laboratory of many noise draws (`lab.laboratory`). Within a draw all arms share the noise and the split, so
 differences are paired. Intervals are over draws.
@@ -37,7 +37,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """What one arm did at one level of difficult pairs: means over draws, in [0, 1].
+    """Means over draws of one arm at one level of difficult pairs, in [0, 1].
 
     Args:
         setting: fields of `LaboratorySetting`; ``gamma`` and ``arm`` of the row, ``draws``, and ``after``, which is

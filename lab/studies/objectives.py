@@ -1,4 +1,4 @@
-"""Table 5: SimCLR, MoCo and the spectral loss, each with settings and treatments of its own."""
+"""Table 5: SimCLR, MoCo and the spectral loss with several settings and treatments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAPER = {("moco", "plain"): "85.84", ("moco", "combined"): "86.82 (+0.98)"}
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Settings of every objective, plain and treated; each is compared at its best."""
+    """Settings of every objective, plain and treated."""
     found = []
     for name, grid in PLAIN.items():
         treated = [{"treatment": "combined", **setting, **each} for setting in TREATED[name] for each in TREATMENTS]
@@ -40,7 +40,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def words(setting: dict[str, Any]) -> str:
-    """A setting as names of arms say it."""
+    """A setting as part of the name of an arm."""
     return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != "treatment")
 
 

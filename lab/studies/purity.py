@@ -1,4 +1,4 @@
-"""Figure 4c: how many pairs of the band are truly of different classes, over training."""
+"""Figure 4c: the share of pairs of different classes in the band, over training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scal
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """Plain training and what is treated."""
+    """Plain training and treatments."""
     treated = [Arm("selected on h", _COMBINED, paper="near 100 % late in training, ResNet-18")]
     return arms_of(sets_of(scale, "pendigits", "gaussians"), [*controls(Training("", **_COMBINED)), *treated])
 

@@ -1,4 +1,4 @@
-"""Do masked false negatives make a better retriever? A small adapter on a frozen sentence encoder, three text sets.
+"""Masks of false negatives in training of a small adapter on a frozen sentence encoder, on three text sets.
 
 Pairs: two questions of one intent (banking77) or kind (trec6), drawn once a seed, and the halves of a post
 (newsgroups20). A residual adapter is trained on the frozen features, which are the guide's too, with in-batch
@@ -50,7 +50,7 @@ class Adapter(nn.Module):
 
 
 def guide_of(arm: str, texts: TextSet) -> GuideMask:
-    """The mask of an arm; labels are for its report alone."""
+    """The mask of an arm. Labels serve its report only."""
     difficult = 0.067 if arm == "guide and difficult" else None
     mask = GuideMask.fit(
         texts.anchors, texts.positives, texts=[texts.anchor_keys, texts.positive_keys], labels=texts.labels,
@@ -129,7 +129,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Measures of one adapter, and how right its mask was."""
+    """Measures of one adapter and of its mask."""
     texts = texts_of(setting["set"]).paired(seed)
     steps = 3 if scale == "smoke" else STEPS
     adapter, mask = trained(setting["mask"], seed, texts, setting["temperature"], steps)
@@ -137,7 +137,7 @@ def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
 
 
 def of_mask(mask: GuideMask | None, arm: str) -> dict[str, float | None]:
-    """What a mask did: its limits, whether its guide was off, and its precision and recall in percent."""
+    """Facts about a mask: its limits, whether its guide was off, and its precision and recall in percent."""
     if mask is None or not mask.report().pairs:
         return {}
     report = mask.report()

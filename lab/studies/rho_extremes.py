@@ -1,4 +1,4 @@
-"""Table 9: temperatures of difficult pairs from 0.7 to 10^9, where a pair hardly counts any more."""
+"""Table 9: temperature scales of difficult pairs from 0.7 to 10^9, which nearly removes a pair."""
 
 from __future__ import annotations
 

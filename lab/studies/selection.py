@@ -1,7 +1,7 @@
-"""What selection of pairs is worth in training: plain, band, same-class estimate, guides and labels.
+"""The gain by selection of pairs in training: plain, band, same-class estimate, guides and labels.
 
-The runs see images only, except those whose pairs labels select. *patches* is a guide that no encoder made. *shuffled*
-is the same guide of other images: what treating the most similar pairs from the first step on is worth by itself.
+The runs use images only, except those that select pairs by labels. *patches* is a guide without an encoder. *shuffled*
+is the same guide with the images in another order. It shows the gain by treatment of the most similar pairs alone.
 """
 
 from __future__ import annotations

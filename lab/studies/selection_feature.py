@@ -11,7 +11,7 @@ _COMBINED: dict[str, Any] = {"select": "band", "margin": 0.03, "temperature_scal
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """The paper's treatment of the paper's band, by what it is ranked on."""
+    """The paper's treatment of the paper's band, ranked by h or by z."""
     selected = [
         Arm("selected on h", _COMBINED, paper="CIFAR-10 89.68 (+1.42), CIFAR-100 62.86 (+2.91)"),
         Arm("selected on z", {**_COMBINED, "feature": "z"}, paper="CIFAR-10 87.86 (-0.40), CIFAR-100 60.63 (+0.68)"),

@@ -1,9 +1,9 @@
-"""When selection pays: accuracy against how well pairs of one class are told from others.
+"""Accuracy against the quality of the estimate of same-class pairs.
 
-*flags* treat the most similar pairs of different classes; a share of them is missed, or a share of the same-class pairs
-is flagged by mistake. *judged* arms have an estimate of a known AUROC at any similarity and use it as the same-class
-estimate is used: confident negatives are treated, same-class pairs weigh less. *mates* do the latter alone. Other
-losses that look at negatives are trained at the same temperature.
+*flags* treat the most similar pairs of different classes. They miss a share of these, or include a share of the
+same-class pairs. *judged* arms use an estimate with a known AUROC at any similarity: they treat confident negatives and
+give same-class pairs less weight. *mates* only do the latter. Other losses for hard negatives are trained at the same
+temperature.
 """
 
 from __future__ import annotations

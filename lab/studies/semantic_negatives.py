@@ -1,4 +1,4 @@
-"""Semantic negatives: does a sentence encoder come to tell edits of meaning from others, and what does it lose?
+"""Training of a sentence encoder on semantic negatives: its use and its cost.
 
 Every arm trains all-MiniLM-L6-v2 for as many steps on the same views of training texts. Measured on test texts: AUROC
 of cos(text, synonym version) against cos(text, antonym version), with word pairs of training and with pairs that were
@@ -137,7 +137,7 @@ def trained(
 
 
 def measured(encoder: SentenceTransformer, data: Texts) -> dict[str, Any]:
-    """What an encoder is worth on the test texts, in percent."""
+    """Measures of an encoder on the test texts, in percent."""
     x, test_x = (_encoded(encoder, texts) for texts in (data.texts["train"][: data.taught], data.texts["test"]))
     y, test_y = data.labels["train"][: data.taught], data.labels["test"]
     probe = LogisticRegression(C=10, max_iter=1000).fit(x, y)
@@ -152,7 +152,7 @@ def measured(encoder: SentenceTransformer, data: Texts) -> dict[str, Any]:
 
 
 def ndcg(queries: NDArray[Any], labels: NDArray[Any], keys: NDArray[Any], classes: NDArray[Any], k: int = 10) -> float:
-    """Mean nDCG@k of keys by cosine (unit rows), those of a query's class being relevant."""
+    """Mean nDCG@k of keys by cosine of unit rows. Keys of the class of a query are relevant."""
     ranked = np.argsort(-(queries @ keys.T), axis=1)[:, :k]
     discounts = 1 / np.log2(np.arange(2, k + 2))
     gains = ((classes[ranked] == labels[:, None]) * discounts).sum(axis=1)
@@ -165,7 +165,7 @@ def _edited(
     encoder: SentenceTransformer, views: list[SemanticViews], x: NDArray[Any], answers: NDArray[Any],
     labels: NDArray[Any], probe: LogisticRegression,
 ) -> dict[str, Any]:  # fmt: skip
-    """Of the texts that have both versions: how near these are, and what the probe says of them."""
+    """Similarities and probe predictions of the versions of texts that have both."""
     both = [row for row, each in enumerate(views) if each.synonym is not None and each.antonym is not None]
     synonym, antonym = (
         _encoded(encoder, [getattr(views[row], name).text for row in both]) for name in ("synonym", "antonym")

@@ -16,7 +16,7 @@ _PAPER = {
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """The paper's band, treated with every strength; sigma 0 and rho 1 is plain training."""
+    """The paper's band with every strength of the treatment. Sigma 0 with rho 1 is plain training."""
     grid = [(sigma, rho) for sigma in SIGMAS for rho in RHOS if (sigma, rho) != (0, 1)]
     treated = [
         Arm(
@@ -30,7 +30,7 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def figures(rows: list[Row]) -> list[Panel]:
-    """Gain of the linear probe on plain training over rho, a curve a sigma."""
+    """Gain of the linear probe over plain training against rho, with a curve for each sigma."""
     panels = []
     for group in dict.fromkeys(row["group"] for row in rows):
         values: dict[str, dict[int, float]] = {}

@@ -1,4 +1,4 @@
-"""Figure 1: training on a part of the images, chosen by the scan, by prototypes, by SAS or at random."""
+"""Figure 1: training on a subset of the images, chosen by the scan, by prototypes, by SAS or at random."""
 
 from __future__ import annotations
 

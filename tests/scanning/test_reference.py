@@ -13,7 +13,7 @@ N = 240
 
 @pytest.fixture(scope="module")
 def fitted():
-    features = midpoints(N, seed=3)[0]
+    features = midpoints(N, seed=2)[0]
     reference = Reference(features, 1.0, np.arange(N), 5, False, 0)
     return features.astype(np.float64), reference, reference._measure(features, np.arange(N))
 
@@ -85,9 +85,16 @@ def test_the_score_puts_the_typical_example_at_one_half_and_one_spread_above_it_
 def test_global_indicators_weigh_as_far_as_they_agree_with_local_ones(fitted):
     _, reference, (raw, *_) = fitted
     rank = stats.spearmanr(raw).statistic
-    weights = [min(max(10 * rank[i, 2:].mean(), 0), 2) for i in (0, 1)] + [1, 1, 1]
-    assert weights[1] == 2  # midpoints lie in the middle, and everything says so
-    np.testing.assert_allclose(reference.weights, np.divide(weights, sum(weights)), atol=1e-6)
+    weights = [max(10 * rank[i, 2:].mean(), 0) for i in (0, 1)] + [1, 1, 1]
+    middle, low, high = np.quantile(raw[:, 1], [0.5, 0.16, 0.84], method="hazen")
+    # Midpoints lie in the middle: more rows are near the centre than far from it.
+    assert (high - middle) / (middle - low) > 1
+    weights[1] += 8 * ((high - middle) / (middle - low) - 1)
+    weights = np.minimum(weights, 2)
+    np.testing.assert_allclose(reference.weights, np.divide(weights, sum(weights)), atol=0.01)
+    skewed = raw.copy()
+    skewed[:, 1] = np.exp(stats.norm.ppf((np.arange(N) + 0.5) / N))
+    assert _agreement_weights(skewed)[1] == max(_agreement_weights(skewed))
     opposed = np.stack([-raw[:, 2], np.zeros(N), raw[:, 2], raw[:, 3], raw[:, 4]], axis=1)
     np.testing.assert_allclose(_agreement_weights(opposed), [0, 0, 1 / 3, 1 / 3, 1 / 3])
 

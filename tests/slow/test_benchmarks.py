@@ -13,6 +13,7 @@ from lab.rows import read
         ("input", ["--batch", "4", "--runs", "1"], 1),
         ("theory", ["--sizes", "40", "--runs", "1"], 3),
         ("semantic", ["--sizes", "16", "--runs", "1"], 2),
+        ("spectral", ["--pairs", "12000", "--dimensions", "16", "--parts", "fit", "cca"], 2),
         ("retrieval", ["--batch", "4", "--runs", "1"], 1),
         ("startup", ["--runs", "1", "--starts", "import pairsift", "import torch", "pairsift.losses"], 3),
     ],

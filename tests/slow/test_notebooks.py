@@ -11,7 +11,7 @@ NOTEBOOKS = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.ipynb"
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} == {"train", "scan"}
+    assert {path.stem for path in NOTEBOOKS} == {"adapt", "scan", "train"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -56,4 +56,11 @@ def test_the_notebook_of_the_scan_finds_what_was_mixed(executed):
     assert float(re.search(r"auroc=([\d.]+)", said)[1]) > 0.85
     mixed = [int(share) for share in re.findall(r"(\d+)% of them mixed", said)]
     assert mixed[1] < mixed[0] == 20
+    assert images == 1
+
+
+def test_the_notebook_of_pairs_brings_digits_of_a_kind_together(executed):
+    said, images = executed("adapt")
+    frozen, adapted = (float(re.search(rf"{name}: ([\d.]+)% of the 100", said)[1]) for name in ("frozen", "adapted"))
+    assert adapted > frozen + 10
     assert images == 1

@@ -128,3 +128,33 @@ def test_ctrl_c_in_training_keeps_the_map(pairs, tmp_path, monkeypatch, capsys):
     assert SpectralMap.load(out / "map.safetensors").dimensions > 0
     assert (out / "report.html").exists()
     assert not (out / "head.safetensors").exists()
+
+
+def test_what_cannot_be_done_is_refused_before_the_fit(pairs, tmp_path, monkeypatch, capsys):
+    def never(*args, **kwargs):
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr(SpectralMap, "fit", never)
+    for flags, words in (
+        (("--train", "--towers", 2), "leave --train out"),
+        (("--embed", tmp_path / "missing" / "x.parquet"), "there is no folder"),
+        (("--encoder", "minilm"), "leave --encoder out"),
+    ):
+        assert run(pairs, "-o", tmp_path / "out", *flags) == 1
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_flags_are_named_where_settings_would_be(pairs, tmp_path, capsys):
+    pq.write_table(pq.read_table(pairs).slice(0, 15), tmp_path / "few.parquet")
+    assert run(tmp_path / "few.parquet", "-o", tmp_path / "out") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a larger --held-out, or --dimensions, --ridge and --power" in said
+
+
+def test_too_few_pairs_to_train_keep_the_map(pairs, tmp_path, capsys):
+    pq.write_table(pq.read_table(pairs).slice(0, 150), tmp_path / "few.parquet")
+    out = tmp_path / "out"
+    flags = ("--dimensions", 5, "--ridge", 0.1, "--power", 1, "--held-out", 0.2)
+    assert run(tmp_path / "few.parquet", "-o", out, *flags, "--train") == 0
+    assert "not trained: 150 pairs leave 15 to hold out" in " ".join(capsys.readouterr().err.split())
+    assert (out / "map.safetensors").exists()

@@ -308,7 +308,7 @@ def test_bad_settings_are_refused_in_words():
     refused("dimensions=7 is more than the 6", first, second, dimensions=7)
     refused("share only", first, -first + 0.1 * second, dimensions=6)
     refused("leave 10 to choose settings on", first[:100], second[:100])
-    refused("held_out=0 leaves nothing", first, second, held_out=0)
+    refused("`held_out=0` leaves nothing", first, second, held_out=0)
     refused("held_out must lie", first, second, held_out=0.9)
     refused("the same for every power", first, second, criterion="loss")
     refused("'rank' or 'loss', got 'mrr'", first, second, criterion="mrr")

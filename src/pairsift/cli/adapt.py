@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,11 +23,12 @@ from pairsift.pairs import text_keys
 from pairsift.retrieval import PairsConfig, PairsError
 from pairsift.retrieval.guides import load_encoder
 from pairsift.retrieval.read import PairsSource, contents, read_labels
-from pairsift.spectral import SpectralMap
+from pairsift.spectral import SpectralError, SpectralMap
 
 if TYPE_CHECKING:
     from pairsift.spectral.head import Training
 
+Engine = Literal["local", "ray"]
 _FILES = (".npy", ".parquet")
 # Texts that one call of the encoder gets, and rows of the page's table.
 _TEXTS, _CHANGED, _LETTERS = 4096, 30, 200
@@ -70,8 +71,11 @@ def adapt(
     towers: Annotated[int | None, typer.Option(help="1: one map of both sides; 2: a map of each")] = None,
     train: Annotated[bool, typer.Option("--train", help="go on by gradient while held-out pairs improve")] = False,
     embed: Annotated[Path | None, typer.Option(help="parquet file for the adapted features of the pairs")] = None,
+    held_out: Annotated[float, typer.Option(help="share of the pairs that a fold holds out to choose by")] = 0.1,
     seed: Annotated[int, typer.Option(help="seed of held-out pairs and of training", min=0)] = 0,
     memory_gb: Annotated[float, typer.Option(help="GB that the fit may take")] = 4.0,
+    engine: Annotated[Engine, typer.Option(help="ray reads parts of the pairs in Ray tasks")] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray cluster (default: Ray on this machine)")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all)", min=1)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what is in the output folder")] = False,
 ) -> None:  # fmt: skip
@@ -83,12 +87,17 @@ def adapt(
     if threads is not None:
         torch.set_num_threads(threads)
     _check_folder(output, overwrite)
-    found = _features(pairs, encoder, PairsConfig(anchor=anchor, positive=positive, split=split))
-    fitted = SpectralMap.fit(
-        found.first, found.second, dimensions=dimensions, ridge=ridge, power=power, towers=towers, seed=seed,
-        memory_gb=memory_gb, log=_say,
-    )  # fmt: skip
+    if embed is not None and not embed.parent.is_dir():
+        raise PairsError(f"there is no folder {embed.parent} for the adapted features: make it first")
     output.mkdir(parents=True, exist_ok=True)
+    found = _features(pairs, encoder, PairsConfig(anchor=anchor, positive=positive, split=split))
+    if train and (towers == 2 or found.first.shape[1] != found.second.shape[1]):
+        raise PairsError("training goes on from one map of both sides, and these are two: leave `train` out")
+    fitted = SpectralMap.fit(
+        found.first, found.second, dimensions=dimensions, ridge=ridge, power=power, towers=towers,
+        held_out=held_out, seed=seed,
+        memory_gb=memory_gb, engine=engine, address=address, log=_say,
+    )  # fmt: skip
     fitted.save(output / "map.safetensors")
     _save_model(found.model, fitted, output)
     trained: Training | None = None
@@ -135,7 +144,7 @@ def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Feature
             f"{source.name} holds texts: give the `encoder` to adapt: 'minilm', a sentence-transformers name or "
             "folder, or a file of their features"
         )
-    model = load_encoder(encoder)
+    model = load_encoder(encoder, setting="encoder")
     columns = source.columns.anchor, source.columns.positive
     texts = [[text for part in contents(source, column) for text in part] for column in columns]
     kept &= np.array([bool(a and a.strip() and b and b.strip()) for a, b in zip(*texts, strict=True)])
@@ -183,7 +192,7 @@ def _encoded(model: Any, sides: Sequence[list[str]]) -> tuple[NDArray[np.float32
 
 
 def _trained(found: _Features, fitted: SpectralMap, seed: int, output: Path) -> Training | None:
-    """The network trained from the map; None where it was stopped."""
+    """The network trained from the map; None where training was stopped, or there are too few pairs."""
     from pairsift.spectral.head import train_head
 
     first, second = found.arrays()
@@ -193,6 +202,9 @@ def _trained(found: _Features, fitted: SpectralMap, seed: int, output: Path) -> 
             trained = train_head(first, second, fitted, keys=keys, seed=seed, log=_say, progress=tell)
     except KeyboardInterrupt:
         _say(f"training stopped: {output} keeps the map")
+        return None
+    except SpectralError as error:  # too few pairs
+        _say(f"not trained: {error}")
         return None
     _say(str(trained))
     if trained.head is not None:

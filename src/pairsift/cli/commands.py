@@ -47,6 +47,7 @@ COMMANDS = {
             "--labels": "--label-column",
             "--memory": "--memory-gb",
             "--out": "--output",
+            **_BAND,
         },
     ),
     "pairs": Command(

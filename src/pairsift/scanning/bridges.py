@@ -1,8 +1,10 @@
-"""Which pairs of near rows are of different classes, without labels: what the list of bridging pairs is sorted by.
+"""Which pairs of near rows are of different classes, without labels: the order of the list of bridging pairs.
 
-Two estimates are combined: the logit that an affinity, fitted on reference rows, gives two codes, and the share of many
-random clusterings that keep two rows together. Where there is a guide, both look at its features. A row that neither
-knows borrows from the nearest rows that they know."""
+Two estimates are combined. One is the logit that an affinity, fitted on reference rows, gives two codes. It is averaged
+with the logit of the mean codes of both neighbourhoods: near pairs differ little, their neighbourhoods differ more. The
+other is the share of many random clusterings that keep two rows together. Where there is a guide, both look at its
+features. A row that neither knows borrows from the nearest rows that they know.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ IntArray = NDArray[np.int64]
 FITTED = 10_000
 # Nearest rows that a row without a code borrows from; a power of two, so that the mean of equals is exact.
 _LENDERS = 4
+# Nearest rows that count, with the row itself, as its neighbourhood.
+_AROUND = 4
 # Pairs judged at once: their codes take some tens of MB.
 _PAIRS = 16_384
 
@@ -30,6 +34,7 @@ class Judge:
 
     Args:
         sample: (R, D) finite features of the reference rows, those of a guide where there is one.
+        near: (R, k) positions of the nearest of each, -1 past the end.
         rows, others: (P,) positions of some pairs of near reference rows, to learn from what is usual for such pairs.
         seed: seed of the draw, the affinity and the clusterings.
 
@@ -37,7 +42,7 @@ class Judge:
         AffinityError: no affinity can be fitted on the sample.
     """
 
-    def __init__(self, sample: FloatArray, rows: IntArray, others: IntArray, seed: int) -> None:
+    def __init__(self, sample: FloatArray, near: IntArray, rows: IntArray, others: IntArray, seed: int) -> None:
         chosen = np.sort(generator(seed).choice(len(sample), min(len(sample), FITTED), replace=False))
         fitted = Affinity.fit(sample[chosen], seed=seed).codes.numpy()
         self._codes = np.empty((len(sample), fitted.shape[1]), np.float32)
@@ -50,8 +55,13 @@ class Judge:
                 borrowing = rest[start : start + _PAIRS]
                 lenders = index.search(unit_rows(sample[borrowing] - centre), _LENDERS)[1]
                 self._codes[borrowing] = fitted[np.where(lenders < 0, lenders[:, :1], lenders)].mean(axis=1)
+        self._around = np.concatenate([
+            self._mean_codes(np.arange(start, min(start + _PAIRS, len(sample))), near[start : start + _PAIRS])
+            for start in range(0, len(sample), _PAIRS)
+        ])  # fmt: skip
         self._labels = random_clusterings(sample, seed)
-        logits = _logits(self._codes[rows], self._codes[others])
+        logits = _logits(self._codes[rows], self._codes[others]).astype(np.float64)
+        logits = (logits + _logits(self._around[rows], self._around[others])) / 2
         agreement = self._agreement(rows[:, None], others)
         self._usual = Usual.of(logits, agreement)
 
@@ -73,15 +83,20 @@ class Judge:
         lenders = neighbours[:, :_LENDERS]
         lenders = np.where(lenders < 0, lenders[:, :1], lenders)
         lenders = np.where(positions[:, None] >= 0, positions[:, None], lenders)
-        codes = self._codes[lenders].mean(axis=1)
+        codes, around = self._codes[lenders].mean(axis=1), self._around[lenders].mean(axis=1)
         parts = [np.zeros(0, np.float32)]
         for start in range(0, len(anchors), _PAIRS):
             rows, partners = anchors[start : start + _PAIRS], others[start : start + _PAIRS]
-            logits = self._usual.combined(
-                _logits(codes[rows], self._codes[partners]), self._agreement(lenders[rows], partners)
-            )
+            logits = _logits(codes[rows], self._codes[partners]) + _logits(around[rows], self._around[partners])
+            logits = self._usual.combined(logits / 2, self._agreement(lenders[rows], partners))
             parts.append((1 / (1 + np.exp(logits))).astype(np.float32))
         return np.concatenate(parts)
+
+    def _mean_codes(self, rows: IntArray, near: IntArray) -> FloatArray:
+        """Mean code (B, M) of rows and of the nearest of each."""
+        around = np.concatenate([rows[:, None], near[:, :_AROUND]], axis=1)
+        mean: FloatArray = self._codes[np.where(around < 0, rows[:, None], around)].mean(axis=1)
+        return mean
 
     def _agreement(self, lenders: IntArray, others: IntArray) -> NDArray[np.float64]:
         """Share of the clusterings that keep pairs (P,) together, as a mean over the lenders (P, L) of one row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pairsift._base.settings import Settings, setting
 from pairsift.data.columns import NO_LABELS
@@ -13,10 +13,15 @@ from pairsift.pairs import RankBand
 
 # Fewer rows give no clusters and scales to rely on.
 FEWEST_REFERENCE = 1000
+# Nearest rows that a scan knows of every row.
+MOST_WITHIN = 60
 
 
 # Names of version 0.2.
-_RENAMED = {"out": "output", "fraction": "drop_fraction", "memory": "memory_gb", "guide": "guide_features"}
+_RENAMED = {
+    "out": "output", "fraction": "drop_fraction", "memory": "memory_gb", "guide": "guide_features",
+    "pos_high": "band_start", "pos_low": "band_stop",
+}  # fmt: skip
 
 
 class ScanError(ValueError):
@@ -44,9 +49,19 @@ class ScanConfig(Settings):
         50_000, "Scan", "rows to learn from; up to 50,000 are searched exactly, more by an inverted file"
     )
     max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
+    within: int = setting(
+        10, "Scan", f"a bridging pair is mutually among so many nearest rows, 1 to {MOST_WITHIN}", ge=1, le=MOST_WITHIN
+    )
     seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
     guide_features: Path | None = setting(
         None, "Scan", "another encoder's features of the same rows, to find out which pairs are of different classes"
+    )
+
+    split_column: str | None = setting(
+        None, "Copies", "column that names the split of a row (train, test): copies across splits are leaks"
+    )
+    against: Path | None = setting(
+        None, "Copies", "another set by the same encoder (a test set, say): its rows with a copy in this set are leaks"
     )
 
     column: str | None = setting(
@@ -56,6 +71,7 @@ class ScanConfig(Settings):
     id_column: str | None = setting(
         None, "Input", "column that names the rows in every output (None: 'id' where there is one)"
     )
+    keep: tuple[str, ...] = setting((), "Input", "further columns to pass through to every output, with commas")
     skip_bad: bool = setting(
         False, "Input", "leave out rows that are missing or not finite (score nan) instead of refusing them"
     )
@@ -65,8 +81,8 @@ class ScanConfig(Settings):
         "(None: the usual one where there is one)",
     )  # fmt: skip
     no_labels: bool = setting(False, "Input", "ignore labels")
-    pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
-    pos_low: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
+    band_start: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
+    band_stop: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
 
     memory_gb: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
@@ -76,6 +92,12 @@ class ScanConfig(Settings):
     output: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
     drop_fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
     overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Names from the command line are one word with commas."""
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ScanConfig:
@@ -92,10 +114,10 @@ class ScanConfig(Settings):
             raise ValueError(f"drop_fraction must lie in [0, 1), got {self.drop_fraction}")
         if self.no_labels and self.label_column not in (None, NO_LABELS):
             raise ValueError(f"`no_labels` ignores labels: leave out `label_column={self.label_column!r}`")
-        if (self.pos_high is None) != (self.pos_low is None):
+        if (self.band_start is None) != (self.band_stop is None):
             raise ValueError(
-                f"`pos_high` and `pos_low` make a band together: give both or neither, got {self.pos_high} and "
-                f"{self.pos_low}"
+                f"`band_start` and `band_stop` make a band together: give both or neither, got {self.band_start} and "
+                f"{self.band_stop}"
             )
         self.band()
         return self
@@ -113,7 +135,7 @@ class ScanConfig(Settings):
 
     def band(self) -> RankBand | None:
         """The rank band that the levels are measured with; None for 1 to 2 times 1 / classes."""
-        return None if self.pos_high is None or self.pos_low is None else RankBand(self.pos_high, self.pos_low)
+        return None if self.band_start is None or self.band_stop is None else RankBand(self.band_start, self.band_stop)
 
     def with_keywords(self, keywords: dict[str, Any], band: RankBand | None = None) -> ScanConfig:
         """The configuration with some fields set anew.
@@ -128,5 +150,5 @@ class ScanConfig(Settings):
         if band is not None:
             if not isinstance(band, RankBand):
                 raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
-            keywords = {"pos_high": band.start, "pos_low": band.stop} | keywords
+            keywords = {"band_start": band.start, "band_stop": band.stop} | keywords
         return self if not keywords else ScanConfig(**self.model_dump() | keywords)

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pairsift.data.columns import NO_LABELS
 from pairsift.data.features import is_shareable
 from pairsift.scanning.config import FEWEST_REFERENCE, ScanConfig, ScanError
 from pairsift.scanning.reference import BLOCK_ROWS, NEIGHBOURS, Graph
-from pairsift.scanning.result import FILES
+from pairsift.scanning.result import FILES, OWN_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Plan:
         size: reference rows that the memory_gb allows.
         identity: everything that decides the scores: a stopped scan continues only where it is the same.
         parts: folder of part files; None without an output folder.
+        against: another set to seek copies in, or None.
     """
 
     source: FeatureSource
@@ -55,6 +57,7 @@ class Plan:
     size: int
     identity: dict[str, Any]
     parts: Path | None
+    against: FeatureSource | None
 
     @property
     def good(self) -> int:
@@ -74,10 +77,11 @@ def prepare(
     threads = config.threads or os.cpu_count() or 1
     check_arguments(source, config, arrays)
     opened = None if config.guide_features is None else open_guide(config.guide_features, source)
+    against = None if config.against is None else open_against(config.against, source, config.column)
     size = reference_size(source, config, threads, whole=graph is not None, guide=opened)
     if config.output is not None:
         check_folder(config.output, config.overwrite)
-    known = known_columns(source, config.id_column)
+    known = known_columns(source, config)
     checked = check_features(source, config.skip_bad)
     guide = None if opened is None else check_guide(opened, checked)
     identity = _identity(source, config, arrays, checked, size)
@@ -86,7 +90,7 @@ def prepare(
     own = None
     if arrays is not None:
         own = Graph(np.asarray(arrays[0], np.int64), np.asarray(arrays[1], np.float32))
-    return Plan(source, known, config, own, threads, checked, guide, size, identity, parts)
+    return Plan(source, known, config, own, threads, checked, guide, size, identity, parts, against)
 
 
 def _identity(
@@ -98,7 +102,8 @@ def _identity(
         "features": source.name, "n": n, "dimensions": dimensions, "checksum": checked.checksum,
         "n_classes": config.n_classes, "band": None if band is None else asdict(band),
         "graph": None if graph is None else [zlib.crc32(each.tobytes()) for each in graph],
-        "reference": min(size, n - len(checked.bad)), "max_pairs": config.max_pairs, "seed": config.seed,
+        "reference": min(size, n - len(checked.bad)), "max_pairs": config.max_pairs,
+        "within": config.within, "seed": config.seed,
         "labels": None if source.labels is None else zlib.crc32(np.ascontiguousarray(source.labels).tobytes()),
         "skip_bad": config.skip_bad, "pairsift": __version__,
         "faiss": importlib.metadata.version("faiss-cpu"), "numpy": np.__version__,
@@ -149,7 +154,7 @@ def open_any(features: Any, labels: Any, config: ScanConfig) -> FeatureSource:
                 f"`label_column={config.label_column!r}` and `column={config.column!r}` name columns of a file: give "
                 "an array's labels as one"
             )
-        return ArrayFeatures(features, "features", None if labels is None else np.asarray(labels))
+        return ArrayFeatures(features, "features", None if labels is None else np.asanyarray(labels))
     own = all(hasattr(features, name) for name in ("shape", "blocks", "take"))
     source = features if own else open_features(features, config.labels_from(), config.column)
     if labels is not None:
@@ -157,23 +162,14 @@ def open_any(features: Any, labels: Any, config: ScanConfig) -> FeatureSource:
     return source
 
 
-def known_columns(source: FeatureSource, id_column: str | None) -> pa.Table:
+def known_columns(source: FeatureSource, config: ScanConfig) -> pa.Table:
     """What a source says of its rows (N rows), to find them again: see `Scan.known`.
 
     Raises:
-        DataError: there is no such `id_column`.
-        ScanError: the source has no columns.
+        DataError: there is no such column.
+        ScanError: the source has no columns, a kept column has the name of an output's own, or there is one split only.
     """
-    columns: dict[str, Any] = {}
-    reader = getattr(source, "table", None)
-    if id_column is not None and reader is None:
-        raise ScanError(f"`id_column={id_column!r}` names a column of a table, {source.name} has none")
-    if reader is not None:
-        try:
-            columns["id"] = reader([id_column or "id"]).column(0)
-        except DataError:
-            if id_column is not None:
-                raise
+    columns = _named_columns(source, config)
     if source.paths is not None:
         columns["path"] = pa.array([path or None for path in source.paths], pa.string())
     if source.labels is not None:
@@ -187,7 +183,37 @@ def known_columns(source: FeatureSource, id_column: str | None) -> pa.Table:
         which, row = source.locate(np.arange(source.shape[0]))  # type: ignore[attr-defined]
         columns["file"] = pa.array([str(file) for file in files], pa.string()).take(pa.array(which))
         columns["file_row"] = pa.array(row)
+    taken = {*columns, *OWN_COLUMNS}
+    for name in config.keep:
+        if name in taken:
+            raise ScanError(f"`keep` names {name!r}, which is a column of the outputs already: rename it in the file")
+    if config.keep:
+        kept = _reader(source, "keep", config.keep[0])(list(config.keep))
+        columns |= dict(zip(config.keep, kept.columns, strict=True))
     return pa.table(columns)
+
+
+def _named_columns(source: FeatureSource, config: ScanConfig) -> dict[str, Any]:
+    """The columns of ids and of splits."""
+    columns: dict[str, Any] = {}
+    if config.id_column is not None:
+        columns["id"] = _reader(source, "id_column", config.id_column)([config.id_column]).column(0)
+    elif hasattr(source, "table"):
+        with suppress(DataError):
+            columns["id"] = source.table(["id"]).column(0)
+    if config.split_column is not None:
+        read = _reader(source, "split_column", config.split_column)
+        columns["split"] = read([config.split_column]).column(0).cast(pa.string())
+        if len(columns["split"].unique()) < 2:
+            raise ScanError(f"`split_column={config.split_column!r}` has one value only: leaks need two splits")
+    return columns
+
+
+def _reader(source: FeatureSource, setting: str, column: str) -> Callable[[list[str]], pa.Table]:
+    reader: Callable[[list[str]], pa.Table] | None = getattr(source, "table", None)
+    if reader is None:
+        raise ScanError(f"`{setting}={column!r}` names a column of a table, {source.name} has none")
+    return reader
 
 
 def check_arguments(source: FeatureSource, config: ScanConfig, graph: Sequence[NDArray[Any]] | None) -> None:
@@ -202,8 +228,12 @@ def check_arguments(source: FeatureSource, config: ScanConfig, graph: Sequence[N
         )
     if config.engine == "ray" and not is_shareable(source):
         raise ScanError(f"engine 'ray' reads parquet on its workers, got {source.name}: write parquet, or use 'local'")
+    if config.against is not None and config.split_column is not None:
+        raise ScanError("`against` and `split_column` both name where leaks are sought: give one of them")
     if graph is None:
         return
+    if config.against is not None:
+        raise ScanError("`against` needs a search of its own: leave out the graph")
     neighbours, cosines = graph
     if neighbours.shape != cosines.shape or neighbours.ndim != 2 or len(neighbours) != n:
         raise ScanError(
@@ -243,6 +273,22 @@ def open_guide(path: Path, source: FeatureSource) -> FeatureSource:
             "give features of the same rows, in the same order"
         )
     return guide
+
+
+def open_against(path: Path, source: FeatureSource, column: str | None) -> FeatureSource:
+    """Open a set to seek copies in.
+
+    Raises:
+        DataError: it cannot be read.
+        ScanError: features of another width.
+    """
+    other = open_features(path, "none", column)
+    if other.shape[1] != source.shape[1]:
+        raise ScanError(
+            f"{other.name} has features of {other.shape[1]} dimensions, {source.name} of {source.shape[1]}: `against` "
+            "takes features by the same encoder"
+        )
+    return other
 
 
 def check_guide(guide: FeatureSource, checked: Checked) -> Guide:
@@ -330,7 +376,7 @@ def reference_size(
     wanted = min(n, config.reference)
     work = threads * BLOCK_ROWS * (8 * dimensions + 8 * NEIGHBOURS + 200) * 4 + 2 * dimensions**2 * 8 + 100 * n
     budget = config.memory_gb * 1e9 - work
-    row = 4 * (_COPIES * dimensions + (0 if guide is None else _GUIDE_COPIES * guide.shape[1]))
+    row = 12 * NEIGHBOURS + 4 * (_COPIES * dimensions + (0 if guide is None else _GUIDE_COPIES * guide.shape[1]))
     rows = max(0, int(budget / row))
     if whole and wanted < n:
         raise ScanError(

@@ -1,7 +1,7 @@
 """The difficulty score: what is learned once from a sample of the embeddings, and how any row is then scored.
 
 A difficult example bridges clusters. That shows in five ways, and each alone is blind to some kind of difficult
-example (docs/scan-design.md has the figures):
+example (lab/notes/scan.md has the figures):
 
 - *degree*: mean cosine to all examples, whitened. The theory's own indicator: a difficult vertex has the larger degree.
 - *centrality*: a small norm after whitening; what lies between clusters lies nearer to the middle of everything.
@@ -12,7 +12,8 @@ example (docs/scan-design.md has the figures):
 Each is put on a robust scale of its own: 0 at the median, 1 as far above it as the 16 % quantile lies below, which is
 the spread of *easy* examples. The last three are local: they look at what is near. The first two are global, and say
 something about bridges in some sets and something else in others; so they are weighted by how far they agree with the
-local ones. The weighted mean, on a robust scale again, is mapped to (0, 1).
+local ones. Centrality also weighs more where more rows lie toward the centre than away from it: what lies between
+clusters is there. The weighted mean, on a robust scale again, is mapped to (0, 1).
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ from pairsift.neighbors import (
     unit_rows,
 )
 from pairsift.scanning.balance import balancing_weights
+from pairsift.scanning.config import MOST_WITHIN
+from pairsift.scanning.duplicates import REDUCED, Nearness, keepers, links_of
 
 INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 # Nearest neighbours whose distance counts as isolation.
 NEAREST = 10
 # Neighbours whose clusters are looked at.
 NEIGHBOURS = 50
-# Neighbours among which bridging pairs are sought: the median rank of those listed first is then below 50.
-CANDIDATES = 60
+# Neighbours that are known of every row; bridging pairs are among the first `within` of them.
+CANDIDATES = MOST_WITHIN
 # Rows scored at once: keeps their products and neighbours within some tens of MB.
 BLOCK_ROWS = 2048
 
@@ -51,6 +54,9 @@ _MULTIPLES = (1, 2, 3)
 _TEMPERATURE = 0.1
 # A global indicator weighs 10 times its mean rank correlation with the local ones, from 0 to 2; those weigh 1.
 _GLOBAL, _AGREEMENT, _MOST = 2, 10.0, 2.0
+# Centrality gains so much weight for each lower spread by which its 84 % quantile lies farther above the median than
+# its 16 % quantile lies below.
+_SKEW, _HIGH, _CENTRALITY = 8.0, 0.84, INDICATORS.index("centrality")
 # Reference rows that the robust scales are measured on.
 _CALIBRATION = 10_000
 # The lower spread reaches from the first to the second.
@@ -69,7 +75,8 @@ class Graph:
 class RowScores:
     """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
     principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k), and
-    `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought."""
+    `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought. `spacing` (B,)
+    is the local scale that copies are told by."""
 
     score: NDArray[np.float64]
     indicators: FloatArray
@@ -79,6 +86,7 @@ class RowScores:
     cosines: FloatArray
     candidates: IntArray
     candidate_cosines: FloatArray
+    spacing: NDArray[np.float64]
 
 
 class Reference:
@@ -96,6 +104,11 @@ class Reference:
 
     Attributes:
         scale: what features are divided by.
+        nearness: from when on two rows are copies.
+        spacing: (R,) local scale of each reference row, see `Nearness`.
+        keepers, keeper_cosines: (R,) for each reference row the position of the row to keep of its copies, and the
+            cosine to it. Neighbours of any row are rows to keep, without the row's own copies: copies count once.
+        reduced: (D, d) axes of the largest variance, to search a large set in.
         clusters: (R,) cluster of each reference row.
         recall: share of the true neighbours that the inverted file finds on a sample; 1 where the search is exact.
         explained: shares of the variance in the two axes of the plane.
@@ -127,7 +140,28 @@ class Reference:
         unit = unit_rows(centred)
         self._index = None if graph is not None else NearestIndex.of(unit, inverted=inverted, seed=seed)
         self.recall = 1.0 if self._index is None else self._index.sampled_recall(unit, NEIGHBOURS, seed)
+        self.reduced = np.ascontiguousarray(vectors[:, ::-1][:, :REDUCED], dtype=np.float32)
+        self._indexed: IntArray = np.arange(len(rows))
+        self._near = self._search_all(unit, np.arange(len(rows)))
+        self.nearness = Nearness.of(*self._near)
+        self.spacing = self.nearness.scale(*self._near)
+        self.keepers, self.keeper_cosines = keepers(links_of(*self._near, self.nearness), len(rows))
+        if graph is None:
+            self._count_copies_once(unit, inverted, seed)
         self._calibrate(sample, generator(seed))
+
+    def unit(self, features: FloatArray) -> FloatArray:
+        """Centred rows (B, D) of unit length, as neighbours are sought among them."""
+        return unit_rows(features / self.scale - self._centre)
+
+    def nearest(self, unit: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
+        """Reference positions (B, count) of the rows nearest to unit rows from anywhere, and their cosines.
+
+        Rows that are copies of others are not among them. Needs a reference that was searched, not a graph.
+        """
+        assert self._index is not None
+        cosines, found = self._index.search(unit, min(count, len(self._indexed)))
+        return np.where(found >= 0, self._indexed[found], -1), np.clip(cosines, -1, 1)
 
     def positions(self, rows: IntArray) -> IntArray:
         """Reference positions of rows of the whole set, -1 for those that are not in the reference."""
@@ -148,16 +182,22 @@ class Reference:
         total = _on_scale(indicators @ self.weights[:, None], self._total_scale)[:, 0]
         # Algebraic, not logistic: an example ten spreads out must not round to the same 1 as one a hundred out.
         score = 0.5 + 0.5 * total / np.hypot(1, total)
-        return RowScores(score, indicators.astype(np.float32), cluster, plane, neighbours, cosines, *candidates)
+        positions = self.positions(rows)
+        spacing = np.where(positions >= 0, self.spacing[positions], self.nearness.scale(*candidates))
+        return RowScores(
+            score, indicators.astype(np.float32), cluster, plane, neighbours, cosines, *candidates, spacing
+        )
 
-    def near(self, sample: FloatArray, rows: IntArray) -> IntArray:
-        """Reference positions (B, k) of the nearest of rows of the sample, nearest first, -1 past the end.
+    def near(self, positions: IntArray) -> IntArray:
+        """Reference positions (B, k) of the nearest of reference rows (B,), nearest first, -1 past the end."""
+        return self._near[0][positions]
 
-        Args:
-            sample: (B, D), divided by `scale`.
-            rows: (B,) their positions in the whole set.
-        """
-        return self._neighbours(unit_rows(sample - self._centre), rows)[0]
+    def radius(self, within: int) -> FloatArray:
+        """Cosine (R,) of each reference row to its neighbour of this rank, to the last where it has fewer."""
+        found, cosines = self._near
+        last = np.minimum(within, np.maximum((found >= 0).sum(axis=1), 1)) - 1
+        radius: FloatArray = cosines[np.arange(len(found)), last]
+        return radius
 
     def _measure(
         self, features: FloatArray, rows: IntArray, candidates: tuple[IntArray, FloatArray] | None = None
@@ -186,15 +226,52 @@ class Reference:
         return raw, cluster, (centred @ self._axes).astype(np.float32), neighbours, cosines
 
     def _neighbours(self, unit: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
-        if self._graph is not None:
-            return self.positions(self._graph.neighbours[rows]), self._graph.cosines[rows]
-        assert self._index is not None
-        cosines, found = self._index.search(unit, min(CANDIDATES, len(self.rows) - 1) + 1)
-        itself = (found >= 0) & (self.rows[found] == rows[:, None])
+        """Neighbours of rows of the whole set: those of reference rows are known, others are sought."""
+        positions = self.positions(rows)
+        found, cosines = self._near[0][positions], self._near[1][positions]
+        strange = np.flatnonzero(positions < 0)
+        if len(strange):
+            found[strange], cosines[strange] = self._without_copies(*self._search(unit[strange], positions[strange]))
+        return found, cosines
+
+    def _search(self, unit: FloatArray, own: IntArray) -> tuple[IntArray, FloatArray]:
+        """Nearest reference rows (B, k) of unit rows without `own` (B,), the position of the row itself or -1."""
+        width = min(CANDIDATES, len(self.rows) - 1)
+        found, cosines = self.nearest(unit, width + 1)
+        itself = (found >= 0) & (found == own[:, None])
         # Among many identical rows an anchor may not find itself: then the last neighbour goes.
         itself[~itself.any(axis=1), -1] = True
-        shape = (len(rows), -1)
-        return found[~itself].reshape(shape), np.clip(cosines[~itself].reshape(shape), -1, 1)
+        shape, missing = (len(unit), -1), ((0, 0), (0, width + 1 - found.shape[1]))
+        found, cosines = found[~itself].reshape(shape), cosines[~itself].reshape(shape)
+        return np.pad(found, missing, constant_values=-1), np.pad(cosines, missing, "edge")
+
+    def _search_all(self, unit: FloatArray, own: IntArray) -> tuple[IntArray, FloatArray]:
+        """The same for many rows, block by block."""
+        if self._graph is not None:
+            return self.positions(self._graph.neighbours), self._graph.cosines
+        cuts = [slice(start, start + BLOCK_ROWS) for start in range(0, len(unit), BLOCK_ROWS)]
+        parts = [self._search(unit[cut], own[cut]) for cut in cuts]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def _count_copies_once(self, unit: FloatArray, inverted: bool, seed: int) -> None:
+        """Search among rows to keep only, and search again for the rows that had copies among their neighbours."""
+        kept = self.keepers == np.arange(len(self.keepers))
+        if kept.all():
+            return
+        self._indexed = np.flatnonzero(kept)
+        self._index = NearestIndex.of(unit[kept], inverted=inverted, seed=seed)
+        found, cosines = self._near
+        changed = np.flatnonzero(~kept | (~kept[found] & (found >= 0)).any(axis=1))
+        found[changed], cosines[changed] = self._search_all(unit[changed], self.keepers[changed])
+
+    def _without_copies(self, found: IntArray, cosines: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Neighbours (B, k) of rows beyond the reference without copies of the rows, -1 past the end."""
+        scale = self.nearness.scale(found, cosines)
+        copies = (found >= 0) & self.nearness.copies(cosines, scale[:, None], self.spacing[found])
+        order = np.argsort(copies, axis=1, kind="stable")
+        found = np.take_along_axis(np.where(copies, -1, found), order, axis=1)
+        last = np.take_along_axis(cosines, np.argsort(~copies, axis=1, kind="stable")[:, -1:], axis=1)
+        return found, np.where(np.take_along_axis(copies, order, axis=1), last, np.take_along_axis(cosines, order, 1))
 
     def _calibrate(self, sample: FloatArray, rng: np.random.Generator) -> None:
         """Measure the robust scales, and count the links between clusters, on reference rows."""
@@ -241,7 +318,12 @@ def _mean(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
 
 
 def _agreement_weights(indicators: NDArray[np.float64], row_weights: FloatArray | None = None) -> NDArray[np.float64]:
-    """Weights that sum to 1: local indicators alike, a global one as far as it ranks examples as they do."""
+    """Weights that sum to 1: local indicators alike, a global one as far as it ranks examples as they do.
+
+    Args:
+        indicators: (R, 5) on their robust scales, so that the median is 0 and the 16 % quantile -1.
+        row_weights: (R,) of the rows; None weighs all alike.
+    """
     ranks = stats.rankdata(indicators, axis=0)
     rows = np.ones(len(ranks)) if row_weights is None else row_weights.astype(np.float64)
     ranks = ranks - np.average(ranks, axis=0, weights=row_weights)
@@ -250,7 +332,11 @@ def _agreement_weights(indicators: NDArray[np.float64], row_weights: FloatArray 
     ranks = np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
     agreement = ((ranks[:, :_GLOBAL] * rows[:, None]).T @ ranks[:, _GLOBAL:]).mean(axis=1) / rows.sum()
     weights = np.ones(len(INDICATORS))
-    weights[:_GLOBAL] = np.clip(_AGREEMENT * agreement, 0, _MOST)
+    weights[:_GLOBAL] = np.maximum(_AGREEMENT * agreement, 0)
+    central = indicators[:, _CENTRALITY]
+    equal = np.ones(len(central), np.float32) if row_weights is None else row_weights
+    weights[_CENTRALITY] += _SKEW * max(0.0, float(_weighted_quantiles(central, equal, (_HIGH,))[0]) - 1)
+    weights = np.minimum(weights, _MOST)
     normalised: NDArray[np.float64] = weights / weights.sum()
     return normalised
 
@@ -260,15 +346,17 @@ def _robust_scale(values: NDArray[np.float64], row_weights: FloatArray | None) -
     if row_weights is None:
         low, median = np.quantile(values, _QUANTILES, axis=0)
     else:
-        low, median = np.stack([_weighted_quantiles(column, row_weights) for column in values.T], axis=1)
+        low, median = np.stack([_weighted_quantiles(column, row_weights, _QUANTILES) for column in values.T], axis=1)
     return np.stack([median, median - low])
 
 
-def _weighted_quantiles(values: NDArray[np.float64], row_weights: FloatArray) -> NDArray[np.float64]:
+def _weighted_quantiles(
+    values: NDArray[np.float64], row_weights: FloatArray, wanted: tuple[float, ...]
+) -> NDArray[np.float64]:
     order = np.argsort(values, kind="stable")
     weights = row_weights[order].astype(np.float64)
     below = (np.cumsum(weights) - weights / 2) / weights.sum()
-    quantiles: NDArray[np.float64] = np.interp(_QUANTILES, below, values[order])
+    quantiles: NDArray[np.float64] = np.interp(wanted, below, values[order])
     return quantiles
 
 

@@ -24,17 +24,21 @@ from pairsift.scanning.page import scan_page
 from pairsift.scanning.reference import CANDIDATES, INDICATORS
 from pairsift.theory import Advice, Level, Levels
 
-# Columns of `Scan.known`, of `Scan.pairs` and of `Scan.label_issues`.
-KNOWN = ("id", "path", "label", "class", "file", "file_row")
+# Columns of scores.parquet that are not of `Scan.known`; columns of `Scan.pairs`, `label_issues` and `duplicates`.
+OWN_COLUMNS = ("row", "score", "cluster", *INDICATORS, "pca_1", "pca_2", "label_score")
 PAIR_COLUMNS = ("anchor", "other", "similarity", "anchor_cluster", "other_cluster", "probability")
 ISSUE_COLUMNS = ["position", "label", "suggested", "score", "disagreement", "nearest_other", "similarity"]
+COPY_COLUMNS = ["group", "position", "keep", "keeper", "similarity"]
 # Share of a cluster that a drop list may take; and drop lists so short that nothing is said of their clusters.
 _CLUSTER_SHARE, _FEW = 0.25, 10
 # Rows that a note names.
 _SHOWN = 10
 
 # The files of a finished scan, without its page.
-FILES = ("scores.parquet", "pairs.parquet", "label_issues.parquet", "drop.csv", "scan.json")
+FILES = (
+    "scores.parquet", "pairs.parquet", "label_issues.parquet", "duplicates.parquet", "leaks.parquet", "drop.csv",
+    "scan.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,11 @@ class Scan:
         indicators: (N, 5) float32, what the score is made of, in robust units (columns:
             `pairsift.scanning.INDICATORS`).
         plane: (N, 2) float32, first two principal components.
-        pairs: bridging pairs, neighbours in different clusters, the most probably of different classes first: `anchor`
-            and `other` (positions), `similarity` (cosine after centring), `anchor_cluster`, `other_cluster`,
-            `probability` (that the classes are different, in [0, 1]; nan where none could be estimated, and then the
-            most similar come first). A pair appears once.
+        pairs: bridging pairs, mutual neighbours (`ScanConfig.within`) in different clusters, the most probably of
+            different classes first, at most three of a row among the first hundred: `anchor` and `other` (positions),
+            `similarity` (cosine after centring), `anchor_cluster`, `other_cluster`, `probability` (that the classes
+            are different, in [0, 1]; nan where none could be estimated, and then the most similar come first). A pair
+            appears once.
         levels: alpha, beta, gamma by the rank band, on a sample.
         levels_error: standard errors of their means by disjoint parts of the sample.
         advice: what the theory advises for them.
@@ -62,7 +67,7 @@ class Scan:
         histogram: similarities by the band.
         rows: (N,) row of each example in the set it came from.
         known: what the features' files say of every row (N rows), to find it again: columns `id`, `path`, `label` (a
-            number), `class` (its name), `file` and `file_row`, those that are known.
+            number), `class` (its name), `split`, `file` and `file_row`, those that are known, and the kept columns.
         settings: everything that decided the result, with versions.
         label_scores: (N,) in [0, 1], how much more probable another class is than the given label: above 0.5 it is the
             more probable one. nan without a label, or in a class of fewer than three rows. None without labels.
@@ -70,6 +75,12 @@ class Scan:
             most probable other class), `score` (its `label_scores`), `disagreement` (share of the labelled neighbours
             that are of other classes, in [0, 1]), `nearest_other` (position of the nearest neighbour with another
             label, -1 without any) and `similarity` (its cosine after centring). None without labels.
+        duplicates: groups of exact and near copies, the largest first: `group` (number), `position`, `keep` (whether
+            this is the row to keep), `keeper` (its position) and `similarity` (cosine to it after centring). None in
+            scans of earlier versions.
+        leaks: with `split_column` the duplicates of groups in more than one split: `group`, `row`, `similarity` and
+            what is known of the row; with `against` the rows of that set with a copy in this one: `against_row`,
+            `row`, `similarity`. Else None.
     """
 
     scores: NDArray[np.float64]
@@ -90,6 +101,8 @@ class Scan:
     settings: dict[str, Any]
     label_scores: NDArray[np.float32] | None = None
     label_issues: pa.Table | None = None
+    duplicates: pa.Table | None = None
+    leaks: pa.Table | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -133,8 +146,9 @@ class Scan:
             notes.append(f"{self.settings['zero_rows']:,} rows are all zero: failed embeddings?")
         if not len(self.pairs):
             notes.append(
-                f"no bridging pairs: the {CANDIDATES} nearest neighbours of every row lie in the row's own cluster; "
-                f"with more clusters than {self.n_classes} (`n_classes`) there may be some"
+                "no bridging pairs: rows that are mutually among their "
+                f"{self.settings.get('within', CANDIDATES)} nearest lie in one cluster; with more clusters than "
+                f"{self.n_classes} (`n_classes`) there may be some"
             )
         elif np.isnan(self.pairs.column("probability").to_numpy()).all():
             notes.append(
@@ -205,7 +219,9 @@ class Scan:
             )
 
     def save(self, folder: Path | str, fraction: float = 0.08) -> None:
-        """Write scores.parquet, pairs.parquet, drop.csv, scan.json and, with labels, label_issues.parquet.
+        """Write the result: scores, pairs, duplicates, label_issues and leaks (.parquet), drop.csv and scan.json.
+
+        There are no files of label issues without labels, and none of leaks where none were sought.
 
         Each file is whole or not there; scan.json is last.
 
@@ -222,9 +238,13 @@ class Scan:
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "scores.parquet", self._score_table())
         write_table(folder / "pairs.parquet", self._pair_table())
-        (folder / "label_issues.parquet").unlink(missing_ok=True)
-        if self.label_issues is not None:
-            write_table(folder / "label_issues.parquet", self.issue_table())
+        for name, has, table in (
+            ("label_issues", self.label_issues, self.issue_table), ("duplicates", self.duplicates, self.copy_table),
+            ("leaks", self.leaks, self._leak_table),
+        ):  # fmt: skip
+            (folder / f"{name}.parquet").unlink(missing_ok=True)
+            if has is not None:
+                write_table(folder / f"{name}.parquet", table())
         with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", *self.known.column_names, "score"])
@@ -247,8 +267,12 @@ class Scan:
             facts = json.loads((folder / "scan.json").read_text())
             table = read_table(folder / "scores.parquet")
             pairs = read_table(folder / "pairs.parquet")
-            issues = folder / "label_issues.parquet"
-            return cls._assemble(facts, table, pairs, read_table(issues) if issues.exists() else None)
+            more = {
+                name: read_table(folder / f"{name}.parquet")
+                for name in ("label_issues", "duplicates", "leaks")
+                if (folder / f"{name}.parquet").exists()
+            }
+            return cls._assemble(facts, table, pairs, more)
         except (*DAMAGE, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             words = " ".join(str(error).split())
             raise DataError(f"{folder} does not hold a finished scan: {type(error).__name__}: {words}") from error
@@ -305,6 +329,20 @@ class Scan:
             table = table.append_column(name, known.column(name).take(issues.column("position")))
         return self._with_known(table, issues.column("nearest_other"), "nearest_other_")
 
+    def copy_table(self) -> pa.Table:
+        """`duplicates` with rows instead of positions, and what is known of each row.
+
+        Raises:
+            ValueError: a scan of an earlier version, which sought none.
+        """
+        if self.duplicates is None:
+            raise ValueError("this scan is of an earlier version, which sought no duplicates: scan again")
+        table = self._in_rows(self.duplicates, "position", "keeper").rename_columns({"position": "row"})
+        return self._with_known(table, self.duplicates.column("position"), "")
+
+    def _leak_table(self) -> pa.Table:
+        return self.leaks
+
     def _in_rows(self, table: pa.Table, *names: str) -> pa.Table:
         """A table with row numbers where these columns hold positions; -1 becomes null."""
         for name in names:
@@ -335,12 +373,16 @@ class Scan:
         }  # fmt: skip
 
     @classmethod
-    def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table, issues: pa.Table | None) -> Scan:
+    def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table, more: dict[str, pa.Table]) -> Scan:
         names, rows = table.column_names, table.column("row").to_numpy()
         pairs = _in_positions(pairs, rows, "pairs.parquet", "anchor", "other")
+        issues, duplicates = more.get("label_issues"), more.get("duplicates")
         if issues is not None:
             issues = _in_positions(issues, rows, "label_issues.parquet", "row", "nearest_other")
             issues = issues.rename_columns({"row": "position"}).select(ISSUE_COLUMNS)
+        if duplicates is not None:
+            duplicates = _in_positions(duplicates, rows, "duplicates.parquet", "row", "keeper")
+            duplicates = duplicates.rename_columns({"row": "position"}).select(COPY_COLUMNS)
         pairs = pairs.select([name for name in pairs.column_names if name in PAIR_COLUMNS])
         if "probability" not in pairs.column_names:  # saved before there was one
             pairs = pairs.append_column("probability", pa.array(np.full(len(pairs), np.nan, np.float32)))
@@ -362,9 +404,10 @@ class Scan:
             else ClassEstimate(classes.pop("n_classes"), **{name: tuple(each) for name, each in classes.items()}),
             bridges=bridges,
             histogram=Histogram(np.array(facts["histogram"]["edges"]), np.array(facts["histogram"]["counts"])),
-            rows=rows, known=table.select([name for name in KNOWN if name in names]), settings=facts["settings"],
+            rows=rows, settings=facts["settings"],
+            known=table.select([name for name in names if name not in OWN_COLUMNS]),
             label_scores=table.column("label_score").to_numpy() if "label_score" in names else None,
-            label_issues=issues,
+            label_issues=issues, duplicates=duplicates, leaks=more.get("leaks"),
         )  # fmt: skip
 
 

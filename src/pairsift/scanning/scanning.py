@@ -19,6 +19,7 @@ from pairsift.pairs import RankBand
 from pairsift.same_class import AffinityError
 from pairsift.scanning.bridges import Judge
 from pairsift.scanning.config import ScanConfig
+from pairsift.scanning.copies import CopySearch, leaks_between_splits
 from pairsift.scanning.estimates import (
     ClassEstimate,
     Histogram,
@@ -57,7 +58,7 @@ def scan(
         features: (N, D) array or tensor, a path, a table, or a `FeatureSource`: all that `pairsift.data.open_features`
             reads.
         config: the settings, all of which may be given as keywords instead; a bare number is `n_classes`.
-        band: rank band that the levels are measured with, `pos_high` and `pos_low` in one; None takes the config's.
+        band: rank band that the levels are measured with, `band_start` and `band_stop` in one; None takes the config's.
         labels: (N,) classes of an array, -1 where a row has none: for label errors and labelled levels. The difficulty
             score never looks at them.
         graph: neighbours (N, k) by descending cosine, positions without the row itself, and their cosines (N, k), to
@@ -135,7 +136,7 @@ def _score(
     """Score every row that no part file holds yet; all parts, in order."""
     task = Task(
         bare_features(plan.source), fitted.reference, fitted.judge, plan.checked.bad, plan.config.max_pairs, parts,
-        fitted.label_model, None if fitted.label_model is None else plan.source.labels,
+        fitted.label_model, None if fitted.label_model is None else plan.source.labels, plan.config.within,
     )  # fmt: skip
     n = plan.source.shape[0]
     done = n - sum(stop - start for start, stop in task.missing())
@@ -150,6 +151,14 @@ def _score(
 def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
     """What was learned and what was scored, as one result."""
     source, reference = plan.source, fitted.reference
+    search = CopySearch(
+        bare_features(source), reference, plan.checked.bad, scores.column("spacing").to_numpy(), plan.config.seed
+    )
+    duplicates, leaks = search.duplicates(), None
+    if plan.against is not None:
+        leaks = search.copies_of(plan.against)
+    elif "split" in plan.known.column_names:
+        leaks = leaks_between_splits(duplicates, plan.known, source.rows)
     label_scores = label_issues = None
     if fitted.label_model is not None and source.labels is not None:
         judged = LabelScores(*(scores.column(f"label_{name}").to_numpy() for name in LabelScores._fields))
@@ -168,7 +177,7 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
             "weights": dict(zip(INDICATORS, reference.weights.tolist(), strict=True)),
             "explained": reference.explained, "search": fitted.search,
         },
-        label_scores=label_scores, label_issues=label_issues,
+        label_scores=label_scores, label_issues=label_issues, duplicates=duplicates, leaks=leaks,
     )  # fmt: skip
 
 
@@ -257,10 +266,11 @@ def _label_model(
 def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
     """What judges pairs, by the guide's features where there is a guide."""
     some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
-    near = reference.near(sample[some], reference.rows[some])
+    near = reference.near(some)
     judged = sample if plan.guide is None else plan.guide.source.take(reference.rows)
     try:
-        return Judge(judged, np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0], plan.config.seed)
+        rows, others = np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0]
+        return Judge(judged, reference.near(np.arange(len(sample))), rows, others, plan.config.seed)
     except AffinityError as error:
         say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
         return None

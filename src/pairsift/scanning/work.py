@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ PAIR_SCHEMA = pa.schema([
 
 Part = tuple[pa.Table, pa.Table]
 
+# The cosine of a pair differs so much by direction.
+_ROUNDING = 1e-6
+# Pairs in front of the list, and pairs that one row may have among them.
+_FRONT, _OF_ONE_ROW = 100, 3
 # Columns of a part that hold whole numbers.
 _PLACES = ("suggested", "nearest_other")
 
@@ -50,6 +55,7 @@ class Task:
         parts: folder of part files; None keeps parts in memory.
         label_model: judges labels; None where there are none.
         labels: (N,) classes of all rows, for the model.
+        within: a bridging pair is mutually among so many nearest rows.
     """
 
     source: FeatureSource
@@ -60,6 +66,7 @@ class Task:
     parts: Path | None
     label_model: LabelModel | None = None
     labels: NDArray[np.int64] | None = None
+    within: int = 10
 
     def ranges(self) -> list[tuple[int, int]]:
         """First row and end of every part."""
@@ -107,7 +114,7 @@ class Task:
         n = stop - start
         columns: dict[str, NDArray[Any]] = {
             "score": np.full(n, np.nan), "cluster": np.full(n, -1, np.int64),
-            **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2")},
+            **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2", "spacing")},
         }  # fmt: skip
         if self.label_model is not None:
             columns |= {
@@ -126,6 +133,7 @@ class Task:
             for i, name in enumerate(INDICATORS):
                 columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
+            columns["spacing"][at] = scored.spacing
             if self.label_model is not None:
                 judged = self._judge_labels(features[rows - first], rows, scored)._asdict()
                 for name, values in judged.items():
@@ -146,15 +154,17 @@ class Task:
         return judged._replace(nearest_other=np.where(near >= 0, reference.rows[near], -1))
 
     def _bridges(self, rows: NDArray[np.int64], scored: RowScores) -> pa.Table:
-        """Neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""
-        cluster, neighbours, cosines = scored.cluster, scored.candidates, scored.candidate_cosines
+        """Mutual neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""
+        cluster = scored.cluster
+        neighbours, cosines = scored.candidates[:, : self.within], scored.candidate_cosines[:, : self.within]
         theirs = self.reference.clusters[neighbours]
-        i, j = np.nonzero((neighbours >= 0) & (theirs != cluster[:, None]))
+        mutual = cosines >= self.reference.radius(self.within)[neighbours] - _ROUNDING
+        i, j = np.nonzero((neighbours >= 0) & (theirs != cluster[:, None]) & mutual)
         found = neighbours[i, j]
         anchors, partners = rows[i], self.reference.rows[found]
         probability = np.full(len(i), np.nan, np.float32)
         if self.judge is not None:
-            probability = self.judge.different(self.reference.positions(rows), neighbours, i, found)
+            probability = self.judge.different(self.reference.positions(rows), scored.candidates, i, found)
         swap = partners < anchors
         columns = [
             np.where(swap, partners, anchors), np.where(swap, anchors, partners), cosines[i, j],
@@ -239,4 +249,18 @@ def merge(parts: Iterator[Part], max_pairs: int) -> Part:
     for part_scores, part_pairs in parts:
         scores.append(part_scores)
         pairs = strongest(pa.concat_tables([pairs, part_pairs]), max_pairs)
-    return pa.concat_tables(scores), pairs
+    return pa.concat_tables(scores), varied(pairs)
+
+
+def varied(pairs: pa.Table) -> pa.Table:
+    """The same pairs, where no row has more than three among the first hundred as long as there are others."""
+    counts: Counter[int] = Counter()
+    front: list[int] = []
+    for place, ends in enumerate(zip(pairs["anchor"].to_pylist(), pairs["other"].to_pylist(), strict=True)):
+        if len(front) == _FRONT:
+            break
+        if max(counts[end] for end in ends) < _OF_ONE_ROW:
+            counts.update(ends)
+            front.append(place)
+    rest = np.setdiff1d(np.arange(len(pairs)), front, assume_unique=True)
+    return pairs.take(np.concatenate([np.array(front, np.int64), rest]))

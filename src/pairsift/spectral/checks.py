@@ -56,7 +56,7 @@ def check_choice(grid: Grid, held_out: float, criterion: str) -> None:
     if not 0 <= held_out <= 0.5:
         raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
     if not held_out and not grid.single:
-        raise SpectralError("held_out=0 leaves nothing to choose by: give dimensions, ridge and power")
+        raise SpectralError("`held_out=0` leaves nothing to choose by: give `dimensions`, `ridge` and `power`")
     if criterion not in ("rank", "loss"):
         raise SpectralError(f"criterion must be 'rank' or 'loss', got {criterion!r}")
     if criterion == "loss" and len(grid.powers) > 1:
@@ -81,7 +81,7 @@ def towers_of(towers: int | None, stream: PairStream) -> int:
     first, second = stream.widths
     if towers == 1 and first != second:
         raise SpectralError(
-            f"one tower needs features of one encoder, got {first} and {second} dimensions: use towers=2"
+            f"one tower needs features of one encoder, got {first} and {second} dimensions: use `towers=2`"
         )
     if towers == 2 and stream.moments().views:
         raise SpectralError("views of an example have one tower: leave towers out")
@@ -117,7 +117,7 @@ def check_size(
     if needed > memory_gb * 1e9:
         what = "features for the selector and " if edit is not None else ""
         raise SpectralError(
-            f"{what}covariances of {width:,} dimensions take {needed / 1e9:.2g} GB, and memory_gb={memory_gb:g} are "
+            f"{what}covariances of {width:,} dimensions take {needed / 1e9:.2g} GB, and `memory_gb={memory_gb:g}` are "
             "allowed: raise it, or reduce the features to fewer dimensions"
         )
     samples = pairs * (2 if towers == 1 else 1)
@@ -125,7 +125,7 @@ def check_size(
         if 0.0 in grid.ridges:
             raise SpectralError(
                 f"{pairs:,} pairs cannot fix {width:,} dimensions without a ridge: every pair would be fitted "
-                "perfectly; give ridge > 0, or leave it out"
+                "perfectly; give a `ridge` above 0, or leave it out"
             )
         say(
             f"{pairs:,} pairs are fewer than the {width:,} dimensions allow to tell apart: the ridge shrinks the "

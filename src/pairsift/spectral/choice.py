@@ -127,15 +127,15 @@ class HeldOut:
         name = "mean log rank" if self.criterion == "rank" else "loss"
         what = f"ridge {self.ridge:.3g}, {taken.dimensions} dimensions, power {taken.power:g}"
         if len(self.settings) == 1:
-            return f"{what}, as given; {name} {-taken.score:.3f} on {self.pairs:,} held-out pairs"
+            return f"{what}, as given; {name} {0 - taken.score:.3f} on {self.pairs:,} held-out pairs"
         why = "the best" if best in self.alike else (
             f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, {name} "
-            f"{-best.score:.3f})"
+            f"{0 - best.score:.3f})"
         )  # fmt: skip
         if len(self.alike) > 1:
             why += f", its ridge the mean of {len(self.alike)} that do as well,"
         where = f"of {len(self.settings)} settings on {self.pairs:,} held-out pairs"
-        return f"{what}: {why} {where}, {name} {-taken.score:.3f}"
+        return f"{what}: {why} {where}, {name} {0 - taken.score:.3f}"
 
 
 class Candidates:

@@ -15,6 +15,6 @@ class TooWideError(SpectralError):
     def __init__(self, dimensions: int, available: int) -> None:
         super().__init__(
             f"dimensions={dimensions}, but the pairs share only {available} directions with a positive correlation: "
-            "ask for at most so many, or leave dimensions out"
+            "ask for at most so many, or leave `dimensions` out"
         )
         self.available = available

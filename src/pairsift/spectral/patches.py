@@ -28,7 +28,7 @@ _WHITENING = 0.1
 # Images that layers and scales are learned from, patches drawn of each, and images that are encoded at once.
 _IMAGES, _EACH, _BATCH = 10_000, 10, 128
 # Ridges to choose from. Held-out views say nothing about what a probe can still use, so the width is not chosen.
-_RIDGES, _WIDTH = (0.01, 0.03, 0.1, 0.3), 512
+_RIDGES, _WIDTH = (0.01, 0.03, 0.1), 512
 
 Views = Callable[[Tensor], Tensor]
 """One random view of float images (B, 3, H, W) in [0, 1]."""

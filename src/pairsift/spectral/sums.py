@@ -48,7 +48,8 @@ class Sums:
         if left < 2 or left < self.total.count / 10:
             raise SpectralError(
                 f"nearly all pairs share a row with a held-out one ({left:,} of {self.total.count:,} do not), so none "
-                "are left to choose settings with: lower held_out, or give dimensions, ridge and power with held_out=0"
+                "are left to choose settings with: lower `held_out`, or give `dimensions`, `ridge` and `power` with "
+                "`held_out=0`"
             )
         return self.total.without(self.shared[fold])
 
@@ -154,7 +155,7 @@ def held_pairs(
             return []
         raise SpectralError(
             f"{len(rows):,} pairs leave {count} to choose settings on, and {FEWEST_HELD} are needed: give more pairs, "
-            "a larger held_out, or dimensions, ridge and power"
+            "a larger `held_out`, or `dimensions`, `ridge` and `power`"
         )
     folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count) if max(stream.widths) <= _FOLDED else 1
     drawn = np.sort(np.random.default_rng(seed).choice(rows, (folds, count), replace=False), axis=1)
