@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from pairsift.scanning.result import Scan
+from pairsift.neighbors import IntArray
 
 
-def row_table(scan: Scan) -> pa.Table:
+class Exported(Protocol):
+    """The parts of a `pairsift.Scan` that are exported."""
+
+    def __len__(self) -> int: ...
+    @property
+    def scores(self) -> NDArray[np.float64]: ...
+    @property
+    def clusters(self) -> IntArray: ...
+    @property
+    def rows(self) -> IntArray: ...
+    @property
+    def label_scores(self) -> NDArray[np.float32] | None: ...
+    @property
+    def label_issues(self) -> pa.Table | None: ...
+    @property
+    def duplicates(self) -> pa.Table | None: ...
+    def score_table(self) -> pa.Table: ...
+
+
+def row_table(scan: Exported) -> pa.Table:
     """One line a row (N): the columns of scores.parquet, and what was found of the row.
 
     Further columns: with labels `label_issue` (bool) and `suggested` (class, null where there is no issue); `duplicate`
@@ -35,7 +53,7 @@ def row_table(scan: Scan) -> pa.Table:
     return table
 
 
-def cleanlab_columns(scan: Scan) -> dict[str, NDArray[Any]]:
+def cleanlab_columns(scan: Exported) -> dict[str, NDArray[Any]]:
     """The columns of cleanlab's `Datalab.get_issues()`, each (N,); scores lie in [0, 1], and lower ones are worse.
 
     `is_outlier_issue` holds for rows that score 0.95 or more, two robust spreads above the typical row. Without labels
@@ -57,7 +75,7 @@ def cleanlab_columns(scan: Scan) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def fiftyone_fields(scan: Scan) -> dict[str, list[Any]]:
+def fiftyone_fields(scan: Exported) -> dict[str, list[Any]]:
     """Fields of FiftyOne samples, N values each in the order of the rows, for `dataset.set_values(name, values)`.
 
     `hardness` is the difficulty score and `mistakenness` the label score, by the names of FiftyOne's brain.
