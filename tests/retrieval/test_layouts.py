@@ -226,3 +226,28 @@ def test_records_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match="column 'pos' holds lists and column 'neg' none"):
         inspect_pairs(mixed)
     assert np.isfinite(inspect_pairs(mixed, negatives="none").facts["clean_rows"])
+
+
+def test_pairs_pass_few_files_on_their_way_to_the_clean_ones(tmp_path):
+    import sys
+    from pathlib import Path
+
+    import pairsift
+
+    root, entered = Path(pairsift.__file__).parent, set()
+    file = jsonl(tmp_path / "train.jsonl", [{name: str(FLAT[name][i]) for name in FLAT} for i in range(N + 1)])
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(str(root)):
+            entered.add(Path(frame.f_code.co_filename).relative_to(root).as_posix())
+
+    inspect_pairs(file)  # with all imports
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        inspect_pairs(file).clean(tmp_path / "clean.parquet")
+    finally:
+        sys.setprofile(before)
+    passed = {each for each in entered if not each.startswith("_base/")}
+    assert "retrieval/result.py" in passed
+    assert len(passed) <= 12, sorted(passed)

@@ -33,9 +33,8 @@ from pairsift.retrieval.checks import (
     score_pairs,
 )
 from pairsift.retrieval.config import PairsConfig, PairsError
-from pairsift.retrieval.guides import Encoder, Guide, open_guide
+from pairsift.retrieval.guides import Encoder, Guide, Judge, Score, open_guide, open_judge
 from pairsift.retrieval.index import Pairing, Search, UnitFeatures, first_contents, pair_up, texts_of
-from pairsift.retrieval.judges import Judge, Score, open_judge
 from pairsift.retrieval.layouts import Edits, write_as
 from pairsift.retrieval.near import (
     NO_PAIRS,
@@ -301,12 +300,10 @@ class InspectedPairs:
             `clean_row`, `clean_other`, `similarity`, `reason`. Each stands for its text: `key` and `other_key`, which
             other rows may hold too (`DistinctBatchSampler` heeds that).
         facts: every figure, with settings and versions, as pairs.json has them.
-        galleries: examples of each kind.
     """
 
     def __init__(self, source: PairsSource, findings: Findings) -> None:
         self._source, self.findings = source, findings
-        self.galleries: list[Gallery] = galleries(source, findings, findings.config.examples)
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -320,6 +317,11 @@ class InspectedPairs:
     def conflicts(self) -> pa.Table:
         """Pairs of kept rows that must not share a batch; see the class."""
         return _conflicts_table(self.findings)
+
+    @cached_property
+    def galleries(self) -> list[Gallery]:
+        """Examples of each kind."""
+        return galleries(self._source, self.findings, self.findings.config.examples)
 
     @cached_property
     def summary(self) -> Summary:
