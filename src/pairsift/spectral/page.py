@@ -65,8 +65,7 @@ def spectrum_of(held: HeldOut) -> Drawing:
     count = len(held.eigenvalues)
     at = np.arange(1, count + 1)
     both = np.concatenate([held.eigenvalues, held.correlations])
-    ticks = np.unique(np.linspace(1, max(count, 2), min(max(count, 2), _TICKS)).round()).tolist()
-    x = Axis(1, max(count, 2), "direction", at=ticks)
+    x = Axis(1, max(count, 2), "direction", at=range(1, count + 1, -(-count // _TICKS)))
     y = Axis(min(0.0, float(both.min())), max(1.0, float(both.max())), "correlation")
     marks = (
         Mark(polyline(x, y, at, held.eigenvalues), "line a", "eigenvalue in the sample"),
