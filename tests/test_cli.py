@@ -144,7 +144,7 @@ def test_help_names_every_option(command, capsys, monkeypatch):
     [("train", ["--run-dir", "x"], "--output"), ("train", ["--run-dir=x"], "--output"),
      ("demo", ["--run-dir", "x"], "--output"), ("train", ["digits", "--chunk", "8"], "--mini-batch-size"),
      ("train", ["digits", "--pos-high", "0.1"], "--band-start"), ("train", ["--class-mates=1"], "--same-class-weight"),
-     ("theory", ["measure", "x.npy", "--pos-low", "0.3"], "--band-stop")],
+     ("theory", ["measure", "x.npy", "--pos-low", "0.3"], "--band-stop"), ("scan", ["--pos-high=1"], "--band-start")],
 )  # fmt: skip
 def test_a_flag_of_an_earlier_version_names_its_new_name(fails, command, old, new):
     flag = next(each for each in old if each.startswith("--")).partition("=")[0]
@@ -272,7 +272,7 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(run, tmp_path):
         ("`symmetric=False` or `progress`", "train", "--no-symmetric or --progress"),
         ("drop `fraction`", "scan", "drop --fraction"),
         ("give `image_size`", "embed", "give --image-size"),  # of another command: better than none
-        ("`pos_high` makes a band", None, "--pos-high makes a band"),
+        ("`band_start` makes a band", None, "--band-start makes a band"),
         ("batch_size=13 is large, as `pairsift scan` and `whatever=True`", "train", None),
     ],
 )
@@ -287,7 +287,9 @@ def test_errors_of_the_library_name_flags(fails, data, embeddings, trained, tmp_
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").touch()
     assert "not empty: use --overwrite, or another" in fails("scan", embeddings, "-o", tmp_path / "some")
-    assert "--pos-high and --pos-low make a band" in fails("scan", embeddings, "-o", tmp_path / "x", "--pos-low", "0.1")
+    assert "--band-start and --band-stop make a band" in fails(
+        "scan", embeddings, "-o", tmp_path / "x", "--band-stop", "0.1"
+    )
     none = fails("embed", trained, data["good"], "-o", tmp_path / "f.parquet", "--label-column", "kind")
     assert none.endswith("its columns: image, label (--no-labels for no labels)")
 
@@ -348,7 +350,7 @@ def test_bad_scans_are_a_line(embeddings, fails, tmp_path):
     assert "no features at" in fails("scan", tmp_path / "none.npy", "-o", out)
     assert "n_classes must lie in" in fails("scan", embeddings, "-o", out, "--n-classes", "1")
     assert "has no column 'kind'" in fails("scan", embeddings, "-o", out, "--label-column", "kind")
-    assert "make a band together" in fails("scan", embeddings, "-o", out, "--pos-high", "0.1")
+    assert "make a band together" in fails("scan", embeddings, "-o", out, "--band-start", "0.1")
     assert "must lie in [0, 1)" in fails("scan", embeddings, "-o", out, "--drop-fraction", "8")
     assert fails("scan", embeddings, "-o", out, "--images", tmp_path / "none") != ""
     assert not out.exists()

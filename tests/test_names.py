@@ -20,8 +20,9 @@ LOSSES = [
 
 @pytest.mark.parametrize("make", LOSSES)
 def test_band_is_the_selector(make):
-    with pytest.warns(DeprecationWarning, match="band= is called selector= now"):
+    with pytest.warns(DeprecationWarning, match="band= is called selector= now") as caught:
         old = make(band=BAND, treatment=TREATMENT)
+    assert caught[0].filename == __file__  # Python shows it by default only for lines of the user
     assert old.selector == make(selector=BAND, treatment=TREATMENT).selector == BAND
     with pytest.raises(TypeError, match="gather= is called gather_distributed= now"):
         make(gather=False)

@@ -176,10 +176,14 @@ def test_numbers_of_a_text_file_may_be_whole():
         (np.array([4, None], object), [4, -1], None),
         (np.array(["b", np.nan, "a"], object), [1, -1, 0], ["a", "b"]),
         ([True, False], [1, 0], None),
+        (["b", "", "a"], [1, -1, 0], ["a", "b"]),
+        (np.ma.masked_array([4, 5, 6], mask=[0, 1, 0]), [4, -1, 6], None),
+        (np.ma.masked_array(["b", "x", "a"], mask=[0, 1, 0]), [1, -1, 0], ["a", "b"]),
+        (np.ma.masked_array([4, 5], mask=False), [4, 5], None),
     ],
 )
 def test_labels_of_any_kind_are_class_numbers(labels, codes, names):
-    found = class_numbers(np.asarray(labels), "f")
+    found = class_numbers(np.asanyarray(labels), "f")
     assert (found[0].tolist(), found[1]) == (codes, names)
     assert found[0].dtype == np.int64
 
@@ -197,6 +201,7 @@ def test_what_is_no_class_is_refused(labels):
     [
         (pa.array([1, None, 0], pa.uint8()), [1, UNLABELLED, 0], None),
         (pa.array(["b", None, "a"]), [1, UNLABELLED, 0], ["a", "b"]),
+        (pa.array(["b", "", "a"]), [1, UNLABELLED, 0], ["a", "b"]),
         (pa.array(["b", None, "a"]).dictionary_encode(), [1, UNLABELLED, 0], ["a", "b"]),
         (pa.array(["b", None, "a"], pa.string_view()), [1, UNLABELLED, 0], ["a", "b"]),
         (pa.array([5, 7, 5]).dictionary_encode(), [5, 7, 5], None),

@@ -194,6 +194,13 @@ def test_labels_that_nobody_asked_for_never_refuse(tmp_path):
         assert open_features(write(tmp_path / "f.parquet", features=lists(), label=nothing)).labels is None
 
 
+def test_a_stream_of_hugging_face_is_refused_with_the_remedy():
+    datasets = pytest.importorskip("datasets")
+    stream = datasets.Dataset.from_dict({"embedding": [[0.0, 1.0]] * 3}).to_iterable_dataset()
+    with pytest.raises(DataError, match=r"read as a stream: give `datasets.Dataset.from_generator"):
+        open_features(stream)
+
+
 def test_shards_are_in_natural_order_and_rows_know_their_file(tmp_path):
     for i in (10, 2, 1):
         write(tmp_path / f"part-{i}.parquet", features=lists()[i % 3 :], label=[i] * (6 - i % 3))

@@ -1,5 +1,9 @@
+import contextlib
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import pairsift as ps
@@ -32,7 +36,7 @@ def views(n=8):
 
 @pytest.mark.parametrize("loss", [NTXentLoss(0.3, BAND, TREATMENT), SpectralLoss(1.0, BAND, TREATMENT)])
 @pytest.mark.parametrize("together", [True, False])
-def test_features_are_fetched_from_inside_of_the_model(loss, together):
+def test_features_are_fetched_from_inside_the_model(loss, together):
     model, (x0, x1) = Model(), views()
     expected = loss(model(x0), model(x1), model.features(x0), model.features(x1))
     hooked = HookedLoss(loss, model, "backbone")
@@ -86,6 +90,55 @@ def test_a_frozen_encoder_is_matched_by_its_calls():
         hooked(*z[:2])
 
 
+@st.composite
+def runs_of_a_model(draw):
+    """Views of a batch, how a model is run on them, what else it is run on, and which two go to the loss."""
+    number, n = draw(st.integers(2, 4)), draw(st.integers(3, 7))
+    return {
+        "views": torch.randn(number, n, 6, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))),
+        "order": draw(st.permutations(range(number))), "frozen": draw(st.booleans()),
+        "together": draw(st.booleans()), "unit": draw(st.booleans()),
+        "others": draw(st.lists(st.sampled_from(("train", "eval", "no_grad", "half")), max_size=3)),
+        "when": draw(st.integers(0, 3)), "pair": draw(st.permutations(range(number)))[:2],
+    }  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(runs_of_a_model())
+def test_features_are_those_of_the_projections_whatever_the_order_of_calls(run):
+    """Or the loss refuses in words: never other features."""
+    model, x, loss = Model(), run["views"], NTXentLoss(0.3, BAND, TREATMENT)
+    model.backbone.requires_grad_(not run["frozen"])
+    hooked, z = HookedLoss(loss, model, "backbone"), {}
+
+    def other():
+        for kind in run["others"]:
+            with torch.set_grad_enabled(kind != "no_grad"):
+                model.train(kind == "train")(x[0] * 2 if kind != "half" else x[1][:2])
+            model.train()
+
+    if run["when"] == 0:
+        other()
+    if run["together"]:
+        made = model(x[list(run["order"])].flatten(0, 1)).chunk(len(x))
+        z = dict(zip(run["order"], made, strict=True))
+    else:
+        for at, view in enumerate(run["order"]):
+            z[view] = model(x[view])
+            if run["when"] == at + 1:
+                other()
+    a, b = run["pair"]
+    chosen = [nn.functional.normalize(z[each]) if run["unit"] else z[each] for each in (a, b)]
+    expected = loss(*chosen, *(model.backbone.forward(x[each]).flatten(1).detach() for each in (a, b)))
+    # Where the layer has a graph and the projections show their place, other calls disturb nothing.
+    may_refuse = run["frozen"] or (run["together"] and run["unit"])
+    with contextlib.suppress(ValueError) if may_refuse else contextlib.nullcontext():
+        found = hooked(*chosen)
+        if run["unit"] and run["together"] and len(x) == 2 and (a, b) != tuple(run["order"]):
+            return  # rows that were made together are taken in their order, as the documentation says
+        torch.testing.assert_close(found, expected)
+
+
 def test_two_layers_serve_two_towers_and_a_key_encoder():
     text, image, (x0, x1) = Model(), Model(), views()
     both = nn.ModuleDict({"text": text, "image": image})
@@ -98,7 +151,7 @@ def test_two_layers_serve_two_towers_and_a_key_encoder():
     torch.testing.assert_close(queue.loss.keys()[1], image.features(x1))
 
 
-def test_projections_of_another_model_are_told():
+def test_projections_of_another_model_are_refused():
     model, (x0, x1) = Model(), views()
     hooked = HookedLoss(NTXentLoss(0.3, BAND, TREATMENT), model, "backbone")
     model(x0), model(x1)
@@ -107,7 +160,7 @@ def test_projections_of_another_model_are_told():
         hooked(other(x0), other(x1))
 
 
-def test_a_layer_that_is_not_there_names_those_that_are():
+def test_a_missing_layer_names_the_existing_ones():
     model = Model()
     with pytest.raises(ValueError, match="no layer 'encoder' in Model: there are backbone, head"):
         FeatureHook(model, "encoder")
@@ -118,7 +171,7 @@ def test_a_layer_that_is_not_there_names_those_that_are():
         FeatureHook(model, "head.1.x")
 
 
-def test_layers_that_give_no_rows_are_told():
+def test_layers_without_rows_are_refused():
     class Odd(nn.Module):
         def forward(self, x):
             return x

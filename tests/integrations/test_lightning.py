@@ -52,7 +52,7 @@ def test_a_module_is_treated_while_it_is_fitted(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_is_not_there_is_named(tmp_path):
+def test_missing_layers_and_losses_are_named(tmp_path):
     loss = ps.losses.NTXentLoss(0.5)
     with pytest.raises(ValueError, match=r"Plain has no loss module 'loss': pass criterion=.*\(criterion\)"):
         fit(Plain(), TreatPairs(loss, layer="backbone", criterion="loss"), path=tmp_path)

@@ -17,7 +17,7 @@ def rows(n=8, d=6, seed=0):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-def test_untreated_it_is_the_peers_loss():
+def test_untreated_it_equals_pytorch_metric_learning():
     z, ref = rows(), rows(8, seed=1)
     ours, theirs = NTXentLoss(0.2), peer.NTXentLoss(0.2)
     torch.testing.assert_close(ours(z, LABELS), theirs(z, LABELS), atol=1e-6, rtol=0)
@@ -27,7 +27,7 @@ def test_untreated_it_is_the_peers_loss():
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_the_peers_self_supervised_wrapper_takes_it(symmetric):
+def test_it_works_in_the_self_supervised_wrapper(symmetric):
     z, ref = rows(), rows(8, seed=1)
     values = [peer.SelfSupervisedLoss(loss, symmetric)(z, ref) for loss in (NTXentLoss(0.2), peer.NTXentLoss(0.2))]
     torch.testing.assert_close(*values, atol=1e-6, rtol=0)
@@ -74,7 +74,7 @@ def test_solo_learns_function():
     assert not torch.isclose(treated, expected)
 
 
-def test_the_wrappers_of_the_library_take_it():
+def test_it_works_in_the_librarys_wrappers():
     library = pytest.importorskip("pytorch_metric_learning")
     from pytorch_metric_learning import losses, miners
     from pytorch_metric_learning.utils.distributed import DistributedLossWrapper

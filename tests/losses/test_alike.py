@@ -43,13 +43,13 @@ def test_mixed_dtypes_and_devices_are_refused(loss):
     assert torch.isfinite(loss(z0, z1, h0.bfloat16(), h1.bfloat16()))
 
 
-def test_a_queue_elsewhere_is_told():
+def test_a_queue_on_another_device_is_refused():
     loss = MoCoLoss(32, 4).to("meta")
     with pytest.raises(ValueError, match="projections are on cpu and the queue on meta"):
         loss(torch.randn(8, 4), torch.randn(8, 4))
 
 
-def test_baselines_refuse_them_too():
+def test_baselines_refuse_mixed_dtypes():
     with pytest.raises(ValueError, match="of one dtype"):
         baselines.DecoupledLoss()(torch.randn(8, 4), torch.randn(8, 4).double())
 

@@ -1,4 +1,4 @@
-"""What holds for all losses: temperatures that are set or learned, single images, transforms of torch.func."""
+"""Properties of all losses: temperatures, single images, half precision, transforms of torch.func."""
 
 import math
 
@@ -120,6 +120,16 @@ def test_a_single_image_gives_no_loss_and_no_gradient(name):
         assert float(value) == pytest.approx(0, abs=1e-12)
         (gradient,) = torch.autograd.grad(value, z0)
         assert gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_half_precision_is_computed_in_float32(name):
+    rounded = [each.to(torch.bfloat16) for each in views(16)]
+    call = CALLS[name](0.2, BAND, TREATMENT)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = call(*rounded)
+    assert value.dtype == torch.float32
+    assert float(value) == pytest.approx(float(call(*(each.double() for each in rounded))), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", CALLS)

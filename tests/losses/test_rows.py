@@ -110,7 +110,7 @@ def test_large_ids_are_as_good_as_small_ones(name, loss, size):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_select_and_the_spectral_loss_take_them(name):
+def test_select_and_the_spectral_loss_take_ids(name):
     ids = IDS["2^31"]
     chosen, treatment = selector(name, ids)
     z0, z1, h0, h1 = batch()
@@ -200,7 +200,7 @@ def test_the_queue_keeps_ids_and_gives_them_to_a_resumed_run():
     assert loss(*third, treated=False).isfinite()
 
 
-def test_drop_ins_pass_them_on():
+def test_integrations_pass_ids_on():
     ids = IDS["2^31"]
     chosen, treatment = selector("affinity", ids)
     z0, z1, h0, h1 = (each.float() for each in batch())

@@ -34,7 +34,7 @@ def settings(treatment):
 @pytest.mark.parametrize("tile", ["dense", 2, 4])
 @pytest.mark.parametrize("present", [None, PRESENT], ids=["all", "some"])
 @pytest.mark.parametrize("name", TREATMENTS)
-def test_it_is_the_oracle(name, present, tile):
+def test_loss_equals_the_oracle(name, present, tile):
     z, synonym, antonym = triplets()
     loss = SemanticNegativeLoss(0.2, TREATMENTS[name], tile=tile)(z, synonym, antonym, present=present)
     there = [True] * 9 if present is None else present.tolist()

@@ -131,15 +131,6 @@ def test_gradient_descent_reaches_the_subspace_of_the_exact_minimiser(graph):
     assert subspace_angles(f.detach().numpy(), optimal_features(adjacency, 3)).max() < 1e-3
 
 
-def test_half_precision_is_computed_in_float32():
-    z0, z1, h0, h1 = (each.to(torch.bfloat16) for each in batch(16))
-    loss = SpectralLoss(1.0, ps.RankBand(0.1, 0.5), ps.Treatment(temperature_scale=0.6))
-    with torch.autocast("cpu", torch.bfloat16):
-        value = loss(z0, z1, h0, h1)
-    assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(float(loss(z0.double(), z1.double(), h0, h1)), abs=1e-5)
-
-
 def test_random_selection_flags_as_many_pairs():
     _, _, h0, h1 = batch(20)
     band = ps.RankBand(0.2, 0.5)

@@ -96,15 +96,6 @@ def test_the_positive_is_flagged_only_when_asked():
     assert TwoTowerLoss(selector=band, flag_positive=True).select(h, far).diagonal().all()
 
 
-def test_half_precision_is_computed_in_float32():
-    z0, z1, h0, h1 = (each.to(torch.bfloat16) for each in batch(16))
-    loss = TwoTowerLoss(0.05, selector=ps.RankBand(0.1, 0.5), treatment=ps.Treatment(0.1, 0.6))
-    with torch.autocast("cpu", torch.bfloat16):
-        value = loss(z0, z1, h0, h1)
-    assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(float(loss(z0.double(), z1.double(), h0, h1)), abs=1e-4)
-
-
 def test_bad_input_is_refused():
     z0, z1, h0, h1 = batch(4)
     loss = TwoTowerLoss(selector=ps.RankBand(0.2, 0.5), treatment=ps.Treatment(0.1))

@@ -101,6 +101,16 @@ def test_difficult_pairs_are_the_closest_of_the_others():
     assert ((masks.log_weights(0, 20) < -1).numpy() == expected).all()
 
 
+def test_difficult_pairs_are_the_same_under_autocast():
+    first, second = guides(200)
+    mask, rows = ps.GuideMask.fit(first, second, difficult=0.3), torch.arange(200)
+    mask.off_because = ""
+    h = torch.randn(2, 200, 16, generator=torch.Generator().manual_seed(0))
+    whole = mask.masks(*h, rows=rows, key_rows=rows).whole()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mask.masks(*h, rows=rows, key_rows=rows).whole(), whole)
+
+
 def test_the_cap_leaves_rows_alone_and_identity_stays():
     mask, rows, z0, z1, _, _ = case(2, 10.0, 0.1)  # such a margin masks everything
     whole = mask.masks(z0, z1, rows=rows, key_rows=rows).whole()
@@ -110,7 +120,7 @@ def test_the_cap_leaves_rows_alone_and_identity_stays():
     assert all(whole[pair] for pair in ((3, 7), (7, 3), (12, 9)))
 
 
-def test_a_bad_guide_is_off_for_the_run_and_says_why():
+def test_a_bad_guide_is_off_for_the_run_with_a_reason():
     anchors, positives = torch.randn(2, 300, 16, generator=torch.Generator().manual_seed(0))
     mask = ps.GuideMask.fit(anchors, positives, texts=[list(range(300)), [0, 0, *range(302, 600)]])
     assert "below 5" in mask.off_because or "below 4" in mask.off_because
@@ -242,7 +252,7 @@ def test_bad_input_is_refused_by_name():
         TwoTowerLoss(selector=mask)(first, first.repeat(2, 1), first, first.repeat(2, 1), rows=torch.arange(40))
 
 
-def test_it_leaves_masked_pairs_out_by_itself_and_refuses_what_pushes_them_harder():
+def test_masked_pairs_are_excluded_by_default_and_harder_treatments_are_refused():
     mask, rows, z0, z1, _, _ = case(2, 0.0, 1.0)
     losses = [TwoTowerLoss(0.2, selector=mask, treatment=each) for each in (None, EXCLUDE)]
     assert losses[0](z0, z1, z0, z1, rows=rows) == losses[1](z0, z1, z0, z1, rows=rows)

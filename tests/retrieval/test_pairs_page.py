@@ -96,6 +96,13 @@ def test_the_page_in_a_browser(browser, page_file, width):
     assert page.locator(".gallery:visible").count() == page.locator(".gallery li:visible").count() == 1
     assert page.locator(".gallery:visible").inner_text().count("as row 3") == 1
     page.select_option("#kind", "")
+    page.select_option("#reason", "duplicate")
+    assert 0 < page.locator(".gallery li:visible").count() < everything
+    assert all(
+        "|duplicate|" in each.get_attribute("data-reasons") for each in page.locator(".gallery li:visible").all()
+    )
+    page.select_option("#reason", "")
+    assert page.locator("#lengths tbody tr").count() == 2
     page.fill("#search", "topic8x")
     assert 0 < page.locator(".gallery li:visible").count() < everything
     assert page.locator("#shown").inner_text() == f"{page.locator('.gallery li:visible').count()} examples"

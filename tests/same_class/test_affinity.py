@@ -21,7 +21,7 @@ def every_pair(n):
 
 
 @pytest.mark.parametrize(("count", "rows"), [(2, 100), (3, 200), (5, 200), (10, 100)])
-def test_clusters_are_told_apart(count, rows):
+def test_clusters_are_separated(count, rows):
     features, labels = clusters(count, rows, noise=0.2)
     first, second = every_pair(len(labels))
     p, same = ps.Affinity.fit(features).probability(first, second), labels[first] == labels[second]

@@ -163,7 +163,7 @@ def test_ids_that_are_missing_or_of_another_set_are_refused(fitted):
         selector.masks(features, features[:, 3:], rows=rows, key_rows=rows)
 
 
-def test_a_selector_of_features_brings_the_treatment_that_they_call_for(fitted):
+def test_from_features_recommends_a_treatment(fitted):
     features, _affinity = fitted
     selector = ps.ConfidentNegatives.from_features(features)
     estimate = ps.same_class.estimate(selector, features, guide=True)
@@ -175,7 +175,7 @@ def test_a_selector_of_features_brings_the_treatment_that_they_call_for(fitted):
     assert ps.ConfidentNegatives().decision is None
 
 
-def test_noise_is_left_alone():
+def test_noise_is_not_treated():
     noise = torch.randn(400, 32, generator=torch.Generator().manual_seed(0))
     selector = ps.ConfidentNegatives.from_features(noise)
     assert not selector.decision.on
@@ -186,7 +186,7 @@ def test_noise_is_left_alone():
     assert loss(*z, *h, rows=torch.arange(40)) == ps.losses.NTXentLoss(0.2)(*z, *h)
 
 
-def test_a_selector_of_images_judges_by_their_patches():
+def test_from_images_uses_patch_features():
     images = ps.data.load_images("digits:train", per_class=20).images
     selector = ps.ConfidentNegatives.from_images(images, seed=1)
     features = ps.same_class.patch_features(images, seed=1)

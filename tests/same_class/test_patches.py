@@ -18,7 +18,7 @@ def stripes(n, size=32, seed=0):
     return np.clip(images, 0, 255).astype(np.uint8), kinds
 
 
-def test_kinds_of_texture_are_told_apart_whatever_their_place_and_colour():
+def test_textures_are_separated_at_any_place_and_in_any_colour():
     images, kinds = stripes(400)
     affinity = Affinity.fit(patch_features(images, filters=40, dimensions=16))
     pairs = np.random.default_rng(1).integers(0, 400, (2, 4000))
@@ -28,7 +28,7 @@ def test_kinds_of_texture_are_told_apart_whatever_their_place_and_colour():
     assert roc_auc_score(same, -((images[pairs[0]] / 255 - images[pairs[1]] / 255) ** 2).sum(axis=(1, 2, 3))) < 0.8
 
 
-def test_counts_are_those_of_patches_looked_at_one_by_one():
+def test_counts_equal_those_of_single_patches():
     images, _ = stripes(60)
     layer = learned_layer(images, 10, np.random.default_rng(0), 0)
     filters, offsets = layer.filters.flatten(1).numpy().astype(np.float64), layer.offsets.numpy()
@@ -67,6 +67,6 @@ def test_the_same_seed_gives_the_same_features_of_arrays_and_lazy_images(tmp_pat
         (np.repeat(stripes(1)[0], 60, axis=0), {"filters": 5}, "all images are alike"),
     ],
 )
-def test_what_says_nothing_is_refused(images, settings, message):
+def test_images_without_content_are_refused(images, settings, message):
     with pytest.raises(AffinityError, match=message):
         patch_features(images, **settings)

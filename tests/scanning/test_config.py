@@ -30,8 +30,8 @@ VALUES = {
     "skip_bad": (True, ["--skip-bad"]),
     "label_column": ("kind", ["--label-column", "kind"]),
     "no_labels": (True, ["--no-labels"]),
-    "pos_high": (0.2, ["--pos-high", "0.2"]),
-    "pos_low": (0.4, ["--pos-low", "0.4"]),
+    "band_start": (0.2, ["--band-start", "0.2"]),
+    "band_stop": (0.4, ["--band-stop", "0.4"]),
     "memory_gb": (3.5, ["--memory-gb", "3.5"]),
     "threads": (1, ["--threads", "1"]),
     "engine": ("ray", ["--engine", "ray"]),
@@ -65,7 +65,7 @@ def settled(monkeypatch, tmp_path):
 
 def values(name):
     """The value of a field, with what it cannot be without."""
-    both = ("pos_high", "pos_low")
+    both = ("band_start", "band_stop")
     return {each: VALUES[each][0] for each in dict.fromkeys([name, "output", *(both if name in both else ())])}
 
 
@@ -118,8 +118,11 @@ def test_a_scan_needs_a_folder_on_the_command_line(capsys, tmp_path):
         ({"memory_gb": float("nan")}, r"^memory_gb must be positive, got nan"),
         ({"drop_fraction": 1}, r"^drop_fraction must lie in \[0, 1\), got 1"),
         ({"engine": "spark"}, "^engine: .*'local' or 'ray', got 'spark'"),
-        ({"pos_high": 0.1}, "^`pos_high` and `pos_low` make a band together: give both or neither, got 0.1 and None"),
-        ({"pos_high": 0.3, "pos_low": 0.2}, "must exceed its start .*, got start=0.3, stop=0.2"),
+        (
+            {"band_start": 0.1},
+            "^`band_start` and `band_stop` make a band together: .*, got 0.1 and None",
+        ),
+        ({"band_start": 0.3, "band_stop": 0.2}, "must exceed its start .*, got start=0.3, stop=0.2"),
         ({"seed": -1}, "^seed: .*got -1"),
     ],
 )
@@ -147,7 +150,7 @@ def test_a_configuration_is_frozen_and_at_hand():
     with pytest.raises(ValueError, match="frozen"):
         ScanConfig().seed = 3
     assert ScanConfig().band() is None
-    assert ScanConfig(pos_high=0.1, pos_low=1).band() == ps.RankBand(0.1, 1)
+    assert ScanConfig(band_start=0.1, band_stop=1).band() == ps.RankBand(0.1, 1)
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,20 @@ def test_bad_settings_of_copies_are_refused(tmp_path: Path, digits):
             ps.scan(tmp_path / "f.parquet", n_classes=2, threads=1, **settings)
     with pytest.raises(ScanError, match="names a column of a table"):
         ps.scan(digits[:60], 2, keep="text")
+
+
+def test_the_page_shows_copies_ids_and_kept_columns_and_its_entries_can_be_filtered(tmp_path: Path, planted):
+    features, _ = planted
+    frame = pd.DataFrame({"id": [f"r{i}" for i in range(len(features))], "embedding": list(features)})
+    frame["text"] = "<b>" + frame.id + "</b> " + "word " * 60
+    frame.to_parquet(tmp_path / "f.parquet")
+    found = ps.scan(tmp_path / "f.parquet", n_classes=10, threads=1, keep="text")
+    found.report(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"{int((~found.duplicates['keep'].to_numpy()).sum()):,} rows are exact or near copies" in page
+    first = found.duplicates["position"][0].as_py()
+    assert f"keep {first}<br>row {first} (r{first})<q>&lt;b&gt;r{first}&lt;/b&gt; word word" in page
+    assert "word " * 40 not in page  # long texts are cut
+    hardest = int(np.nanargmax(found.scores))
+    assert f'data-kind="difficult" data-rows="{hardest}" data-clusters="{found.clusters[hardest]}"' in page
+    assert f'"{hardest}":"r{hardest}"' in page  # what the export writes

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from mixtures import midpoints
 from PIL import Image
 
@@ -144,6 +145,9 @@ def kinds(folder):
     return {
         "files": files, "names": [str(each) for each in files], "PIL": [Image.fromarray(each) for each in arrays],
         "list": list(arrays), "grey": list(arrays[..., 0]), "channels first": list(arrays.transpose(0, 3, 1, 2)),
+        "tensor": torch.from_numpy(arrays),
+        "tensors": [torch.from_numpy(each).permute(2, 0, 1) / 255 for each in arrays],
+        "objects": np.array([*map(Image.fromarray, arrays), None], object)[:-1],
         "array": arrays, "array, channels first": arrays.transpose(0, 3, 1, 2), "array, grey": arrays[..., 0],
     }  # fmt: skip
 
@@ -153,6 +157,28 @@ def test_images_of_every_kind_are_shown(tmp_path):
     for name, images in kinds(tmp_path).items():
         opened = open_images(images, rows, None)
         assert [level(opened(i)) for i in (0, 100, 239)] == [0, 100, 239], name
+
+
+def test_thumbnails_show_what_the_reader_of_images_shows(tmp_path):
+    """Turned upright, over white and scaled to 8 bits, also in a list of files or of PIL images."""
+    exif, wide = Image.Exif(), np.tile(np.arange(0, 256, 32, dtype=np.uint8), (4, 1))
+    exif[0x0112] = 6
+    clear = Image.fromarray(wide).convert("RGBA")
+    clear.putalpha(0)
+    Image.fromarray(wide).save(tmp_path / "0.png", exif=exif)
+    clear.save(tmp_path / "1.png")
+    Image.fromarray(wide.astype(np.uint16) * 257).save(tmp_path / "2.png")
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for images in (tmp_path, files, [Image.open(file) for file in files]):
+        made = thumbnails(open_images(images, np.arange(3), None), range(3))
+        shown = [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(each.split(",")[1]))).convert("L")).astype(int)
+            for each in made.values()
+        ]
+        expected = [np.rot90(wide, -1), np.full_like(wide, 255), wide]
+        for got, wanted in zip(shown, expected, strict=True):
+            assert got.shape == wanted.shape
+            assert np.abs(got - wanted).max() <= 1
 
 
 @pytest.mark.parametrize(

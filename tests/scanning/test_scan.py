@@ -546,11 +546,11 @@ def test_settings_come_as_a_configuration_as_keywords_or_by_position(mixture, sc
     features, band = mixture[0], ps.RankBand(0.3, 0.5)
     expected = ps.scan(features, 5, band, max_pairs=7)
     for found in (
-        ps.scan(features, ScanConfig(n_classes=5, pos_high=0.3, pos_low=0.5, max_pairs=7)),
+        ps.scan(features, ScanConfig(n_classes=5, band_start=0.3, band_stop=0.5, max_pairs=7)),
         ps.scan(features, n_classes=5, band=band, max_pairs=7),
-        ps.scan(features, np.int64(5), pos_high=0.3, pos_low=0.5, max_pairs=7),
+        ps.scan(features, np.int64(5), band_start=0.3, band_stop=0.5, max_pairs=7),
         ps.scan(features, ScanConfig(n_classes=9, max_pairs=7), band, n_classes=5),  # keywords win
-        ps.scan(features, config=ScanConfig(n_classes=5, pos_high=0.1, pos_low=0.2), band=band, max_pairs=7),
+        ps.scan(features, config=ScanConfig(n_classes=5, band_start=0.1, band_stop=0.2), band=band, max_pairs=7),
     ):
         assert found.settings == expected.settings
         assert (found.pairs, found.levels) == (expected.pairs, expected.levels)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import html
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,20 @@ def page_file(tmp_path_factory, scanned):
     file = tmp_path_factory.mktemp("page") / "report.html"
     scanned.report(file, images)
     return file
+
+
+def shown_examples(scanned):
+    """24 pairs of two, 24 most and 24 least difficult examples, labels with the nearest of another class, copies."""
+    issues, copies = scanned.label_issues.to_pandas()[:24], scanned.duplicates.to_pandas()
+    assert copies.group.nunique() <= 12  # all groups are shown
+    pictures = copies.groupby("group").size().clip(upper=2).sum()
+    return 24 * 2 + 24 + 24 + len(issues) + (issues.nearest_other >= 0).sum() + pictures
+
+
+def copies_without_picture(scanned):
+    """Of a group two pictures and four rows are shown."""
+    sizes = scanned.duplicates.to_pandas().groupby("group").size()
+    return (sizes.clip(upper=4) - sizes.clip(upper=2)).sum()
 
 
 @pytest.fixture(params=[1280, 360])
@@ -93,7 +108,7 @@ def test_the_table_sorts_and_downloads(page, scanned):
     assert float(rows[0]["score"]) == pytest.approx(scanned.scores[int(rows[0]["row"])], abs=1e-4)
 
 
-def test_colours_and_galleries(page):
+def test_colours_and_galleries(page, scanned):
     page.locator("#colour").select_option("cluster")
     assert page.locator("#by-cluster path.points").count() == 5
     assert page.locator("#by-cluster").is_visible()
@@ -103,7 +118,7 @@ def test_colours_and_galleries(page):
     assert page.locator("#by-score").is_visible()
     assert not page.locator("#by-cluster").is_visible()
     pictures = page.locator("img")
-    assert pictures.count() == 24 * 2 + 24 + 24
+    assert pictures.count() == shown_examples(scanned)
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth === 8)")
 
 
@@ -253,11 +268,42 @@ def hostile_file(tmp_path_factory, scanned):
     return file
 
 
-def test_a_label_that_is_a_script_is_text_in_the_page(hostile_file):
+def test_a_label_that_is_a_script_is_text_in_the_page(hostile_file, scanned):
     text = hostile_file.read_text(encoding="utf-8")
     assert "<script>document" not in text
-    # 24 pairs of two, 24 most and 24 least difficult examples
-    assert text.count(f"label {html.escape(HOSTILE)}") == 24 * 2 + 24 + 24
+    assert text.count(f"label {html.escape(HOSTILE)}") == shown_examples(scanned) + copies_without_picture(scanned)
+
+
+def test_search_lists_clusters_and_the_plane_filter_what_is_shown_and_saved(page, scanned):
+    shown, entries = page.locator("#shown"), page.locator("li[data-kind]").count()
+    assert shown.inner_text() == f"{entries} of {entries} entries"
+    page.select_option("#kind", "pair")
+    assert page.locator("li[data-kind]:visible").count() == 24
+    page.select_option("#cluster", "2")
+    for clusters in page.locator("li[data-kind]:visible").evaluate_all("all => all.map(each => each.dataset.clusters)"):
+        assert "2" in clusters.split()
+    page.click("#clear")
+    hardest = int(np.nanargmax(scanned.scores))
+    page.fill("#search", f"row {hardest},")
+    assert f'data-rows="{hardest}"' in page.locator("li[data-kind]:visible").first.evaluate("each => each.outerHTML")
+    page.click("#clear")
+    plot = page.locator("#by-score .plot")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 1)
+    page.mouse.up()
+    with page.expect_download() as download:
+        page.evaluate("document.getElementById('export').click()")
+    saved = Path(download.value.path()).read_text().split()
+    half = np.diff(np.percentile(scanned.plane[:, 0], [0, 100])) * 0.53 + scanned.plane[:, 0].min()
+    left = np.flatnonzero(scanned.plane[:, 0] < half)
+    assert saved[0] == "row"
+    chosen = np.array(saved[1:], int)
+    assert 0 < len(chosen) < len(scanned)
+    assert np.isin(chosen, left).mean() == 1
+    assert f"{len(chosen):,} rows chosen on the plane" in shown.inner_text()
 
 
 def test_a_label_that_is_a_script_is_shown_and_not_run(browser, hostile_file):

@@ -47,6 +47,7 @@ COMMANDS = {
             "--labels": "--label-column",
             "--memory": "--memory-gb",
             "--out": "--output",
+            **_BAND,
         },
     ),
     "pairs": Command(
@@ -58,9 +59,10 @@ COMMANDS = {
         "Adapt frozen embeddings to pairs: a linear map in closed form, its settings chosen on held-out pairs.",
     ),
     "probe": Command("train", "Measure the encoder of RUN: linear probe and kNN accuracy on TEST, learned from TRAIN."),
+    "export": Command("train", "Write the encoder of RUN as a folder for the Hugging Face Hub, with a model card."),
     "demo": Command(
         "all",
-        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; some minutes.",
+        "Compare plain and treated SimCLR on digits, find their difficult pairs, and write a page; a minute.",
         _OUTPUT,
     ),
     "theory": Command(

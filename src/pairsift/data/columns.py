@@ -273,7 +273,7 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
     """Labels as int64 class numbers, `UNLABELLED` where one is missing; names are numbered in sorted order.
 
     Args:
-        labels: (N,) whole numbers or names; None and nan are missing labels.
+        labels: (N,) whole numbers or names. None, nan, "" and masked entries are missing labels.
         name: of the data, for errors.
 
     Returns:
@@ -284,6 +284,11 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
     """
     if labels.ndim != 1:
         raise DataError(f"{name}: labels must be one value per row, got shape {labels.shape}")
+    masked = np.ma.getmaskarray(labels) if np.ma.is_masked(labels) else None
+    labels = np.asarray(labels)
+    if masked is not None:
+        labels = labels.astype(object)
+        labels[masked] = None
     kind = labels.dtype.kind
     if kind in "iub" and not (labels.dtype == np.uint64 and len(labels) and labels.max() > np.iinfo(np.int64).max):
         return labels.astype(np.int64), None
@@ -301,6 +306,7 @@ def class_numbers(labels: NDArray[Any], name: str) -> tuple[NDArray[np.int64], l
             found, names = class_numbers(np.array(labels[there].tolist()), name)
             return _spread(found, there), names
     if kind in "UT" or (kind == "O" and all(isinstance(each, str) for each in labels[there])):
+        there[there] = labels[there] != ""  # a table of texts has no other sign for a missing one
         named, codes = np.unique(labels[there].astype(str), return_inverse=True)
         return _spread(codes, there), named.tolist()
     got = type(labels[there][0]).__name__ if kind == "O" and there.any() else str(labels.dtype)

@@ -143,6 +143,10 @@ def as_table(source: Any) -> pa.Table | None:
             return pa.Table.from_pylist(list(source)) if dicts else None
         if module == "pandas":
             return _pandas_table(source)
+        if module == "datasets" and not hasattr(source, "__len__"):
+            raise DataError(
+                "a data set that is read as a stream: give `datasets.Dataset.from_generator(...)` of its rows"
+            )
         if module == "datasets" and hasattr(source, "with_format"):
             table = source.with_format("arrow")[:]
             return table.replace_schema_metadata(source.features.arrow_schema.metadata)
@@ -203,7 +207,7 @@ class ArrayFeatures:
         self.labels: NDArray[np.int64] | None = None
         self.class_names: Sequence[str] | None = None
         if labels is not None:
-            self.labels, self.class_names = usable_labels(lambda: class_numbers(np.asarray(labels), name), True)
+            self.labels, self.class_names = usable_labels(lambda: class_numbers(np.asanyarray(labels), name), True)
         self.paths: Sequence[str] | None = None
         self.rows = np.arange(len(features), dtype=np.int64)
         self.mixed: NDArray[np.bool_] | None = None

@@ -143,7 +143,7 @@ class ArraySource:
         self.labels: NDArray[np.int64] | None = None
         self.class_names = class_names
         if labels is not None:
-            self.labels, names = class_numbers(np.asarray(labels), name)
+            self.labels, names = class_numbers(np.asanyarray(labels), name)
             self.class_names = class_names or names
         self.paths: Sequence[str] | None = None
 

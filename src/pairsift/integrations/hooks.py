@@ -24,7 +24,7 @@ class FeatureHook:
     Features are found by the autograd graph: those of a projection are the outputs of the layer on which it depends.
     So further views, other orders of views and evaluation do not disturb. Without a graph (a frozen encoder, a key
     encoder) all calls since the last loss must add up to the rows of the projections; calls in evaluation mode are left
-    out if they do not.
+    out if they do not. They belong to the projections in the order in which these were computed.
 
     Args:
         model: the model.
@@ -53,7 +53,9 @@ class FeatureHook:
         sources = [_sources(z, self._key) for z in projections]
         sizes = [len(z) for z in projections]
         if not any(sources):
-            return list(torch.split(self.take(sum(sizes)), sizes))
+            order = sorted(range(len(projections)), key=lambda place: _computed(projections[place]))
+            parts = torch.split(self.take(sum(sizes)), [sizes[place] for place in order])
+            return [parts[order.index(place)] for place in range(len(projections))]
         self._calls.clear()
         found = [_rows_of(z, each) for z, each in zip(projections, sources, strict=True)]
         known = [h for h in found if h is not None]
@@ -137,6 +139,20 @@ def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
         return None
     start, rest = divmod(int(z.storage_offset() - base.storage_offset()), base.stride(0))
     return h[start : start + len(z)] if rest == 0 else None
+
+
+def _computed(z: Tensor) -> tuple[int, int]:
+    """The number of a tensor's first operation in the autograd graph, and where its rows start in a larger tensor."""
+    first, seen, waiting = 0, set(), [z.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [each for each, _ in node.next_functions]
+        if node.next_functions:  # parameters have no place in time
+            first = min(first or node._sequence_nr(), node._sequence_nr())
+    return first, 0 if z._base is None else int(z.storage_offset())
 
 
 class HookedLoss(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -108,28 +109,30 @@ class LabelledNTXentLoss(TemperedLoss):
             return processes.mean(total * (processes.size / processes.sum(pairs.count()).clamp_min(1).to(total.dtype)))
 
 
+@dataclass(frozen=True)
 class _LabelledPairs:
-    """Positive and negative pairs by labels, and their losses."""
+    """Positive and negative pairs by labels (B,) and (K,), or by name, and their losses."""
 
-    def __init__(
-        self, labels: Tensor, key_labels: Tensor, comparison: Comparison, positives: Positives,
-        named: tuple[Tensor, Tensor] | None,
-    ) -> None:  # fmt: skip
-        self._labels, self._key_labels, self._comparison, self._positives = labels, key_labels, comparison, positives
-        self._named = named
-        shape = len(labels), len(comparison.keys)
-        for each in () if named is None else named:
+    labels: Tensor
+    key_labels: Tensor
+    comparison: Comparison
+    positives: Positives
+    named: tuple[Tensor, Tensor] | None
+
+    def __post_init__(self) -> None:
+        shape = len(self.labels), len(self.comparison.keys)
+        for each in self.named or ():
             if each.shape != shape or each.dtype != torch.bool:
                 raise ValueError(f"named pairs must be bool of shape {shape}, got {each.dtype} {tuple(each.shape)}")
 
     def losses(self, logits: Tensor, part: slice, edit: Edit | None) -> Tensor:
         """Sums (R,) of the losses of some rows, from their plain logits (R, K)."""
-        comparison = self._comparison
-        if self._named is None:
-            alike = self._labels[part, None] == self._key_labels
+        comparison = self.comparison
+        if self.named is None:
+            alike = self.labels[part, None] == self.key_labels
             positive = alike.clone()
         else:
-            positive, alike = self._named[0][part].clone(), ~self._named[1][part]
+            positive, alike = self.named[0][part].clone(), ~self.named[1][part]
         if comparison.diagonal is not None:
             positive.diagonal(comparison.diagonal + part.start).fill_(False)
             alike.diagonal(comparison.diagonal + part.start).fill_(True)
@@ -141,7 +144,7 @@ class _LabelledPairs:
                     each.masked_fill_(positive, 0)
             logits = edit.apply(logits, mask, weights)
         repulsion = logits.masked_fill(alike, EXCLUDED).clamp_min(EXCLUDED).logsumexp(dim=1, keepdim=True)
-        if self._positives == "each":
+        if self.positives == "each":
             rows, attraction = positive.nonzero()[:, 0], logits[positive]
             losses = torch.logaddexp(attraction, repulsion[rows, 0]) - attraction
             return losses.new_zeros(len(logits)).index_add(0, rows, losses)
@@ -151,13 +154,13 @@ class _LabelledPairs:
 
     def count(self) -> Tensor:
         """Number of losses: of positive pairs, or of rows with a positive."""
-        if self._named is not None:
-            found = self._named[0].sum(dim=1)
-            return (found if self._positives == "each" else found > 0).sum()
-        groups, members = torch.unique(self._key_labels, return_counts=True)
-        place = torch.searchsorted(groups, self._labels).clamp_max(len(groups) - 1)
-        found = torch.where(groups[place] == self._labels, members[place], 0) - int(self._comparison.itself)
-        return (found if self._positives == "each" else found > 0).sum()
+        if self.named is not None:
+            found = self.named[0].sum(dim=1)
+            return (found if self.positives == "each" else found > 0).sum()
+        groups, members = torch.unique(self.key_labels, return_counts=True)
+        place = torch.searchsorted(groups, self.labels).clamp_max(len(groups) - 1)
+        found = torch.where(groups[place] == self.labels, members[place], 0) - int(self.comparison.itself)
+        return (found if self.positives == "each" else found > 0).sum()
 
 
 def _check_rows(z: Tensor, labels: Tensor | None, h: Tensor | None, prefix: str) -> None:

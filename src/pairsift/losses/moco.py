@@ -117,7 +117,7 @@ class MoCoLoss(TemperedLoss):
             Scalar; 0 while the queue is empty.
 
         Raises:
-            ValueError: shapes that do not fit, a batch larger than the queue, or features that are not finite.
+            ValueError: shapes that do not fit, more keys than the queue holds, or features that are not finite.
         """
         self._check(q, k, h_q, h_k)
         with torch.autocast(q.device.type, enabled=False):
@@ -216,11 +216,6 @@ class MoCoLoss(TemperedLoss):
         if q.dim() != 2 or q.shape != k.shape or q.shape[1] != width or len(q) == 0:
             raise ValueError(
                 f"q and k must be non-empty (N, {width}) matrices of one shape, got {tuple(q.shape)}, {tuple(k.shape)}"
-            )
-        if len(q) > len(self.queue_z):
-            raise ValueError(
-                f"a batch of {len(q)} is larger than the queue of {len(self.queue_z)}: enlarge queue_size, or make the "
-                "batch smaller"
             )
         width = self.queue_h.shape[1]
         for name, h in (("h_q", h_q), ("h_k", h_k)):

@@ -116,7 +116,9 @@ class TreatedLoss(nn.Module):
         super().__init__()
         known = ("select", "seed", "engine", *_FIELDS)
         unknown = {name: value for name, value in options.items() if name not in known}
-        old = take_renamed(type(self).__name__, unknown, {"band": "selector"}, RENAMED, 4)
+        # The warning names the line of the user, above the constructors of subclasses.
+        constructors = sum("__init__" in vars(each) for each in type(self).__mro__ if issubclass(each, TreatedLoss))
+        old = take_renamed(type(self).__name__, unknown, {"band": "selector"}, RENAMED, 2 + constructors)
         selector = old.get("selector", selector)
         if selector is not None and not isinstance(selector, Selector):
             raise TypeError(f"selector must be a RankBand or another pairsift.Selector, got {selector!r}")

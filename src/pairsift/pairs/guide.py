@@ -29,8 +29,10 @@ from pairsift.pairs.selector import (
     Precision,
     Selector,
     check_precision,
-    kth_largest,
+    most_similar,
+    nearest_rank,
     need_rows,
+    products,
     unit_rows,
 )
 from pairsift.treatments import EXCLUDED, Treatment
@@ -358,11 +360,9 @@ class GuideMasks(PairMasks):
             return false.to(torch.float32)
         if self._mask.off_because:
             return torch.zeros(false.shape, dtype=torch.float32, device=false.device)
-        similar = (self._anchors.features[start:stop] @ self._keys.features.T).float()
+        similar = products(self._anchors.features[start:stop], self._keys.features)
         similar.masked_fill_(false | self._own_pairs(start, stop), -torch.inf)
-        # Rounded as in RankBand.ranks. A row with too few candidates has its edge at -inf, and -inf is never flagged.
-        (edge,) = kth_largest(similar, max(1, math.ceil(share * self.columns - 1e-9)))
-        return torch.ge(similar, edge.clamp_min(-2)).to(torch.float32)
+        return most_similar(similar, nearest_rank(share, self.columns))
 
     @torch.no_grad()
     def log_weights(self, start: int, stop: int) -> Tensor:
@@ -387,8 +387,7 @@ class GuideMasks(PairMasks):
         masked, off = same, torch.zeros_like(candidates, dtype=torch.bool)
         if not mask.off_because:
             least = (anchors.own - mask.margin * anchors.own.abs()).clamp_min(mask.floor)
-            with torch.autocast(self.device.type, enabled=False):
-                guide = (self._anchors.cells.guide[start:stop] @ keys.guide.T).float()
+            guide = products(self._anchors.cells.guide[start:stop], keys.guide)
             # A row without a known pair, such as a hard negative, has no similarity to compare with.
             masked = ((guide > least) & (anchors.example >= 0) & ~own) | same
             off = masked.sum(dim=1, keepdim=True) > mask.cap * candidates

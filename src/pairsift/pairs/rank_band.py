@@ -7,7 +7,6 @@ ones to be easy. The band of ranks between them is selected.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +19,7 @@ from pairsift.pairs.selector import (
     Selector,
     check_precision,
     kth_largest,
+    nearest_rank,
     runs_kernels,
     unit_rows,
 )
@@ -85,9 +85,7 @@ class RankBand(Selector):
         Each is the nearest rank, `max(1, ceil(fraction * others))`. The band holds the ranks after the first up to the
         second; in very short rows both are equal and the band is empty.
         """
-        # 0.07 * 100 is 7.000000000000001 in floating point, and must not be rounded up to 8.
-        high, low = (max(1, math.ceil(fraction * others - 1e-9)) for fraction in (self.start, self.stop))
-        return high, low
+        return nearest_rank(self.start, others), nearest_rank(self.stop, others)
 
     def masks(
         self, h: Tensor, keys: Tensor | None = None, own: int | None = None, *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pairsift._base.checks import check_tensors, unmasked
+from pairsift._base.checks import check_tensors, real_array, unmasked
 from pairsift.treatments import Treatment
 
 Precision = Literal["fp32", "bf16"]
@@ -183,7 +184,9 @@ class RowIndex:
         Raises:
             ValueError: ids that are not (B,) integers, or that the set lacks.
         """
-        given = torch.as_tensor(rows).detach().cpu()
+        given = (
+            rows.detach().cpu() if isinstance(rows, Tensor) else torch.from_numpy(real_array(rows, name, self._error))
+        )
         if given.dim() != 1 or not _whole_numbers(given):
             raise self._error(f"{name} must be (B,) integer positions, got {given.dtype} {tuple(given.shape)}")
         given = given.long().contiguous()
@@ -396,6 +399,24 @@ def runs_kernels(x: Tensor) -> bool:
 def transformed() -> bool:
     """Whether a transform of `torch.func` (grad, vmap) is active; NumPy cannot read the tensors inside one."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def nearest_rank(fraction: float, others: int) -> int:
+    """Rank of a fraction of a sorted row: `max(1, ceil(fraction * others))`."""
+    # 0.07 * 100 is 7.000000000000001 in floating point, and must not be rounded up to 8.
+    return max(1, math.ceil(fraction * others - 1e-9))
+
+
+def products(rows: Tensor, keys: Tensor) -> Tensor:
+    """(R, K) float32 products of unit rows; autocast, which would round them, is off."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return (rows @ keys.T).float()
+
+
+def most_similar(similarities: Tensor, count: int) -> Tensor:
+    """(R, K) float32: 1 for the `count` largest cosines of each row, or for all above -inf where these are fewer."""
+    (edge,) = kth_largest(similarities, count)
+    return torch.ge(similarities, edge.clamp_min(-2)).to(torch.float32)
 
 
 def kth_largest(rows: Tensor, *ranks: int) -> list[Tensor]:

@@ -20,8 +20,8 @@ from scipy import stats
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
+from pairsift.retrieval.guides import Judge, Judgement
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
-from pairsift.retrieval.judges import Judge, Judgement
 from pairsift.retrieval.near import CloseTexts, TextPairs
 from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
 

@@ -14,7 +14,15 @@ from pairsift.report.drawing import Axis, Drawing, Line, Mark, points, polyline,
 from pairsift.report.page import page_template, write_page
 from pairsift.retrieval.checks import BATCHES, Findings, Rate
 from pairsift.retrieval.config import PairsConfig
-from pairsift.retrieval.report import Gallery, Summary, expectations, notes, numbers
+from pairsift.retrieval.report import (
+    Gallery,
+    Summary,
+    expectations,
+    notes,
+    numbers,
+    quantile_names,
+    text_lengths,
+)
 
 _BINS = 80
 _SETTING = re.compile(r"`(\w+)(?:=(\w+))?`")
@@ -34,7 +42,7 @@ def pairs_page(path: Path, summary: Summary, galleries: Sequence[Gallery]) -> No
         numbers=numbers(summary), notes=[_in_flags(line) for line in notes(summary)],
         batches=[f"{batch:,}" for batch in BATCHES], expectations=expectations(summary),
         reasons=sorted(reasons.items(), key=lambda each: -each[1]), expected=expected(summary.findings),
-        similarities=similarities(summary.findings),
+        similarities=similarities(summary.findings), quantiles=quantile_names(), lengths=text_lengths(summary.findings),
         galleries=[each._replace(action=_in_flags(each.action)) for each in galleries],
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ from pairsift.data.tables import (
 )
 from pairsift.pairs import text_keys
 from pairsift.retrieval.config import PairsConfig, PairsError
+from pairsift.retrieval.layouts import Beir, Nested, is_nested
 
 Kind = Literal["texts", "embeddings"]
 IntArray = NDArray[np.int64]
@@ -42,9 +43,9 @@ _BITS = 53
 
 # Usual names of columns; the first that is there is taken.
 ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_0")
-POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "sentence_1")
+POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "sentence_1", "positive_passages")
 LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
-_NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_?\d+)?")
+_NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_passages)?(_?\d+)?")
 
 # What stands for a split in a file's path, as the Hugging Face hub reads it.
 _SPLIT_WORDS = {
@@ -71,6 +72,10 @@ class PairsSource:
         split: which one is read; None where there are none.
         others: the splits that are not read.
         schema, rows, columns: of the table.
+        path: where the data was opened; None for a table in memory.
+        files, file_starts: the files that it was read from, and the first row (or record) of each.
+        nested: the records, where one has several positives; None where a row is a pair.
+        beir: the folder of BEIR and the file of judgements that was read; None for anything else.
         further: by role, texts that are no pairs and are compared with them.
 
     Raises:
@@ -84,12 +89,18 @@ class PairsSource:
         config = PairsConfig() if config is None else config
         self.split: str | None = None
         self.others: list[str] = []
+        self.path: Path | None = None
+        self.beir: tuple[Beir, Path] | None = None
         if isinstance(data, (str, Path)):
-            self.name = str(data)
+            self.name, self.path = str(data), Path(data)
             self._rows = self._open(Path(data), config.split)
         else:
             self.name = "the table"
             self._rows = TableRows(self._table(data, config.split), self.name)
+        self.files, self.file_starts = self._rows.files, self._rows.file_starts
+        self.nested = self._nested(config)
+        if self.nested is not None:
+            self._rows = TableRows(self.nested.pairs, self.name)
         self.schema, self.rows = self._rows.schema, len(self._rows)
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
@@ -132,7 +143,21 @@ class PairsSource:
                 break
         return found
 
+    def _nested(self, config: PairsConfig) -> Nested | None:
+        """The records, where a cell of positives holds several."""
+        schema = self._rows.schema
+        usual = (each for each in POSITIVES if each in schema.names)
+        positive = config.positive if config.positive in schema.names else next(usual, None)
+        if positive is None or not len(self._rows) or not is_nested(schema.field(positive).type):
+            return None
+        negatives = [each for each in _negative_columns(schema, config) if each in schema.names and each != positive]
+        return Nested(self.name, self._rows.read(schema.names), positive, negatives)
+
     def _open(self, path: Path, split: str | None) -> TableRows:
+        if path.is_dir() and Beir.holds(path):
+            beir = Beir(path)
+            self.beir = beir, self._chosen(beir.splits, split)
+            return TableRows(beir.pairs(self.beir[1]), self.name)
         if (path / "dataset_dict.json").exists():
             return open_table(
                 self._chosen({each.parent.name: each.parent for each in path.glob("*/state.json")}, split)
@@ -142,7 +167,8 @@ class PairsSource:
             if format_of(files[0]) == "parquet":
                 return ParquetRows(files, self.name)
             tables = [open_table(file) for file in files]
-            return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name)
+            held = [(file, len(table)) for file, table in zip(files, tables, strict=True)]
+            return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name, held)
         if split is not None:
             raise DataError(f"{path} has no splits: leave `split` out, got {split!r}")
         return open_table(path, self._what)
@@ -314,10 +340,7 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
     second = _one(name, schema, "positive", config.positive, POSITIVES)
     if first == second:
         raise DataError(f"{name}: anchors and positives are both column {first!r}: name two")
-    if config.negatives is None:
-        third = [each for each in schema.names if _NEGATIVES.fullmatch(each) and each not in (first, second)]
-    else:
-        third = [] if config.negatives == NO_LABELS else [each.strip() for each in config.negatives.split(",")]
+    third = [each for each in _negative_columns(schema, config) if config.negatives or each not in (first, second)]
     missing = [each for each in third if each not in schema.names]
     if missing:
         raise _missing(name, "negatives", missing[0], schema)
@@ -335,6 +358,13 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
         raise DataError(f"{name}: a row needs one anchor and one positive, not a list: write a row for each pair")
     label = _label_column(name, schema, config.label, {column.name for column in columns})
     return Columns(columns[0], columns[1], tuple(columns[2:]), kind, label)
+
+
+def _negative_columns(schema: pa.Schema, config: PairsConfig) -> list[str]:
+    """Names of the columns of negatives, as they are configured or usual."""
+    if config.negatives is None:
+        return [each for each in schema.names if _NEGATIVES.fullmatch(each)]
+    return [] if config.negatives == NO_LABELS else [each.strip() for each in config.negatives.split(",")]
 
 
 def _one(name: str, schema: pa.Schema, role: str, wanted: str | None, usual: Sequence[str]) -> str:

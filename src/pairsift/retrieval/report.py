@@ -243,6 +243,17 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.0e}"
 
 
+def text_lengths(found: Findings) -> list[tuple[str, list[str]]]:
+    """Quantiles of the number of words of anchors and of positives; empty for embeddings."""
+    facts = _lengths(found) or {}
+    return [(name, [f"{value:,.0f}" for value in facts[name].values()]) for name in ("anchors", "positives") if facts]
+
+
+def quantile_names() -> list[str]:
+    """The quantiles of `text_lengths`, in words."""
+    return [f"{each:.0%}" for each in _QUANTILES]
+
+
 def notes(summary: Summary) -> list[str]:
     """How to read the figures, and what was done with the rows."""
     lines = [
@@ -386,13 +397,17 @@ class Line(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Examples of one kind, each of some lines, of `total` in all, and what happens to them."""
+    """Examples of one kind, each of some lines, of `total` in all, and what happens to them.
+
+    `reasons` are those of the first row of each example.
+    """
 
     heading: str
     words: str
     action: str
     total: int
     examples: list[list[Line]]
+    reasons: list[list[str]]
 
 
 class _Cell(NamedTuple):
@@ -443,13 +458,14 @@ def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
         ("Positives that repeat", "The most frequent first.", twice + _APART, int((counts[1] > 1).sum()),
          _repeat_examples(found.pairing, 1, most)),
     ]  # fmt: skip
+    reasons = found.reasons
     listed = [(heading, words, action, total, list(cells)) for heading, words, action, total, cells in kinds]
     texts = _texts(source, [cell for *_, examples in listed for example in examples for cell in example])
     return [
         Gallery(heading, words, action, total, [
             [Line(cell.role, cell.row, texts.get((cell.column, cell.row, cell.place)), cell.figure) for cell in example]
             for example in examples
-        ])
+        ], [[name for name, mask in reasons.items() if mask[example[0].row]] for example in examples])
         for heading, words, action, total, examples in listed if examples
     ]  # fmt: skip
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pairsift._base.extras import needs
 from pairsift._base.files import replacing, write_json
 from pairsift.data import DataError, arrow
-from pairsift.data.tables import write_table
+from pairsift.data.tables import format_of, write_table
 from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import (
     Compared,
@@ -32,9 +33,9 @@ from pairsift.retrieval.checks import (
     score_pairs,
 )
 from pairsift.retrieval.config import PairsConfig, PairsError
-from pairsift.retrieval.guides import Encoder, Guide, open_guide
+from pairsift.retrieval.guides import Encoder, Guide, Judge, Score, open_guide, open_judge
 from pairsift.retrieval.index import Pairing, Search, UnitFeatures, first_contents, pair_up, texts_of
-from pairsift.retrieval.judges import Judge, Score, open_judge
+from pairsift.retrieval.layouts import Edits, write_as
 from pairsift.retrieval.near import (
     NO_PAIRS,
     CloseTexts,
@@ -64,6 +65,8 @@ Tell = Callable[[str, int, int], None]
 FILES = (
     "rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", FEATURES, FEATURE_KEYS, "pairs.json",
 )  # fmt: skip
+# The folder of the clean pairs in the layout in which they came.
+LAYOUT = "clean"
 # Features of a killed inspection may be left here.
 _SCRATCH = ".features"
 # Words from which on the whole text is compared, where nobody knows how much of it the guide has read.
@@ -297,12 +300,10 @@ class InspectedPairs:
             `clean_row`, `clean_other`, `similarity`, `reason`. Each stands for its text: `key` and `other_key`, which
             other rows may hold too (`DistinctBatchSampler` heeds that).
         facts: every figure, with settings and versions, as pairs.json has them.
-        galleries: examples of each kind.
     """
 
     def __init__(self, source: PairsSource, findings: Findings) -> None:
         self._source, self.findings = source, findings
-        self.galleries: list[Gallery] = galleries(source, findings, findings.config.examples)
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -316,6 +317,11 @@ class InspectedPairs:
     def conflicts(self) -> pa.Table:
         """Pairs of kept rows that must not share a batch; see the class."""
         return _conflicts_table(self.findings)
+
+    @cached_property
+    def galleries(self) -> list[Gallery]:
+        """Examples of each kind."""
+        return galleries(self._source, self.findings, self.findings.config.examples)
 
     @cached_property
     def summary(self) -> Summary:
@@ -347,6 +353,8 @@ class InspectedPairs:
         for name, table in (("rows", self.rows), ("conflicts", self.conflicts)):
             write_table(folder / f"{name}.parquet", table)
         self.clean(folder / "clean.parquet")
+        shutil.rmtree(folder / LAYOUT, ignore_errors=True)
+        write_layout(self._source, self.findings, folder / "clean.parquet", folder / LAYOUT)
         self.report(folder / "report.html")
         write_json(folder / "pairs.json", self.facts)
 
@@ -638,6 +646,76 @@ def _lists(values: Any, gone: NDArray[np.bool_], new: dict[int, Any], compact: b
     return pa.LargeListArray.from_arrays(offsets, flat, mask=values.is_null()).cast(values.type)
 
 
+def write_layout(source: PairsSource, found: Findings, clean: Path, folder: Path) -> None:
+    """Write the clean pairs as they came: the same files, columns, lists and compression.
+
+    Nothing is written where clean.parquet is that already: for embeddings, a table in memory, a single parquet file.
+
+    Args:
+        source: the table.
+        found: what leaves, and what takes its place.
+        clean: clean.parquet.
+        folder: to write to.
+
+    Raises:
+        OSError: not writable.
+    """
+    edits = _edits(source, found)
+    if source.beir is not None:
+        beir, qrels = source.beir
+        beir.write(folder, qrels, found.kept)
+        return
+    plain = len(source.files) == 1 and format_of(source.files[0]) == "parquet"
+    if source.nested is None and (not source.files or source.kind == "embeddings" or plain):
+        return
+    if source.nested is not None:
+        table, starts = source.nested.restored(edits), source.nested.starts(found.kept, source.file_starts)
+    else:
+        table, counts = pq.read_table(clean), np.concatenate([[0], np.cumsum(found.kept)])
+        starts = counts[source.file_starts]
+    starts = np.concatenate([starts[:-1], [len(table)]])  # rows that were added are the last
+    if not source.files:
+        write_as(folder / "records.parquet", table)
+    elif source.path is not None and any(source.path.glob("*.json")) and _saved(source.path):
+        _save_dataset(source, table, folder)
+    else:
+        root = source.path if source.path is not None and source.path.is_dir() else None
+        for file, start, stop in zip(source.files, starts[:-1], starts[1:], strict=True):
+            name = file.name if root is None else file.relative_to(root)
+            write_as(folder / name, table.slice(start, stop - start))
+
+
+def _saved(path: Path) -> bool:
+    """Whether `datasets` saved a folder to disk."""
+    return (path / "state.json").exists() or (path / "dataset_dict.json").exists()
+
+
+def _save_dataset(source: PairsSource, table: pa.Table, folder: Path) -> None:
+    """Save a table as `datasets` does, under its split where there are splits."""
+    with needs("text", "a data set that datasets saved", PairsError):
+        from datasets import Dataset, DatasetDict
+    data = Dataset(table)
+    (data if source.split is None else DatasetDict({source.split: data})).save_to_disk(folder)
+
+
+def _edits(source: PairsSource, found: Findings) -> Edits:
+    """What the findings change, by row of the table."""
+    edits, pairing, checks = Edits(found.kept), found.pairing, found.negatives
+    mined, names = pairing.mined, [column.name for column in source.columns.negatives]
+    for at in np.flatnonzero(checks.bad).tolist():
+        key = int(pairing.rows[mined.pairs[at]]), names[mined.columns[at]]
+        edits.gone.setdefault(key, set()).add(int(mined.places[at]))
+    filled = np.flatnonzero(checks.refills >= 0) if source.nested is not None else np.zeros(0, np.int64)
+    texts = np.concatenate([checks.refills[filled], mined.texts[found.relabelled]])
+    held = texts_of(source, pairing, texts) if source.nested is not None else {}
+    for at in filled.tolist():
+        key = int(pairing.rows[checks.open_pairs[at]]), names[checks.open_columns[at]]
+        edits.new.setdefault(key, []).append(held[int(checks.refills[at])])
+    for at in found.relabelled.tolist() if source.nested is not None else ():
+        edits.added.setdefault(int(pairing.rows[mined.pairs[at]]), []).append(held[int(mined.texts[at])])
+    return edits
+
+
 # The output folder
 
 
@@ -655,6 +733,8 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise PairsError(f"{folder} {what}: use `overwrite=True`, or another folder")
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
+    if "pairs.json" in held:
+        shutil.rmtree(folder / LAYOUT, ignore_errors=True)
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which on treating pairs helps more than treating as many random
 # pairs, for features of the run itself and for those of a guide, whose errors are in other pairs. Set between
-# measurements on CIFAR-10 at CPU scale, see docs/selection.md. The run's own features, estimated at .64 to .68, gained
+# measurements on CIFAR-10 at CPU scale, see docs/findings.md. The run's own features, estimated at .64 to .68, gained
 # no more than the control. Guides estimated at .59 and .70 did. Noise reached at most .54.
 LEAST_AUROC, LEAST_AUROC_OF_GUIDE = 0.69, 0.55
 # With fewer different rows, the 50 nearest rows are more than a quarter of all.
 LEAST_ROWS = 200
-# The treatment that was measured, see docs/selection.md.
+# The treatment that was measured, see docs/findings.md.
 _TREATMENT = Treatment(margin=0.03, temperature_scale=0.6, same_class_weight=1.0)
 # AUROC above .5 per unit of clusterability. Least squares over the 25 labelled sets of the estimator's constants, with
 # equal weights of their families, give 1.05, and .95 to 1.12 with one family left out. The mean error on that family is

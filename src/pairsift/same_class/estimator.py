@@ -10,7 +10,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
@@ -148,7 +148,7 @@ class Affinity:
         Raises:
             AffinityError: unequal numbers of positions, or positions outside the set.
         """
-        first, second = self._positions(rows, "rows"), self._positions(others, "others")
+        first, second = self.index.positions(rows, "rows"), self.index.positions(others, "others")
         if first.shape != second.shape:
             raise AffinityError(f"a pair has two positions, got {len(first)} rows and {len(second)} others")
         parts = []
@@ -229,12 +229,6 @@ class Affinity:
                 f"{path} holds no affinity: its codes are {codes.dtype} {tuple(codes.shape)}, or not finite"
             )
         return cls(codes, held.get("ids"))
-
-    def _positions(self, positions: Any, name: str) -> Tensor:
-        array = real_array(positions, name, AffinityError)
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise AffinityError(f"{name} must be (P,) integer positions, got {array.dtype} {array.shape}")
-        return self.index.positions(torch.from_numpy(array.astype(np.int64)), name)
 
     def __repr__(self) -> str:
         return f"Affinity(n={self.n}, width={self.width})"

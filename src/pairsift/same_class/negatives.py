@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pairsift.pairs import PairMasks, Precision, Selector
-from pairsift.pairs.selector import check_precision, kth_largest, need_rows, unit_rows
+from pairsift.pairs.selector import check_precision, most_similar, nearest_rank, need_rows, products, unit_rows
 from pairsift.same_class.decision import estimate
 from pairsift.same_class.estimator import Affinity, AffinityError
 from pairsift.same_class.patches import patch_features
@@ -163,8 +163,7 @@ class ConfidentMasks(PairMasks):
         anchors: _Side | None = None, keys: _Side | None = None,
     ) -> None:  # fmt: skip
         others = shape[1] - (own is not None)
-        # Rounded as in RankBand.ranks.
-        self._most = min(others, max(1, math.ceil(selector.share * others - 1e-9)))
+        self._most = min(others, nearest_rank(selector.share, others))
         super().__init__(*shape, device, empty=anchors is None or self._most == 0)
         self._affinity, self._probability, self._own = selector.affinity, selector.probability, own
         if anchors is not None and keys is not None:
@@ -176,14 +175,11 @@ class ConfidentMasks(PairMasks):
         """(R, K) float: 1 for the pairs flagged, 0 for others."""
         if self.empty:
             return torch.zeros(stop - start, self.columns, dtype=torch.float32, device=self.device)
-        with torch.autocast(self.device.type, enabled=False):
-            similar = (self._anchors[start:stop] @ self._keys.T).float()
+        similar = products(self._anchors[start:stop], self._keys)
         similar.masked_fill_(self._same(start, stop) > 1 - self._probability, -torch.inf)
         if self._own is not None:
             similar.diagonal(self._own + start).fill_(-torch.inf)
-        # A row with too few candidates has its edge at -inf, and -inf is never flagged.
-        (edge,) = kth_largest(similar, self._most)
-        return torch.ge(similar, edge.clamp_min(-2)).to(torch.float32)
+        return most_similar(similar, self._most)
 
     @torch.no_grad()
     def log_weights(self, start: int, stop: int) -> Tensor | None:

@@ -18,7 +18,10 @@ MOST_WITHIN = 60
 
 
 # Names of version 0.2.
-_RENAMED = {"out": "output", "fraction": "drop_fraction", "memory": "memory_gb", "guide": "guide_features"}
+_RENAMED = {
+    "out": "output", "fraction": "drop_fraction", "memory": "memory_gb", "guide": "guide_features",
+    "pos_high": "band_start", "pos_low": "band_stop",
+}  # fmt: skip
 
 
 class ScanError(ValueError):
@@ -78,8 +81,8 @@ class ScanConfig(Settings):
         "(None: the usual one where there is one)",
     )  # fmt: skip
     no_labels: bool = setting(False, "Input", "ignore labels")
-    pos_high: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
-    pos_low: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
+    band_start: float | None = setting(None, "Levels", "band of the levels, upper edge (None: 1 / classes)")
+    band_stop: float | None = setting(None, "Levels", "band of the levels, lower edge (None: 2 / classes)")
 
     memory_gb: float = setting(2.0, "Machine", "GB that the scan may take, beyond what the process holds already")
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
@@ -111,10 +114,10 @@ class ScanConfig(Settings):
             raise ValueError(f"drop_fraction must lie in [0, 1), got {self.drop_fraction}")
         if self.no_labels and self.label_column not in (None, NO_LABELS):
             raise ValueError(f"`no_labels` ignores labels: leave out `label_column={self.label_column!r}`")
-        if (self.pos_high is None) != (self.pos_low is None):
+        if (self.band_start is None) != (self.band_stop is None):
             raise ValueError(
-                f"`pos_high` and `pos_low` make a band together: give both or neither, got {self.pos_high} and "
-                f"{self.pos_low}"
+                f"`band_start` and `band_stop` make a band together: give both or neither, got {self.band_start} and "
+                f"{self.band_stop}"
             )
         self.band()
         return self
@@ -132,7 +135,7 @@ class ScanConfig(Settings):
 
     def band(self) -> RankBand | None:
         """The rank band that the levels are measured with; None for 1 to 2 times 1 / classes."""
-        return None if self.pos_high is None or self.pos_low is None else RankBand(self.pos_high, self.pos_low)
+        return None if self.band_start is None or self.band_stop is None else RankBand(self.band_start, self.band_stop)
 
     def with_keywords(self, keywords: dict[str, Any], band: RankBand | None = None) -> ScanConfig:
         """The configuration with some fields set anew.
@@ -147,5 +150,5 @@ class ScanConfig(Settings):
         if band is not None:
             if not isinstance(band, RankBand):
                 raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
-            keywords = {"pos_high": band.start, "pos_low": band.stop} | keywords
+            keywords = {"band_start": band.start, "band_stop": band.stop} | keywords
         return self if not keywords else ScanConfig(**self.model_dump() | keywords)

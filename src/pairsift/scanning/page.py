@@ -21,6 +21,8 @@ from pairsift.theory import Advice, Levels
 
 # How much of each is shown; steps of the threshold, fewer where there are so many clusters that each has a row of them.
 _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
+# Groups of copies, rows shown of each, and characters of what is kept of a row.
+_GROUPS, _OF_GROUP, _CHARACTERS = 12, 4, 160
 _SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
@@ -63,6 +65,10 @@ class _Scanned(Protocol):
     @property
     def label_issues(self) -> pa.Table | None: ...
     @property
+    def duplicates(self) -> pa.Table | None: ...
+    @property
+    def known(self) -> pa.Table: ...
+    @property
     def notes(self) -> list[str]: ...
     @property
     def settings(self) -> dict[str, Any]: ...
@@ -87,7 +93,9 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
     ends = np.concatenate([shown.column(name).to_numpy() for name in ("anchor", "other")])
     issues = [] if scan.label_issues is None else scan.label_issues.slice(0, _EXAMPLES).to_pylist()
     wrong = [row[name] for row in issues for name in ("position", "nearest_other") if row[name] >= 0]
-    examples = Examples(scan, images, labels, [*np.concatenate([first, last, ends]).tolist(), *wrong])
+    groups = _groups(scan.duplicates)
+    copied = [position for group in groups for position in group.positions]
+    examples = Examples(scan, images, labels, [*np.concatenate([first, last, ends]).tolist(), *wrong, *copied])
     points = plane(scan, good)
     write_page(
         path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
@@ -95,13 +103,36 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
         "scored without labels.",
         most=examples.at(first), least=examples.at(last), pairs=examples.pairs(_PAIRS),
         issues=examples.issues(issues), n_issues=None if scan.label_issues is None else len(scan.label_issues),
+        groups=[(examples.at(np.array(each.positions)), each.size) for each in groups],
+        n_copies=None if scan.duplicates is None else f"{int((~scan.duplicates['keep'].to_numpy()).sum()):,}",
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
         start=round(cutoff * n_bins), plane=points, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
         n_points=f"{min(POINTS, len(good)):,}", bridges=bridges(scan),
         n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None, n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
         levels=_level_numbers(scan), advice=scan.advice.reasons, band=_band_words(scan), histogram=histogram(scan),
-        data=_script_data(scan, good, order, labels, n_bins) | {"points": points.facts},
+        data=_script_data(scan, good, order, labels, n_bins) | {
+            "points": points.facts, "names": _names(scan, points.facts, examples),
+        },
     )  # fmt: skip
+
+
+class _Group(NamedTuple):
+    """The first positions of a group of copies, the one to keep in front, and the number of all."""
+
+    positions: list[int]
+    size: int
+
+
+def _groups(duplicates: pa.Table | None) -> list[_Group]:
+    """The largest groups of copies."""
+    if duplicates is None:
+        return []
+    group, position = (duplicates.column(name).to_numpy() for name in ("group", "position"))
+    found = []
+    for number in range(min(_GROUPS, int(group.max(initial=-1)) + 1)):
+        members = position[group == number]
+        found.append(_Group(members[:_OF_GROUP].tolist(), len(members)))
+    return found
 
 
 def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
@@ -144,6 +175,16 @@ def _band_words(scan: _Scanned) -> str:
     return f"{start:g} to {stop:g} of every row"
 
 
+def _names(scan: _Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
+    """Ids by row of the examples that the page shows; None where rows have none."""
+    if "id" not in scan.known.column_names:
+        return None
+    shown = {row for _, _, row, _, _ in points} | examples.rows
+    at = np.flatnonzero(np.isin(scan.rows, list(shown)))
+    names = scan.known["id"].take(at).to_pylist()
+    return {int(row): str(name) for row, name in zip(scan.rows[at], names, strict=True)}
+
+
 def _script_data(
     scan: _Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
 ) -> dict[str, Any]:
@@ -168,9 +209,14 @@ def _script_data(
 
 
 class Example(NamedTuple):
-    """Facts of an example; `image` is a data address, empty for one that cannot be read, None where there are none."""
+    """Facts of an example; `image` is a data address, empty for one that cannot be read, None where there are none.
+
+    `name` is its id or path, and `text` the kept columns; both may be empty.
+    """
 
     row: int
+    name: str
+    text: str
     cluster: int
     score: str
     label: str | None
@@ -184,6 +230,10 @@ class Pair(NamedTuple):
     other: Example
     similarity: str
     probability: str | None
+
+
+# Columns of `Scan.known` that are shown elsewhere; further ones were kept to be shown.
+_KNOWN = ("id", "split", "path", "label", "class", "file", "file_row")
 
 
 class Issue(NamedTuple):
@@ -210,6 +260,8 @@ class Examples:
 
     def __init__(self, scan: _Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int]) -> None:
         self._scan, self._labels = scan, labels
+        self._kept = [name for name in scan.known.column_names if name not in _KNOWN]
+        self.rows = {int(scan.rows[position]) for position in positions}
         self._images: dict[int, str] | None = None
         if images is not None:
             self._images = thumbnails(open_images(images, scan.rows, scan.paths), positions)
@@ -248,10 +300,14 @@ class Examples:
         return [self._example(position) for position in positions.tolist()]
 
     def _example(self, position: int) -> Example:
-        scan = self._scan
+        scan, known = self._scan, self._scan.known
+        name = next((str(known[each][position]) for each in ("id", "path") if each in known.column_names), "")
+        words = " | ".join(str(known[each][position].as_py()) for each in self._kept)
+        if len(words) > _CHARACTERS:
+            words = words[:_CHARACTERS] + "..."
         return Example(
-            row=int(scan.rows[position]), cluster=int(scan.clusters[position]), score=f"{scan.scores[position]:.3f}",
-            label=None if self._labels is None else str(self._labels[position]),
+            row=int(scan.rows[position]), name=name, text=words, cluster=int(scan.clusters[position]),
+            score=f"{scan.scores[position]:.3f}", label=None if self._labels is None else str(self._labels[position]),
             image=None if self._images is None else self._images[position],
         )  # fmt: skip
 

@@ -154,7 +154,7 @@ def open_any(features: Any, labels: Any, config: ScanConfig) -> FeatureSource:
                 f"`label_column={config.label_column!r}` and `column={config.column!r}` name columns of a file: give "
                 "an array's labels as one"
             )
-        return ArrayFeatures(features, "features", None if labels is None else np.asarray(labels))
+        return ArrayFeatures(features, "features", None if labels is None else np.asanyarray(labels))
     own = all(hasattr(features, name) for name in ("shape", "blocks", "take"))
     source = features if own else open_features(features, config.labels_from(), config.column)
     if labels is not None:

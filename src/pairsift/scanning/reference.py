@@ -1,7 +1,7 @@
 """The difficulty score: what is learned once from a sample of the embeddings, and how any row is then scored.
 
 A difficult example bridges clusters. That shows in five ways, and each alone is blind to some kind of difficult
-example (docs/scan-design.md has the figures):
+example (lab/notes/scan.md has the figures):
 
 - *degree*: mean cosine to all examples, whitened. The theory's own indicator: a difficult vertex has the larger degree.
 - *centrality*: a small norm after whitening; what lies between clusters lies nearer to the middle of everything.

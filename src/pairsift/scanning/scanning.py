@@ -58,7 +58,7 @@ def scan(
         features: (N, D) array or tensor, a path, a table, or a `FeatureSource`: all that `pairsift.data.open_features`
             reads.
         config: the settings, all of which may be given as keywords instead; a bare number is `n_classes`.
-        band: rank band that the levels are measured with, `pos_high` and `pos_low` in one; None takes the config's.
+        band: rank band that the levels are measured with, `band_start` and `band_stop` in one; None takes the config's.
         labels: (N,) classes of an array, -1 where a row has none: for label errors and labelled levels. The difficulty
             score never looks at them.
         graph: neighbours (N, k) by descending cosine, positions without the row itself, and their cosines (N, k), to

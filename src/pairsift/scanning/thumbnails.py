@@ -10,10 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pairsift._base.checks import real_array
 from pairsift.data import ArraySource, DataError, ImageSet, open_source
+from pairsift.data.decoding import rgb
 
 # Sides of thumbnails; pixels up to which an image is kept as it is; bytes from which on one is compressed more. With
 # four of them for each line of the page it stays below a megabyte and a half.
@@ -29,8 +32,8 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
     in the same order; images of a whole set may be more, where `rows` says which rows were scanned.
 
     Args:
-        images: a path or name that `pairsift.data.open_source` reads; an `ImageSet`; an array (N, H, W), (N, H, W, C)
-            or (N, C, H, W); a list of paths, PIL images or arrays (H, W), (H, W, C), (C, H, W).
+        images: a path or name that `pairsift.data.open_source` reads; an `ImageSet`; an array or tensor (N, H, W),
+            (N, H, W, C) or (N, C, H, W); a list of paths, PIL images, arrays or tensors (H, W), (H, W, C), (C, H, W).
         rows: (N,) row of each position in the set that was scanned.
         paths: (N,) path of each position, or None.
 
@@ -50,8 +53,7 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
                 "images that the features were computed from, or features with a column 'row' or 'path'"
             )
         return lambda position: source.image(int(rows[position]))
-    if isinstance(images, ImageSet):
-        images = images.images
+    images = _plain(images)
     if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")) or isinstance(images, (bytes, dict)):
         raise TypeError(
             f"images must be a path, an array, an ImageSet or a list of paths, PIL images or arrays, got "
@@ -63,9 +65,19 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
         return ArraySource(images, name="images").image
     if not isinstance(images, (list, tuple)):  # decoded as they are asked for: (B, C, H, W) of B positions
         return lambda position: ArraySource(images[np.array([position])], name="images").image(0)
+    images = [_plain(each) for each in images]
     for i, each in enumerate(images):
         _check(each, i)
     return lambda position: _opened(images[position])
+
+
+def _plain(images: Any) -> Any:
+    """The array of a tensor or an `ImageSet`, the list of an array of objects, and else what was given."""
+    if isinstance(images, ImageSet):
+        return images.images
+    if isinstance(images, torch.Tensor):
+        return real_array(images, "images", DataError)
+    return images.tolist() if isinstance(images, np.ndarray) and images.dtype == object else images
 
 
 def thumbnails(open_image: OpenImage, positions: Sequence[int]) -> dict[int, str]:
@@ -77,7 +89,7 @@ def thumbnails(open_image: OpenImage, positions: Sequence[int]) -> dict[int, str
     made, error = {}, None
     for position in dict.fromkeys(positions):
         try:
-            made[position] = _address(open_image(position).convert("RGB"))
+            made[position] = _address(rgb(open_image(position)))
         except Exception as caught:  # a damaged image, or one that claims to be huge, has many ways to fail
             made[position], error = "", caught
     if made and not any(made.values()):

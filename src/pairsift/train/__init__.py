@@ -16,6 +16,7 @@ with needs("train", "pairsift.train"):
         encode_in_chunks,
         write_features,
     )
+    from pairsift.train.export import export_encoder
     from pairsift.train.methods import Objective
     from pairsift.train.module import ContrastiveModule, NonFiniteLossError
     from pairsift.train.policy import PairPolicy
@@ -24,5 +25,6 @@ with needs("train", "pairsift.train"):
 __all__ = [
     "ConfigError", "ContrastiveModule", "ImageEncoder", "Interrupted", "NonFiniteLossError", "Objective", "PairPolicy",
     "Projector", "ResNet", "Run", "RunError", "TrainConfig", "TrainResult", "build_encoder", "embed",
-    "encode_in_chunks", "first_process", "load_as_configured", "pretrain", "training_images", "write_features",
+    "encode_in_chunks", "export_encoder", "first_process", "load_as_configured", "pretrain", "training_images",
+    "write_features",
 ]  # fmt: skip

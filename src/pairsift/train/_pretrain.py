@@ -38,7 +38,7 @@ from pairsift.train.methods import Objective
 from pairsift.train.module import ContrastiveModule
 from pairsift.train.policy import PairPolicy, build_policy
 from pairsift.train.run import Run, check_plain
-from pairsift.train.trainer import accelerator, fit
+from pairsift.train.trainer import accelerator, check_logger, fit
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,7 @@ def _check(config: TrainConfig, writes: bool) -> str:
     """Check the machine and the run directory before any data is loaded, and return the kind of device."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    check_logger(config)
     kind = accelerator(config)
     if writes:
         Run.check(config)

@@ -185,6 +185,9 @@ class TrainConfig(Settings):
         1800, "Run", "seconds to wait for a process before all processes stop", gt=0, allow_inf_nan=False
     )
     threads: int | None = setting(None, "Run", "CPU threads of each process (default: all)", gt=0)
+    logger: Literal["tensorboard", "wandb", "mlflow", "csv", "none"] = setting(
+        "tensorboard", "Run", "Lightning's logger of the epochs' means, beside metrics.csv"
+    )
     progress: bool = setting(True, "Run", "show progress")
     resume: bool = setting(False, "Run", "continue the run in the folder")
     overwrite: bool = setting(False, "Run", "replace the run in the folder")

@@ -33,6 +33,7 @@ from pairsift.train.encoders import ImageEncoder, build_encoder, with_statistics
 _FREE_ON_RESUME = {
     "run_dir", "resume", "overwrite", "progress", "threads", "timeout", "memory_gb", "save_features",
     "checkpoint_every",
+    "logger",
 }  # fmt: skip
 _SAME = "resume with the encoder that the run was started with, or start anew with `overwrite=True`"
 _PACKAGES = ("lightning", "numpy", "pillow", "scikit-learn", "torch")
@@ -70,8 +71,8 @@ class Run:
 
     @property
     def config_file(self) -> Path:
-        """The resolved configuration, ``config.yaml``."""
-        return self.path / "config.yaml"
+        """The resolved configuration, ``config.yaml``; of an exported encoder ``config.json``."""
+        return self._first("config.yaml", "config.json")
 
     @property
     def metrics_file(self) -> Path:
@@ -95,13 +96,18 @@ class Run:
 
     @property
     def encoder_file(self) -> Path:
-        """The trained encoder with its input normalisation, ``encoder.safetensors``."""
-        return self.path / "encoder.safetensors"
+        """The trained encoder with its input normalisation, ``encoder.safetensors``; exported ``model.safetensors``."""
+        return self._first("encoder.safetensors", "model.safetensors")
 
     @property
     def features_file(self) -> Path:
         """Features of the training images, ``features.parquet``, written with `save_features`."""
         return self.path / "features.parquet"
+
+    def _first(self, own: str, exported: str) -> Path:
+        """The file of a run, or of an exported encoder where only that is there."""
+        file, other = self.path / own, self.path / exported
+        return other if other.is_file() and not file.exists() else file
 
     @classmethod
     def check(cls, config: TrainConfig) -> Run:

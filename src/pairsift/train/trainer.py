@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -21,7 +23,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -365,17 +367,38 @@ def _trainer(config: TrainConfig, run: Run, device_kind: str, callbacks: list[li
         accelerator=device_kind, devices=config.devices, num_nodes=config.nodes, use_distributed_sampler=False,
         strategy=strategy, sync_batchnorm=device_kind == "gpu" and together,
         max_epochs=config.epochs, precision=_PRECISION[config.precision],  # type: ignore[arg-type]
-        logger=_tensorboard(run), callbacks=callbacks,
+        logger=logger_of(config, run), callbacks=callbacks,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         log_every_n_steps=1, default_root_dir=str(run.path),
     )  # fmt: skip
 
 
-def _tensorboard(run: Run) -> TensorBoardLogger | bool:
-    """The TensorBoard log of the run, or False where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+def check_logger(config: TrainConfig) -> None:
+    """Refuse a logger whose package is not installed, before any data is loaded.
+
+    Raises:
+        ConfigError: the package is missing; the message names it.
+    """
+    if config.logger in ("wandb", "mlflow") and importlib.util.find_spec(config.logger) is None:
+        raise ConfigError(f"logger: {config.logger} is not installed: pip install {config.logger}")
+
+
+def logger_of(config: TrainConfig, run: Run) -> Logger | bool:
+    """Lightning's logger of the run. TensorBoard is left out where it is not installed."""
+    if config.logger == "none" or (config.logger == "tensorboard" and not importlib.util.find_spec("tensorboard")):
         return False
-    return TensorBoardLogger(str(run.path), name="", version="tensorboard")
+    if config.logger == "wandb":
+        return WandbLogger(name=run.path.name, save_dir=str(run.path), resume="allow", id=_identity(run))
+    if config.logger == "mlflow":
+        place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{run.path.absolute() / 'mlflow.db'}")
+        return MLFlowLogger("pairsift", run_name=run.path.name, tracking_uri=place)
+    made = CSVLogger if config.logger == "csv" else TensorBoardLogger
+    return made(str(run.path), name="", version=config.logger)
+
+
+def _identity(run: Run) -> str:
+    """A name of the run that a resumed run has, too."""
+    return hashlib.sha256(str(run.path.absolute()).encode()).hexdigest()[:16]
 
 
 class _AdvanceSampler(lightning.Callback):

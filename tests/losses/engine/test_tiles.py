@@ -43,7 +43,7 @@ def test_auto_takes_tiles_above_a_size():
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
-def test_losses_one_by_one(treatment):
+def test_losses_of_single_rows(treatment):
     batch = rows("ntxent", 13)
     weights = torch.linspace(-1, 2, 26, dtype=torch.float64)
     results = []
@@ -158,7 +158,7 @@ def test_bad_settings(name, settings, message):
 
 
 @pytest.mark.parametrize("name", ["ntxent", "spectral"])
-def test_rows_that_are_not_finite_are_named_by_tiles_too(name):
+def test_non_finite_rows_are_named_by_tiles_too(name):
     z0, z1, h0, h1 = rows(name, 9)
     h0[4, 2] = torch.nan
     with pytest.raises(ValueError, match="features row 4 is not finite"):

@@ -42,7 +42,7 @@ COMMANDS = (
 )
 QUICK = "--batch-size 16 --epochs 1 --device cpu --threads 1 --no-progress"
 _NAMES = """n-classes reference seed memory drop labels max-pairs threads epochs batch-size temperature margin alpha
-delta n temperature-scale pos-high pos-low method treatment select image-size per-class r n-d k output config column
+delta n temperature-scale band-start band-stop method treatment select image-size per-class r n-d k output config column
 mix label-column nonsense warmup-epochs device encoder anchor synonyms skip-bad overwrite"""
 FLAGS = tuple(f"--{name}" for name in _NAMES.split())
 VALUES = ("0", "1", "2", "-1", "0.5", "3.7", "nan", "inf", "1e300", "1e-300", "", "none", "text", "label", "moco",

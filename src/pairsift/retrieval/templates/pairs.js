@@ -1,4 +1,4 @@
-const kind = document.getElementById("kind"), search = document.getElementById("search");
+const kind = document.getElementById("kind"), reason = document.getElementById("reason"), search = document.getElementById("search");
 const galleries = [...document.querySelectorAll(".gallery")], shown = document.getElementById("shown");
 function filter() {
   const wanted = search.value.trim().toLowerCase();
@@ -6,7 +6,8 @@ function filter() {
   for (const gallery of galleries) {
     let some = 0;
     for (const example of gallery.querySelectorAll("li")) {
-      example.hidden = !example.textContent.toLowerCase().includes(wanted);
+      const fits = !reason.value || example.dataset.reasons.includes("|" + reason.value + "|");
+      example.hidden = !fits || !example.textContent.toLowerCase().includes(wanted);
       some += example.hidden ? 0 : 1;
     }
     gallery.hidden = some === 0 || ![gallery.id, ""].includes(kind.value);
@@ -15,5 +16,6 @@ function filter() {
   shown.textContent = count + " examples";
 }
 kind.addEventListener("change", filter);
+reason.addEventListener("change", filter);
 search.addEventListener("input", filter);
 filter();

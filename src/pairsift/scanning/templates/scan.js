@@ -47,6 +47,34 @@ document.getElementById('plane').addEventListener('pointermove', (event) => {
     `row ${nearest[2]}, score ${nearest[3].toFixed(3)}, cluster ${nearest[4]}`;
 });
 
+// Rows chosen on the plane; null is all.
+let chosen = null;
+const entries = [...document.querySelectorAll('li[data-kind]')].map((item) => ({
+  item, kind: item.dataset.kind, rows: item.dataset.rows.split(' ').map(Number),
+  clusters: item.dataset.clusters.split(' '), words: item.textContent.toLowerCase(),
+}));
+const [search, kind, cluster] = ['search', 'kind', 'cluster'].map((id) => document.getElementById(id));
+sizes.forEach((n, i) => { if (n) { const option = cluster.appendChild(document.createElement('option'));
+  option.value = i; option.appendChild(text(`cluster ${i} (${n.toLocaleString('en')})`)); } });
+const clusterAt = scan.columns.indexOf('cluster');
+const fits = (words, clusters, numbers) => words.includes(search.value.trim().toLowerCase()) &&
+  (!cluster.value || clusters.includes(cluster.value)) && (!chosen || numbers.some((row) => chosen.has(row)));
+const inTable = (values) => fits(values.join(' ').toLowerCase(), [String(values[clusterAt])], [values[0]]);
+function filter() {
+  let count = 0;
+  for (const entry of entries) {
+    entry.item.hidden = !(fits(entry.words, entry.clusters, entry.rows) && (!kind.value || kind.value === entry.kind));
+    count += !entry.item.hidden;
+  }
+  document.getElementById('shown').value = `${count} of ${entries.length} entries` +
+    (chosen ? `, ${chosen.size.toLocaleString('en')} rows chosen on the plane` : '');
+  fill();
+}
+function shownRows() {
+  if (chosen) return scan.points.filter((p) => chosen.has(p[2]) && (!cluster.value || String(p[4]) === cluster.value))
+    .map((p) => p[2]);
+  return [...new Set(entries.filter((entry) => !entry.item.hidden).flatMap((entry) => entry.rows))];
+}
 let rows = scan.rows, sorted = [1, false];
 const head = document.querySelector('#examples thead tr');
 const heads = scan.columns.map((name, i) => {
@@ -64,19 +92,57 @@ const heads = scan.columns.map((name, i) => {
 function fill() {
   heads.forEach((th, i) => th.setAttribute('aria-sort',
     i === sorted[0] ? (sorted[1] ? 'ascending' : 'descending') : 'none'));
-  document.querySelector('#examples tbody').replaceChildren(...rows.map((values) => {
+  document.querySelector('#examples tbody').replaceChildren(...rows.filter(inTable).map((values) => {
     const row = document.createElement('tr');
     values.forEach((value) => cell(row, value));
     return row;
   }));
 }
-fill();
-document.getElementById('download').addEventListener('click', () => {
-  const quoted = (value) => /[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
-  const lines = [scan.columns, ...rows].map((values) => values.map(quoted).join(','));
+function save(name, lines) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([lines.join('\n') + '\n'], { type: 'text/csv' }));
-  link.download = 'difficult.csv';
+  link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
+}
+const quoted = (value) => /[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+document.getElementById('download').addEventListener('click', () =>
+  save('difficult.csv', [scan.columns, ...rows.filter(inTable)].map((values) => values.map(quoted).join(','))));
+document.getElementById('export').addEventListener('click', () => {
+  const names = scan.names;
+  save('rows.csv', [names ? 'row,id' : 'row', ...shownRows().map((row) => names ? `${row},${quoted(names[row] ?? '')}` : row)]);
 });
+for (const each of [search, kind, cluster]) each.addEventListener('input', filter);
+document.getElementById('filters').addEventListener('submit', (event) => event.preventDefault());
+document.getElementById('filters').addEventListener('reset', () => { chosen = null; box?.remove(); setTimeout(filter); });
+
+let from = null, box = null;
+const plane = document.getElementById('plane');
+plane.addEventListener('pointerdown', (event) => {
+  const plot = event.target.closest('.plot');
+  if (!plot || event.button) return;
+  box?.remove();
+  from = [event.clientX, event.clientY, plot];
+  event.preventDefault();
+});
+addEventListener('pointermove', (event) => {
+  if (!from) return;
+  box ??= document.body.appendChild(document.createElement('div'));
+  if (!box.isConnected) document.body.appendChild(box);
+  box.className = 'chosen';
+  const [x, y] = [Math.min(from[0], event.clientX), Math.min(from[1], event.clientY)];
+  Object.assign(box.style, { left: `${x + scrollX}px`, top: `${y + scrollY}px`,
+    width: `${Math.abs(event.clientX - from[0])}px`, height: `${Math.abs(event.clientY - from[1])}px` });
+});
+addEventListener('pointerup', (event) => {
+  if (!from) return;
+  const area = from[2].getBoundingClientRect();
+  const [xs, ys] = [[from[0], event.clientX], [from[1], event.clientY]].map((ends) => ends.sort((a, b) => a - b));
+  from = null;
+  const inside = ([x, y]) => { const at = [x * area.width / 1000 + area.left, y * area.height / 1000 + area.top];
+    return at[0] >= xs[0] && at[0] <= xs[1] && at[1] >= ys[0] && at[1] <= ys[1]; };
+  chosen = xs[1] - xs[0] < 4 ? null : new Set(scan.points.filter(inside).map((point) => point[2]));
+  if (!chosen) box?.remove();
+  filter();
+});
+filter();
