@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pairsift as ps
+from pairsift.data.features import TableFeatures
 from pairsift.spectral import SpectralError, SpectralMap
 from pairsift.spectral import streams as streams_module
 from pairsift.spectral.choice import Candidates, Fold, Grid, row_keys
@@ -346,3 +347,24 @@ def test_few_pairs_and_constant_columns_are_told():
 
 def test_an_engine_that_is_not_there_is_refused():
     refused("'local' or 'ray', got 'spark'", *pairs_of(n=400, width=6), engine="spark")
+
+
+def test_files_are_read_once(tmp_path, monkeypatch):
+    first, second = pairs_of(dtype=np.float32)
+    files = written(tmp_path, "a.parquet", first, 100), written(tmp_path, "b.parquet", second, 333)
+
+    def again(self, rows):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(TableFeatures, "take", again)
+    assert SpectralMap.fit(*files).held_out.pairs == 450
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_elements_are_taken_as_in_a_block(views):
+    rows = np.array([0, 5, 99])
+    x = pairs_of(n=300, width=4)[0][: 100 * views]
+    for stream in (streams_module.ViewRows(x, views), streams_module.PairedRows(x, 2 * x)):
+        ((_, a, b),) = stream.blocks()
+        for found, expected in zip(stream.taken(rows), (a[rows], b[rows]), strict=True):
+            np.testing.assert_array_equal(found, expected)

@@ -8,6 +8,7 @@ from pairsift import TrainConfig, pretrain
 from pairsift.data import SimCLRViews, load_images
 from pairsift.evaluate import knn
 from pairsift.spectral import PatchEncoder, SpectralError
+from pairsift.spectral.patches import ImageViews
 from pairsift.train import ConfigError, Interrupted, Run, embed
 from pairsift.train import exact as exact_module
 
@@ -81,6 +82,15 @@ def test_the_time_that_is_left_is_told_at_every_tenth():
     for done in (5, 10, 15, 20, 100):
         tell(done, 100)
     assert [line.split(",")[0] for line in lines] == ["views of 10 of 100 images", "views of 20 of 100 images"]
+
+
+def test_views_are_made_the_same_again():
+    images = load_images("digits:train", per_class=25).images
+    encoder = PatchEncoder(filters=10, dimensions=4)
+    stream = ImageViews(encoder, images, SimCLRViews(), 3, 0, None)
+    ((_, block, _),) = stream.blocks()
+    rows = np.array([0, 130, 131, 249])
+    np.testing.assert_array_equal(stream.taken(rows)[0], block[rows])
 
 
 def test_two_layers_and_mirror_images(tmp_path):

@@ -178,6 +178,7 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
             "explained": reference.explained, "search": fitted.search,
         },
         label_scores=label_scores, label_issues=label_issues, duplicates=duplicates, leaks=leaks,
+        reference=reference,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pairsift.spectral.choice import Grid
 from pairsift.spectral.edits import masks_of
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.moments import Covariances
-from pairsift.spectral.streams import PairStream
+from pairsift.spectral.streams import PairStream, sides_of
 
 Log = Callable[[str], None]
 # Matrices of D x D numbers that a fit holds at once.
@@ -132,7 +132,7 @@ def check_size(
             "directions that the pairs do not fix"
         )
     if edit is not None:
-        seen = stream.pairs(np.flatnonzero(kept))
+        seen = sides_of(*stream.taken(np.flatnonzero(kept)))
         masks_of(edit.selector, seen, one_tower=towers == 1)  # another number of rows is refused before any work
 
 

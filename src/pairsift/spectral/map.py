@@ -32,7 +32,7 @@ from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.modules import UnitLinear, extended
 from pairsift.spectral.moments import Covariances, Float64, Moments
 from pairsift.spectral.solution import Solution, population_loss, solve
-from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, stream_of
+from pairsift.spectral.streams import Features, PairStream, blocks_of, opened, sides_of, stream_of
 from pairsift.spectral.sums import Pass, held_pairs
 
 _TRANSFORMED = 65_536
@@ -162,15 +162,15 @@ class SpectralMap:
         towers = towers_of(towers, stream)
         kept = kept_pairs(drop, stream.rows)
         check_size(stream, kept, grid, towers, memory_gb, edit, say)
-        held = held_pairs(stream, kept, held_out, seed, towers, grid)
+        held = held_pairs(stream, kept, held_out, seed, grid)
         work = Pass(stream, kept, held)
         sums = work.on_ray(address) if engine == "ray" else work.sums(log=say)
         check_pairs(sums.total.covariances(towers), say)
         chosen: HeldOut | None = None
         if held:
-            rest = [sums.rest(i) for i in range(len(held))]
-            folds = [Fold(part.covariances(towers), each) for part, each in zip(rest, held, strict=True)]
-            chosen = choose(folds, [part.count for part in rest], sums.total.count, grid, criterion)
+            parts = [work.fold(sums, i, towers == 1) for i in range(len(held))]
+            folds = [Fold(rest.covariances(towers), each) for each, rest in parts]
+            chosen = choose(folds, [rest.count for _, rest in parts], sums.total.count, grid, criterion)
             say(f"chose {chosen}")
         settings = grid.only if chosen is None else (chosen.chosen.dimensions, chosen.ridge, chosen.chosen.power)
         made = cls(*settings, towers)
@@ -385,7 +385,7 @@ class SpectralMap:
 
     def _solve_edited(self, edit: Edit, stream: PairStream, kept: NDArray[np.bool_], say: Log) -> None:
         """Select pairs by the map's own features and solve again with their margin."""
-        sides = stream.pairs(np.flatnonzero(kept))
+        sides = sides_of(*stream.taken(np.flatnonzero(kept)))
         plain = self._covariances()
         for number in range(edit.rounds):
             seen = self.transform(sides[0]), self.transform_second(sides[1])

@@ -15,6 +15,7 @@ with needs("report", "the page of an adaptation"):
     from pairsift.report.page import page_template, write_page
 
 _Z = 1.96
+_TICKS = 9
 
 
 def write_adapt_page(
@@ -64,7 +65,7 @@ def spectrum_of(held: HeldOut) -> Drawing:
     count = len(held.eigenvalues)
     at = np.arange(1, count + 1)
     both = np.concatenate([held.eigenvalues, held.correlations])
-    x = Axis(1, max(count, 2), "direction")
+    x = Axis(1, max(count, 2), "direction", at=range(1, count + 1, -(-count // _TICKS)))
     y = Axis(min(0.0, float(both.min())), max(1.0, float(both.max())), "correlation")
     marks = (
         Mark(polyline(x, y, at, held.eigenvalues), "line a", "eigenvalue in the sample"),

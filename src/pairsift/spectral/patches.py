@@ -297,11 +297,14 @@ class ImageViews:
                 self._progress(int(rows[-1]) + 1, self.rows)
             yield at, x, x
 
-    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """See `PairStream`: two views of some images."""
-        parts = [self._seen(part, 2) for part in np.split(rows, range(_BATCH, len(rows), _BATCH))]
-        both = np.concatenate(parts)
-        return both[:, 0], both[:, 1]
+    def taken(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """See `PairStream`; the views are those of the blocks, so whole batches are made again."""
+        found = []
+        for start in np.unique(rows // _BATCH * _BATCH):
+            batch = np.arange(start, min(start + _BATCH, self.rows))
+            found.append(self._seen(batch, self.views)[np.isin(batch, rows)])
+        x = np.concatenate(found)
+        return x, x
 
     def spread(self) -> Tensor:
         """(D,) standard deviations of the features of images, of at most 2,000 spread over the set."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from pairsift.spectral.moments import Array, Moments
 
 # Examples of a block. All kinds of input are cut at the same places, so equal features give equal sums.
 BLOCK = 8192
+T = TypeVar("T")
 
 Features: TypeAlias = Any
 """An (N, D) array or tensor, a memory map, a path that `open_features` reads, or a `FeatureSource`."""
@@ -41,8 +43,8 @@ class PairStream(Protocol):
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
         """The first pair and both sides of one block after the other; views are (n, V, D) on the first side."""
 
-    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Both sides of some pairs, given in ascending order."""
+    def taken(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Both sides of some pairs, given in ascending order, as in a block."""
 
 
 class PairedRows:
@@ -70,11 +72,11 @@ class PairedRows:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
         """See `PairStream`."""
         stop = self.rows if stop is None else stop
-        both = (blocks_of(each, BLOCK, start, stop) for each in self._sides)
-        for (at, a), (_, b) in zip(*both, strict=True):
+        first, second = (blocks_of(each, BLOCK, start, stop) for each in self._sides)
+        for (at, a), (_, b) in zip(_ahead(first), _ahead(second), strict=True):
             yield at, a, b
 
-    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+    def taken(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """See `PairStream`."""
         first, second = (_taken(each, rows) for each in self._sides)
         return first, second
@@ -118,10 +120,16 @@ class ViewRows:
             x = x.reshape(-1, self.views, x.shape[1])
             yield at // self.views, x, x
 
-    def pairs(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        """The first two views of some examples."""
-        both = _taken(self._features, np.repeat(rows * self.views, 2) + np.tile((0, 1), len(rows)))
-        return both[::2], both[1::2]
+    def taken(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        """See `PairStream`."""
+        all_views = rows[:, None] * self.views + np.arange(self.views)
+        x = _taken(self._features, all_views.ravel()).reshape(len(rows), self.views, -1)
+        return x, x
+
+
+def sides_of(a: Array, b: Array) -> tuple[Array, Array]:
+    """A pair of each element of a block: itself, or the first two views of an example."""
+    return (a[:, 0], a[:, 1]) if a.ndim == 3 else (a, b)
 
 
 def stream_of(first: Features, second: Features | None, views: int | None) -> PairStream:
@@ -177,6 +185,15 @@ def blocks_of(source: Any, rows: int, start: int, stop: int) -> Iterator[tuple[i
             at, kept = at + rows, kept[rows:]
     if len(kept):
         yield at, kept
+
+
+def _ahead(blocks: Iterator[T]) -> Iterator[T]:
+    """The same blocks; a thread reads the next one while the last one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = pool.submit(next, blocks, None)
+            yield block
 
 
 def _read(source: FeatureSource, rows: int, start: int, stop: int) -> Iterator[tuple[int, Array]]:

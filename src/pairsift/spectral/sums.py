@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from pairsift.spectral.checks import Log
 from pairsift.spectral.choice import FEWEST_HELD, MOST_FOLDS, MOST_HELD, Candidates, Grid, row_keys
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.moments import Array, Moments
-from pairsift.spectral.streams import BLOCK, PairStream
+from pairsift.spectral.streams import BLOCK, PairStream, sides_of
 
 # Up to this width there are several folds; wider matrices take more time than the noise of one fold is worth.
 _FOLDED = 1024
@@ -26,32 +26,32 @@ _SHORT = 5.0
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums of all pairs, and for every fold of the pairs that share a row with its held-out ones."""
+    """Sums of pairs, and what folds need of them.
+
+    Attributes:
+        total: sums of all n pairs that were read.
+        numbers: (n,) numbers of these pairs.
+        keys: (n,) `row_keys` of both sides.
+        held: for every fold both sides of its held-out pairs among them, as in a block.
+    """
 
     total: Moments
-    shared: list[Moments]
+    numbers: NDArray[np.int64]
+    keys: tuple[NDArray[np.uint64], NDArray[np.uint64]]
+    held: list[tuple[Array, Array]]
 
-    def merge(self, other: Sums) -> Sums:
-        """Add the sums of another part."""
-        self.total.merge(other.total)
-        for mine, theirs in zip(self.shared, other.shared, strict=True):
-            mine.merge(theirs)
-        return self
 
-    def rest(self, fold: int) -> Moments:
-        """Sums of the pairs that share no row with the held-out ones of a fold.
-
-        Raises:
-            SpectralError: nearly all pairs share a row with a held-out one.
-        """
-        left = self.total.count - self.shared[fold].count
-        if left < 2 or left < self.total.count / 10:
-            raise SpectralError(
-                f"nearly all pairs share a row with a held-out one ({left:,} of {self.total.count:,} do not), so none "
-                "are left to choose settings with: lower `held_out`, or give `dimensions`, `ridge` and `power` with "
-                "`held_out=0`"
-            )
-        return self.total.without(self.shared[fold])
+def merged(total: Moments, parts: Iterable[Sums]) -> Sums:
+    """The sums of several parts, given in the order of the pairs, added to `total`."""
+    numbers, first_keys, second_keys, held = [], [], [], []
+    for part in parts:
+        total.merge(part.total)
+        numbers.append(part.numbers)
+        first_keys.append(part.keys[0])
+        second_keys.append(part.keys[1])
+        held.append(part.held)
+    keys = np.concatenate(first_keys), np.concatenate(second_keys)
+    return Sums(total, np.concatenate(numbers), keys, [_joined(each) for each in zip(*held, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Pass:
     Attributes:
         stream: N pairs.
         kept: (N,) which pairs are summed.
-        held: the held-out pairs of every fold.
+        held: numbers of the held-out pairs of every fold, in ascending order.
     """
 
     stream: PairStream
     kept: NDArray[np.bool_]
-    held: list[Candidates]
+    held: list[NDArray[np.int64]]
 
     def sums(self, start: int = 0, stop: int | None = None, log: Log | None = None) -> Sums:
         """Sums of the pairs from `start` to `stop`, read block by block.
@@ -79,21 +79,25 @@ class Pass:
         Raises:
             SpectralError: a row is not finite.
         """
-        found = Sums(self.stream.moments(), [self.stream.moments() for _ in self.held])
-        tell = _TimeLeft(log, self.stream.rows)
+        total, tell = self.stream.moments(), _TimeLeft(log, self.stream.rows)
+        numbers, keys = [np.empty(0, np.int64)], [(np.empty(0, np.uint64),) * 2]
+        found: list[list[tuple[Array, Array]]] = [[] for _ in self.held]
         for at, a, b in self.stream.blocks(start, stop):
             tell(at + len(a))
-            numbers = np.arange(at, at + len(a))
+            for parts, rows in zip(found, self.held, strict=True):
+                own = rows[np.searchsorted(rows, at) : np.searchsorted(rows, at + len(a))] - at
+                parts.append((a[own], b[own]))
             inside = self.kept[at : at + len(a)]
             if not inside.all():
-                numbers, a, b = numbers[inside], a[inside], b[inside]
-            if not len(a):
-                continue
-            _add(found.total, a, b, at)
-            for part, chosen in zip(found.shared, self._shared(found.total.views, numbers, a, b), strict=True):
-                if chosen.any():
-                    _add(part, a[chosen], b[chosen], at)
-        return found
+                a, b = a[inside], b[inside]
+            if len(a):
+                _add(total, a, b, at)
+                if self.held:
+                    first, second = sides_of(a, b)
+                    keys.append((row_keys(first), row_keys(second)))
+                    numbers.append(at + np.flatnonzero(inside))
+        both = np.concatenate([each[0] for each in keys]), np.concatenate([each[1] for each in keys])
+        return Sums(total, np.concatenate(numbers), both, [_joined(parts) for parts in found])
 
     def on_ray(self, address: str | None) -> Sums:
         """The same sums from Ray tasks, each over its own span of pairs; they are merged in the order of the pairs.
@@ -111,29 +115,47 @@ class Pass:
             shared = ray.put(self)
             tasks = _TASKS * max(1, int(ray.cluster_resources().get("CPU", 1)))
             span = BLOCK * max(1, -(-self.stream.rows // (BLOCK * tasks)))
-
             part = ray.remote(_part)
             refs = [
                 part.remote(shared, start, min(start + span, self.stream.rows))
                 for start in range(0, self.stream.rows, span)
             ]
-            found = Sums(self.stream.moments(), [self.stream.moments() for _ in self.held])
             try:
-                for ref in refs:
-                    found.merge(ray.get(ref))
+                return merged(self.stream.moments(), (ray.get(ref) for ref in refs))
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, (SpectralError, OSError)):
                     raise error.cause from None
                 raise
-        return found
 
-    def _shared(self, views: bool, numbers: NDArray[np.int64], a: Array, b: Array) -> Iterator[NDArray[np.bool_]]:
-        """For every fold (n,) which of the pairs share a row with a held-out one."""
-        if not self.held:
-            return
-        keys = (row_keys(a[:, 0]), row_keys(a[:, 1])) if views else (row_keys(a), row_keys(b))
-        for each in self.held:
-            yield np.isin(numbers, each.rows) | each.shares_rows(*keys)
+    def fold(self, sums: Sums, number: int, same_space: bool) -> tuple[Candidates, Moments]:
+        """The held-out pairs of a fold, and sums of the pairs that share no row with them.
+
+        Only pairs that share a row with held-out ones and are none of these are read again.
+
+        Raises:
+            SpectralError: nearly all pairs share a row with a held-out one.
+        """
+        rows, (a, b) = self.held[number], sums.held[number]
+        held = Candidates(*sides_of(a, b), same_space=same_space, rows=rows)
+        alike = np.setdiff1d(sums.numbers[held.shares_rows(*sums.keys)], rows)
+        part = self.stream.moments()
+        _add(part, a, b, 0)
+        for start in range(0, len(alike), BLOCK):
+            _add(part, *self.stream.taken(alike[start : start + BLOCK]), 0)
+        left = sums.total.count - part.count
+        if left < 2 or left < sums.total.count / 10:
+            raise SpectralError(
+                f"nearly all pairs share a row with a held-out one ({left:,} of {sums.total.count:,} do not), so none "
+                "are left to choose settings with: lower `held_out`, or give `dimensions`, `ridge` and `power` with "
+                "`held_out=0`"
+            )
+        return held, sums.total.without(part)
+
+
+def _joined(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Both sides of several blocks; views of examples stay one array."""
+    first = np.concatenate([a for a, _ in parts])
+    return first, first if first.ndim == 3 else np.concatenate([b for _, b in parts])
 
 
 def _part(work: Pass, start: int, stop: int) -> Sums:
@@ -141,9 +163,9 @@ def _part(work: Pass, start: int, stop: int) -> Sums:
 
 
 def held_pairs(
-    stream: PairStream, kept: NDArray[np.bool_], share: float, seed: int, towers: int, grid: Grid
-) -> list[Candidates]:  # fmt: skip
-    """The held-out pairs of every fold; with few pairs there are more folds, so that the choice has enough of them.
+    stream: PairStream, kept: NDArray[np.bool_], share: float, seed: int, grid: Grid
+) -> list[NDArray[np.int64]]:  # fmt: skip
+    """Numbers of the held-out pairs of every fold; few pairs have more folds, so that the choice has enough of them.
 
     Raises:
         SpectralError: too few pairs to choose settings on.
@@ -159,7 +181,7 @@ def held_pairs(
         )
     folds = min(MOST_FOLDS, -(-MOST_HELD // count), len(rows) // count) if max(stream.widths) <= _FOLDED else 1
     drawn = np.sort(np.random.default_rng(seed).choice(rows, (folds, count), replace=False), axis=1)
-    return [Candidates(*stream.pairs(each), same_space=towers == 1, rows=each) for each in drawn]
+    return list(drawn)
 
 
 def _add(part: Moments, a: Array, b: Array, start: int) -> None:
