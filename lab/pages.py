@@ -425,6 +425,16 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("pairs of rows that must not share a batch", "conflicts", _COUNT),
         Column("of the ten nearest found", "recall", number(0, " %", 100)),
     ), has="pairs"),
+    "planted near-duplicates": Table(("benchmarks/planted-pairs",), (
+        Column("set", "set"), Column("rows", "rows", _COUNT), Column("compared by", "by"),
+        Column("planted", "planted", _COUNT), Column("found", "found", _COUNT),
+        Column("other rows called near", "others", _COUNT),
+    ), where={"kind": ("near-duplicates",)}),
+    "planted bad negatives": Table(("benchmarks/planted-pairs",), (
+        Column("set", "set"), Column("negatives", "negatives", _COUNT), Column("judged by", "by"),
+        Column("planted", "planted", _COUNT), Column("recall", "recall", number(2)),
+        Column("precision", "precision", number(2)), Column("pairs that the judge scored", "scored", _COUNT),
+    ), where={"kind": ("bad negatives",)}),
     "samplers": Table(("benchmarks/pairs",), (
         Column("sampler", "row"), Column("first epoch, seconds", "{row}_first_s", number(2)),
         Column("a later one, seconds", "{row}_later_s", number(2)),
