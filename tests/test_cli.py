@@ -142,7 +142,7 @@ def test_help_names_every_option(command, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "old", "new"),
     [("train", ["--run-dir", "x"], "--output"), ("train", ["--run-dir=x"], "--output"),
-     ("demo", ["--run-dir", "x"], "--output"), ("train", ["digits", "--chunk", "8"], "--mini-batch-size"),
+     ("demo", ["--run-dir", "x"], "--output"), ("train", ["digits", "--memory", "8"], "--memory-gb"),
      ("train", ["digits", "--pos-high", "0.1"], "--band-start"), ("train", ["--class-mates=1"], "--same-class-weight"),
      ("theory", ["measure", "x.npy", "--pos-low", "0.3"], "--band-stop"), ("scan", ["--pos-high=1"], "--band-start")],
 )  # fmt: skip
@@ -156,8 +156,16 @@ def test_every_new_name_is_an_option():
         loaded = load(name)
         commands = [loaded, *getattr(loaded, "commands", {}).values()]
         options = {flag for one in commands for each in one.params for flag in (*each.opts, *each.secondary_opts)}
-        assert set(command.renamed.values()) <= options
-        assert options.isdisjoint(command.renamed)
+        assert {*command.renamed.values(), *command.accepted.values()} <= options
+        assert options.isdisjoint({*command.renamed, *command.accepted})
+
+
+@pytest.mark.parametrize("old", [["--chunk", "0"], ["--chunk=0"]])
+def test_the_old_flag_of_mini_batches_works_for_one_release(old, capsys):
+    assert cli.guarded(["train", "digits", *old], False) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--chunk has a new name: --mini-batch-size" in said
+    assert "mini_batch_size" in said.replace("-", "_").partition("0.4")[2]  # the value reaches the setting
 
 
 def test_labels_are_ignored_or_named_not_both(fails, trained, tmp_path):

@@ -84,8 +84,7 @@ def guarded(arguments: list[str], debug: bool) -> int:
     """
     try:
         with needs(*called(arguments)):
-            _refuse_renamed(arguments)
-            code = app(arguments, standalone_mode=False)
+            code = app(_with_names_of_today(arguments), standalone_mode=False)
         return int(code or 0)
     except _UsageError as error:
         error.show()
@@ -124,13 +123,20 @@ def _show(error: Exception, command: str | None, debug: bool) -> None:
     notes.print(text if debug or known else f"{text} (--debug shows where)", markup=False, soft_wrap=True)
 
 
-def _refuse_renamed(arguments: list[str]) -> None:
-    """Refuse flags of earlier versions, and name the flag of today."""
-    command = command_of(arguments)
-    renamed = COMMANDS[command].renamed if command in COMMANDS else {}
-    for flag in (each.partition("=")[0] for each in arguments):
+def _with_names_of_today(arguments: list[str]) -> list[str]:
+    """Replace flags of earlier versions that still work, with a note; refuse the others, and name the flag of today."""
+    command, found = command_of(arguments), []
+    if command not in COMMANDS:
+        return arguments
+    renamed, accepted = COMMANDS[command].renamed, COMMANDS[command].accepted
+    for each in arguments:
+        flag, equals, value = each.partition("=")
         if flag in renamed:
             raise ValueError(f"{flag} has a new name: give {renamed[flag]} to pairsift {command}")
+        if flag in accepted:
+            notes.print(f"{flag} has a new name: {accepted[flag]}; the old one goes with 0.4")
+        found.append(accepted.get(flag, flag) + equals + value)
+    return found
 
 
 def _flag(found: re.Match[str], command: str | None) -> str:

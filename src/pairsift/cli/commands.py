@@ -14,11 +14,13 @@ class Command(NamedTuple):
         extra: the extra of pairsift that installs the packages of the command.
         summary: the first paragraph of the command's help.
         renamed: flags of earlier versions, and their names today.
+        accepted: the renamed flags that work for one more release, with a note.
     """
 
     extra: str
     summary: str
     renamed: Mapping[str, str] = MappingProxyType({})
+    accepted: Mapping[str, str] = MappingProxyType({})
 
 
 _OUTPUT = {"--run-dir": "--output"}
@@ -29,12 +31,12 @@ COMMANDS = {
         "Train an encoder on DATA with plain or treated pairs: SimCLR, MoCo or the spectral loss.",
         {
             **_OUTPUT,
-            "--chunk": "--mini-batch-size",
             "--class-mates": "--same-class-weight",
             "--key-groups": "--bn-splits",
             "--memory": "--memory-gb",
             **_BAND,
         },
+        {"--chunk": "--mini-batch-size"},
     ),
     "embed": Command("train", "Write the features of DATA as parquet: row, features, label and path where known."),
     "scan": Command(

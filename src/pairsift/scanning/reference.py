@@ -150,6 +150,11 @@ class Reference:
             self._count_copies_once(unit, inverted, seed)
         self._calibrate(sample, generator(seed))
 
+    @property
+    def searches(self) -> bool:
+        """Whether neighbours of any row can be sought: not where a graph was given."""
+        return self._index is not None
+
     def unit(self, features: FloatArray) -> FloatArray:
         """Centred rows (B, D) of unit length, as neighbours are sought among them."""
         return unit_rows(features / self.scale - self._centre)

@@ -20,8 +20,9 @@ from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.neighbors import IntArray
 from pairsift.scanning.estimates import ClassEstimate, Histogram
+from pairsift.scanning.exports import cleanlab_columns, fiftyone_fields, row_table
 from pairsift.scanning.page import scan_page
-from pairsift.scanning.reference import CANDIDATES, INDICATORS
+from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, Reference
 from pairsift.theory import Advice, Level, Levels
 
 # Columns of scores.parquet that are not of `Scan.known`; columns of `Scan.pairs`, `label_issues` and `duplicates`.
@@ -81,6 +82,7 @@ class Scan:
         leaks: with `split_column` the duplicates of groups in more than one split: `group`, `row`, `similarity` and
             what is known of the row; with `against` the rows of that set with a copy in this one: `against_row`,
             `row`, `similarity`. Else None.
+        reference: what the scan learned, to score further rows; None in a scan that was loaded.
     """
 
     scores: NDArray[np.float64]
@@ -103,6 +105,7 @@ class Scan:
     label_issues: pa.Table | None = None
     duplicates: pa.Table | None = None
     leaks: pa.Table | None = None
+    reference: Reference | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -156,6 +159,50 @@ class Scan:
                 "estimated from so few or such uniform rows"
             )
         return notes
+
+    def score(self, features: Any) -> NDArray[np.float64]:
+        """Difficulty scores (M,) of further rows by the same encoder, as if they had been scanned against this set.
+
+        Args:
+            features: (M, D) array or tensor, finite.
+
+        Raises:
+            ValueError: another width, rows that are not finite, or a scan that cannot score: one that was loaded, or
+                one with a graph of neighbours.
+        """
+        if self.reference is None or not self.reference.searches:
+            raise ValueError(
+                "this scan cannot score further rows: it was loaded from a folder, or used a graph of your own; scan "
+                "again in this process"
+            )
+        rows = np.asarray(features, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.settings["dimensions"]:
+            raise ValueError(f"features must be (M, {self.settings['dimensions']}), got shape {rows.shape}")
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise ValueError(f"row {bad[0]:,} is not finite: mend the encoder's output")
+        blocks = (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+        scores = [self.reference.score(block, np.full(len(block), -1)).score for block in blocks]
+        return np.concatenate([np.zeros(0), *scores])
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with one line a row: scores, what is known, label issues and copies.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return row_table(self).to_pandas()
+
+    def to_cleanlab(self) -> dict[str, NDArray[Any]]:
+        """Columns (N,) named as in cleanlab's `Datalab.get_issues()`: label, outlier and near-duplicate issues.
+
+        Scores lie in [0, 1] and lower ones are worse.
+        """
+        return cleanlab_columns(self)
+
+    def to_fiftyone(self) -> dict[str, list[Any]]:
+        """Values of N samples by field, for `dataset.set_values(name, values)` in FiftyOne."""
+        return fiftyone_fields(self)
 
     def drop(
         self, fraction: float | None = None, threshold: float | None = None, *, cluster_share: float | None = None
@@ -236,7 +283,7 @@ class Scan:
         dropped = self.drop(fraction)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(folder / "scores.parquet", self._score_table())
+        write_table(folder / "scores.parquet", self.score_table())
         write_table(folder / "pairs.parquet", self._pair_table())
         for name, has, table in (
             ("label_issues", self.label_issues, self.issue_table), ("duplicates", self.duplicates, self.copy_table),
@@ -295,7 +342,8 @@ class Scan:
         """
         scan_page(Path(path), self, images, self.names if labels is None else np.asarray(labels).tolist(), fraction)
 
-    def _score_table(self) -> pa.Table:
+    def score_table(self) -> pa.Table:
+        """One line a row (N): row, score, cluster, indicators, plane, `label_score` with labels, and `known`."""
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
         columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
