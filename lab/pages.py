@@ -92,6 +92,22 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
+_TENTHS, _BEST = number(1, scale=100), bold(number(1, scale=100))
+_CURATION = {
+    "labels": [("scan", "scan", _BEST), ("cleanlab", "cleanlab", _TENTHS),
+               ("cleanlab, margin", "cleanlab, margin", _TENTHS), ("ten neighbours", "neighbours", _TENTHS)],
+    "copies": [("found", "recall", _BEST), ("false", "false", _TENTHS),
+               *((f"{what} at cosine {limit}", f"{measure} at {limit}", _TENTHS)
+                 for limit in (0.95, 0.98) for what, measure in (("found", "recall"), ("false", "false"))),
+               ("found by semhash", "recall of semhash", _TENTHS), ("false of semhash", "false of semhash", _TENTHS)],
+    "pairs": [("pairs listed", "listed", _COUNT), ("first hundred", "different", _BEST),
+              ("random", "random", _TENTHS), ("ratio", "ratio", number(1))],
+    "scores": [("scan", "scan", _BEST),
+               *((name, name, _TENTHS) for name in ("centred kNN distance", "kNN distance", "prototypes",
+                                                    "centroid gap", "cleanlab"))],
+}  # fmt: skip
+
+
 _SETS = {"cifar10, tau 0.2": "CIFAR-10", "imagenette, tau 0.2": "Imagenette",
          "tiny-imagenet, tau 0.2": "Tiny ImageNet, 80 classes"}  # fmt: skip
 _TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
@@ -333,6 +349,13 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("median rank", "median_rank", _COUNT),
         Column("mean probability", "mean_probability", _PERCENT),
     )),
+    **{
+        f"curation, {task}": Table(("benchmarks/curation",), (
+            Column("set", "group"), Column("half", "half"), Column("kind", "arm"),
+            *(Column(title, measure, show) for title, measure, show in columns),
+        ), part=task)
+        for task, columns in _CURATION.items()
+    },
     "temporal, fsdd": _temporal("fsdd", "digit", "speaker"), "temporal, pendigits": _temporal("pendigits", "digit"),
     "chains": Table(("chains",), (
         Column("bridging of 16", "bridging"), Column("positives", "arm"), Column("seeds", "seeds"),
@@ -409,6 +432,16 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("pairs of rows that must not share a batch", "conflicts", _COUNT),
         Column("of the ten nearest found", "recall", number(0, " %", 100)),
     ), has="pairs"),
+    "planted near-duplicates": Table(("benchmarks/planted-pairs",), (
+        Column("set", "set"), Column("rows", "rows", _COUNT), Column("compared by", "by"),
+        Column("planted", "planted", _COUNT), Column("found", "found", _COUNT),
+        Column("other rows called near", "others", _COUNT),
+    ), where={"kind": ("near-duplicates",)}),
+    "planted bad negatives": Table(("benchmarks/planted-pairs",), (
+        Column("set", "set"), Column("negatives", "negatives", _COUNT), Column("judged by", "by"),
+        Column("planted", "planted", _COUNT), Column("recall", "recall", number(2)),
+        Column("precision", "precision", number(2)), Column("pairs that the judge scored", "scored", _COUNT),
+    ), where={"kind": ("bad negatives",)}),
     "samplers": Table(("benchmarks/pairs",), (
         Column("sampler", "row"), Column("first epoch, seconds", "{row}_first_s", number(2)),
         Column("a later one, seconds", "{row}_later_s", number(2)),

@@ -185,3 +185,14 @@ def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp
         inspect_pairs(train, against=leaking(train, tmp_path), guide_features=tmp_path / "features.npy")
     with pytest.raises(PairsError, match="give their file as `against`"):
         inspect_pairs(train, against_column="asked")
+
+
+def test_among_many_texts_those_that_are_nearly_alike_are_found(monkeypatch):
+    monkeypatch.setattr("pairsift.retrieval.near._MANY_TEXTS", 10)
+    texts = sentences(200, 12, 5)
+    found = Spelling([texts + [f"{text} {WORDS[0]}" for text in texts]]).alike(0.8)
+    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    sets = [shingles(text) for text in texts]
+    more = shingles(WORDS[0])
+    near = {(i, 200 + i) for i in range(200) if len(sets[i]) >= 0.8 * len(sets[i] | more)}
+    assert len(near & pairs) >= 0.98 * len(near) > 150

@@ -14,7 +14,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
@@ -31,8 +31,10 @@ from pairsift.retrieval.read import FloatArray, IntArray
 # Texts of fewer words have shingles of letters, those of more have shingles of words, those between have both.
 _FEW_WORDS, _MANY_WORDS = 48, 32
 # Two texts are candidates where the minima of these many hashes agree in one of so many bands: 99.6 % of the pairs with
-# a similarity of 0.7, 94 % of those with 0.6, 4 % of those with 0.2.
+# a similarity of 0.7, 94 % of those with 0.6, 4 % of those with 0.2. Of many texts most candidates would be pairs of
+# little similarity, so more hashes must agree: 99.8 % of the pairs with 0.8, 92 % of those with 0.7, 1 % with 0.3.
 _IN_BAND, _BANDS = 4, 20
+_MANY_TEXTS, _MORE_IN_BAND = 50_000, 6
 # Texts in a bucket that are all compared with each other; in a larger one each meets so many that follow it.
 _BUCKET, _FOLLOWING = 64, 16
 _PAIRS_AT_ONCE = 65_536
@@ -153,10 +155,12 @@ class Spelling:
         return np.array([_misspelled(self._plain[a].split(), self._plain[b].split()) for a, b in sides], bool)
 
     def _similar(self, owners: IntArray, sets: csr_array, least: float) -> TextPairs:
-        first, second = _candidates(sets)
-        similarity = _jaccard(sets, first, second)
-        kept = similarity >= least
-        return TextPairs(owners[first[kept]], owners[second[kept]], similarity[kept])
+        parts = [NO_PAIRS]
+        for first, second in _candidates(sets):
+            similarity = _jaccard(sets, first, second)
+            kept = similarity >= least
+            parts.append(TextPairs(owners[first[kept]], owners[second[kept]], similarity[kept]))
+        return joined(parts)
 
 
 def _words(text: str) -> list[str]:
@@ -220,26 +224,24 @@ def _sets(rows: IntArray, values: IntArray, n: int) -> csr_array:
     return csr_array((np.ones(len(columns), np.float32), columns, starts.astype(np.int64)), shape=(n, 2**31 - 1))
 
 
-def _candidates(sets: csr_array) -> tuple[IntArray, IntArray]:
-    """Rows that share a band of MinHash, each pair once, the smaller number first."""
+def _candidates(sets: csr_array) -> Iterator[tuple[IntArray, IntArray]]:
+    """Pairs of rows that share a band of MinHash, band by band, the smaller number first."""
     n = sets.shape[0]
     filled = np.flatnonzero(np.diff(sets.indptr))
     if len(filled) < 2:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return
     rng = np.random.default_rng(0)
     values, starts = sets.indices.astype(np.uint32), sets.indptr[filled]
-    found = [np.zeros(0, np.int64)]
     for _ in range(_BANDS):
         key = np.zeros(len(filled), np.uint64)
-        for _ in range(_IN_BAND):
+        for _ in range(_IN_BAND if n < _MANY_TEXTS else _MORE_IN_BAND):
             factor, offset = rng.integers(1, 2**32, 2, dtype=np.uint32)
             hashed = values * (factor | np.uint32(1)) + offset
             hashed ^= hashed >> np.uint32(15)  # the low bits of a product say little of the high ones
             lowest = np.minimum.reduceat(hashed * np.uint32(0x85EBCA6B), starts).astype(np.uint64)
             key = key * np.uint64(0x100000001B3) ^ lowest
-        found.append(np.unique(_bucket_pairs(key, filled, n)))
-    codes = np.unique(np.concatenate(found))
-    return codes // n, codes % n
+        codes = _bucket_pairs(key, filled, n)
+        yield codes // n, codes % n
 
 
 def _bucket_pairs(keys: NDArray[np.uint64], rows: IntArray, n: int) -> IntArray:
