@@ -287,6 +287,13 @@ TABLES: dict[str, Callable[[], str]] = {
           for peer in ("SAS", "prototypes", "centroid gap", "kNN distance", "cleanlab")),
         Column("margin", "auroc", interval(sign="+", scale=100), minus=best_peer),
     ), arms=("pairsift",)),
+    "unequal": Table(("benchmarks/unequal",), (
+        Column("set", "group"), Column("rows", "n", _COUNT),
+        Column("ours", "auroc", bold(number(1, scale=100))),
+        Column("rows alike", "auroc", number(1, scale=100), arm="unweighted"),
+        *(Column(peer, "auroc", number(1, scale=100), arm=peer) for peer in ("SAS", "centroid gap", "kNN distance")),
+        Column("largest class in the list", "largest", number(0, " %", 100)),
+    ), arms=("pairsift",)),
     "objectives": Table(("cifar10-objectives",), (
         Column("objective", "group", titled({"simclr": "SimCLR", "moco": "MoCo"})), Column("measure", "row"),
         Column("plain", "{row}", interval(), arm="plain"), Column("combined", "{row}", interval(), arm="combined"),
