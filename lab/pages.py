@@ -92,6 +92,22 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
+_TENTHS, _BEST = number(1, scale=100), bold(number(1, scale=100))
+_CURATION = {
+    "labels": [("scan", "scan", _BEST), ("cleanlab", "cleanlab", _TENTHS),
+               ("cleanlab, margin", "cleanlab, margin", _TENTHS), ("ten neighbours", "neighbours", _TENTHS)],
+    "copies": [("found", "recall", _BEST), ("false", "false", _TENTHS),
+               *((f"{what} at cosine {limit}", f"{measure} at {limit}", _TENTHS)
+                 for limit in (0.95, 0.98) for what, measure in (("found", "recall"), ("false", "false"))),
+               ("found by semhash", "recall of semhash", _TENTHS), ("false of semhash", "false of semhash", _TENTHS)],
+    "pairs": [("pairs listed", "listed", _COUNT), ("first hundred", "different", _BEST),
+              ("random", "random", _TENTHS), ("ratio", "ratio", number(1))],
+    "scores": [("scan", "scan", _BEST),
+               *((name, name, _TENTHS) for name in ("centred kNN distance", "kNN distance", "prototypes",
+                                                    "centroid gap", "cleanlab"))],
+}  # fmt: skip
+
+
 _SETS = {"cifar10, tau 0.2": "CIFAR-10", "imagenette, tau 0.2": "Imagenette",
          "tiny-imagenet, tau 0.2": "Tiny ImageNet, 80 classes"}  # fmt: skip
 _TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
@@ -271,6 +287,13 @@ TABLES: dict[str, Callable[[], str]] = {
           for peer in ("SAS", "prototypes", "centroid gap", "kNN distance", "cleanlab")),
         Column("margin", "auroc", interval(sign="+", scale=100), minus=best_peer),
     ), arms=("pairsift",)),
+    "unequal": Table(("benchmarks/unequal",), (
+        Column("set", "group"), Column("rows", "n", _COUNT),
+        Column("ours", "auroc", bold(number(1, scale=100))),
+        Column("rows alike", "auroc", number(1, scale=100), arm="unweighted"),
+        *(Column(peer, "auroc", number(1, scale=100), arm=peer) for peer in ("SAS", "centroid gap", "kNN distance")),
+        Column("largest class in the list", "largest", number(0, " %", 100)),
+    ), arms=("pairsift",)),
     "objectives": Table(("cifar10-objectives",), (
         Column("objective", "group", titled({"simclr": "SimCLR", "moco": "MoCo"})), Column("measure", "row"),
         Column("plain", "{row}", interval(), arm="plain"), Column("combined", "{row}", interval(), arm="combined"),
@@ -326,6 +349,13 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("median rank", "median_rank", _COUNT),
         Column("mean probability", "mean_probability", _PERCENT),
     )),
+    **{
+        f"curation, {task}": Table(("benchmarks/curation",), (
+            Column("set", "group"), Column("half", "half"), Column("kind", "arm"),
+            *(Column(title, measure, show) for title, measure, show in columns),
+        ), part=task)
+        for task, columns in _CURATION.items()
+    },
     "temporal, fsdd": _temporal("fsdd", "digit", "speaker"), "temporal, pendigits": _temporal("pendigits", "digit"),
     "chains": Table(("chains",), (
         Column("bridging of 16", "bridging"), Column("positives", "arm"), Column("seeds", "seeds"),

@@ -56,7 +56,7 @@ def labels(case: LabelledSet) -> dict[str, Measures]:
     found: dict[str, Measures] = {}
     for kind in ("uniform", "by class"):
         given, wrong = _wrong(case, kind)
-        scores = {"pairsift": ps.scan(case.x, labels=given, memory_gb=8).label_scores}
+        scores = {"scan": ps.scan(case.x, labels=given, memory_gb=8).label_scores}
         scores |= _cleanlab(case.x, given)
         near = nearest(case.x, 10)[1]
         scores["neighbours"] = (given[near] != given[:, None]).mean(axis=1)
@@ -170,7 +170,8 @@ def scores(case: LabelledSet) -> dict[str, Measures]:
     classes = int(case.y.max()) + 1
     mixed = midpoints(case.name, 0, case.x, case.y)
     kinds = {"midpoints": (mixed.features, mixed.difficult), "natural": (case.x, _natural(case.x, case.y))}
-    methods = {name: each for name, each in METHODS.items() if name not in ("random", "SAS")}
+    methods = {"scan": METHODS["pairsift"]}
+    methods |= {name: each for name, each in METHODS.items() if name not in ("pairsift", "random", "SAS")}
     methods["centred kNN distance"] = lambda x, *_: -nearest(x, 10)[0].mean(axis=1)
     return {
         kind: {name: round(float(roc_auc_score(hard, each(x, classes, 0))), 4) for name, each in methods.items()}

@@ -5,7 +5,7 @@
 One class keeps all of its rows, every other class a share of them. A tenth of the rows then become the midpoint of
 themselves and a row of another class. Sets, of at most 1,500 rows: two Gaussian mixtures, pixels of digits, pen
 strokes, log spectra of spoken digits, TF-IDF of texts, patch features of images. Those with data need PAIRSIFT_DATA
-and are skipped without. Methods: the scan, the scan without weights for unequal clusters (as in 0.2), and peers of
+and are skipped without. Methods: the scan, the scan without weights for unequal clusters, and peers of
 `lab.benchmarks.detection`. `largest` is the share of the largest class in a drop list as long as the number of
 mixtures.
 """

@@ -410,7 +410,7 @@ def test_large_sets_are_learned_from_a_sample_by_an_inverted_file(monkeypatch, m
     for module in (config, plan):
         monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
     exact = ps.scan(mixture[0], 5, reference=400)
-    monkeypatch.setattr(scanning, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(scanning, "EXACT_ROWS", 500)
     said = []
     found = ps.scan(mixture[0], 5, reference=400, say=said.append)
     assert "learned from 400 of 600 rows; recall" in said[0]

@@ -15,6 +15,7 @@ import pairsift as ps
 from pairsift.data.features import TableFeatures
 from pairsift.spectral import SpectralError, SpectralMap
 from pairsift.spectral import streams as streams_module
+from pairsift.spectral import sums as sums_module
 from pairsift.spectral.choice import Candidates, Fold, Grid, row_keys
 from pairsift.spectral.solution import population_loss
 
@@ -368,3 +369,15 @@ def test_elements_are_taken_as_in_a_block(views):
         ((_, a, b),) = stream.blocks()
         for found, expected in zip(stream.taken(rows), (a[rows], b[rows]), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_the_time_left_of_a_long_pass_is_told_at_every_tenth(monkeypatch):
+    lines, now = [], [0.0]
+    monkeypatch.setattr(sums_module.time, "perf_counter", lambda: now[0])
+    tell = sums_module._TimeLeft(lines.append, 1000)
+    tell(100)
+    assert not lines
+    for done, seconds in ((200, 10), (250, 12), (300, 15), (1000, 50)):
+        now[0] = seconds
+        tell(done)
+    assert lines == ["read 200 of 1,000, about 40 s left", "read 300 of 1,000, about 35 s left"]

@@ -76,18 +76,10 @@ def test_ctrl_c_leaves_a_run_that_resumes(finished, tmp_path, monkeypatch):
     assert torch.equal(again.encoder(rows), result.encoder(rows))
 
 
-def test_the_time_that_is_left_is_told_at_every_tenth():
-    lines = []
-    tell = exact_module._told(lines.append)
-    for done in (5, 10, 15, 20, 100):
-        tell(done, 100)
-    assert [line.split(",")[0] for line in lines] == ["views of 10 of 100 images", "views of 20 of 100 images"]
-
-
 def test_views_are_made_the_same_again():
     images = load_images("digits:train", per_class=25).images
     encoder = PatchEncoder(filters=10, dimensions=4)
-    stream = ImageViews(encoder, images, SimCLRViews(), 3, 0, None)
+    stream = ImageViews(encoder, images, SimCLRViews(), 3, 0)
     ((_, block, _),) = stream.blocks()
     rows = np.array([0, 130, 131, 249])
     np.testing.assert_array_equal(stream.taken(rows)[0], block[rows])

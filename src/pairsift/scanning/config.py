@@ -13,6 +13,8 @@ from pairsift.pairs import RankBand
 
 # Fewer rows give no clusters and scales to rely on.
 FEWEST_REFERENCE = 1000
+# Rows up to which a scan compares every row with every other: beyond, that would take longer than all the rest.
+EXACT_ROWS = 25_000
 # Nearest rows that a scan knows of every row.
 MOST_WITHIN = 60
 
@@ -46,7 +48,9 @@ class ScanConfig(Settings):
 
     n_classes: int | None = setting(None, "Scan", "rough number of classes, at least 2 (None: estimated)")
     reference: int = setting(
-        50_000, "Scan", "rows to learn from; up to 50,000 are searched exactly, more by an inverted file"
+        50_000,
+        "Scan",
+        f"rows to learn from; sets up to {EXACT_ROWS:,} rows are searched exactly, larger ones by an inverted file",
     )
     max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
     within: int = setting(

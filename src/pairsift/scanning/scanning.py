@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.data.features import bare_features
-from pairsift.neighbors import FLAT_LIMIT, generator
+from pairsift.neighbors import generator
 from pairsift.pairs import RankBand
 from pairsift.same_class import AffinityError
 from pairsift.scanning.bridges import Judge
-from pairsift.scanning.config import ScanConfig
+from pairsift.scanning.config import EXACT_ROWS, ScanConfig
 from pairsift.scanning.copies import CopySearch, leaks_between_splits
 from pairsift.scanning.estimates import (
     ClassEstimate,
@@ -236,7 +236,7 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if n_classes is None:
         classes = estimate_classes(sample, config.seed)
         n_classes = classes.n_classes
-    inverted = plan.good > FLAT_LIMIT
+    inverted = plan.good > EXACT_ROWS
     reference = Reference(sample, scale, rows, n_classes, inverted, config.seed, plan.graph)
     if len(rows) < plan.good:
         recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""

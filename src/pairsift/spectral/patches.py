@@ -201,7 +201,6 @@ class PatchEncoder(nn.Module):
         memory_gb: float = 4.0,
         device: str = "cpu",
         log: Log | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[PatchEncoder, SpectralMap]:  # fmt: skip
         """Learn the patch layers from images, and the map from random views of them.
 
@@ -218,8 +217,7 @@ class PatchEncoder(nn.Module):
             seed: of patches, clusters, views and held-out images.
             memory_gb: see `SpectralMap.fit`.
             device: where layers are computed.
-            log: called with lines of text about what is found.
-            progress: called with images done and all of them.
+            log: called with lines of text about what is found, and about the time left.
 
         Returns:
             The encoder, and its map with what held-out images said.
@@ -234,7 +232,7 @@ class PatchEncoder(nn.Module):
         encoder = cls(filters, layers, 1, mirrored)
         encoder._learn(images, seed)
         encoder.to(device)
-        stream = ImageViews(encoder, images, policy, views, seed, progress)
+        stream = ImageViews(encoder, images, policy, views, seed)
         encoder.scale = encoder.scale * stream.spread()
 
         def fit(width: int) -> SpectralMap:
@@ -269,14 +267,10 @@ class ImageViews:
         policy: makes one random view.
         views: V of each image.
         seed: of the views; the same block of images always gets the same views.
-        progress: called with images done and all of them.
     """
 
-    def __init__(
-        self, encoder: PatchEncoder, images: Any, policy: Views, views: int, seed: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:  # fmt: skip
-        self._encoder, self._images, self._policy, self._seed, self._progress = encoder, images, policy, seed, progress
+    def __init__(self, encoder: PatchEncoder, images: Any, policy: Views, views: int, seed: int) -> None:
+        self._encoder, self._images, self._policy, self._seed = encoder, images, policy, seed
         self.views, self.rows = views, len(images)
         self.widths = (encoder.width, encoder.width)
         self.bytes_in_memory = 4 * self.rows * views * encoder.width
@@ -293,8 +287,6 @@ class ImageViews:
             x = np.concatenate(
                 [self._seen(part, self.views) for part in np.split(rows, range(_BATCH, len(rows), _BATCH))]
             )
-            if self._progress is not None:
-                self._progress(int(rows[-1]) + 1, self.rows)
             yield at, x, x
 
     def taken(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:

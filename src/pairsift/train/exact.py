@@ -54,7 +54,7 @@ def pretrain_exact(
         patches, fitted = PatchEncoder.fit(
             images.images, config.view_policy() if views is None else views, filters=config.filters,
             views=config.views, layers=config.layers, mirrored=config.flip > 0, seed=config.seed,
-            memory_gb=config.memory_gb, device="cpu" if device == "auto" else device, log=say, progress=_told(say),
+            memory_gb=config.memory_gb, device="cpu" if device == "auto" else device, log=say,
         )  # fmt: skip
     except KeyboardInterrupt:
         raise Interrupted(f"stopped before the map was solved: {run.path}") from None
@@ -75,19 +75,6 @@ def pretrain_exact(
     if config.save_features:
         write_features(run.features_file, embed(encoder, images), images)
     return run, encoder, [row]
-
-
-def _told(say: Say) -> Callable[[int, int], None]:
-    """Say how many images are done at every tenth, and how long the rest will take."""
-    started, tenth = time.perf_counter(), [0]
-
-    def tell(done: int, total: int) -> None:
-        if 10 * done // total > tenth[0] and done < total:
-            tenth[0] = 10 * done // total
-            left = (time.perf_counter() - started) * (total - done) / done
-            say(f"views of {done:,} of {total:,} images, about {left:,.0f} s left")
-
-    return tell
 
 
 def _read_metrics(run: Run) -> list[dict[str, Any]]:
