@@ -1,9 +1,9 @@
 """Places rows into batches so that no text comes twice in a batch and no two conflicting texts meet.
 
 Rows whose texts no other row holds fit anywhere, so they are placed last. The others are placed one by one, those with
-the most constraints first. The copies of a text go into consecutive batches, from a random one on. Where this leaves too
-few rows in full batches, the least likely conflicts are allowed: rows that fit nowhere go where their conflicts weigh
-least.
+the most constraints first. The copies of a text go into consecutive batches, from a random one on. Where this leaves
+too few rows in full batches, the least likely conflicts are allowed: rows that fit nowhere go where their conflicts
+weigh least.
 """
 
 from __future__ import annotations
