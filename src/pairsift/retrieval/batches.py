@@ -1,8 +1,8 @@
 """Places rows into batches so that no text comes twice in a batch and no two conflicting texts meet.
 
-Rows whose texts nobody else holds fit anywhere, so they are placed last. The others are placed one by one, those with
-the most rivals first, and the copies of a text go into consecutive batches from a random one on. Where this leaves too
-few rows in full batches, conflicts are allowed, the least likely ones: rows that fit nowhere go where their conflicts
+Rows whose texts no other row holds fit anywhere, so they are placed last. The others are placed one by one, those with
+the most constraints first. The copies of a text go into consecutive batches, from a random one on. Where this leaves
+too few rows in full batches, the least likely conflicts are allowed: rows that fit nowhere go where their conflicts
 weigh least.
 """
 
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     strict_share: float
 
 
-class Rivals:
+class Constraints:
     """What keeps rows apart: texts that several rows hold, and texts in conflict.
 
     Args:
@@ -48,7 +48,7 @@ class Rivals:
         likely: (M,) how likely each conflict is, in any unit.
 
     Attributes:
-        rows: rows that have rivals, the most rivals first.
+        rows: rows that have constraints, the most constraints first.
     """
 
     def __init__(self, keys: IntArray, conflicts: IntArray, likely: NDArray[np.float64]) -> None:
@@ -61,15 +61,15 @@ class Rivals:
         ranks = np.unique(likely, return_inverse=True)[1] + 1.0
         self._links(distinct, conflicts, (ranks / max(ranks.max(initial=1.0), 1.0)) ** _POWER)
         degree = np.where(holders > 1, holders, 0) + np.diff(self._starts)
-        rivals = np.where(codes >= 0, degree[codes], 0)
-        most = rivals.max(axis=1, initial=0)
+        constraints = np.where(codes >= 0, degree[codes], 0)
+        most = constraints.max(axis=1, initial=0)
         rows = np.flatnonzero(most)
         self.rows: IntArray = rows[np.argsort(-most[rows], kind="stable")]
         self._degrees = most[self.rows]
         some = codes[self.rows]
-        some[rivals[self.rows] == 0] = -1
-        # The text with the most rivals first: its copies decide where a row may go.
-        order = np.argsort(-np.where(some >= 0, rivals[self.rows], -1), axis=1, kind="stable")
+        some[constraints[self.rows] == 0] = -1
+        # The text with the most constraints first: its copies decide where a row may go.
+        order = np.argsort(-np.where(some >= 0, constraints[self.rows], -1), axis=1, kind="stable")
         some = np.take_along_axis(some, order, 1)
         self._codes: IntArray = some[some >= 0]
         self._ends: IntArray = np.concatenate([[0], np.cumsum((some >= 0).sum(axis=1))])
@@ -78,12 +78,12 @@ class Rivals:
         return len(self.rows)
 
     def order(self, rng: np.random.Generator) -> list[int]:
-        """Places of `rows`, those with the most rivals first, equal ones at random."""
+        """Places of `rows`, those with the most constraints first, equal ones at random."""
         order: list[int] = np.lexsort((rng.random(len(self)), -self._degrees)).tolist()
         return order
 
     def texts(self, place: int) -> list[int]:
-        """The texts of a row that have rivals, the one with the most first."""
+        """The texts of a row that have constraints, the one with the most first."""
         texts: list[int] = self._codes[self._ends[place] : self._ends[place + 1]].tolist()
         return texts
 
@@ -121,11 +121,11 @@ class _Batches:
     """`count` batches of `size` rows, filled row by row.
 
     Attributes:
-        rows: rows of each batch that have rivals, as places in `Rivals.rows`.
+        rows: rows of each batch that have constraints, as places in `Constraints.rows`.
     """
 
-    def __init__(self, count: int, size: int, rivals: Rivals) -> None:
-        self._size, self._rivals = size, rivals
+    def __init__(self, count: int, size: int, constraints: Constraints) -> None:
+        self._size, self._constraints = size, constraints
         self.rows: list[list[int]] = [[] for _ in range(count)]
         self._texts: list[set[int]] = [set() for _ in range(count)]
         # The next batch that is not full, itself where it is not; the last is count, for none.
@@ -137,11 +137,11 @@ class _Batches:
         """Put a row into the first batch that takes it, from where its most frequent text has not been yet.
 
         Args:
-            row: place among the rows with rivals.
+            row: place among the rows with constraints.
             start: batch to begin with, for a text that comes first.
         """
-        texts = self._rivals.texts(row)
-        forbidden, count = self._rivals.forbidden(texts), len(self.rows)
+        texts = self._constraints.texts(row)
+        forbidden, count = self._constraints.forbidden(texts), len(self.rows)
         at, wrapped = self._from.get(texts[0], start), False
         for _ in range(_TRIES):
             at = self._open(at)
@@ -177,16 +177,16 @@ class _Batches:
         """Put a row where its conflicts weigh least; False where its own texts are in every open batch."""
         best = self.cheapest(row)
         if best is not None:
-            self._put(row, best[1], self._rivals.texts(row))
+            self._put(row, best[1], self._constraints.texts(row))
         return best is not None
 
     def conflicts(self) -> int:
         """How many pairs of conflicting texts share a batch."""
         found = 0
         for batch, rows in enumerate(self.rows):
-            texts = (self._rivals.texts(row) for row in rows)
+            texts = (self._constraints.texts(row) for row in rows)
             found += sum(
-                len(self._rivals.conflicts([text]).keys() & self._texts[batch]) for each in texts for text in each
+                len(self._constraints.conflicts([text]).keys() & self._texts[batch]) for each in texts for text in each
             )
         return found // 2
 
@@ -205,9 +205,9 @@ class _Batches:
 
     def _costs(self, row: int) -> dict[int, float]:
         """Weight of a row's conflicts in each batch where there are some; infinite where one of its own texts is."""
-        texts, holders = self._rivals.texts(row), self._by_text()
+        texts, holders = self._constraints.texts(row), self._by_text()
         costs: dict[int, float] = {}
-        for text, weight in self._rivals.conflicts(texts).items():
+        for text, weight in self._constraints.conflicts(texts).items():
             for batch in holders.get(text, ()):
                 costs[batch] = costs.get(batch, 0.0) + weight
         return costs | {batch: np.inf for text in texts for batch in holders.get(text, ())}
@@ -244,44 +244,44 @@ def reachable(n: int, size: int, share: float) -> float:
     return min(share * n, n // size * size)
 
 
-def arrange(n: int, size: int, rivals: Rivals, rng: np.random.Generator, min_full: float) -> Plan:
+def arrange(n: int, size: int, constraints: Constraints, rng: np.random.Generator, min_full: float) -> Plan:
     """Full batches and, of the rows left over, smaller ones: every row once.
 
     Args:
         n: rows.
         size: of a full batch.
-        rivals: what keeps them apart.
-        rng: decides everything that the rivals leave open.
+        constraints: what keeps them apart.
+        rng: decides everything that the constraints leave open.
         min_full: share of the rows in full batches from which on no conflict is allowed.
     """
-    starts = rng.integers(0, max(n // size, 1), len(rivals)).tolist()
-    order = rivals.order(rng)
-    free = rng.permutation(np.setdiff1d(np.arange(n), rivals.rows))
-    plan = _placed(n, size, rivals, rng, (starts, order, free), allowing=False)
+    starts = rng.integers(0, max(n // size, 1), len(constraints)).tolist()
+    order = constraints.order(rng)
+    free = rng.permutation(np.setdiff1d(np.arange(n), constraints.rows))
+    plan = _placed(n, size, constraints, rng, (starts, order, free), allowing=False)
     if len(plan.full) * size >= reachable(n, size, min_full):
         return plan
-    more = _placed(n, size, rivals, rng, (starts, order, free), allowing=True)
+    more = _placed(n, size, constraints, rng, (starts, order, free), allowing=True)
     return more._replace(strict_share=plan.strict_share)
 
 
 def _placed(
-    n: int, size: int, rivals: Rivals, rng: np.random.Generator, drawn: tuple[list[int], list[int], IntArray],
+    n: int, size: int, constraints: Constraints, rng: np.random.Generator, drawn: tuple[list[int], list[int], IntArray],
     allowing: bool,
 ) -> Plan:  # fmt: skip
     starts, order, free = drawn
-    batches = _Batches(n // size, size, rivals)
+    batches = _Batches(n // size, size, constraints)
     left = [place for place in order if not batches.place(place, starts[place])]
     if allowing:
-        left = _allowed(batches, left, n // size * size - (len(rivals) - len(left)) - len(free))
+        left = _allowed(batches, left, n // size * size - (len(constraints) - len(left)) - len(free))
     gone, more = _dissolved(batches, size, len(free), starts)
     kept = [batch for batch in rng.permutation(n // size).tolist() if batch not in gone]
-    full, used = _filled([batches.rows[batch] for batch in kept], size, free, rivals, rng)
-    smaller = _Batches(0, size, rivals)
+    full, used = _filled([batches.rows[batch] for batch in kept], size, free, constraints, rng)
+    smaller = _Batches(0, size, constraints)
     for place in left + more:
         if not (smaller.allow(place) if allowing else smaller.place(place, 0)):
             smaller.add()
             smaller.place(place, 0)
-    last, end = _filled(smaller.rows, size, free[used:], rivals, rng)
+    last, end = _filled(smaller.rows, size, free[used:], constraints, rng)
     rest = free[used + end :]
     last += [rest[start : start + size] for start in range(0, len(rest), size)]
     allowed = (batches.conflicts(), smaller.conflicts()) if allowing else (0, 0)
@@ -315,12 +315,12 @@ def _dissolved(batches: _Batches, size: int, free: int, starts: list[int]) -> tu
 
 
 def _filled(
-    batches: list[list[int]], size: int, free: IntArray, rivals: Rivals, rng: np.random.Generator
+    batches: list[list[int]], size: int, free: IntArray, constraints: Constraints, rng: np.random.Generator
 ) -> tuple[list[IntArray], int]:
-    """Batches of places among the rivals as rows in random order, filled up; how many free rows they took."""
+    """Batches of places among the constraints as rows in random order, filled up; how many free rows they took."""
     out, used = [], 0
     for places in batches:
         more = free[used : used + size - len(places)]
         used += len(more)
-        out.append(rng.permutation(np.concatenate([rivals.rows[np.array(places, np.int64)], more])))
+        out.append(rng.permutation(np.concatenate([constraints.rows[np.array(places, np.int64)], more])))
     return out, used

@@ -17,7 +17,7 @@ from pairsift._base.checks import first_line
 from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
-from pairsift.retrieval.batches import Plan, Rivals, arrange, reachable
+from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
 from pairsift.retrieval.read import NO_KEY, IntArray
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class DistinctBatchSampler(BatchSampler):
             raise ValueError(f"min_full must lie in [0, 1], got {min_full!r}: it is a share of the rows")
         super().__init__(range(len(numbers)), int(batch_size), drop_last)
         self.seed, self.epoch, self.min_full = int(seed), 0, float(min_full)
-        self._rivals = Rivals(numbers.astype(np.int64), pairs.astype(np.int64), likely.astype(np.float64))
+        self._constraints = Constraints(numbers.astype(np.int64), pairs.astype(np.int64), likely.astype(np.float64))
         self._planned: tuple[int, Plan] | None = None
         self._said = False
 
@@ -212,7 +212,7 @@ class DistinctBatchSampler(BatchSampler):
         if self._planned is None or self._planned[0] != self.epoch:
             rng = np.random.default_rng([self.seed, self.epoch])
             n, size = len(self.sampler), self.batch_size  # type: ignore[arg-type]
-            plan = arrange(n, size, self._rivals, rng, self.min_full)
+            plan = arrange(n, size, self._constraints, rng, self.min_full)
             self._planned = self.epoch, plan
             self._say(plan, n)
         return self._planned[1]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pairsift.neighbors import IntArray
 
 
-class Exported(Protocol):
-    """The parts of a `pairsift.Scan` that are exported."""
+class _Scan(Protocol):
+    """The parts of a `pairsift.Scan` that exports read."""
 
     def __len__(self) -> int: ...
     @property
@@ -30,7 +30,7 @@ class Exported(Protocol):
     def score_table(self) -> pa.Table: ...
 
 
-def row_table(scan: Exported) -> pa.Table:
+def row_table(scan: _Scan) -> pa.Table:
     """One line a row (N): the columns of scores.parquet, and what was found of the row.
 
     Further columns: with labels `label_issue` (bool) and `suggested` (class, null where there is no issue); `duplicate`
@@ -53,7 +53,7 @@ def row_table(scan: Exported) -> pa.Table:
     return table
 
 
-def cleanlab_columns(scan: Exported) -> dict[str, NDArray[Any]]:
+def cleanlab_columns(scan: _Scan) -> dict[str, NDArray[Any]]:
     """The columns of cleanlab's `Datalab.get_issues()`, each (N,); scores lie in [0, 1], and lower ones are worse.
 
     `is_outlier_issue` holds for rows that score 0.95 or more, two robust spreads above the typical row. Without labels
@@ -75,7 +75,7 @@ def cleanlab_columns(scan: Exported) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def fiftyone_fields(scan: Exported) -> dict[str, list[Any]]:
+def fiftyone_fields(scan: _Scan) -> dict[str, list[Any]]:
     """Fields of FiftyOne samples, N values each in the order of the rows, for `dataset.set_values(name, values)`.
 
     `hardness` is the difficulty score and `mistakenness` the label score, by the names of FiftyOne's brain.
