@@ -102,6 +102,22 @@ def test_where_nothing_can_be_learned_the_loss_and_its_gradient_are_zero(labels,
     torch.testing.assert_close(z.grad, torch.zeros_like(z))
 
 
+@pytest.mark.parametrize("positives", ["each", "summed"])
+def test_rows_without_a_label_are_nobodys_positives(positives):
+    torch.manual_seed(0)
+    z, ref_z, labels = torch.randn(12, 6), torch.randn(12, 6), torch.arange(12) % 3
+    some = torch.tensor([0, 4, 5, 9])
+    unknown, alone = labels.clone(), labels.clone()
+    unknown[some], alone[some] = -1, torch.arange(100, 104)
+    loss = LabelledNTXentLoss(0.2, positives=positives)
+    torch.testing.assert_close(loss(z, unknown), loss(z, alone))
+    apart = alone.clone()
+    apart[some] += 1000  # a reference row of the same number is no positive either
+    against = {"ref_z": ref_z, "ref_labels": unknown}
+    torch.testing.assert_close(loss(z, unknown, **against), loss(z, alone, **against | {"ref_labels": apart}))
+    assert float(loss(z, torch.full((12,), -1))) == 0
+
+
 def test_bad_input_is_refused():
     z, h = batch(5)
     labels = torch.arange(5)

@@ -30,7 +30,8 @@ def rgb(image: Image.Image) -> Image.Image:
     """
     frames = _frames(image)
     # Pillow opens 16 bits of grey as "I;16" or, of some formats, as 32-bit "I".
-    depth = 16 if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")) else None
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+    depth = _bits(image) if deep else None
     image.load()
     # Pillow turns TIFF itself when it loads it, and some versions leave the tag there.
     if image.format != "TIFF" and _orientation(image) > 1:
@@ -39,6 +40,12 @@ def rgb(image: Image.Image) -> Image.Image:
     if frames > 1:
         plain.info["frames"] = frames
     return plain
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits of full brightness of an image that Pillow opens with 16: a TIFF may use 12 of them, and says so."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return int(tags.get(258, (16,))[0]) if image.format == "TIFF" else 16
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -100,7 +107,7 @@ def _white(low: float, high: float, dtype: np.dtype[Any], depth: int | None) -> 
     if low < 0:
         raise ValueError(f"pixels go from {low:g} to {high:g}: {known}")
     if depth is not None:
-        return _LEVELS[depth]
+        return 2.0**depth - 1
     for bits in (1, 8, 16) if dtype.kind == "f" else (8, 16):
         if high <= _LEVELS[bits]:
             return _LEVELS[bits]

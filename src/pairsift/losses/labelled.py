@@ -67,7 +67,8 @@ class LabelledNTXentLoss(TemperedLoss):
 
         Args:
             z: (B, d) projections.
-            labels: (B,) whole numbers; rows of one label are each other's positives.
+            labels: (B,) whole numbers; rows of one label are each other's positives. -1 is no label: such a row is no
+                positive, and a negative of all others.
             h: (B, D) encoder features of the rows.
             ref_z, ref_labels, ref_h: (K, d), (K,) and (K, D), the same of the reference rows.
             named: two (B, K) bool matrices, the pairs that count as positives and as negatives; None takes all pairs by
@@ -101,6 +102,9 @@ class LabelledNTXentLoss(TemperedLoss):
                 key_labels = ref_labels.to(z.device, torch.int64)
             else:
                 key_labels = Processes(self.engine.gather_distributed, labels=labels).gather("labels", labels)
+            # Two rows without a label have none in common, so anchors and keys get different numbers.
+            least = torch.iinfo(torch.int64).min
+            labels, key_labels = labels.where(labels != -1, least), key_labels.where(key_labels != -1, least + 1)
             pairs = _LabelledPairs(labels, key_labels, comparison, self.positives, named)
             edit = comparison.edit(self.temperature)
             scaled = anchors.z / self.temperature
@@ -160,6 +164,7 @@ class _LabelledPairs:
         groups, members = torch.unique(self.key_labels, return_counts=True)
         place = torch.searchsorted(groups, self.labels).clamp_max(len(groups) - 1)
         found = torch.where(groups[place] == self.labels, members[place], 0) - int(self.comparison.itself)
+        found = found.clamp_min(0)  # a row without a label
         return (found if self.positives == "each" else found > 0).sum()
 
 
