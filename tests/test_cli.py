@@ -339,7 +339,8 @@ def test_scan_writes_everything_and_train_drops_it(embeddings, run, fails, tmp_p
     assert float(re.search(r"planted mixes: (0\.\d+)", printed).group(1)) > 0.8
     assert "30 to drop" in printed
     assert {path.name for path in out.iterdir()} == {
-        "scores.parquet", "pairs.parquet", "label_issues.parquet", "drop.csv", "scan.json", "report.html",
+        "scores.parquet", "pairs.parquet", "label_issues.parquet", "duplicates.parquet", "drop.csv", "scan.json",
+        "report.html",
     }  # fmt: skip
     assert "data:image/png" in (out / "report.html").read_text()
     assert "holds a finished scan: use --overwrite" in fails("scan", embeddings, "-o", out)

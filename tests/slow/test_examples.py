@@ -9,6 +9,7 @@ import warm
 
 # What an example prints of its result: a number before and one after, or without and with what it shows.
 SHOWN = {
+    "audit_to_trainer": r"margin of the right answer: ([\d.]+) before, ([\d.]+) after",
     "adapt": r"held-out MRR: 0(\.\d+) frozen, 0(\.\d+) adapted",
     "exact_encoder": r"20-NN: ([\d.]+)% pixels, ([\d.]+)% exact",
     "image_text_pairs": r"digits: ([\d.]+)% plain, ([\d.]+)% masked",

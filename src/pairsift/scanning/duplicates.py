@@ -125,7 +125,7 @@ def _limit(ratios: NDArray[np.float64]) -> float:
     middle, high = np.quantile(logs, [0.5, 0.9])
     limit = middle - _DEVIATIONS * (high - middle) / _TENTH
     for _ in range(_ROUNDS):
-        low, middle = np.quantile(logs[logs > limit], [0.25, 0.5])
+        low, middle = np.quantile(logs[logs >= limit], [0.25, 0.5])
         earlier, limit = limit, middle - _DEVIATIONS * (middle - low) / _QUARTER
         if earlier == limit:
             break

@@ -105,9 +105,9 @@ def _probe(run: Run) -> Any:
 
     mean = run.load_encoder().mean
     if mean.dim() == 1:
-        return torch.zeros(1, len(mean))
+        return torch.zeros(1, len(mean), dtype=torch.float32)
     size = run.config().image_size or 32
-    return torch.zeros(1, 3, size, size)
+    return torch.zeros(1, 3, size, size, dtype=torch.float32)
 
 
 def _name(place: str | None) -> str | None:
