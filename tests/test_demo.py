@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from scipy import stats
 
 from pairsift.data import load_images
-from pairsift.demo import METHODS, Difference, difference, run_demo, summary, table
+from pairsift.demo import METHODS, Difference, difference, one_thread_each, run_demo, summary, table
 from pairsift.evaluate import detection
 from pairsift.scanning import Scan
 
@@ -77,3 +78,13 @@ def test_one_run_of_everything(tmp_path):
     assert page.count('class="mixed"') == result["found"]["mixed"]
     assert 'href="auto-seed0/scan/report.html"' in page
     assert (tmp_path / "auto-seed0" / "scan" / "report.html").stat().st_size > 5e4
+
+
+@pytest.mark.parametrize("before", [None, "7"])
+def test_processes_of_the_demo_have_one_thread_each(monkeypatch, before):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    with one_thread_each():
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ.get("OMP_NUM_THREADS") == before

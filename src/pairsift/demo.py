@@ -8,8 +8,9 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def _run(tasks: list[dict[str, Any]], processes: int, say: Callable[[str], None]
         return rows
     # A fork of a process in which PyTorch has used threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context) as pool:
+    with one_thread_each(), ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context) as pool:
         jobs = {pool.submit(train_and_measure, task): i for i, task in enumerate(tasks)}
         try:
             for done, job in enumerate(as_completed(jobs), 1):
@@ -120,6 +121,23 @@ def _run(tasks: list[dict[str, Any]], processes: int, say: Callable[[str], None]
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return rows
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Give one thread to each process that is started inside, for OpenMP and BLAS too.
+
+    The threads of several processes on the same cores wait for each other at every barrier, which doubles the time.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
