@@ -1,4 +1,4 @@
-"""The scan as a curator uses it, beside other tools: label errors, copies, near pairs and difficult rows.
+"""Compares the scan with other tools at a curator's jobs: label errors, copies, near pairs and difficult rows.
 
     python -m lab.benchmarks.curation [--cache DIR] [--sets NAME ...] [--tasks labels ...] [--threads 1]
                                   [--output lab/benchmarks/results/curation.jsonl]

@@ -1,4 +1,4 @@
-"""A spectral map of pairs in parquet, half precision, the choice of the settings included, and what else adapts them.
+"""Times a spectral map of float16 pairs in parquet, with its choice of settings, and other ways to adapt features.
 
     python -m lab.benchmarks.spectral [--pairs 1000000] [--dimensions 384] [--parts fit cca adapter epoch]
                                       [--folder DIR] [--output FILE.jsonl]

@@ -186,7 +186,7 @@ class TrainConfig(Settings):
     )
     threads: int | None = setting(None, "Run", "CPU threads of each process (default: all)", gt=0)
     logger: Literal["tensorboard", "wandb", "mlflow", "csv", "none"] = setting(
-        "tensorboard", "Run", "Lightning's logger of the epochs' means, beside metrics.csv"
+        "tensorboard", "Run", "Lightning's logger that also gets the means of every epoch"
     )
     progress: bool = setting(True, "Run", "show progress")
     resume: bool = setting(False, "Run", "continue the run in the folder")
