@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,6 @@ __all__ = ["console", "guarded", "main", "notes"]
 
 def main() -> None:
     """Run the command line. Where its packages are not installed, print a line that says how to install them."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # Threads that wait for others soon sleep, so that processes on the same cores do not hold each other up.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         with needs(*called(sys.argv[1:])):
             from pairsift.cli.app import main as run
