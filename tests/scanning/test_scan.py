@@ -301,7 +301,7 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
     file = write(tmp_path / "f.parquet", features, label=labels, row=rows, path=[f"p{row}" for row in rows])
     found = ps.scan(file, output=tmp_path / "out")
     again = ps.Scan.load(tmp_path / "out")
-    for name in ("scores", "clusters", "indicators", "plane", "rows", "labels", "bridges"):
+    for name in ("scores", "clusters", "indicators", "plane", "rows", "labels", "bridges", "neighbours"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
     for name in ("pairs", "levels", "levels_error", "advice", "classes", "n_classes", "paths"):
         assert getattr(again, name) == getattr(found, name)
@@ -319,6 +319,16 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
     (tmp_path / "out" / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="does not hold a finished scan"):
         ps.Scan.load(tmp_path / "out")
+
+
+def test_nearest_rows_are_those_of_a_search_without_copies(mixture):
+    features = np.concatenate([mixture[0], mixture[0][:1]])  # the last row is a copy of the first
+    unit = features - features.mean(axis=0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -2)
+    cosines[:, -1] = cosines[-1, 0] = -2  # only a row to keep is a neighbour, and not of its copy
+    np.testing.assert_array_equal(ps.scan(features, 5).neighbours, np.argsort(-cosines, axis=1)[:, :4])
 
 
 def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixture):

@@ -33,11 +33,12 @@ def page_file(tmp_path_factory, scanned):
 
 
 def shown_examples(scanned):
-    """24 pairs of two, 24 most and 24 least difficult examples, labels with the nearest of another class, copies."""
+    """24 pairs of two, 24 most difficult with 4 neighbours each, 24 least difficult, labels with the nearest of another
+    class, copies."""
     issues, copies = scanned.label_issues.to_pandas()[:24], scanned.duplicates.to_pandas()
     assert copies.group.nunique() <= 12  # all groups are shown
     pictures = copies.groupby("group").size().clip(upper=2).sum()
-    return 24 * 2 + 24 + 24 + len(issues) + (issues.nearest_other >= 0).sum() + pictures
+    return 24 * 2 + 24 * 5 + 24 + len(issues) + (issues.nearest_other >= 0).sum() + pictures
 
 
 def copies_without_picture(scanned):
@@ -145,7 +146,7 @@ def test_a_pointed_example_says_its_row(page, scanned):
 def test_all_of_it_is_in_reach_of_the_keyboard_and_named(page):
     """Controls and regions that scroll are stopped at in the order of the page; figures and images have words."""
     stops = []
-    while len(stops) < 60:
+    while len(stops) < 100:
         page.keyboard.press("Tab")
         at = page.evaluate("(({id, tagName, ariaLabel, innerText}) => [tagName, id || ariaLabel || innerText])"
                            "(document.activeElement)")  # fmt: skip
@@ -209,6 +210,20 @@ def test_a_page_of_ten_thousand_rows_is_small_and_opens_at_once(browser, tmp_pat
         return taken
 
     assert min(seconds() for _ in range(3)) < 1
+
+
+def test_the_nearest_rows_of_a_difficult_one_unfold(page, scanned):
+    order = np.argsort(-scanned.scores, kind="stable")
+    for place in (0, 23):
+        entry = page.locator("li[data-kind=difficult]").nth(place)
+        assert not entry.locator("details div").first.is_visible()
+        entry.locator("summary").click()
+        near = entry.locator("details div").all_inner_texts()
+        rows = [int(re.search(r"row (\d+)", each).group(1)) for each in near]
+        assert rows == scanned.neighbours[order[place]].tolist()
+        assert f"cluster {scanned.clusters[rows[0]]}, row {rows[0]}, label" in near[0]
+        assert entry.locator("details img").count() == 4
+        entry.locator("summary").click()
 
 
 def test_an_image_set_shows_what_its_array_shows(tmp_path, page_file, scanned):

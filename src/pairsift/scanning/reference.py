@@ -43,6 +43,8 @@ INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 NEAREST = 10
 # Neighbours whose clusters are looked at.
 NEIGHBOURS = 50
+# Nearest rows that a result keeps of every row.
+KEPT = 4
 # Neighbours that are known of every row; bridging pairs are among the first `within` of them.
 CANDIDATES = MOST_WITHIN
 # Rows scored at once: keeps their products and neighbours within some tens of MB.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pairsift._base.files import replacing, write_json
@@ -22,11 +23,11 @@ from pairsift.neighbors import IntArray
 from pairsift.scanning.estimates import ClassEstimate, Histogram
 from pairsift.scanning.exports import cleanlab_columns, fiftyone_fields, row_table
 from pairsift.scanning.page import scan_page
-from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, Reference
+from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, KEPT, Reference
 from pairsift.theory import Advice, Level, Levels
 
 # Columns of scores.parquet that are not of `Scan.known`; columns of `Scan.pairs`, `label_issues` and `duplicates`.
-OWN_COLUMNS = ("row", "score", "cluster", *INDICATORS, "pca_1", "pca_2", "label_score")
+OWN_COLUMNS = ("row", "score", "cluster", *INDICATORS, "pca_1", "pca_2", "label_score", "neighbours")
 PAIR_COLUMNS = ("anchor", "other", "similarity", "anchor_cluster", "other_cluster", "probability")
 ISSUE_COLUMNS = ["position", "label", "suggested", "score", "disagreement", "nearest_other", "similarity"]
 COPY_COLUMNS = ["group", "position", "keep", "keeper", "similarity"]
@@ -82,6 +83,9 @@ class Scan:
         leaks: with `split_column` the duplicates of groups in more than one split: `group`, `row`, `similarity` and
             what is known of the row; with `against` the rows of that set with a copy in this one: `against_row`,
             `row`, `similarity`. Else None.
+        neighbours: (N, 4) positions of the nearest rows, nearest first, without copies of the row; -1 past the end. In
+            sets of more than 50,000 rows they are the nearest of the rows in the sample. None in scans of earlier
+            versions.
         reference: what the scan learned, to score further rows; None in a scan that was loaded.
     """
 
@@ -105,6 +109,7 @@ class Scan:
     label_issues: pa.Table | None = None
     duplicates: pa.Table | None = None
     leaks: pa.Table | None = None
+    neighbours: IntArray | None = None
     reference: Reference | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -343,12 +348,19 @@ class Scan:
         scan_page(Path(path), self, images, self.names if labels is None else np.asarray(labels).tolist(), fraction)
 
     def score_table(self) -> pa.Table:
-        """One line a row (N): row, score, cluster, indicators, plane, `label_score` with labels, and `known`."""
+        """One line a row (N): row, score, cluster, indicators, plane, label_score, neighbours (rows), and `known`."""
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
         columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
         columns |= {} if self.label_scores is None else {"label_score": self.label_scores}
+        columns |= {} if self.neighbours is None else {"neighbours": self._row_lists(self.neighbours)}
         return pa.table(columns | dict(zip(self.known.column_names, self.known.columns, strict=True)))
+
+    def _row_lists(self, positions: IntArray) -> pa.Array:
+        """Lists of row numbers, shorter where positions (N, k) end in -1."""
+        there = positions >= 0
+        ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(self.rows[positions[there]]))
 
     def _pair_table(self) -> pa.Table:
         """The pairs with rows instead of positions, and what is known of both."""
@@ -456,6 +468,7 @@ class Scan:
             known=table.select([name for name in names if name not in OWN_COLUMNS]),
             label_scores=table.column("label_score").to_numpy() if "label_score" in names else None,
             label_issues=issues, duplicates=duplicates, leaks=more.get("leaks"),
+            neighbours=_lists_of_positions(table.column("neighbours"), rows) if "neighbours" in names else None,
         )  # fmt: skip
 
 
@@ -464,6 +477,16 @@ def _most_frequent(values: IntArray) -> tuple[IntArray, IntArray]:
     found, counts = np.unique(values, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return found[order], counts[order]
+
+
+def _lists_of_positions(lists: pa.ChunkedArray, rows: IntArray) -> IntArray:
+    """Positions (N, 4) of lists of row numbers, -1 past their ends."""
+    counts = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
+    flat = pa.table({"row": pc.list_flatten(lists)})
+    positions = np.full((len(lists), KEPT), -1, np.int64)
+    at = np.arange(KEPT) < np.diff(counts)[:, None]
+    positions[at] = _in_positions(flat, rows, "scores.parquet", "row").column("row").to_numpy()
+    return positions
 
 
 def _in_positions(table: pa.Table, rows: IntArray, file: str, *names: str) -> pa.Table:

@@ -32,7 +32,7 @@ from pairsift.scanning.labels import LabelModel, LabelScores, issue_table
 from pairsift.scanning.plan import Plan, open_any, prepare
 from pairsift.scanning.reference import INDICATORS, Reference
 from pairsift.scanning.result import Scan
-from pairsift.scanning.work import Part, Task, merge, run_local, run_ray
+from pairsift.scanning.work import NEAR_COLUMNS, Part, Task, merge, run_local, run_ray
 from pairsift.theory import Levels, advise
 
 
@@ -167,6 +167,7 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
         scores=scores.column("score").to_numpy(), clusters=scores.column("cluster").to_numpy(),
         indicators=np.stack([scores.column(name).to_numpy() for name in INDICATORS], axis=1),
         plane=np.stack([scores.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
+        neighbours=np.stack([scores.column(name).to_numpy() for name in NEAR_COLUMNS], axis=1),
         pairs=pairs, levels=fitted.levels, levels_error=fitted.levels_error,
         advice=advise(fitted.labelled_levels or fitted.levels),
         labelled_levels=fitted.labelled_levels, n_classes=fitted.n_classes, classes=fitted.classes,

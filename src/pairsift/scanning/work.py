@@ -22,7 +22,7 @@ from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.scanning.bridges import Judge
 from pairsift.scanning.config import ScanError
 from pairsift.scanning.labels import LabelModel, LabelScores
-from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
+from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, KEPT, Reference, RowScores
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
 PART_ROWS = 8 * BLOCK_ROWS
@@ -38,8 +38,9 @@ Part = tuple[pa.Table, pa.Table]
 _ROUNDING = 1e-6
 # Pairs in front of the list, and pairs that one row may have among them.
 _FRONT, _OF_ONE_ROW = 100, 3
-# Columns of a part that hold whole numbers.
+# Columns of a part that hold whole numbers; columns of the nearest rows.
 _PLACES = ("suggested", "nearest_other")
+NEAR_COLUMNS = tuple(f"near_{rank}" for rank in range(KEPT))
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Task:
         columns: dict[str, NDArray[Any]] = {
             "score": np.full(n, np.nan), "cluster": np.full(n, -1, np.int64),
             **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2", "spacing")},
+            **{name: np.full(n, -1, np.int64) for name in NEAR_COLUMNS},
         }  # fmt: skip
         if self.label_model is not None:
             columns |= {
@@ -134,13 +136,15 @@ class Task:
                 columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
             columns["spacing"][at] = scored.spacing
+            for name, found in zip(NEAR_COLUMNS, scored.candidates.T, strict=False):
+                columns[name][at] = np.where(found >= 0, self.reference.rows[found], -1)
             if self.label_model is not None:
                 judged = self._judge_labels(features[rows - first], rows, scored)._asdict()
                 for name, values in judged.items():
                     columns[f"label_{name}"][at] = values
             pairs.append(self._bridges(rows, scored))
-        found = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
-        return pa.table(columns), strongest(found, self.max_pairs)
+        bridges = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
+        return pa.table(columns), strongest(bridges, self.max_pairs)
 
     def _judge_labels(self, features: NDArray[np.float32], rows: NDArray[np.int64], scored: RowScores) -> LabelScores:
         """Scores of the labels of a block, with the positions of rows in the whole set."""
