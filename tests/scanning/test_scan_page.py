@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import html
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,32 @@ def test_the_nearest_rows_of_a_difficult_one_unfold(page, scanned):
         assert f"cluster {scanned.clusters[rows[0]]}, row {rows[0]}, label" in near[0]
         assert entry.locator("details img").count() == 4
         entry.locator("summary").click()
+
+
+def test_a_map_by_tsne_keeps_neighbours_together(tmp_path):
+    features, labels, _ = midpoints(120, share=0)
+    found = ps.scan(features, 5, map="tsne", threads=1, output=tmp_path / "out")
+    assert np.isfinite(found.map).all()
+    distances = ((found.map[:, None] - found.map) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
+    again = ps.Scan.load(tmp_path / "out")
+    np.testing.assert_array_equal(again.map, found.map)
+    again.report(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "120 examples. A map by t-SNE" in text
+    assert "first dimension of the map" in text
+
+
+def test_a_map_by_umap_asks_for_its_package_before_the_scan(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ps.scanning.ScanError, match="pip install umap-learn, or take map='tsne'"):
+        ps.scan(midpoints(60)[0], 5, map="umap")
+
+
+def test_a_map_has_a_place_for_a_sample_of_a_large_set(monkeypatch):
+    monkeypatch.setattr("pairsift.scanning.scanning.MAPPED_ROWS", 50)
+    assert np.isfinite(ps.scan(midpoints(120)[0], 5, map="tsne").map[:, 0]).sum() == 50
 
 
 def test_an_image_set_shows_what_its_array_shows(tmp_path, page_file, scanned):

@@ -59,8 +59,8 @@ def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | No
         groups=[(examples.at(np.array(each.positions)), each.size) for each in groups],
         n_copies=None if scan.duplicates is None else f"{int((~scan.duplicates['keep'].to_numpy()).sum()):,}",
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
-        start=round(cutoff * n_bins), plane=points, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
-        n_points=f"{min(POINTS, len(good)):,}", bridges=bridges(scan),
+        start=round(cutoff * n_bins), plane=points, map_words=_map_words(scan), n_points=f"{len(points.facts):,}",
+        bridges=bridges(scan),
         n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None, n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
         levels=_level_numbers(scan), advice=scan.advice.reasons, band=_band_words(scan), histogram=histogram(scan),
         data=_script_data(scan, good, order, labels, n_bins) | {
@@ -126,6 +126,18 @@ def _band_words(scan: Scanned) -> str:
         return f"one to two shares of 1 / {scan.n_classes} classes"
     start, stop = band.values()
     return f"{start:g} to {stop:g} of every row"
+
+
+def _map_words(scan: Scanned) -> str:
+    """What places the examples on the map, and what is lost."""
+    if scan.map is not None:
+        method = {"umap": "UMAP", "tsne": "t-SNE"}[scan.settings["map"]]
+        return f"A map by {method}: near examples are alike, distances between groups mean little."
+    first, second = (f"{share:.0%}" for share in scan.settings["explained"])
+    return (
+        f"First two principal components ({first} and {second} of the variance); most of the structure lies outside of "
+        "this plane."
+    )
 
 
 def _names(scan: Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
@@ -265,7 +277,7 @@ class Examples:
     def _near(self, position: int) -> NDArray[np.int64]:
         if self._scan.neighbours is None:
             return np.zeros(0, np.int64)
-        near = self._scan.neighbours[position]
+        near: NDArray[np.int64] = self._scan.neighbours[position]
         return near[near >= 0]
 
     def _example(self, position: int) -> Example:
@@ -335,10 +347,12 @@ class Plane(NamedTuple):
 
 def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
     """At most `POINTS` examples of the positions `good`, the most difficult on top."""
+    places, what = (scan.plane, "component") if scan.map is None else (scan.map, "dimension of the map")
+    good = good[np.isfinite(places[good, 0])]
     chosen = np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False)
     chosen = chosen[np.argsort(scan.scores[chosen], kind="stable")]
-    place, value, cluster = scan.plane[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
-    x, y = (_around(place[:, i], f"{name} component") for i, name in enumerate(("first", "second")))
+    place, value, cluster = places[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
+    x, y = (_around(place[:, i], f"{name} {what}") for i, name in enumerate(("first", "second")))
     shade = np.minimum((value * SHADES).astype(int), SHADES - 1)
     by_score = [
         Mark(points(x, y, *place[shade == i].T), f"points s{i}", f"score from {i / SHADES:g}") for i in range(SHADES)
@@ -348,7 +362,8 @@ def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
         Mark(points(x, y, *place[cluster == each].T), _look(each), f"cluster {each}" if named else None)
         for each in np.unique(cluster).tolist()
     ]
-    words = f"{len(chosen):,} examples in the plane of their first two principal components, coloured by"
+    where = "in the plane of their first two principal components" if scan.map is None else "on a map"
+    words = f"{len(chosen):,} examples {where}, coloured by"
     across, down = x.along(place[:, 0]).round().astype(int), (1000 - y.along(place[:, 1])).round().astype(int)
     facts = zip(across.tolist(), down.tolist(), scan.rows[chosen].tolist(), np.round(value, 3).tolist(),
                 cluster.tolist(), strict=True)  # fmt: skip
