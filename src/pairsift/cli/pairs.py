@@ -46,7 +46,7 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
 
 def _tell(found: InspectedPairs) -> None:
     """Print the figures, the expected false negatives by batch size, and how to read them."""
-    from pairsift.retrieval.checks import BATCHES
+    from pairsift.retrieval.findings import BATCHES
     from pairsift.retrieval.report import expectations, notes, numbers
 
     table = Table("found", "number", show_header=False)

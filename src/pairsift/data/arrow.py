@@ -83,6 +83,14 @@ def is_list(kind: pa.DataType) -> bool:
     return any(bool(test(kind)) for test in listed) or any(_is_view(kind, test) for test in views)
 
 
+def is_text_list(kind: pa.DataType) -> bool:
+    """Whether values are lists of texts, or of structs with a field "text"."""
+    if not is_list(kind):
+        return False
+    inner = plain_type(kind.value_type)
+    return is_text(inner) or (pa.types.is_struct(inner) and "text" in {part.name for part in inner})
+
+
 def element_type(kind: pa.DataType) -> pa.DataType | None:
     """The type of the numbers of a vector: of a list, or of a tensor of one dimension. None for anything else."""
     shape = getattr(kind, "shape", None)
@@ -136,6 +144,17 @@ def _no_view(kind: pa.DataType) -> pa.DataType:
     if _is_view(kind, "is_string_view"):
         return pa.large_string()
     return pa.large_binary() if _is_view(kind, "is_binary_view") else kind
+
+
+def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:
+    """The one field of a column that is there.
+
+    Raises:
+        DataError: there are two.
+    """
+    if schema.names.count(column) > 1:
+        raise DataError(f"{name} has two columns called {column!r}: which one is meant cannot be told, rename one")
+    return schema.field(column)
 
 
 def texts(values: Any, name: str) -> list[Any]:

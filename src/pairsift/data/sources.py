@@ -27,7 +27,6 @@ from pairsift.data.columns import (
     class_numbers,
     column_labels,
     image_column,
-    only_field,
     usable_labels,
 )  # fmt: skip
 from pairsift.data.columns import (
@@ -252,7 +251,7 @@ class TableSource(_EncodedSource):
         self.name, schema = rows.name, rows.schema
         column = image_column(self.name, schema)
         classes = find_label_column(self.name, schema.names, labels, IMAGE_LABELS)
-        kind = only_field(self.name, schema, column).type
+        kind = arrow.only_field(self.name, schema, column).type
         if not arrow.is_encoded(kind):
             raise DataError(
                 f"{self.name}: column {column!r} must hold encoded images (bytes or {{bytes, path}}), got {kind}"
@@ -268,7 +267,7 @@ class TableSource(_EncodedSource):
         self.labels: NDArray[np.int64] | None = None
         self.class_names: Sequence[str] | None = None
         if classes is not None:
-            field = only_field(self.name, schema, classes)
+            field = arrow.only_field(self.name, schema, classes)
             self.labels, self.class_names = usable_labels(
                 lambda: column_labels(rows.read([field.name]).column(0), field, schema, self.name), labels is not None
             )

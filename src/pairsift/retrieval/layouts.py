@@ -47,14 +47,6 @@ class Edits:
 # Several positives a row
 
 
-def is_nested(kind: pa.DataType) -> bool:
-    """Whether cells are lists of texts, or of passages with a text."""
-    if not arrow.is_list(kind):
-        return False
-    inner = arrow.plain_type(kind.value_type)
-    return arrow.is_text(inner) or (pa.types.is_struct(inner) and "text" in {part.name for part in inner})
-
-
 class Nested:
     """Records with several positives each, as FlagEmbedding and tevatron write them.
 
@@ -70,7 +62,7 @@ class Nested:
 
     def __init__(self, name: str, table: pa.Table, positive: str, negatives: Sequence[str]) -> None:
         self.table, self._positive = table, positive
-        single = [each for each in negatives if not is_nested(table.schema.field(each).type)]
+        single = [each for each in negatives if not arrow.is_text_list(table.schema.field(each).type)]
         if single:
             raise DataError(
                 f"{name}: column {positive!r} holds lists and column {single[0]!r} none: give lists of positives and "

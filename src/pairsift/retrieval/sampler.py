@@ -18,7 +18,8 @@ from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
-from pairsift.retrieval.read import NO_KEY, IntArray
+from pairsift.retrieval.index import NO_KEY
+from pairsift.retrieval.read import IntArray
 
 if TYPE_CHECKING:
     from pairsift.retrieval.result import InspectedPairs

@@ -252,7 +252,7 @@ def _read_labels(table: TableRows, label: str | None, asked: bool) -> Labels:
     """Class of every row and names of the classes, or two times None without a label column."""
     if label is None:
         return None, None
-    field = columns.only_field(table.name, table.schema, label)
+    field = arrow.only_field(table.name, table.schema, label)
     return columns.usable_labels(
         lambda: columns.column_labels(table.read([label]).column(0), field, table.schema, table.name), asked
     )
