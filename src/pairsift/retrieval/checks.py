@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
-from pairsift.retrieval.guides import Judge, Judgement
+from pairsift.retrieval.guides import PairScorer, ScoredPairs
 from pairsift.retrieval.index import BLOCK, Cells, Pairing, Search, UnitFeatures, dots
 from pairsift.retrieval.near import TextPairs
 from pairsift.retrieval.read import FloatArray, IntArray
@@ -258,7 +258,7 @@ class NegativeChecks:
         likely: (M,) the guide takes it for a positive.
         alone: (M,) the guide would take it for a positive without the floor.
         similarity: (M,) with the anchor; nan without a guide.
-        judgement: what a judge says; None without one.
+        scored: the scores of a judge; None without one.
         judged: (M,) the judge takes it for a positive.
         relabelled: (M,) it becomes the positive of a row of its own.
         open_pairs, open_columns: (K,) pair and column of negatives, where a cell is bad or missing, or a list loses all
@@ -270,7 +270,7 @@ class NegativeChecks:
     likely: BoolArray
     alone: BoolArray
     similarity: FloatArray
-    judgement: Judgement | None
+    scored: ScoredPairs | None
     judged: BoolArray
     relabelled: BoolArray
     open_pairs: IntArray
@@ -288,11 +288,15 @@ class NegativeChecks:
         return self.identical | self.judged | self._unasked(self.alone)
 
     def _unasked(self, chosen: BoolArray) -> BoolArray:
-        return chosen if self.judgement is None else chosen & np.isnan(self.judgement.negatives)
+        return chosen if self.scored is None else chosen & np.isnan(self.scored.negatives)
 
 
 def check_negatives(
-    pairing: Pairing, cells: list[Cells], config: PairsConfig, guide: Compared | None = None, judge: Judge | None = None
+    pairing: Pairing,
+    cells: list[Cells],
+    config: PairsConfig,
+    guide: Compared | None = None,
+    scorer: PairScorer | None = None,
 ) -> NegativeChecks:
     """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
 
@@ -301,7 +305,7 @@ def check_negatives(
         cells: of each column of negatives.
         config: says whether negatives are refilled.
         guide: features, scores and search; None without a guide.
-        judge: decides about suspicious ones; None without one.
+        scorer: decides about suspicious ones; None without a judge.
     """
     mined = pairing.mined
     anchors = pairing.anchors[mined.pairs]
@@ -317,25 +321,23 @@ def check_negatives(
         used = free & scores.reliable[mined.pairs]
         likely = used & (similarity > scores.thresholds[mined.pairs])
         alone = used & (similarity > scores.edges[mined.pairs])
-    if judge is None:
-        verdicts: tuple[Judgement | None, BoolArray, BoolArray] = (None, asked, asked)
-    else:
+    scored, judged, relabelled = None, asked, asked
+    if scorer is not None:
         asked = free if guide is None else free & guide.scores.suspicious(mined.pairs, similarity)
-        verdicts = _judged(pairing, config, guide, judge, asked)
-    judgement, judged, relabelled = verdicts
+        scored, judged, relabelled = _judged(pairing, config, guide, scorer, asked)
     checks = NegativeChecks(
-        identical, likely, alone, similarity, judgement, judged, relabelled, *_open_cells(
+        identical, likely, alone, similarity, scored, judged, relabelled, *_open_cells(
             pairing, cells, identical | judged | (likely & ~asked)
         ), np.zeros(0, np.int64),
     )  # fmt: skip
     if config.bad_negatives != "refill":
         return checks
-    return replace(checks, refills=_Refilling(pairing, checks, config, guide, judge).texts())
+    return replace(checks, refills=_Refilling(pairing, checks, config, guide, scorer).texts())
 
 
 def _judged(
-    pairing: Pairing, config: PairsConfig, guide: Compared | None, judge: Judge, asked: BoolArray
-) -> tuple[Judgement, BoolArray, BoolArray]:
+    pairing: Pairing, config: PairsConfig, guide: Compared | None, scorer: PairScorer, asked: BoolArray
+) -> tuple[ScoredPairs, BoolArray, BoolArray]:
     """What the judge says of some negatives, of the positives of their rows, and of positives that are ranked low.
 
     Returns:
@@ -347,8 +349,8 @@ def _judged(
     if guide is not None and not guide.scores.off_because:
         rows |= ~guide.scores.reliable
     positives, negatives = np.full(len(pairing), np.nan), np.full(len(asked), np.nan)
-    positives[rows] = judge(pairing.anchors[rows], pairing.positives[rows])
-    negatives[asked] = judge(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
+    positives[rows] = scorer(pairing.anchors[rows], pairing.positives[rows])
+    negatives[asked] = scorer(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
     own = positives[mined.pairs]
     with np.errstate(invalid="ignore"):
         bad = (negatives >= config.judge_floor) & (negatives >= config.judge_share * own)
@@ -357,8 +359,8 @@ def _judged(
     codes = pairing.code(pairing.anchors[mined.pairs], mined.texts)
     first = np.zeros(len(asked), bool)
     first[np.unique(np.where(relabelled, codes, -1), return_index=True)[1]] = True
-    judgement = Judgement(judge.name, judge.asked, positives, negatives, config.judge_floor)
-    return judgement, bad, relabelled & first
+    scored = ScoredPairs(scorer.name, scorer.asked, positives, negatives, config.judge_floor)
+    return scored, bad, relabelled & first
 
 
 def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[IntArray, IntArray]:
@@ -392,14 +394,19 @@ class _Refilling:
         checks: of the mined negatives.
         config: seed, neighbours and share.
         guide: None without one.
-        judge: None without one.
+        scorer: None without a judge.
     """
 
     def __init__(
-        self, pairing: Pairing, checks: NegativeChecks, config: PairsConfig, guide: Compared | None, judge: Judge | None
+        self,
+        pairing: Pairing,
+        checks: NegativeChecks,
+        config: PairsConfig,
+        guide: Compared | None,
+        scorer: PairScorer | None,
     ) -> None:
-        self._pairing, self._config, self._guide, self._judge = pairing, config, guide, judge
-        self._judgement, self._pairs = checks.judgement, checks.open_pairs
+        self._pairing, self._config, self._guide, self._scorer = pairing, config, guide, scorer
+        self._scored, self._pairs = checks.scored, checks.open_pairs
         mined, kept = pairing.mined, ~checks.bad
         self._taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
         more = pairing.further.get("corpus")
@@ -408,7 +415,7 @@ class _Refilling:
     def texts(self) -> IntArray:
         """(K,) texts for the open cells, -1 where there is none."""
         out = np.full(len(self._pairs), -1)
-        for _ in range(_ROUNDS if self._judge is not None else 1):
+        for _ in range(_ROUNDS if self._scorer is not None else 1):
             open_ = np.flatnonzero(out < 0)
             if not len(open_):
                 break
@@ -424,11 +431,11 @@ class _Refilling:
     def _accepted(self, pairs: IntArray, texts: IntArray) -> BoolArray:
         """(K,) texts that the judge calls negatives, or was not asked about."""
         fine = np.ones(len(pairs), bool)
-        if self._judge is None or self._judgement is None:
+        if self._scorer is None or self._scored is None:
             return fine
-        asked = np.flatnonzero(np.isfinite(self._judgement.positives[pairs]))
-        own = self._judgement.positives[pairs[asked]]
-        scores = self._judge(self._pairing.anchors[pairs[asked]], texts[asked])
+        asked = np.flatnonzero(np.isfinite(self._scored.positives[pairs]))
+        own = self._scored.positives[pairs[asked]]
+        scores = self._scorer(self._pairing.anchors[pairs[asked]], texts[asked])
         fine[asked] = (scores < self._config.judge_floor) | (scores < self._config.judge_share * own)
         return fine
 

@@ -179,11 +179,11 @@ class Findings:
 
         The guide ranks it below more candidates than the cap allows, unless it is off. A judge that was asked decides.
         """
-        judgement = self.negatives.judgement
+        scored = self.negatives.scored
         low = np.zeros(len(self.pairing), bool)
         if self.guided is not None and not self.guided.scores.off_because:
             low = ~self.guided.scores.reliable
-        return low if judgement is None else (low & ~judgement.right) | judgement.wrong
+        return low if scored is None else (low & ~scored.right) | scored.wrong
 
     @cached_property
     def contradicted(self) -> BoolArray:
@@ -218,8 +218,8 @@ class Findings:
         mine["no negative left"] = self._unfilled()
         if self.close.leaks is not None:
             mine |= {"in the evaluation set": self.close.leaks.same, "near the evaluation set": self.close.leaks.near}
-        if self.negatives.judgement is not None:
-            mine["judge: no positive"] = self.negatives.judgement.wrong
+        if self.negatives.scored is not None:
+            mine["judge: no positive"] = self.negatives.scored.wrong
             mine["judge: a negative is a positive"] = self._owners(self.negatives.judged)
         mine["longer than the guide reads"] = self.close.cut[pairing.anchors] | self.close.cut[pairing.positives]
         if self.guided is not None:

@@ -297,7 +297,7 @@ def _as_pairs(guide: Path, source: PairsSource) -> PairsSource:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ScoredPairs:
     """What a judge said.
 
     Attributes:
@@ -325,7 +325,7 @@ class Judgement:
         return np.asarray(self.positives < self.floor)
 
 
-class Judge:
+class PairScorer:
     """Scores pairs of texts of a pairing, each pair once.
 
     Args:
@@ -379,7 +379,7 @@ def _outside(scores: NDArray[np.float64]) -> float:
     return float(scores[~((scores >= 0) & (scores <= 1))][0])
 
 
-def open_judge(source: PairsSource, config: PairsConfig, judge: Score | None) -> tuple[str, Score] | None:
+def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -> tuple[str, Score] | None:
     """The name of the judge and the function that scores; None where there is none.
 
     Args:

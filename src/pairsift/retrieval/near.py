@@ -114,12 +114,10 @@ class Spelling:
 
     Attributes:
         words: (T,) number of words of each text.
-        lengths: (T,) number of characters of each text.
     """
 
     def __init__(self, blocks: Iterable[list[str]]) -> None:
         self._plain: list[str] = []
-        lengths: list[int] = []
         words: list[int] = []
         numbers: list[int] = []
         for block in blocks:
@@ -127,10 +125,9 @@ class Spelling:
                 found = _words(text)
                 self._plain.append(" ".join(found))
                 words.append(len(found))
-                lengths.append(len(text))
                 numbers.append(zlib.crc32(" ".join(sorted(filter(_DIGIT.search, found))).encode()))
         self._numbers = np.array(numbers, np.int64)
-        self.words, self.lengths = np.array(words, np.int64), np.array(lengths, np.int64)
+        self.words = np.array(words, np.int64)
 
     def alike(self, least: float = _LEAST) -> TextPairs:
         """Pairs of texts whose shingles agree, by Jaccard similarity; those of at least `least`.
@@ -419,7 +416,7 @@ class CloseTexts:
     Attributes:
         anchors, positives: near-duplicates on each side.
         leaks: None without an evaluation set.
-        words, lengths: (T,) words and characters of each text; None for embeddings.
+        words: (T,) words of each text; None for embeddings.
         cut: (T,) texts that the guide reads only the beginning of.
     """
 
@@ -427,7 +424,6 @@ class CloseTexts:
     positives: NearDuplicates
     leaks: Leaks | None
     words: IntArray | None
-    lengths: IntArray | None
     cut: NDArray[np.bool_]
 
 

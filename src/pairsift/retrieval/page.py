@@ -256,20 +256,20 @@ def _figure(found: Findings, at: int) -> str:
     """Similarity and the judge's score of a mined negative, where there are any."""
     checks = found.negatives
     parts = [] if np.isnan(checks.similarity[at]) else [f"{checks.similarity[at]:.3f}"]
-    if checks.judgement is not None and not np.isnan(checks.judgement.negatives[at]):
-        parts.append(f"judged {checks.judgement.negatives[at]:.2f}")
+    if checks.scored is not None and not np.isnan(checks.scored.negatives[at]):
+        parts.append(f"judged {checks.scored.negatives[at]:.2f}")
     return ", ".join(parts)
 
 
 def _wrong(found: Findings, most: int) -> Iterable[list[ShownText]]:
-    judgement, bad = found.negatives.judgement, np.flatnonzero(found.wrong)
+    scored, bad = found.negatives.scored, np.flatnonzero(found.wrong)
     ranks = np.zeros(len(found.pairing)) if found.guided is None else found.guided.scores.ranks
     for at in bad[np.argsort(-ranks[bad], kind="stable")][:most].tolist():
         row, parts = int(found.pairing.rows[at]), []
         if found.guided is not None:
             parts.append(f"{found.guided.scores.own[at]:.3f}, below {ranks[at]:.0%} of the candidates")
-        if judgement is not None and not np.isnan(judgement.positives[at]):
-            parts.append(f"judged {judgement.positives[at]:.2f}")
+        if scored is not None and not np.isnan(scored.positives[at]):
+            parts.append(f"judged {scored.positives[at]:.2f}")
         figure = ", ".join(parts)
         yield [ShownText("anchor", row, 0), ShownText("its positive", row, 1, figure)]
 

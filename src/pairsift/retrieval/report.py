@@ -170,11 +170,11 @@ def _mined(found: Findings) -> dict[str, Any] | None:
 
 
 def _judge(found: Findings) -> dict[str, Any]:
-    judgement, checks = found.negatives.judgement, found.negatives
-    return {} if judgement is None else {"judge": {
-        "name": judgement.name, "asked": judgement.asked, "negatives": int(np.isfinite(judgement.negatives).sum()),
+    scored, checks = found.negatives.scored, found.negatives
+    return {} if scored is None else {"judge": {
+        "name": scored.name, "asked": scored.asked, "negatives": int(np.isfinite(scored.negatives).sum()),
         "bad_negatives": int(checks.judged.sum()), "relabelled": len(found.relabelled),
-        "positives": int(np.isfinite(judgement.positives).sum()), "wrong_positives": int(judgement.wrong.sum()),
+        "positives": int(np.isfinite(scored.positives).sum()), "wrong_positives": int(scored.wrong.sum()),
     }}  # fmt: skip
 
 
@@ -207,10 +207,10 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
         if guided is not None:
             without = int(found.negatives.bad_without_floor.sum())
             lines.append(("bad mined negatives without the floor", f"{without:,}"))
-    if found.negatives.judgement is not None:
+    if found.negatives.scored is not None:
         lines += [
-            ("pairs that the judge scored", f"{found.negatives.judgement.asked:,}"),
-            ("positives that the judge calls none", f"{int(found.negatives.judgement.wrong.sum()):,}"),
+            ("pairs that the judge scored", f"{found.negatives.scored.asked:,}"),
+            ("positives that the judge calls none", f"{int(found.negatives.scored.wrong.sum()):,}"),
             ("negatives that become positives", f"{len(found.relabelled):,}"),
         ]
     return [*lines, ("conflicts", f"{summary.conflicts:,}"), ("rows of clean.parquet", f"{summary.clean_rows:,}")]
@@ -353,14 +353,14 @@ def _close_notes(found: Findings) -> list[str]:
 
 
 def _judge_notes(found: Findings) -> list[str]:
-    judgement = found.negatives.judgement
-    if judgement is None:
+    scored = found.negatives.scored
+    if scored is None:
         return []
     wrong = {"drop": "are left out", "keep": "stay, and `wrong_positives=drop` leaves them out"}
     return [
-        f"The judge {judgement.name} scored {judgement.asked:,} pairs. A negative is bad from a score of "
-        f"{judgement.floor:g} on that reaches {found.config.judge_share:.0%} of its row's positive.",
-        f"{int(judgement.wrong.sum()):,} positives score less than {judgement.floor:g}: they "
+        f"The judge {scored.name} scored {scored.asked:,} pairs. A negative is bad from a score of "
+        f"{scored.floor:g} on that reaches {found.config.judge_share:.0%} of its row's positive.",
+        f"{int(scored.wrong.sum()):,} positives score less than {scored.floor:g}: they "
         f"{wrong[found.config.wrong_positives]}.",
     ]
 

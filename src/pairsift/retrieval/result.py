@@ -27,7 +27,7 @@ from pairsift.retrieval.checks import (
 )
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.findings import Findings, GuideChecks, Rates, measure_rates
-from pairsift.retrieval.guides import Encoder, Guide, Judge, Score, open_guide, open_judge
+from pairsift.retrieval.guides import Encoder, Guide, PairScorer, Score, open_guide, open_scorer
 from pairsift.retrieval.index import Cells, Pairing, Search, State, UnitFeatures, first_contents, pair_up, read_cells
 from pairsift.retrieval.near import (
     NO_PAIRS,
@@ -112,7 +112,7 @@ def inspect_pairs(
             source.further[role] = texts
         elif getattr(config, f"{role}_column") is not None:
             raise PairsError(f"`{role}_column` names a column of texts: give their file as `{role}`")
-    opened = open_judge(source, config, judge)
+    opened = open_scorer(source, config, judge)
     guide = open_guide(source, config, encoder)
     with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
         result = _inspected(source, guide, opened, config, place, say, progress)
@@ -144,10 +144,13 @@ def _inspected(
     pairing = pair_up(cells[0], cells[1], cells[2:], labels, further)
     if not len(pairing):
         raise _no_pairs(source, cells, labels)
-    tools = _Tools(source, pairing, guide, config, place, say, progress)
+    checks = _Checks(source, pairing, guide, config, place, say, progress)
+    scorer = None
     if judge is not None:
-        tools.judge = Judge(*judge, source, pairing, lambda done, total: progress("judging", done, total))
-    guided, negatives, rates, close = tools.unguided(cells[2:]) if guide is None else tools.guided(cells[2:])
+        scorer = PairScorer(*judge, source, pairing, lambda done, total: progress("judging", done, total))
+    guided, negatives, rates, close = (
+        checks.by_spelling(cells[2:], scorer) if guide is None else checks.by_guide(guide, cells[2:], scorer)
+    )
     findings = Findings(cells, labels, pairing, negatives, guided, close, rates, config)
     return InspectedPairs(source, findings)
 
@@ -167,7 +170,7 @@ def _no_pairs(source: PairsSource, cells: list[Cells], labels: PairLabels | None
     )
 
 
-class _Tools:
+class _Checks:
     """Runs the checks of an inspection one after the other.
 
     Args:
@@ -185,23 +188,25 @@ class _Tools:
     ) -> None:  # fmt: skip
         self._source, self._pairing, self._guide, self._config = source, pairing, guide, config
         self._place, self._say, self._progress = place, say, progress
-        self._spelling: Spelling | None = None
-        self.judge: Judge | None = None
+        # Texts of the evaluation set.
+        self._others = pairing.further.get("against", np.zeros(0, np.int64))
 
-    def unguided(self, cells: list[Cells]) -> tuple[None, NegativeChecks, Rates | None, CloseTexts]:
-        """All checks, by spelling alone."""
+    def by_spelling(
+        self, cells: list[Cells], scorer: PairScorer | None
+    ) -> tuple[None, NegativeChecks, Rates | None, CloseTexts]:
+        """All checks without a guide."""
         self._say("no guide: texts are compared by their spelling alone; see `guide_model`")
         pairing, config = self._pairing, self._config
         near, sides = self._near_texts(None), (np.unique(pairing.anchors), pairing.candidates)
-        close = self._close(near, [near.among(None, side, pairing.n_texts) for side in sides],
-                            [near.between(None, side, self._others, pairing.n_texts) for side in sides])  # fmt: skip
+        close = self._close(near, [self._side(near, None, side) for side in sides])
         rates = measure_rates(pairing, None, None, config.sample, config.seed)
-        return None, check_negatives(pairing, cells, config, judge=self.judge), rates, close
+        return None, check_negatives(pairing, cells, config, scorer=scorer), rates, close
 
-    def guided(self, cells: list[Cells]) -> tuple[GuideChecks, NegativeChecks, Rates | None, CloseTexts]:
-        """All checks, under the guide."""
-        guide, pairing, config = self._guide, self._pairing, self._config
-        assert guide is not None
+    def by_guide(
+        self, guide: Guide, cells: list[Cells], scorer: PairScorer | None
+    ) -> tuple[GuideChecks, NegativeChecks, Rates | None, CloseTexts]:
+        """All checks under a guide."""
+        pairing, config = self._pairing, self._config
         self._say(f"{guide.name}: {pairing.n_texts:,} different {self._source.kind}")
         features = UnitFeatures(
             self._place / FEATURES,
@@ -221,42 +226,41 @@ class _Tools:
         pool, corpus = search, pairing.further.get("corpus")
         if corpus is not None:
             pool = Search(features, np.union1d(pairing.candidates, corpus), config.seed)
-        negatives = check_negatives(pairing, cells, config, Compared(features, scores, pool), self.judge)
+        negatives = check_negatives(pairing, cells, config, Compared(features, scores, pool), scorer)
         del pool
         near, askers = self._near_texts(features), np.unique(pairing.anchors)
-        positives, leaks = self._side(near, search, pairing.candidates)
+        positives = self._side(near, search, pairing.candidates)
         del search  # one index at a time
-        anchors, more = self._side(near, Search(features, askers, config.seed), askers)
-        close = self._close(near, [anchors, positives], [leaks, more])
-        return GuideChecks(guide.name, scores, likely, recall), negatives, rates, close
-
-    @property
-    def _others(self) -> IntArray:
-        """Texts of the evaluation set that are none of the pairs' own."""
-        return self._pairing.further.get("against", np.zeros(0, np.int64))
+        anchors = self._side(near, Search(features, askers, config.seed), askers)
+        return (
+            GuideChecks(guide.name, scores, likely, recall),
+            negatives,
+            rates,
+            self._close(near, [anchors, positives]),
+        )
 
     def _near_texts(self, features: UnitFeatures | None) -> NearTexts:
         """What near-duplicates are looked for with."""
         pairing, config, cut = self._pairing, self._config, np.zeros(self._pairing.n_texts, bool)
-        alike = NO_PAIRS
+        spelling, alike = None, NO_PAIRS
         if self._source.kind == "texts":
             self._progress("spelling", 0, pairing.n_texts)
-            self._spelling = Spelling(first_contents(self._source, pairing))
-            alike = self._spelling.alike()
+            spelling = Spelling(first_contents(self._source, pairing))
+            alike = spelling.alike()
             if self._guide is not None:
-                cut = self._spelling.words > (_UNKNOWN_READS if self._guide.reads is None else self._guide.reads)
-        return NearTexts(features, self._spelling, alike, cut, config.near, config.spelling, config.seed)
+                cut = spelling.words > (_UNKNOWN_READS if self._guide.reads is None else self._guide.reads)
+        return NearTexts(features, spelling, alike, cut, config.near, config.spelling, config.seed)
 
-    def _side(self, near: NearTexts, search: Search, texts: IntArray) -> tuple[NearDuplicates, TextPairs]:
+    def _side(self, near: NearTexts, search: Search | None, texts: IntArray) -> tuple[NearDuplicates, TextPairs]:
         """Near-duplicates of one side, and pairs of its texts with those of the evaluation set."""
         n = self._pairing.n_texts
         return near.among(search, texts, n), near.between(search, texts, self._others, n)
 
-    def _close(self, near: NearTexts, sides: list[NearDuplicates], found: list[TextPairs]) -> CloseTexts:
-        against, spelling = self._source.further.get("against"), self._spelling
-        leaks = None if against is None else find_leaks(self._pairing, against.name, found)
-        words, lengths = (None, None) if spelling is None else (spelling.words, spelling.lengths)
-        return CloseTexts(sides[0], sides[1], leaks, words, lengths, near.cut)
+    def _close(self, near: NearTexts, sides: list[tuple[NearDuplicates, TextPairs]]) -> CloseTexts:
+        against = self._source.further.get("against")
+        leaks = None if against is None else find_leaks(self._pairing, against.name, [found for _, found in sides])
+        words = None if near.spelling is None else near.spelling.words
+        return CloseTexts(sides[0][0], sides[1][0], leaks, words, near.cut)
 
 
 class InspectedPairs:

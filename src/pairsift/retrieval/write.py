@@ -44,9 +44,9 @@ def rows_table(found: Findings) -> pa.Table:
         rows["bad_negatives"] = found.spread(found.bad, 0)
         rows["negative_keys"] = _negative_keys(found, n)
         rows["negatives"] = _negatives(found, n)
-    judgement = found.negatives.judgement
-    if judgement is not None:
-        rows["positive_judged"] = _or_null(found.spread(judgement.positives, np.nan))
+    scored = found.negatives.scored
+    if scored is not None:
+        rows["positive_judged"] = _or_null(found.spread(scored.positives, np.nan))
         rows["relabelled_keys"] = _lists_of(
             pairing.rows[pairing.mined.pairs[found.relabelled]],
             pa.array(pairing.keys[pairing.mined.texts[found.relabelled]]), n,
@@ -147,7 +147,7 @@ def _negatives(found: Findings, n: int) -> pa.Array:
     decision[checks.judged] = 3
     decision[checks.identical] = 1
     decision[found.relabelled] = 4
-    judged = np.full(len(order), np.nan) if checks.judgement is None else checks.judgement.negatives
+    judged = np.full(len(order), np.nan) if checks.scored is None else checks.scored.negatives
     words = pa.DictionaryArray.from_arrays(pa.array(decision[order]), pa.array(_DECISIONS))
     names = pa.array([column.name for column in found.columns])
     columns = pa.DictionaryArray.from_arrays(pa.array(mined.columns[order].astype(np.int8)), names)
