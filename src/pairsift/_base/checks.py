@@ -54,6 +54,25 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
     return array.copy() if min(array.strides, default=0) < 0 else array
 
 
+def feature_matrix(
+    values: Any, name: str, dtype: type[np.floating[Any]] = np.float32, error: type[ValueError] = ValueError
+) -> NDArray[Any]:
+    """Features as a finite, contiguous (N, D) matrix, N and D >= 1; values and errors as in `real_array`.
+
+    Raises:
+        ValueError: another shape, or a row that is not finite in the type; it is named.
+    """
+    x = real_array(values, name, error)
+    if x.ndim != 2 or 0 in x.shape:
+        raise error(f"{name} must be a non-empty (N, D) matrix, got shape {x.shape}")
+    with np.errstate(over="ignore"):  # refused below
+        x = np.ascontiguousarray(x, dtype)
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(bad):
+        raise error(f"{name} row {bad[0]} is not finite in {x.dtype} ({len(bad)} of {len(x)} rows)")
+    return x
+
+
 def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
     """An array of values of which none is masked.
 

@@ -220,15 +220,22 @@ class LazyImages:
     def __init__(self, source: Source, rows: IntArray, size: tuple[int, int], resize: bool) -> None:
         self._rows = rows
         self._decode = functools.partial(decode, source, size=size if resize else None)
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
         self.shape = (len(rows), 3, *size)
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, rows: Any, /) -> UInt8Array:
         chosen = np.atleast_1d(self._rows[rows])
+        # Threads do not survive a fork (a DataLoader's workers): the parent's pool would wait for them forever.
+        if self._pool is None or self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(max_workers=os.cpu_count()), os.getpid()
         return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": None}
 
 
 def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from pairsift.integrations.grad_cache import CachedEmbeddings
-from pairsift.integrations.token_rows import TokenRows, token_keys
 from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import GuideMask, RandomPairs, Selector, SelfMask
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Ids of one process's examples end below the first of the next process.
 _MOST_IDS = 2**40
+# Texts tokenised at once, which are padded to the longest of them.
+_AT_ONCE = 1024
 
 
 class TreatedRankingLoss(nn.Module):
@@ -240,3 +242,72 @@ class SemanticRankingLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""
         return {"loss": repr(self.loss)}
+
+
+class TokenRows:
+    """Finds the positions of examples by the tokens of their texts.
+
+    Args:
+        preprocess: texts to a dictionary of tokens, as the model in training makes them.
+        columns: N texts of each column.
+
+    Raises:
+        ValueError: a tokeniser that gives no `input_ids`.
+    """
+
+    def __init__(self, preprocess: Callable[[list[str]], dict[str, Any]], columns: Sequence[Sequence[str]]) -> None:
+        self._rows: dict[bytes, int] = {}
+        self._columns = len(columns)
+        for start in range(0, len(columns[0]), _AT_ONCE):
+            tokens = [preprocess(list(column[start : start + _AT_ONCE])) for column in columns]
+            for row, key in enumerate(_examples(tokens), start):
+                self._rows.setdefault(key, row)
+
+    def of(self, columns: Sequence[dict[str, Any]]) -> Tensor:
+        """(B,) positions of a batch's examples.
+
+        Raises:
+            ValueError: another number of columns than the examples have, or texts that none of them has.
+        """
+        if len(columns) != self._columns:
+            raise ValueError(f"the guide mask was fitted to {self._columns} columns, and the batch has {len(columns)}")
+        keys = _examples(columns)
+        missing = sum(key not in self._rows for key in keys)
+        if missing:
+            raise ValueError(
+                f"{missing} of {len(keys)} examples of the batch are none that the guide mask was fitted to: fit it to "
+                "the columns that are trained on, in their order, with the prompts that the trainer puts before them"
+            )
+        return torch.tensor([self._rows[key] for key in keys])
+
+    def knows(self, columns: Sequence[dict[str, Any]]) -> bool:
+        """Whether `of` finds every example of a batch."""
+        return len(columns) == self._columns and all(key in self._rows for key in _examples(columns))
+
+
+def token_keys(tokens: dict[str, Any]) -> Tensor:
+    """(B,) int64 in [0, 2^53), equal where the tokens of texts are.
+
+    Raises:
+        ValueError: tokens without `input_ids` or `attention_mask`.
+    """
+    return torch.tensor([int.from_bytes(each[:8], "big") >> 11 for each in _hashes(tokens)])
+
+
+def _examples(columns: Sequence[dict[str, Any]]) -> list[bytes]:
+    """One key an example, of all its texts."""
+    hashed = [_hashes(tokens) for tokens in columns]
+    return [b"".join(parts) for parts in zip(*hashed, strict=True)]
+
+
+def _hashes(tokens: dict[str, Any]) -> list[bytes]:
+    if "input_ids" not in tokens or "attention_mask" not in tokens:
+        raise ValueError(
+            f"texts are found by input_ids and attention_mask, and the tokens hold {sorted(tokens)}: pad batches "
+            "(no flattened inputs), and use a transformer"
+        )
+    ids, lengths = tokens["input_ids"].cpu(), tokens["attention_mask"].cpu().bool()
+    return [
+        hashlib.blake2b(row[real].to(torch.int32).numpy().tobytes(), digest_size=10).digest()
+        for row, real in zip(ids, lengths, strict=True)
+    ]

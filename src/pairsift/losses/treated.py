@@ -227,6 +227,38 @@ class TreatedLoss(nn.Module):
         return ", ".join([*own, f"selector={self.selector}", f"treatment={self.treatment}"])
 
 
+class PairedLoss(TreatedLoss):
+    """Base class of losses between first and second views, or between rows and keys."""
+
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Flag the difficult pairs of a batch, as `forward` does.
+
+        Args:
+            h0: (N, D) features of the first views.
+            h1: (N, D) features of the second views; (K, D) where keys may outnumber rows.
+            rows, key_rows, selector: see `TreatedLoss`.
+
+        Returns:
+            (N, K) bool, first views by second views, or (2N, 2N) of a loss that compares all views among themselves,
+            first views first. In a process group the columns are those of all processes, in their order.
+
+        Raises:
+            ValueError: the loss has no selector, features of different widths, or see `select_pairs`.
+        """
+        plan = self._select_plan(selector)
+        return self._select(*self._sides(plan, h0, h1, rows, key_rows), plan)
+
+    def _sides(
+        self, plan: Plan, h0: Tensor, h1: Tensor, rows: Tensor | None, key_rows: Tensor | None
+    ) -> tuple[Rows, Rows | None]:
+        """Features and ids of rows and of keys; None where rows are compared among themselves."""
+        ids = plan.ids_of_views(rows, key_rows, h0, h1)
+        return Rows(h0, h0, ids[0]), Rows(h1, h1, ids[1])
+
+
 class TemperedLoss(TreatedLoss):
     """Base class of treated losses with a temperature.
 

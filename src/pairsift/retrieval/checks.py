@@ -49,10 +49,9 @@ class GuideScores:
     Attributes:
         own: (n,) similarity of each anchor with its positive.
         margin, floor: see the module.
-        ranks: (n,) share of the candidates that are more similar to the anchor than its positive, in [0, 1], on a
-            sample of candidates.
-        cap: the share above which the guide is not used for a row.
-        unrelated: similarities of anchors with positives of other rows, a sample.
+        ranks: (n,) share, in [0, 1], of a sample of candidates that are more similar to the anchor than its positive.
+        cap: the rank above which the guide is not used for a row.
+        unrelated: similarities of a sample of anchors with positives of other rows.
     """
 
     own: FloatArray
@@ -78,10 +77,10 @@ class GuideScores:
         return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
 
     def suspicious(self, pairs: IntArray, similarity: FloatArray) -> BoolArray:
-        """(M,) negatives that a judge should see: those not far below the own positive, or all where the guide is off.
+        """(M,) which negatives a judge should score: those not far below the positive, or all where the guide is off.
 
         Args:
-            pairs: (M,) which pair's.
+            pairs: (M,) pair of each negative.
             similarity: (M,) of the anchor with the negative.
         """
         own = self.own[pairs]
@@ -143,7 +142,7 @@ class FalseNegatives:
         conflicts: anchors with candidates, each pair once.
         cut: rows that may have more than were compared.
         left_out: conflicts beyond `max_conflicts`.
-        nearest: similarity of the most similar candidate of any row; nan where none was compared.
+        nearest: largest similarity of a row and a candidate; nan where none was compared.
     """
 
     counts: IntArray
@@ -159,14 +158,7 @@ def find_false_negatives(
     pairing: Pairing, features: UnitFeatures, scores: GuideScores, search: Search, config: PairsConfig,
     tell: Callable[[int], None],
 ) -> FalseNegatives:  # fmt: skip
-    """Search the candidates of every row that the guide is used for.
-
-    Args:
-        pairing, features, scores: of the rows.
-        search: of the positives.
-        config: says how many neighbours are compared, and how many conflicts are kept.
-        tell: hears how many rows are done.
-    """
+    """Search the positives for those that are likely false negatives; `tell` gets the number of rows that are done."""
     n, nearest = len(pairing), -np.inf
     counts, worst = np.zeros(n, np.int64), np.full(n, -1)
     similarity = np.full(n, np.nan, np.float32)
@@ -242,7 +234,7 @@ class _MostSimilar:
 
 
 class Compared(NamedTuple):
-    """What a guide gives the check of mined negatives: features and scores, and the search of texts to refill from."""
+    """Features and scores of a guide, and the search that finds texts to refill from."""
 
     features: UnitFeatures
     scores: GuideScores
@@ -301,11 +293,10 @@ def check_negatives(
     """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
 
     Args:
-        pairing: of the rows.
-        cells: of each column of negatives.
-        config: says whether negatives are refilled.
-        guide: features, scores and search; None without a guide.
-        scorer: decides about suspicious ones; None without a judge.
+        pairing, cells: the rows, and the cells of each column of negatives.
+        config: the settings.
+        guide: None without one.
+        scorer: decides about suspicious negatives; None without a judge.
     """
     mined = pairing.mined
     anchors = pairing.anchors[mined.pairs]
@@ -338,10 +329,10 @@ def check_negatives(
 def _judged(
     pairing: Pairing, config: PairsConfig, guide: Compared | None, scorer: PairScorer, asked: BoolArray
 ) -> tuple[ScoredPairs, BoolArray, BoolArray]:
-    """What the judge says of some negatives, of the positives of their rows, and of positives that are ranked low.
+    """Score some negatives, the positives of their rows, and positives that the guide ranks low.
 
     Returns:
-        The scores, the (M,) negatives that are bad, and the (M,) ones that become positives.
+        The scores, (M,) which negatives are bad, and (M,) which become positives.
     """
     mined = pairing.mined
     rows = np.zeros(len(pairing), bool)
@@ -385,16 +376,9 @@ def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[I
 class _Refilling:
     """Chooses negatives for the cells that need one, none twice for a pair.
 
-    With a guide it is the text most similar to the anchor that stays below a share of its own positive's similarity
-    (positive-aware mining, arXiv 2407.15831). Elsewhere it is drawn at random. A judge that was asked about the row's
-    positive has the last word about each.
-
-    Args:
-        pairing: of the rows.
-        checks: of the mined negatives.
-        config: seed, neighbours and share.
-        guide: None without one.
-        scorer: None without a judge.
+    With a guide, the text most similar to the anchor that stays below a share of its positive's similarity is taken
+    (positive-aware mining, arXiv 2407.15831), and without one a random text. Where a judge has scored the row's
+    positive, it can refuse the text.
     """
 
     def __init__(

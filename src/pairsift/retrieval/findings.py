@@ -127,14 +127,14 @@ class Findings:
     """Everything that was found in a table of N rows with n usable pairs, and which rows are kept.
 
     Args:
-        cells: of the table, anchors, positives and each column of negatives.
-        labels: of its rows, if it has some.
-        pairing: its usable pairs.
-        negatives: checks of its mined negatives.
-        guided: what the guide found; None without one.
+        cells: of anchors, positives and each column of negatives.
+        labels: None where the rows have none.
+        pairing: the usable pairs.
+        negatives: checks of the mined negatives.
+        guided: None without a guide.
         close: near-duplicates and leaks.
         rates: of false negatives; None for a single row.
-        config: says what leaves clean.parquet.
+        config: the settings, by which rows leave.
 
     Attributes:
         columns: of mined negatives.
@@ -175,10 +175,7 @@ class Findings:
 
     @cached_property
     def wrong(self) -> BoolArray:
-        """(n,) rows whose positive may be wrong.
-
-        The guide ranks it below more candidates than the cap allows, unless it is off. A judge that was asked decides.
-        """
+        """(n,) rows whose positive may be wrong: by a judge where it was asked, elsewhere by the guide's cap."""
         scored = self.negatives.scored
         low = np.zeros(len(self.pairing), bool)
         if self.guided is not None and not self.guided.scores.off_because:

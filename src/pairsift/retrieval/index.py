@@ -133,7 +133,7 @@ class Mined:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The n usable rows of a table: those with an anchor and a positive, and no label that says otherwise.
+    """The n usable rows of a table: those with an anchor and a positive, and no label of a negative pair.
 
     Texts are numbered as they first appear.
 
@@ -371,16 +371,7 @@ def dots(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 class Search:
-    """Finds the most similar texts by cosine.
-
-    Args:
-        features: of all texts.
-        texts: (C,) that are searched.
-        seed: of an inverted file's centres.
-
-    Attributes:
-        exact: whether every text is compared.
-    """
+    """Finds the texts (C,) most similar by cosine; `exact` where each is compared."""
 
     def __init__(self, features: UnitFeatures, texts: IntArray, seed: int) -> None:
         self._features, self._texts, self._seed = features, texts, seed

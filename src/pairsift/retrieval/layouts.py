@@ -1,8 +1,4 @@
-"""Layouts of training data: several positives a row, tevatron's passages, folders of BEIR; read as pairs, written back.
-
-A layout gives a flat table, a row a pair, and takes what the inspection changes: rows that leave, negatives that leave
-and texts in their place, negatives that become positives.
-"""
+"""Layouts of training data (several positives a row, tevatron, BEIR), read as pairs and written back."""
 
 from __future__ import annotations
 
@@ -269,7 +265,7 @@ class Beir:
 
 
 def write_as(path: Path, table: pa.Table) -> None:
-    """Write a table in the format that a file's name says, compressed where it says so; whole or not at all.
+    """Write a table, completely or not at all, in the format and compression of a file's name.
 
     Raises:
         OSError: not writable.

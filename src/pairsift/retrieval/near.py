@@ -1,10 +1,9 @@
 """Near-duplicates: texts that are spelled nearly alike, and texts that a guide finds far closer than usual neighbours.
 
-Spelling is compared by sets of shingles and their Jaccard similarity, the share of all shingles that both texts have.
-The shingles of a text of few words are the three-letter parts of its words, so that the order of words does not matter;
-those of a longer one are pairs of words that follow each other, so that texts do not agree because they are long.
-Candidates come from MinHash in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3)
-and are then compared exactly. The whole text counts, however much of it an encoder reads.
+Spelling is compared by the Jaccard similarity of sets of shingles. A short text has three-letter shingles of its words,
+which ignore the order of words. A long text has pairs of neighbouring words, because most long texts share most parts
+of three letters. Candidates come from MinHash in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive
+Datasets, ch. 3) and are then compared exactly. The whole text counts, even where an encoder reads only its beginning.
 """
 
 from __future__ import annotations
@@ -68,11 +67,7 @@ class TextPairs:
         return len(self.first)
 
     def within(self, texts: NDArray[np.bool_], others: NDArray[np.bool_] | None = None) -> TextPairs:
-        """The pairs of two of some texts, or of one of them with one of the others, which then comes second.
-
-        Args:
-            texts, others: (T,) which texts.
-        """
+        """The pairs between (T,) some texts, or between some and (T,) others, which then come second."""
         if others is None:
             return self.taken(texts[self.first] & texts[self.second])
         turned = TextPairs(self.second, self.first, self.similarity)
@@ -291,13 +286,13 @@ class NearDuplicates:
 
 
 class NearTexts(NamedTuple):
-    """What near-duplicates are looked for with.
+    """Finds near-duplicates by features and by spelling.
 
     Attributes:
         features: of all texts; None without a guide.
         spelling: of all texts; None for embeddings.
-        alike: pairs of texts whose spelling shares half of the shingles or more.
-        cut: (T,) texts that the guide reads only the beginning of.
+        alike: pairs of texts that share half of their shingles or more.
+        cut: (T,) texts that are longer than the guide reads.
         near: similarity from which two texts are near; None derives it.
         spelled: Jaccard similarity of spelling from which two texts are near.
         seed: of samples.
@@ -359,7 +354,7 @@ class NearTexts(NamedTuple):
         return 1 - _PART * distance if self.near is None else self.near, 1 - _LARGER_PART * distance
 
     def _guided(self, search: Search, texts: IntArray, least: float, queries: IntArray) -> TextPairs:
-        """Pairs of a text and a query that the guide finds near. Of texts that it reads in part the whole counts."""
+        """Pairs of a text and a query that the guide finds near; texts longer than it reads must be spelled alike."""
         assert self.features is not None
         parts = [NO_PAIRS]
         for start, block in self.features.blocks(queries, BLOCK):
@@ -377,7 +372,7 @@ class NearTexts(NamedTuple):
         return pairs
 
     def _spelled(self, pairs: TextPairs, usual: float) -> TextPairs:
-        """Those pairs of texts spelled alike that are near, by spelling alone or with the guide."""
+        """The pairs that are near, by spelling alone or by spelling and guide."""
         if self.spelling is None or not len(pairs):
             return NO_PAIRS
         near = pairs.similarity >= self.spelled
@@ -393,13 +388,13 @@ class NearTexts(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaks:
-    """Texts of the pairs that an evaluation set holds, too.
+    """Texts that the pairs share with an evaluation set.
 
     Attributes:
         name: of the evaluation set.
-        texts: how many different texts it has.
-        same, near: (n,) pairs whose anchor or positive is one of them, or nearly one.
-        pairs: of a text of the pairs and a text of the evaluation set that are nearly the same.
+        texts: number of its different texts.
+        same, near: (n,) pairs whose anchor or positive is one of these texts, or a near-duplicate of one.
+        pairs: near-duplicates, a text of the pairs and a text of the evaluation set.
     """
 
     name: str
@@ -411,13 +406,13 @@ class Leaks:
 
 @dataclass(frozen=True)
 class CloseTexts:
-    """Near-duplicates among the anchors and among the positives, and what an evaluation set shares with them.
+    """Near-duplicates among anchors and among positives, and leaks of an evaluation set.
 
     Attributes:
         anchors, positives: near-duplicates on each side.
         leaks: None without an evaluation set.
         words: (T,) words of each text; None for embeddings.
-        cut: (T,) texts that the guide reads only the beginning of.
+        cut: (T,) texts that are longer than the guide reads.
     """
 
     anchors: NearDuplicates
@@ -428,13 +423,7 @@ class CloseTexts:
 
 
 def find_leaks(pairing: Pairing, name: str, found: list[TextPairs]) -> Leaks:
-    """The leaks of an evaluation set.
-
-    Args:
-        pairing: of the pairs and the evaluation set.
-        name: of the evaluation set.
-        found: pairs of a text and a text of the evaluation set that are nearly the same.
-    """
+    """The leaks of the evaluation set called `name`, from its near-duplicates with each side of the pairs."""
     pairs = joined(found, ordered=False)
     same, near = np.zeros((2, pairing.n_texts), bool)
     same[pairing.further["against"]] = True

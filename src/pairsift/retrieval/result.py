@@ -72,9 +72,9 @@ def inspect_pairs(
             `datasets.Dataset` or `DatasetDict`. A column of labels or scores says which rows are positive pairs.
         config: the settings; keywords may give all of them instead.
         encoder: the guide as an object with `encode`, a `SentenceTransformer` for example, instead of `guide_model`.
-        judge: a function that takes (query, text) pairs and gives a score in [0, 1] for each, instead of the setting.
+        judge: a function that turns (query, text) pairs into scores in [0, 1], instead of the setting.
         say: called with a sentence about each step.
-        progress: called with the step, how much of it is done, and how much there is.
+        progress: called with the step, how much of it is done, and its size.
         **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `out`, `margin` and so on.
 
     Returns:
@@ -283,7 +283,7 @@ class InspectedPairs:
               `reliable`, `false_negatives` (texts found), `worst_row`, `worst_similarity` (of the most similar one).
         conflicts: pairs of kept rows that must not share a batch besides those that hold the same text: `row`, `other`,
             `clean_row`, `clean_other`, `similarity`, `reason`. Each stands for its text: `key` and `other_key`, which
-            other rows may hold too (`DistinctBatchSampler` heeds that).
+            other rows may hold too; `DistinctBatchSampler` keeps these apart as well.
         facts: every figure, with settings and versions, as pairs.json has them.
     """
 

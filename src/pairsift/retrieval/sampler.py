@@ -168,8 +168,7 @@ class DistinctBatchSampler(BatchSampler):
             min_full: see the class.
 
         Returns:
-            A function of a data set, batch size and what else the trainer gives. It raises ValueError where the data
-            set has no texts.
+            A function of the trainer's arguments. It raises ValueError for a data set without texts.
         """
 
         def make(

@@ -172,12 +172,7 @@ def _or_null(values: NDArray[Any], missing: int = -1) -> pa.Array:
 
 
 class CleanPairs:
-    """Writes a table without the rows that are left out, its bad negatives replaced or taken out.
-
-    Args:
-        source: the table.
-        found: which rows stay, and which negatives are bad.
-    """
+    """Writes a table without the rows that leave, its bad negatives replaced or taken out."""
 
     def __init__(self, source: PairsSource, found: Findings) -> None:
         self._source, self._found = source, found
@@ -301,15 +296,9 @@ def _lists(values: Any, gone: NDArray[np.bool_], new: dict[int, Any], compact: b
 
 
 def write_layout(source: PairsSource, found: Findings, clean: Path, folder: Path) -> None:
-    """Write the clean pairs as they came: the same files, columns, lists and compression.
+    """Write the clean pairs to a folder in the layout of the input: the same files, columns, lists and compression.
 
-    Nothing is written where clean.parquet is that already: for embeddings, a table in memory, a single parquet file.
-
-    Args:
-        source: the table.
-        found: what leaves, and what takes its place.
-        clean: clean.parquet.
-        folder: to write to.
+    Nothing is written where `clean` (clean.parquet) has that layout: embeddings, a table, one parquet file.
 
     Raises:
         OSError: not writable.
