@@ -1,4 +1,4 @@
-"""What functions take: tensors, and arrays of real numbers and of classes; anything else is refused by name."""
+"""Checks of arguments: tensors, arrays of real numbers, features, classes, and renamed keywords."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 
 def check_tensors(needed: dict[str, Any], **optional: Any) -> None:
-    """Refuse what is no tensor.
-
-    Args:
-        needed: tensors by name.
-        **optional: tensors or None.
+    """Refuse arguments, by name, that are no tensors; optional ones may be None.
 
     Raises:
         TypeError: something else; it is named.
@@ -74,7 +70,7 @@ def feature_matrix(
 
 
 def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
-    """An array of values of which none is masked.
+    """An array without masked values.
 
     Raises:
         ValueError: masked values, which numpy would take as what stands behind the mask.
@@ -86,7 +82,7 @@ def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> ND
 
 
 def first_line(error: Exception) -> str:
-    """The first line of words in what an error says, or its name, in characters that can be printed."""
+    """The first line of an error's message, or its name, in characters that can be printed."""
     line = next((each for each in str(error).splitlines() if each.strip()), type(error).__name__)
     return "".join(each if each.isprintable() else "?" for each in line)
 
@@ -120,12 +116,9 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def take_renamed(
-    owner: str,
-    given: Mapping[str, Any],
-    kept: Mapping[str, str],
-    gone: Mapping[str, str] | None = None,
+    owner: str, given: Mapping[str, Any], kept: Mapping[str, str], gone: Mapping[str, str] | None = None,
     stacklevel: int = 3,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Keyword arguments that have new names.
 
     Args:

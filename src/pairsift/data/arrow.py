@@ -1,7 +1,7 @@
 """Tests of Arrow types, and the values of Arrow columns as NumPy arrays.
 
-Every room asks here, so that a text is a text whichever of Arrow's string types its writer took: pandas 3 writes
-large_string, polars string_view, a categorical column a dictionary.
+Writers take different types for texts: pandas 3 writes large_string, polars string_view, a categorical column a
+dictionary. All modules therefore ask these tests.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def array_called(name: str, wanted: Sequence[str], available: Sequence[str]) -> 
     return found
 
 
-def label_column(name: str, available: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
+def find_label_column(name: str, available: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
     """The column of classes.
 
     Args:

@@ -24,10 +24,8 @@ from pairsift.data.columns import (
     class_numbers,
     column_labels,
     feature_columns,
+    find_label_column,
     usable_labels,
-)  # fmt: skip
-from pairsift.data.columns import (
-    label_column as find_label_column,
 )
 from pairsift.data.errors import DataError
 from pairsift.data.tables import TableRows, find_files, format_of, open_table
@@ -340,7 +338,7 @@ class TableFeatures:
         if not self._listed:
             return len(self.columns)
         for piece in range(len(self._rows.starts) - 1):
-            # One row tells it, unless it is missing.
+            # The first row is enough, unless it is missing.
             for rows in (1, _TAKE_ROWS):
                 for features in self._read_piece(piece, rows, 0):
                     if features.shape[1]:

@@ -82,14 +82,9 @@ class ImageSet:
 
 
 def load_images(
-    spec: str,
-    *,
-    label_column: str | None = None,
-    per_class: int | None = None,
-    image_size: int | None = None,
-    skip_corrupt: bool = False,
-    memory: float = 4.0,
-) -> ImageSet:
+    spec: str, *, label_column: str | None = None, per_class: int | None = None, image_size: int | None = None,
+    skip_corrupt: bool = False, memory: float = 4.0,
+) -> ImageSet:  # fmt: skip
     """Open a source and decode it once to a uint8 array, or keep it lazy where the array would not fit.
 
     Args:
@@ -261,12 +256,9 @@ def _first_per_class(source: Source, per_class: int) -> IntArray:
 
 
 def _corrupt_error(source: Source, row: int, error: Exception) -> DataError:
-    # PIL names the stream object it was given, which says nothing to a user.
-    why = (
-        "not in a known image format"
-        if isinstance(error, UnidentifiedImageError)
-        else f"{type(error).__name__}: {error}"
-    )
+    # PIL's message names a stream object, which means nothing to a user.
+    unknown = isinstance(error, UnidentifiedImageError)
+    why = "not in a known image format" if unknown else f"{type(error).__name__}: {error}"
     return DataError(
         f"{source.name} row {row} cannot be decoded ({why}); mend it, or leave such images out with `skip_corrupt=True`"
     )

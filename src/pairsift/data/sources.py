@@ -26,11 +26,9 @@ from pairsift.data.columns import (
     array_called,
     class_numbers,
     column_labels,
+    find_label_column,
     image_column,
     usable_labels,
-)  # fmt: skip
-from pairsift.data.columns import (
-    label_column as find_label_column,
 )
 from pairsift.data.decoding import eight_bit, over_white, rgb, upright_size
 from pairsift.data.errors import DataError
@@ -115,13 +113,9 @@ class ArraySource:
     """
 
     def __init__(
-        self,
-        images: NDArray[Any],
-        labels: Sequence[Any] | NDArray[Any] | None = None,
-        name: str = "array",
-        where: str = "in memory",
-        class_names: Sequence[str] | None = None,
-    ) -> None:
+        self, images: NDArray[Any], labels: Sequence[Any] | NDArray[Any] | None = None, name: str = "array",
+        where: str = "in memory", class_names: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
         images = _channels_first(images, name)
         if images.dtype != np.uint8:
             where = "in memory"
@@ -390,10 +384,5 @@ def open_torchvision(name: str, labels: str | None, root: str = "data") -> Libra
         raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
     classes = getattr(data, "targets", getattr(data, "labels", None))
     keep = classes is not None and labels != NO_LABELS
-    return LibrarySource(
-        f"torchvision:{name}:{split}",
-        lambda row: data[row][0],
-        len(data),
-        np.asarray(classes) if keep else None,
-        getattr(data, "classes", None) if keep else None,
-    )
+    held = (np.asarray(classes), getattr(data, "classes", None)) if keep else (None, None)
+    return LibrarySource(f"torchvision:{name}:{split}", lambda row: data[row][0], len(data), *held)

@@ -63,15 +63,10 @@ class TreatedRankingLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        model: SentenceTransformer,
-        temperature: float = 0.05,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        symmetric: bool = False,
-        mini_batch_size: int | None = None,
+        self, model: SentenceTransformer, temperature: float = 0.05, selector: Selector | None = None,
+        treatment: Treatment | None = None, symmetric: bool = False, mini_batch_size: int | None = None,
         **options: Unpack[Options],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if mini_batch_size is not None and (isinstance(mini_batch_size, bool) or mini_batch_size < 1):
             raise ValueError(f"mini_batch_size must be None or at least 1, got {mini_batch_size!r}")
@@ -165,7 +160,7 @@ class TreatedRankingLoss(nn.Module):
         else:
             keys = [token_keys(tokens).numpy() for tokens in columns]
             rows = torch.arange(len(keys[0]))
-            # Nothing is known of these texts but which are the same: the features say nothing, and are not asked.
+            # These texts are new, so they have no guide features. Only identical ones are masked.
             table, off = (
                 GuideTable([torch.ones(len(rows), 1, dtype=torch.float32)] * len(keys), keys),
                 "the examples are unknown",

@@ -50,7 +50,7 @@ class Encodes(Protocol):
 
 
 class GuideMask(Selector):
-    """Selects in-batch negatives that are positives in truth, by a guide (a frozen encoder) and by identical texts.
+    """Selects in-batch false negatives, by a guide (a frozen encoder) and by identical texts.
 
     With g the guide's unit features, candidate c_j is a false negative of anchor a_i with positive p_i when
     `g(a_i, c_j) > g(a_i, p_i) - margin * |g(a_i, p_i)|` (GISTEmbed, arXiv 2402.16829, with its relative margin) and

@@ -144,7 +144,7 @@ def spread_margin(own: Tensor) -> float:
         own: (N,) guide similarities of known positives.
 
     Returns:
-        In [0, 1]; 1 where known positives are so unlike that the guide says nothing.
+        In [0, 1]; 1 where known positives are so unlike that the guide is useless.
     """
     median = own.median()
     spread = _NORMAL * (own - median).abs().median()
@@ -273,7 +273,7 @@ def encoded(
 def inspected(
     folder: Path, data: Any, columns: Sequence[str] | None, labels: ArrayLike | None
 ) -> tuple[GuideTable, dict[str, Any]]:
-    """The table of examples of an inspection, and what the inspection says of its guide; see `GuideMask`.
+    """The table of examples of an inspection, and the facts of its guide; see `GuideMask`.
 
     Raises:
         FileNotFoundError: the folder holds no inspection, or one without guide features.
@@ -312,7 +312,7 @@ def inspected(
 
 
 def _column_texts(values: list[Any], name: str) -> list[str]:
-    """The texts of a column; of a column of lists it must be said that trainers take none."""
+    """The texts of a column; trainers take no lists of texts."""
     if any(isinstance(each, list) for each in values):
         raise ValueError(
             f"column {name!r} holds lists of texts, which trainers do not take: write a column for each negative "

@@ -296,7 +296,7 @@ class GivenPairs(Selector):
 
 
 class RandomPairs(WrappedSelector):
-    """Selects as many pairs of every row as another selector, at random: the control for claims about selection.
+    """Selects as many random pairs of every row as another selector: the control experiment of a selection.
 
     Each call draws from (seed, number of the call, process). A loss saves the number of calls, so that a resumed run
     draws the same pairs.

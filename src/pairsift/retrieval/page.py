@@ -16,14 +16,7 @@ from pairsift.retrieval.findings import BATCHES, Findings, Rate
 from pairsift.retrieval.index import Pairing
 from pairsift.retrieval.near import NearDuplicates
 from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
-from pairsift.retrieval.report import (
-    Summary,
-    expectations,
-    notes,
-    numbers,
-    quantile_names,
-    text_lengths,
-)
+from pairsift.retrieval.report import Summary, expectations, notes, numbers, quantile_names, text_lengths
 
 _BINS = 80
 # Longer texts are cut on the page.

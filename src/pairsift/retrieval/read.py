@@ -15,15 +15,7 @@ from numpy.typing import NDArray
 from pairsift.data import DataError, arrow
 from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
-from pairsift.data.tables import (
-    FORMATS,
-    ParquetRows,
-    TableRows,
-    format_of,
-    is_hidden,
-    natural_order,
-    open_table,
-)
+from pairsift.data.tables import FORMATS, ParquetRows, TableRows, format_of, is_hidden, natural_order, open_table
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 

@@ -91,7 +91,7 @@ def load_sequences(
     table = _open(spec)
     names = table.schema.names
     sequence = _named_column(table, "sequence_column", sequence_column, SEQUENCE_NAMES)
-    label = columns.label_column(spec, names, label_column, columns.FEATURE_LABELS)
+    label = columns.find_label_column(spec, names, label_column, columns.FEATURE_LABELS)
     labels = _read_labels(table, label, label_column is not None)
     if sequence is None:
         return _row_a_sequence(table, frame_column, frame_size, label, labels, per_class, memory)
