@@ -183,6 +183,33 @@ def test_files_of_pandas_and_polars_come_back(tmp_path):
     assert pandas.read_csv(tmp_path / "out" / "clean" / "a.tsv", sep="\t").equals(pandas.DataFrame(FLAT)[:N])
 
 
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_views_of_texts_which_polars_writes_come_back(tmp_path, suffix):
+    """Arrow can neither take nor filter rows of them."""
+    view, n = pa.string_view(), N + 1
+    rows = {
+        "anchor": pa.array(FLAT["anchor"], view), "positive": pa.array(FLAT["positive"], view),
+        "negatives": pa.array([[FLAT["positive"][i], f"another text {i}"] for i in range(n)], pa.large_list(view)),
+        "kind": pa.DictionaryArray.from_arrays(pa.array([i % 2 for i in range(n)]), pa.array(["a", "b"], view)),
+        "file": pa.array([b"bytes"] * n, pa.binary_view()),
+        "known": pa.array([{"by": "me"}] * n, pa.struct({"by": view})),
+    }  # fmt: skip
+    table, path = pa.table(rows), tmp_path / f"a.{suffix}"
+    if suffix == "arrow":
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table.drop_columns(["kind"]), path)
+    found = inspect_pairs(path, out=tmp_path / "out")
+    assert found.galleries
+    clean = pq.read_table(tmp_path / "out" / "clean.parquet")
+    if suffix == "arrow":
+        with pa.ipc.open_file(tmp_path / "out" / "clean" / "a.arrow") as reader:
+            assert reader.read_all().to_pylist() == clean.to_pylist()
+    expected = [row | {"negatives": row["negatives"][1:]} for row in table.select(clean.column_names).to_pylist()]
+    assert clean.to_pylist() == expected
+
+
 def test_a_folder_of_the_hub_comes_back_by_split_and_shard(tmp_path):
     table = pa.table(FLAT)
     for part in range(2):

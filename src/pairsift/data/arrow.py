@@ -118,10 +118,10 @@ def plain_values(values: Any) -> Any:
         return plain_values(pc.run_end_decode(values))
     if pa.types.is_dictionary(kind):
         if isinstance(values, pa.ChunkedArray):
-            return pa.chunked_array([plain_values(each) for each in values.chunks], _no_view(plain_type(kind)))
+            return pa.chunked_array([plain_values(each) for each in values.chunks], without_views(plain_type(kind)))
         # Arrow can neither decode nor take from a dictionary of views.
         held = plain_values(values.dictionary)
-        return held.cast(_no_view(held.type)).take(values.indices)
+        return held.cast(without_views(held.type)).take(values.indices)
     if _is_view(kind, "is_list_view") or _is_view(kind, "is_large_list_view"):
         if isinstance(values, pa.ChunkedArray):
             return pa.chunked_array([_viewed_lists(each) for each in values.chunks], pa.large_list(kind.value_type))
@@ -139,11 +139,43 @@ def _viewed_lists(values: Any) -> Any:
     return pa.LargeListArray.from_arrays(offsets, values.values.take(pa.array(places)), mask=pa.array(~there))
 
 
-def _no_view(kind: pa.DataType) -> pa.DataType:
-    """A type of texts or bytes that Arrow can compute with."""
+def without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with large texts and bytes in place of views, also in lists, structs and dictionaries.
+
+    Arrow can neither take nor filter rows of views, which polars writes.
+    """
     if _is_view(kind, "is_string_view"):
         return pa.large_string()
-    return pa.large_binary() if _is_view(kind, "is_binary_view") else kind
+    if _is_view(kind, "is_binary_view"):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(without_views(each.type)) for each in kind])
+    inner = without_views(kind.value_type) if is_list(kind) or pa.types.is_dictionary(kind) else None
+    if inner is None or inner == kind.value_type:
+        return kind
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, inner, kind.ordered)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner, kind.list_size)
+    return pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+
+
+def rows_without_views(rows: Any) -> Any:
+    """A table or record batch whose columns have the types of `without_views`."""
+    for at, field in enumerate(rows.schema):
+        kind = without_views(field.type)
+        if kind != field.type:
+            rows = rows.set_column(at, field.with_type(kind), _converted(rows.column(at), kind))
+    return rows
+
+
+def _converted(values: Any, kind: pa.DataType) -> Any:
+    if isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array([_converted(each, kind) for each in values.chunks], kind)
+    if pa.types.is_dictionary(kind):
+        held = _converted(values.dictionary, kind.value_type)
+        return pa.DictionaryArray.from_arrays(values.indices, held, ordered=kind.ordered)
+    return (values if pa.types.is_struct(kind) else plain_values(values)).cast(kind)
 
 
 def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:

@@ -180,7 +180,7 @@ class TableRows:
 
     def __init__(self, table: pa.Table, name: str, files: Sequence[tuple[Path, int]] = (), typed: bool = True) -> None:
         self.name, self.typed, self._table = name, typed, table
-        self.schema: pa.Schema = table.schema
+        self.schema = _schema_without_views(table.schema)
         self.files = [file for file, _ in files]
         self.file_starts = _starts([count for _, count in files] or [len(table)])
         self.starts = np.minimum(np.arange(0, len(table) + _PIECE, _PIECE), len(table)).astype(np.int64)
@@ -196,7 +196,8 @@ class TableRows:
             DataError: a damaged file.
         """
         start, stop = self.starts[number], self.starts[number + 1]
-        yield from self._table.select(columns).slice(start, stop - start).to_batches(max_chunksize=rows)
+        table = self._table.select(columns).slice(start, stop - start)
+        yield from map(arrow.rows_without_views, table.to_batches(max_chunksize=rows))
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows.
@@ -204,7 +205,7 @@ class TableRows:
         Raises:
             DataError: a damaged file.
         """
-        return self._table.select(columns)
+        return arrow.rows_without_views(self._table.select(columns))
 
     def count(self, columns: Sequence[str]) -> int:
         """About how many numbers columns hold, elements of lists counted one by one, without reading files."""
@@ -243,7 +244,7 @@ class ParquetRows(TableRows):
         self._keys = [{key: value for key, value in keys.items() if key not in schema.names} for keys in self._keys]
         for key in self._keys[0]:
             schema = schema.append(pa.field(key, pa.string()))
-        self.schema = schema
+        self.schema = _schema_without_views(schema)
         self._groups = [(f, g) for f, metadata in enumerate(self._metadata) for g in range(metadata.num_row_groups)]
         self.starts = _starts([self._metadata[f].row_group(g).num_rows for f, g in self._groups])
         self.file_starts = _starts([metadata.num_rows for metadata in self._metadata])
@@ -254,7 +255,8 @@ class ParquetRows(TableRows):
         try:
             # A reader of its own: rows may be read from several threads, and shards be more than open files may.
             reader = pq.ParquetFile(self.files[file], metadata=self._metadata[file], page_checksum_verification=True)
-            yield from reader.iter_batches(rows, row_groups=[group], columns=list(columns))
+            batches = reader.iter_batches(rows, row_groups=[group], columns=list(columns))
+            yield from map(arrow.rows_without_views, batches)
         except DAMAGE as error:
             raise unreadable(self.files[file], error) from error
 
@@ -276,7 +278,7 @@ class ParquetRows(TableRows):
                 if key in columns:
                     table = table.append_column(key, pa.repeat(pa.scalar(keys[key], pa.string()), metadata.num_rows))
             tables.append(table.select(columns))
-        return pa.concat_tables(tables)
+        return arrow.rows_without_views(pa.concat_tables(tables))
 
 
 def open_table(spec: Path | str, what: str = "data") -> TableRows:
@@ -301,6 +303,11 @@ def open_table(spec: Path | str, what: str = "data") -> TableRows:
     return TableRows(
         table, name, [(file, len(each)) for file, each in zip(files, tables, strict=True)], kind == "arrow"
     )
+
+
+def _schema_without_views(schema: pa.Schema) -> pa.Schema:
+    fields = [field.with_type(arrow.without_views(field.type)) for field in schema]
+    return pa.schema(fields, schema.metadata)
 
 
 def _starts(counts: Sequence[int]) -> IntArray:
