@@ -137,6 +137,7 @@ def test_what_cannot_be_done_is_refused_before_the_fit(pairs, tmp_path, monkeypa
     monkeypatch.setattr(SpectralMap, "fit", never)
     for flags, words in (
         (("--train", "--towers", 2), "leave --train out"),
+        (("--train", "--memory-gb", 1e-6), "training holds all features in memory, which takes 0.00012 GB"),
         (("--embed", tmp_path / "missing" / "x.parquet"), "there is no folder"),
         (("--encoder", "minilm"), "leave --encoder out"),
     ):

@@ -160,8 +160,8 @@ def test_the_loss_on_held_out_pairs_is_an_unbiased_criterion(towers):
     grid = Grid.of([0.01, 0.1], [4, 8], 0.5)
     part = SpectralMap(4, 0.01, 0.5, towers).partial_fit(*(each[kept] for each in few))
     held = [Candidates(*(each[~kept] for each in few), same_space=towers == 1)]
-    terms = dict(Fold(part._covariances(), held[0]).losses(grid))
-    for (ridge, width, _), found in terms.items():
+    for (ridge, width, _), scores in Fold(part._covariances(), held[0]).scores(grid, "loss").items():
+        found = -scores
         fitted = SpectralMap(width, ridge, 0.5, towers).partial_fit(*(each[kept] for each in few))
         law = SpectralMap(4, 0.0, 0.5, towers).partial_fit(*many)._covariances()
         # About the mean of the fit, as `transform` subtracts it.
@@ -227,6 +227,8 @@ def test_a_band_takes_the_maps_own_features():
     )
     assert sum("round" in line for line in lines) == 3
     assert not np.allclose(banded.first_map, plain.first_map)
+    with pytest.raises(SpectralError, match="because it has a margin"):
+        banded.partial_fit(first, second)  # the margin would be lost
 
 
 @pytest.mark.parametrize("towers", [1, 2])
@@ -246,8 +248,15 @@ def test_a_file_gives_the_map_back(tmp_path, towers, sums):
         back.partial_fit(first[700:], second[700:])
         np.testing.assert_allclose(back.first_map, whole.first_map, rtol=0, atol=1e-10)
     else:
-        with pytest.raises(SpectralError, match="sums=True"):
-            back.merge(back)
+        for more in (
+            lambda: back.merge(back),
+            lambda: fixed_map().merge(back),
+            lambda: back.partial_fit(first[700:], second[700:]),
+            lambda: back.save(tmp_path / "again", sums=True),
+        ):
+            with pytest.raises(SpectralError, match="sums=True"):
+                more()
+        np.testing.assert_array_equal(back.first_map, fitted.first_map)
 
 
 def test_damaged_and_other_files_are_refused(tmp_path):
@@ -330,6 +339,10 @@ def test_bad_settings_are_refused_in_words():
         SpectralMap(dimensions=2).transform(first)
     with pytest.raises(SpectralError, match="the map takes 6"):
         SpectralMap.fit(first, second).transform(first[:, :4])
+    with pytest.raises(SpectralError, match="not fitted"):
+        fixed_map().merge(fixed_map())
+    with pytest.raises(SpectralError, match="towers=1 cannot be merged into one with towers=2"):
+        SpectralMap(5, towers=2).merge(SpectralMap(5).partial_fit(first, second))
     with pytest.raises(SpectralError, match="dimensions: merge parts"):
         fixed_map().partial_fit(first, second).merge(fixed_map().partial_fit(*pairs_of()))
 

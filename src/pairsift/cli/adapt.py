@@ -91,8 +91,8 @@ def adapt(
         raise PairsError(f"there is no folder {embed.parent} for the adapted features: make it first")
     output.mkdir(parents=True, exist_ok=True)
     found = _features(pairs, encoder, PairsConfig(anchor=anchor, positive=positive, split=split))
-    if train and (towers == 2 or found.first.shape[1] != found.second.shape[1]):
-        raise PairsError("training goes on from one map of both sides, and these are two: leave `train` out")
+    if train:
+        _check_trainable(found, towers, memory_gb)
     fitted = SpectralMap.fit(
         found.first, found.second, dimensions=dimensions, ridge=ridge, power=power, towers=towers,
         held_out=held_out, seed=seed,
@@ -124,6 +124,17 @@ def _check_folder(output: Path, overwrite: bool) -> None:
             raise PairsError(f"{output} is not empty: replace it with `overwrite=True`, or choose another folder")
         if not (output / "map.safetensors").exists():
             raise PairsError(f"{output} holds something else than an adaptation (no map.safetensors): choose another")
+
+
+def _check_trainable(found: _Features, towers: int | None, memory_gb: float) -> None:
+    (n, d), (_, e) = found.first.shape, found.second.shape
+    if towers == 2 or d != e:
+        raise PairsError("training goes on from one map of both sides, and these are two: leave `train` out")
+    if 4 * n * (d + e) > memory_gb * 1e9:
+        raise PairsError(
+            f"training holds all features in memory, which takes {4 * n * (d + e) / 1e9:.2g} GB, and "
+            f"`memory_gb={memory_gb:g}` are allowed: raise it, or leave `train` out"
+        )
 
 
 def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Features:

@@ -66,6 +66,10 @@ class Moments:
         """D and E."""
         return self.cross_scatter.shape[0], self.cross_scatter.shape[1]
 
+    def empty(self) -> Moments:
+        """Sums of the same shape without a pair."""
+        return Moments(self.widths[0], None if self.views else self.widths[1])
+
     def add_pairs(self, a: Array, b: Array, start: int = 0) -> None:
         """Add pairs.
 
@@ -135,7 +139,7 @@ class Moments:
         """The sums of the pairs that are not in a part of these pairs."""
         n, total = part.count, self.count
         left = total - n
-        made = Moments(self.widths[0], None if self.views else self.widths[1])
+        made = self.empty()
         if left < 1:
             return made
         made.count = left
