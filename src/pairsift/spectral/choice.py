@@ -254,13 +254,6 @@ class Fold:
         second = ((self.held.second - means[1]) @ solution.second).astype(np.float32)
         return Solved(self.held, ridge, solution.values, first, second)
 
-    def scores(self, grid: Grid, criterion: Criterion) -> dict[Key, Float64]:
-        """(H,) scores of the held-out pairs for every setting of the grid."""
-        found: dict[Key, Float64] = {}
-        for ridge in grid.ridges:
-            found |= self.solved(ridge, grid.most).scores(grid, criterion)
-        return found
-
 
 @dataclass(frozen=True)
 class Solved:
@@ -287,6 +280,10 @@ class Solved:
             for power in grid.powers
             for width, terms in (self.losses(widths) if criterion == "loss" else self.ranks(widths, power))
         }
+
+    def narrowed(self, width: int) -> Solved:
+        """The same for the first directions alone."""
+        return Solved(self.held, self.ridge, self.values[:width], self.first[:, :width], self.second[:, :width])
 
     def ranks(self, widths: Sequence[int], power: float) -> Iterator[tuple[int, IntArray]]:
         """(H,) ranks of own positives for each width, ascending."""
@@ -339,10 +336,13 @@ def choose(
     Raises:
         SpectralError: no setting has as many directions as asked for.
     """
-    tried = _joined([fold.scores(grid, criterion) for fold in folds])
+    by_ridge = {ridge: [fold.solved(ridge, grid.most) for fold in folds] for ridge in grid.ridges}
+    tried: dict[Key, Float64] = {}
+    for solved in by_ridge.values():
+        tried |= _joined([each.scores(grid, criterion) for each in solved])
     if not tried:
-        shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
-        raise TooWideError(min(grid.given_widths or (1,)), min(shared))
+        available = min(len(each.values) for each in by_ridge[grid.ridges[0]])
+        raise TooWideError(min(grid.given_widths or (1,)), available)
     best = max(tried.values(), key=lambda each: float(each.mean()))
     settings = [_setting(key, scores, best) for key, scores in tried.items()]
     settings.sort(key=lambda each: (-each.score, each.dimensions))
@@ -352,8 +352,10 @@ def choose(
     ridge = chosen.ridge
     if len(alike) > 1 and min(each.ridge for each in alike) > 0:
         ridge = math.exp(sum(math.log(each.ridge) for each in alike) / len(alike))
-    solved = [fold.solved(ridge, chosen.dimensions) for fold in folds]
-    if ridge != chosen.ridge:
+    if ridge == chosen.ridge:
+        solved = [each.narrowed(chosen.dimensions) for each in by_ridge[ridge]]
+    else:
+        solved = [fold.solved(ridge, chosen.dimensions) for fold in folds]
         one = Grid.of(ridge, chosen.dimensions, chosen.power)
         ((key, scores),) = _joined([each.scores(one, criterion) for each in solved]).items()
         chosen = _setting(key, scores, best)
