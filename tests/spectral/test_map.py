@@ -160,7 +160,7 @@ def test_the_loss_on_held_out_pairs_is_an_unbiased_criterion(towers):
     grid = Grid.of([0.01, 0.1], [4, 8], 0.5)
     part = SpectralMap(4, 0.01, 0.5, towers).partial_fit(*(each[kept] for each in few))
     held = [Candidates(*(each[~kept] for each in few), same_space=towers == 1)]
-    fold = Fold(part._covariances(), held[0])
+    fold = Fold(part._covariances(), held[0], int(kept.sum()))
     terms = [fold.solved(ridge, grid.most).scores(grid, "loss") for ridge in grid.ridges]
     for (ridge, width, _), scores in (terms[0] | terms[1]).items():
         found = -scores
@@ -218,6 +218,8 @@ def test_dropped_pairs_are_in_no_sum():
     for drop in (dropped, np.isin(np.arange(1500), dropped)):
         fitted = SpectralMap.fit(first, second, drop=drop, **FIXED)
         np.testing.assert_allclose(fitted.first_map, alone.first_map, rtol=0, atol=1e-10)
+    second[100] = np.nan  # the number is that of all rows
+    refused("second row 100 is not finite", first, second, drop=dropped)
 
 
 def test_a_band_takes_the_maps_own_features():
@@ -318,16 +320,17 @@ def test_bad_features_are_refused_in_words():
 
 def test_bad_settings_are_refused_in_words():
     first, second = pairs_of(n=400, width=6)
-    refused("dimensions=7 is more than the 6", first, second, dimensions=7)
-    refused("share only", first, -first + 0.1 * second, dimensions=6)
+    refused("dimensions=7` is more than the 6", first, second, dimensions=7)
+    refused("share only", first, first * [1, 1, 1, 1, -1, -1] + 0.1 * second, dimensions=6)
+    refused("share no direction", first, -first, towers=1)
     refused("leave 10 to choose settings on", first[:100], second[:100])
     refused("`held_out=0` leaves nothing", first, second, held_out=0)
-    refused("held_out must lie", first, second, held_out=0.9)
+    refused("held_out` must lie", first, second, held_out=0.9)
     refused("the same for every power", first, second, criterion="loss")
     refused("'rank' or 'loss', got 'mrr'", first, second, criterion="mrr")
     refused("without a ridge", first[:3], second[:3], dimensions=2, ridge=0.0, power=1.0, held_out=0)
-    refused("ridge must be", first, second, ridge=-1.0)
-    refused("towers must be", first, second, towers=3)
+    refused("ridge` must be", first, second, ridge=-1.0)
+    refused("towers` must be", first, second, towers=3)
     refused("a margin needs a selector", first, second, margin=0.1)
     refused("rounds", first, second, margin=0.1, selector=ps.RankBand(0.1, 0.2), rounds=0)
     refused("take .* GB", first, second, memory_gb=1e-9)
@@ -354,7 +357,7 @@ def test_few_pairs_and_constant_columns_are_told():
     lines = []
     fitted = SpectralMap.fit(first[:250], second[:250], log=lines.append, towers=2)
     assert np.isfinite(fitted.first_map).all()
-    assert any("the ridge shrinks" in line for line in lines)
+    assert any("the ridge shrinks the directions" in line for line in lines)
     first[:, 3] = second[:, 3] = 1
     lines.clear()
     SpectralMap.fit(first[:, :6], second[:, :6], log=lines.append)
@@ -363,6 +366,7 @@ def test_few_pairs_and_constant_columns_are_told():
 
 def test_an_engine_that_is_not_there_is_refused():
     refused("'local' or 'ray', got 'spark'", *pairs_of(n=400, width=6), engine="spark")
+    refused("address=10.0.0.1:6379` is of a Ray cluster", *pairs_of(n=400, width=6), address="10.0.0.1:6379")
 
 
 def test_files_are_read_once(tmp_path, monkeypatch):

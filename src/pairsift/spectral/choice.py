@@ -239,10 +239,11 @@ def _several(given: Any) -> Any:
 
 @dataclass(frozen=True)
 class Fold:
-    """Held-out pairs, and the covariances of those that share no row with them."""
+    """Held-out pairs, and the covariances of the `fitted` pairs that share no row with them."""
 
     covariances: Covariances
     held: Candidates
+    fitted: int
 
     def solved(self, ridge: float, most: int | None) -> Solved:
         """The directions for one ridge, `most` of them, and the held-out pairs along them."""
@@ -316,7 +317,7 @@ class Solved:
 
 
 def choose(
-    folds: Sequence[Fold], fitted: Sequence[int], total: int, grid: Grid, criterion: Criterion = "rank"
+    folds: Sequence[Fold], total: int, grid: Grid, criterion: Criterion = "rank"
 ) -> HeldOut:  # fmt: skip
     """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
 
@@ -328,7 +329,6 @@ def choose(
 
     Args:
         folds: held-out pairs, and covariances of the others.
-        fitted: number of pairs that the covariances of each fold come from.
         total: number of all pairs.
         grid: what to try.
         criterion: "rank" or "loss".
@@ -359,11 +359,11 @@ def choose(
         one = Grid.of(ridge, chosen.dimensions, chosen.power)
         ((key, scores),) = _joined([each.scores(one, criterion) for each in solved]).items()
         chosen = _setting(key, scores, best)
-    fitted_to = sum(fitted) / len(fitted)
+    fitted = sum(fold.fitted for fold in folds) / len(folds)
     adapted, frozen, gain = _rankings(solved, chosen)
     return HeldOut(
-        pairs=len(best), left_out=round(total - fitted_to - len(best) / len(folds)), criterion=criterion, chosen=chosen,
-        ridge=ridge * (fitted_to / total if len(grid.ridges) > 1 else 1.0), alike=alike, settings=tuple(settings),
+        pairs=len(best), left_out=round(total - fitted - len(best) / len(folds)), criterion=criterion, chosen=chosen,
+        ridge=ridge * (fitted / total if len(grid.ridges) > 1 else 1.0), alike=alike, settings=tuple(settings),
         eigenvalues=np.mean([each.values for each in solved], axis=0),
         correlations=np.mean([each.correlations() for each in solved], axis=0),
         adapted=adapted, frozen=frozen, gain=gain,

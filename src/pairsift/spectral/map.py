@@ -26,7 +26,7 @@ from pairsift.spectral.checks import (
     kept_pairs,
     towers_of,
 )
-from pairsift.spectral.choice import Choices, Criterion, Fold, Grid, HeldOut, choose
+from pairsift.spectral.choice import Choices, Criterion, Grid, HeldOut, choose
 from pairsift.spectral.edits import selected_pairs, with_margin
 from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.modules import UnitLinear, extended
@@ -156,7 +156,9 @@ class SpectralMap:
         check_grid(grid, towers)
         check_choice(grid, held_out, criterion)
         if engine not in ("local", "ray"):
-            raise SpectralError(f"engine must be 'local' or 'ray', got {engine!r}")
+            raise SpectralError(f"`engine` must be 'local' or 'ray', got {engine!r}")
+        if address is not None and engine != "ray":
+            raise SpectralError(f"`address={address}` is of a Ray cluster: add `engine=ray`, or leave it out")
         edit = edit_of(selector, margin, rounds)
         say: Log = log or _silent
         stream = stream_of(first, second, views)
@@ -169,9 +171,8 @@ class SpectralMap:
         check_pairs(sums.total.covariances(towers), say)
         chosen: HeldOut | None = None
         if held:
-            parts = [work.fold(sums, i, towers == 1) for i in range(len(held))]
-            folds = [Fold(rest.covariances(towers), each) for each, rest in parts]
-            chosen = choose(folds, [rest.count for _, rest in parts], sums.total.count, grid, criterion)
+            folds = [work.fold(sums, number, towers) for number in range(len(held))]
+            chosen = choose(folds, sums.total.count, grid, criterion)
             say(f"chose {chosen}")
         settings = grid.only if chosen is None else (chosen.chosen.dimensions, chosen.ridge, chosen.chosen.power)
         made = cls(*settings, towers)

@@ -59,10 +59,11 @@ def solve(covariances: Covariances, ridge: float, most: int | None = None) -> So
     first = _Whitening(covariances.first, ridge)
     if covariances.one_tower:
         kernel = first.into(first.into(covariances.cross).T)
-        kernel = (kernel + kernel.T) / 2
+        kernel += kernel.T
+        kernel /= 2
         size = len(kernel)
         kept = size if most is None else min(most, size)
-        values, vectors = scipy.linalg.eigh(kernel, subset_by_index=(size - kept, size - 1), overwrite_a=True)
+        values, vectors = scipy.linalg.eigh(kernel.T, subset_by_index=(size - kept, size - 1), overwrite_a=True)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = int((values > _LEAST).sum())
         directions = first.out_of(vectors[:, :kept])
