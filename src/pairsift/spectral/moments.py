@@ -185,9 +185,9 @@ def _centred(x: Array, name: str, numbers: NDArray[np.int64] | None, views: int 
         wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
         if len(wrong):
             row = int(wrong[0]) // views
+            number = row if numbers is None else int(numbers[row])
             raise SpectralError(
-                f"{name} row {row if numbers is None else numbers[row]:,} is not finite: look for a diverged encoder or "
-                "an overflow in half precision"
+                f"{name} row {number:,} is not finite: look for a diverged encoder or an overflow in half precision"
             )
         raise SpectralError(f"{name}: features are too large to be summed: scale them to unit length")
     rows = x - centre
