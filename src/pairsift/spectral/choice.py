@@ -275,12 +275,13 @@ class Solved:
 
     def scores(self, grid: Grid, criterion: Criterion) -> dict[Key, Float64]:
         """(H,) scores of the held-out pairs for the widths and powers of the grid; their mean is to be high."""
-        widths = grid.widths(len(self.values))
-        return {
-            (self.ridge, width, power): -terms if criterion == "loss" else -np.log(terms)
-            for power in grid.powers
-            for width, terms in (self.losses(widths) if criterion == "loss" else self.ranks(widths, power))
-        }
+        widths, found = grid.widths(len(self.values)), dict[Key, Float64]()
+        for power in grid.powers:
+            if criterion == "loss":
+                found |= {(self.ridge, width, power): -terms for width, terms in self.losses(widths)}
+            else:
+                found |= {(self.ridge, width, power): -np.log(ranks) for width, ranks in self.ranks(widths, power)}
+        return found
 
     def narrowed(self, width: int) -> Solved:
         """The same for the first directions alone."""
@@ -304,7 +305,8 @@ class Solved:
         """(r,) correlations of both sides along each direction."""
         first, second = (side - side.mean(axis=0) for side in (self.first, self.second))
         lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
-        return ((first * second).sum(axis=0) / np.maximum(lengths, 1e-30)).astype(np.float64)
+        found: Float64 = ((first * second).sum(axis=0) / np.maximum(lengths, 1e-30)).astype(np.float64)
+        return found
 
     def first_hits(self, power: float) -> IntArray:
         """See `HeldOut`."""

@@ -89,7 +89,9 @@ class _Whitening:
         added = ridge * float(np.trace(covariance)) / len(covariance)
         self._lower: Float64 | None = None
         if added > 0:  # T is the inverse of a triangle, which is never made
-            self._lower = np.linalg.cholesky(covariance + added * np.eye(len(covariance)))
+            self._lower = np.linalg.cholesky(covariance + added * np.eye(len(covariance))).astype(
+                np.float64, copy=False
+            )
             return
         values, vectors = np.linalg.eigh(covariance)
         there = values > _RANGE * values[-1]
@@ -97,16 +99,20 @@ class _Whitening:
 
     def into(self, matrix: Float64) -> Float64:
         """(r, n) `T'X` of a (D, n) matrix."""
+        found: Float64
         if self._lower is None:
-            return self._columns.T @ matrix
-        found: Float64 = scipy.linalg.solve_triangular(self._lower, matrix, lower=True, check_finite=False)
+            found = self._columns.T @ matrix
+        else:
+            found = scipy.linalg.solve_triangular(self._lower, matrix, lower=True, check_finite=False)
         return found
 
     def out_of(self, vectors: Float64) -> Float64:
         """(D, n) `TY` of an (r, n) matrix."""
+        found: Float64
         if self._lower is None:
-            return self._columns @ vectors
-        found: Float64 = scipy.linalg.solve_triangular(self._lower, vectors, lower=True, trans=1, check_finite=False)
+            found = self._columns @ vectors
+        else:
+            found = scipy.linalg.solve_triangular(self._lower, vectors, lower=True, trans=1, check_finite=False)
         return found
 
 
