@@ -131,6 +131,11 @@ def _trained(name: str, groups: Sequence[str]) -> Table:
     )  # fmt: skip
 
 
+_OTHER_WAYS = {
+    "fit": "", "cca": "scikit-learn's `CCA`, 8 directions", "adapter": "a linear map by gradient steps",
+    "epoch": "sentence-transformers, one epoch of all weights",
+}  # fmt: skip
+
 _MASKS = (
     Column("MRR@10 %", "mrr10", interval()), Column("recall@10 %", "recall10", interval()),
     Column("20-NN %", "knn20", interval()), Column("masked %", "masked", number(1)),
@@ -416,6 +421,15 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("set", "group"), Column("features", "arm"), Column("seeds", "seeds"),
         *(Column(f"{title} %", measure, _EXACT) for measure, title in (
             ("ndcg10", "nDCG@10"), ("mrr10", "MRR@10"), ("knn20", "20-NN"))),
+    )),
+    "spectral": Table(("benchmarks/spectral",), (
+        Column("compared with", "part", titled(_OTHER_WAYS)), Column("pairs", "pairs", _COUNT),
+        Column("dimensions", "dimensions", _COUNT),
+        Column("seconds of the map", "fit_s", number(1)), Column("CPU seconds", "fit_cpu_s", number(1)),
+        Column("seconds of the other", "other_s", number(1)),
+        Column("CPU seconds of the other", "other_cpu_s", number(1)),
+        Column("peak MB", "peak_mb", _COUNT),
+        Column("log rank of the map", "fit_log_rank", number(2)), Column("of the other", "other_log_rank", number(2)),
     )),
     "exact images": Table(("exact-images",), (
         Column("set", "group"), Column("patch layers", "arm"), Column("20-NN %", "knn20", number(1)),
