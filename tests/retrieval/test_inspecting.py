@@ -277,11 +277,9 @@ def test_labels_say_which_rows_are_pairs(column, values, positive, options):
         row not in positive for row in range(4)
     ]
     labelled = len(positive) < 4
-    assert (
-        any(f"column '{column}'" in line and "2 of 4 rows are pairs, 2 are none" in line for line in said) == labelled
-    )
+    assert any(f"column '{column}'" in line and "2 of 4 rows are pairs, 2 are not" in line for line in said) == labelled
     assert (found.facts["labels"] is not None) == labelled
-    assert any("2 are none and are left out" in line for line in notes(found.summary)) == labelled
+    assert any("2 are not and are left out" in line for line in notes(found.summary)) == labelled
 
 
 @pytest.mark.parametrize(

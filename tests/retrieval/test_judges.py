@@ -81,7 +81,7 @@ def test_a_judge_finds_bad_negatives_and_wrong_positives(table, guided, tmp_path
     clean = pq.read_table(tmp_path / "clean.parquet").to_pylist()
     assert all(topic(row["anchor"]) != topic(text) for row in clean for text in row["negatives"])
     lines = dict(numbers(found.summary))
-    assert lines["positives that the judge calls none"] == "1"
+    assert lines["positives that the judge rejects"] == "1"
     assert any(line.startswith("The judge Oracle scored") for line in notes(found.summary))
 
 

@@ -157,7 +157,7 @@ def test_a_folder_of_beir_comes_back(beir, tmp_path):
     test = inspect_pairs(beir, split="test")
     assert (test.facts["usable_rows"], test.facts["labels"]["negative"]) == (1, 1)
     (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq99\t1\t1\n")
-    with pytest.raises(DataError, match=r"1 ids are none of queries.jsonl, the first 'q99'"):
+    with pytest.raises(DataError, match=r"1 ids are not in queries.jsonl, the first 'q99'"):
         inspect_pairs(beir)
 
 

@@ -270,7 +270,7 @@ class TokenRows:
         missing = sum(key not in self._rows for key in keys)
         if missing:
             raise ValueError(
-                f"{missing} of {len(keys)} examples of the batch are none that the guide mask was fitted to: fit it to "
+                f"{missing} of {len(keys)} examples of the batch are not among those of the guide mask: fit it to "
                 "the columns that are trained on, in their order, with the prompts that the trainer puts before them"
             )
         return torch.tensor([self._rows[key] for key in keys])

@@ -305,7 +305,7 @@ def inspected(
     unknown = sum(int((keys[place] != each).sum()) for place, each in zip(places, found, strict=True))
     if unknown:
         raise ValueError(
-            f"{unknown:,} of {sum(map(len, found)):,} texts are none of {folder}: inspect the data that is trained on, "
+            f"{unknown:,} of {sum(map(len, found)):,} texts are not in {folder}: inspect the data that is trained on, "
             "or take rows of its clean.parquet"
         )
     return GuideTable([features[place] for place in places], texts, labels), facts["guide"]

@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from pairsift._base.settings import Settings, setting
 
-# Old names of settings, and what says the same today.
+# Old names of settings, and their replacements.
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
@@ -50,8 +50,8 @@ class PairsConfig(Settings):
         None, "Input", "columns of mined negatives, commas between (None: the usual ones; 'none' for none)"
     )
     label: str | None = setting(
-        None, "Input", "column of labels or scores of the pairs (None: the usual one; 'none' ignores it and takes "
-        "every row for a positive pair)",
+        None, "Input", "column of labels or scores of the pairs (None: the usual one; 'none': every row is a positive "
+        "pair)",
     )  # fmt: skip
     positive_label: str | None = setting(None, "Input", "labels of positive pairs, commas between (None: 1 and true)")
     min_score: float | None = setting(
@@ -59,21 +59,23 @@ class PairsConfig(Settings):
     )
 
     against: Path | None = setting(
-        None, "Evaluation", "evaluation set whose texts training must not hold: a table, or a folder of BEIR"
+        None, "Evaluation", "evaluation set whose texts must not be in the training pairs: a table, or a folder of BEIR"
     )
     against_column: str | None = setting(
         None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
     )
     leaks: Literal["drop", "keep"] = setting(
-        "drop", "Evaluation", "rows whose anchor or positive is a text of the evaluation set, or nearly one"
+        "drop",
+        "Evaluation",
+        "drop or keep rows whose anchor or positive is in the evaluation set, or nearly so",
     )
 
     guide_model: str | None = setting(
         None, "Guide", "encoder that compares texts: 'minilm' (packaged), a sentence-transformers name or folder"
     )
     guide_features: Path | None = setting(
-        None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide embeddings are "
-        "compared themselves, and texts by their spelling alone)",
+        None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide, embeddings are "
+        "compared directly, and texts by their spelling alone)",
     )  # fmt: skip
     query_prompt: str | None = setting(
         None, "Guide", "text that the guide reads before each anchor (None: that of the encoder's own encode_query)"
@@ -92,8 +94,7 @@ class PairsConfig(Settings):
         "positives; -1: none)",
     )  # fmt: skip
     cap: float = setting(
-        0.1, "Guide", "share of the candidates that may be ranked above a known positive before the guide is ignored "
-        "for its row",
+        0.1, "Guide", "share of the candidates above a known positive from which the guide is ignored for the row",
     )  # fmt: skip
     near: float | None = setting(
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
@@ -110,34 +111,33 @@ class PairsConfig(Settings):
         None, "Judge", "cross-encoder (name or folder), or module:function, that scores suspicious negatives and "
         "low-ranked positives, in [0, 1]",
     )  # fmt: skip
-    judge_floor: float = setting(0.5, "Judge", "score from which the judge calls a pair a positive one")
+    judge_floor: float = setting(0.5, "Judge", "least score of a positive pair")
     judge_share: float = setting(
         0.95, "Judge", "share of the own positive's score from which a negative is a bad one, above the floor"
     )
     judged_positives: Literal["drop", "relabel"] = setting(
-        "drop", "Judge", "negatives that score as high as the own positive: drop takes them out, relabel also adds a "
+        "drop", "Judge", "negatives that score as high as their row's positive: drop removes them, relabel also adds a "
         "row with each of them as positive",
     )  # fmt: skip
 
     corpus: Path | None = setting(
-        None, "Clean", "texts that bad negatives are refilled from, too: a table, or a folder of BEIR (None: positives "
-        "of other rows alone)",
+        None, "Clean", "further texts to replace bad negatives with: a table, or a folder of BEIR (None: positives of "
+        "other rows alone)",
     )  # fmt: skip
     corpus_column: str | None = setting(None, "Clean", "column of its texts (None: the usual one, or the only one)")
     refill_share: float | None = setting(
-        None, "Clean", "share of the own positive's similarity that a refilled negative may have at most (None: 1 less "
-        "`margin`)",
+        None, "Clean", "largest similarity of a new negative, as a share of the positive's (None: 1 less `margin`)",
     )  # fmt: skip
     drop_near: bool = setting(False, "Clean", "leave near-duplicate rows out of clean.parquet, not only duplicates")
     labelled_negatives: Literal["drop", "keep"] = setting(
-        "drop", "Clean", "rows that are labelled as no pair: drop leaves them out, keep writes them as they are"
+        "drop", "Clean", "drop rows that are labelled as no pair, or keep them unchanged"
     )
     wrong_positives: Literal["keep", "drop"] = setting(
-        "keep", "Clean", "rows whose positive the guide ranks below more than `cap` of the candidates"
+        "keep", "Clean", "keep or drop rows whose positive the guide ranks below more than `cap` of the candidates"
     )
     bad_negatives: Literal["refill", "drop", "null"] = setting(
-        "refill", "Clean", "mined negatives that look like positives, or are missing: refill puts another text there "
-        "(a list keeps its others), drop leaves the row out, null leaves the cell empty",
+        "refill", "Clean", "mined negatives that look like positives, or are missing: refill takes another text (a "
+        "list keeps its others), drop leaves the row out, null leaves the cell empty",
     )  # fmt: skip
 
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")

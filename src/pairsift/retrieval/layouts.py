@@ -214,7 +214,7 @@ class Beir:
             missing = [each for each in column if each not in known]
             if missing:
                 raise DataError(
-                    f"{qrels}: {len(missing):,} ids are none of {file}.jsonl, the first {missing[0]!r}: the files "
+                    f"{qrels}: {len(missing):,} ids are not in {file}.jsonl, the first {missing[0]!r}: the files "
                     "belong to different sets"
                 )
         scores = judged.column(2).cast(pa.float64())

@@ -167,20 +167,21 @@ def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
     twice = "They stay, and only full duplicates leave. "
     kinds = [
         ("Likely false negatives", "Texts of other rows that the guide finds as good as the row's own positive. In a "
-         "batch they count as wrong.", _APART, 0 if guided is None else int((guided.false_negatives.counts > 0).sum()),
+         "batch they count as negatives.", _APART,
+         0 if guided is None else int((guided.false_negatives.counts > 0).sum()),
          _false_negatives(found, most)),
         ("Mined negatives that look like positives", "The most similar to their anchors first.",
          bad[config.bad_negatives] + " `bad_negatives` decides.", int(found.negatives.bad.sum()),
          _mined_examples(found, most)),
-        ("Positives that may be wrong", "The guide ranks the positive below many candidates, or the judge calls it "
-         "none: the pair is wrong, or they do not understand it.",
+        ("Positives that may be wrong", "The guide ranks the positive below many candidates, or the judge rejects it: "
+         "the pair is wrong, or they do not understand it.",
          "They are left out." if config.wrong_positives == "drop" else
          "They stay; `wrong_positives=drop` leaves them out.", int(found.wrong.sum()), _wrong(found, most)),
         ("Duplicate rows", "Rows with the same anchor, positive and negatives as an earlier row.",
          "They are left out.", int(found.duplicates.sum()), _duplicates(found, most)),
-        ("Labels that contradict", "The same two texts are labelled as a pair and as none.",
+        ("Labels that contradict", "The same two texts are labelled as a pair and as no pair.",
          "Rows that are labelled as a pair stay.", int(found.contradicted.sum()), _contradictions(found, most)),
-        ("Texts of the evaluation set", "The anchor or the positive is a text that the model is tested on, or nearly.",
+        ("Texts of the evaluation set", "The anchor or the positive is a text of the evaluation set, or nearly one.",
          "They are left out." if config.leaks == "drop" else "They stay; `leaks=drop` leaves them out.",
          0 if found.close.leaks is None else int((found.close.leaks.same | found.close.leaks.near).sum()),
          _leak_examples(found, most)),
@@ -278,7 +279,7 @@ def _contradictions(found: Findings, most: int) -> Iterable[list[ShownText]]:
     if found.labels is None:
         return
     for row in np.flatnonzero(found.contradicted)[:most].tolist():
-        label = "labelled as a pair" if found.labels.positive[row] else "labelled as none"
+        label = "labelled as a pair" if found.labels.positive[row] else "labelled as no pair"
         yield [ShownText("anchor", row, 0), ShownText("its positive", row, 1, label)]
 
 

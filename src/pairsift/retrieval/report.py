@@ -210,7 +210,7 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
     if found.negatives.scored is not None:
         lines += [
             ("pairs that the judge scored", f"{found.negatives.scored.asked:,}"),
-            ("positives that the judge calls none", f"{int(found.negatives.scored.wrong.sum()):,}"),
+            ("positives that the judge rejects", f"{int(found.negatives.scored.wrong.sum()):,}"),
             ("negatives that become positives", f"{len(found.relabelled):,}"),
         ]
     return [*lines, ("conflicts", f"{summary.conflicts:,}"), ("rows of clean.parquet", f"{summary.clean_rows:,}")]
@@ -272,12 +272,12 @@ def _input_notes(summary: Summary) -> list[str]:
         done = "stay in clean.parquet" if found.config.labelled_negatives == "keep" else "are left out"
         lines.append(
             f"In column {labels.column!r} {labels.rule}: {counts['positive']:,} rows are pairs, {counts['negative']:,} "
-            f"are none and {done}."
+            f"are not and {done}."
         )
         if counts["contradicting"]:
             lines.append(
-                f"{counts['contradicting']:,} rows contradict each other: the same two texts are labelled as a pair "
-                "and as none. Rows that are labelled as a pair stay; reasons in rows.parquet name them."
+                f"{counts['contradicting']:,} rows contradict each other: two texts are labelled as a pair and "
+                "as no pair. Rows that are labelled as a pair stay; reasons in rows.parquet name them."
             )
     wrong = {
         reason: int(mask.sum()) for reason, mask in found.reasons.items()
@@ -291,10 +291,7 @@ def _input_notes(summary: Summary) -> list[str]:
 def _guide_notes(summary: Summary) -> list[str]:
     guided = summary.findings.guided
     if guided is None:
-        return [
-            "Without a guide texts are compared by their spelling alone: texts that mean the same in other words are "
-            "not found."
-        ]
+        return ["Without a guide texts are compared by their spelling alone, so paraphrases are not found."]
     scores, likely, lines = guided.scores, guided.false_negatives, []
     if scores.off_because:
         lines.append(scores.off_because[0].upper() + scores.off_because[1:] + ".")
@@ -347,7 +344,7 @@ def _close_notes(found: Findings) -> list[str]:
         done = "are left out" if found.config.leaks == "drop" else "stay"
         lines.append(
             f"{int(close.leaks.same.sum()):,} rows hold a text of {close.leaks.name}, and "
-            f"{int(close.leaks.near.sum()):,} one that is nearly the same: they {done}."
+            f"{int(close.leaks.near.sum()):,} more a near-duplicate of one: they {done}."
         )
     return lines
 

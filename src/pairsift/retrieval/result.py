@@ -121,7 +121,7 @@ def _inspected(
     if labels is not None:
         say(
             f"column {labels.column!r}: {labels.rule}; {int(labels.positive.sum()):,} of {source.rows:,} rows are "
-            f"pairs, {int(labels.negative.sum()):,} are none"
+            f"pairs, {int(labels.negative.sum()):,} are not"
         )
     for done, column in enumerate(source.columns.all):
         progress("reading", done, len(source.columns.all))
