@@ -23,7 +23,7 @@ def check_tensors(needed: dict[str, Any], **optional: Any) -> None:
 
 
 def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
-    """An array of real numbers: what is masked becomes nan, and objects that are numbers become float64.
+    """An array of real numbers: masked entries become nan, and objects that are numbers become float64.
 
     Args:
         values: an array, a tensor, or lists of numbers.
@@ -73,7 +73,7 @@ def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> ND
     """An array without masked values.
 
     Raises:
-        ValueError: masked values, which numpy would take as what stands behind the mask.
+        ValueError: masked values, since numpy would take the values behind the mask.
     """
     if np.ma.is_masked(values):
         count = int(np.ma.getmaskarray(values).sum())
@@ -122,7 +122,7 @@ def take_renamed(
     """Keyword arguments that have new names.
 
     Args:
-        owner: what was called, for messages.
+        owner: name of the function or class, for messages.
         given: arguments that the signature does not name.
         kept: old name -> new name of those that work for one more release, with a warning.
         gone: the same of those that no longer work.

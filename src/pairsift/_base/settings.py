@@ -33,7 +33,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     error: ClassVar[type[ValueError]] = ConfigError
-    # Fields that `save` leaves out: what to do about an earlier result is no setting of it.
+    # Fields that `save` leaves out, such as `overwrite`: they do not describe the result.
     unsaved: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **values: Any) -> None:
@@ -73,7 +73,7 @@ class Settings(BaseModel):
         return values
 
     def save(self, path: Path) -> None:
-        """Write as YAML, every field resolved, except what to do about an existing result."""
+        """Write all fields but the unsaved ones as YAML."""
         fields = self.model_dump(mode="json", exclude=set(self.unsaved))
         with replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
@@ -93,7 +93,7 @@ class Settings(BaseModel):
 
     @classmethod
     def hint(cls, name: str) -> str | None:
-        """For a name that is no field, what may have been meant."""
+        """For an unknown name, the nearest field or all fields; None for a field."""
         if name in cls.model_fields:
             return None
         near = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.5)

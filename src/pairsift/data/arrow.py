@@ -226,7 +226,7 @@ def vectors(values: Any, name: str, start: int = 0, width: int | None = None) ->
         values: an array of lists, or of tensors of one dimension.
         name: of the data, for errors.
         start: number of the first row, for errors.
-        width: the D that every row must have; None takes that of the first row that has one, 0 where none has.
+        width: the D that every row must have; None takes the first row's that has one, or 0.
 
     Raises:
         DataError: lists of other lengths; the first such row is named.

@@ -115,7 +115,7 @@ def feature_columns(
         schema: of the table.
         label: the column of labels, which is no dimension.
         column: the column that the user named: its name, a pattern (``emb_*``), or several, in a list or with commas.
-        typed: whether the file says which numbers are whole; where it does not, as in CSV, whole numbers count, too.
+        typed: whether the file has types. Without types, as in CSV, whole numbers count as dimensions.
 
     Raises:
         DataError: there is no such column, several could be meant, or columns of numbers are of different kinds.

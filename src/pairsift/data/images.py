@@ -90,8 +90,8 @@ def load_images(
     Args:
         spec: see `pairsift.data.open_source`.
         label_column: column that holds the classes; None takes "label" where there is one; "none" ignores labels.
-        per_class: keep the first so many images of each class.
-        image_size: resize to so many pixels square; None keeps the images as they are, which must then agree.
+        per_class: number of images of each class to keep, the first ones.
+        image_size: side in pixels to resize to; None keeps the images as they are, which must then agree.
         skip_corrupt: leave out images that cannot be decoded (their rows are in `.corrupt`) instead of refusing.
         memory: GB that decoded images may take; beyond it they are decoded batch by batch.
 

@@ -190,7 +190,7 @@ class TableRows:
         return int(self.starts[-1])
 
     def piece(self, number: int, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows of a piece, at most so many at once.
+        """The rows of a piece, at most `rows` at once.
 
         Raises:
             DataError: a damaged file.

@@ -30,8 +30,8 @@ _AT_ONCE = 1024
 class TreatedRankingLoss(nn.Module):
     """MultipleNegativesRankingLoss with treated difficult pairs: `SentenceTransformerTrainer(..., loss=loss)`.
 
-    Rows of the first column are anchors, those of the second their positives; all other texts of the batch, further
-    columns included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
+    The first column holds anchors and the second their positives. All other texts of the batch, further columns
+    included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
     no projector that would be thrown away.
 
     A `GuideMask` brings features of its own. A batch's examples are found by their tokens, all columns of a row
@@ -48,7 +48,7 @@ class TreatedRankingLoss(nn.Module):
             cosine.
         temperature: tau, > 0; 0.05 is a scale of 20.
         selector: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
-        treatment: what happens to them; None takes the selector's own, which is to treat nothing but for a `GuideMask`.
+        treatment: of these pairs; None takes the selector's default, which treats nothing except for masks.
         symmetric: also take positives as anchors.
         mini_batch_size: texts embedded at once, > 0, each twice, with the gradients of the whole batch (GradCache,
             arXiv 2101.06983); None embeds the batch at once.
@@ -119,7 +119,7 @@ class TreatedRankingLoss(nn.Module):
 
         Args:
             reps: of each column, its embeddings in parts of (b, D).
-            rows, selector: ids of the examples, and what selects pairs instead of the loss's own selector.
+            rows, selector: ids of the examples, and a selector that replaces the loss's own.
 
         Returns:
             Scalar without a graph.
@@ -149,7 +149,7 @@ class TreatedRankingLoss(nn.Module):
         return embedded
 
     def _ids(self, columns: list[dict[str, Tensor]]) -> tuple[Tensor | None, Selector | None]:
-        """Ids of a batch's examples, and what selects pairs instead of the mask: in evaluation, a mask of its own."""
+        """Ids of a batch's examples, and in evaluation the mask that replaces the mask of training."""
         mask = self.mask
         if mask is None or self.rows is None:
             return self._numbers(len(next(iter(columns[0].values())))), None

@@ -100,8 +100,8 @@ class TreatedLoss(nn.Module):
 
     Args:
         selector: which pairs are selected, a `RankBand` or any `Selector`; None selects nothing.
-        treatment: what happens to them; None takes the selector's default, which is to treat nothing except for
-            selectors of false negatives (`GuideMask`).
+        treatment: of these pairs; None takes the selector's default, which treats nothing except for selectors of
+            false negatives (`GuideMask`, `SelfMask`).
         **options: see `Options`.
 
     Raises:
@@ -149,7 +149,7 @@ class TreatedLoss(nn.Module):
         return treatment
 
     def _plan(self, selector: Selector | None, treatment: Treatment | None, treated: bool) -> Plan:
-        """Selector and treatment of a call: the call's own, else those of the loss."""
+        """Selector and treatment of a call, by default the loss's own."""
         if selector is None and treatment is None:
             selector, treatment = self.selector, self.treatment
         else:

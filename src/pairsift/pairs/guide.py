@@ -174,7 +174,7 @@ class GuideMask(Selector):
 
         Args:
             folder: what `pairsift pairs -o` or `inspect_pairs(out=...)` wrote with a guide that compares texts.
-            data: what is trained on, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
+            data: the training data, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
                 clean.parquet.
             columns: of `data`, anchors, positives and negatives in the order in which the trainer gets them; None takes
                 those of the inspection.

@@ -1,4 +1,4 @@
-"""Which texts are the same text: by a hash of what is left when spelling habits are taken away."""
+"""Keys of texts: hashes that ignore habits of spelling."""
 
 from __future__ import annotations
 

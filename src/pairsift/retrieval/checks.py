@@ -1,4 +1,4 @@
-"""Compares texts under a guide: likely false negatives of every row, and bad mined negatives with what replaces them.
+"""Compares texts under a guide: likely false negatives of every row, and bad mined negatives and their replacements.
 
 Candidate c of anchor a with positive p is a likely false negative when `g(a, c) > g(a, p) - margin * |g(a, p)|`
 (GISTEmbed, arXiv 2402.16829, with its relative margin) and `g(a, c) > floor`, the rule of `GuideMask`. A guide that

@@ -14,7 +14,7 @@ from pairsift._base.settings import Settings, setting
 _RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
-# Numbers in (0, 1], and what they are a share of.
+# Shares in (0, 1] of a whole.
 _SHARES = {
     "cap": "the candidates", "spelling": "shingles", "judge_floor": "the highest score",
     "judge_share": "the positive's score", "refill_share": "the positive's similarity",
@@ -78,10 +78,10 @@ class PairsConfig(Settings):
         "compared directly, and texts by their spelling alone)",
     )  # fmt: skip
     query_prompt: str | None = setting(
-        None, "Guide", "text that the guide reads before each anchor (None: that of the encoder's own encode_query)"
+        None, "Guide", "prompt that the guide reads before each anchor (None: the encoder's encode_query)"
     )
     document_prompt: str | None = setting(
-        None, "Guide", "text that the guide reads before all other texts (None: that of its encode_document)"
+        None, "Guide", "prompt that the guide reads before all other texts (None: the encoder's encode_document)"
     )
     guide_device: str | None = setting(None, "Guide", "device of the guide model: cpu, cuda or mps (None: the best)")
     guide_batch_size: int | None = setting(None, "Guide", "texts that the guide model encodes at once (None: its own)")
@@ -100,8 +100,8 @@ class PairsConfig(Settings):
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
     )
     spelling: float = setting(
-        0.8, "Guide", "share of their shingles from which two texts are near-duplicates by spelling (1: those of the "
-        "same words)",
+        0.8, "Guide", "share of common shingles from which two texts are near-duplicates by spelling (1: the same "
+        "words)",
     )  # fmt: skip
     neighbours: int = setting(50, "Guide", "most similar candidates of a row that are compared one by one")
     sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
@@ -176,7 +176,7 @@ class PairsConfig(Settings):
 
     @classmethod
     def hint(cls, name: str) -> str | None:
-        """For a name that is no field, what to use instead."""
+        """The replacement of an unknown name."""
         return _RENAMED.get(name) or super().hint(name)
 
     def with_keywords(self, keywords: dict[str, Any]) -> PairsConfig:

@@ -38,7 +38,7 @@ class Rate:
         return Rate(self.mean + other.mean, self.half_width + other.half_width)
 
     def expected(self, batch: int) -> tuple[float, float, float]:
-        """False negatives of a row in a batch of so many rows drawn at random: mean, lower and upper end."""
+        """False negatives of a row in a random batch of this size: mean, lower and upper end."""
         others = batch - 1
         return (
             others * self.mean,

@@ -235,7 +235,7 @@ class _Stacked:
             raise PairsError(
                 f"the guide {guide} has {self._features.shape[0]:,} rows, {source.name} {source.rows:,} in "
                 f"{len(columns)} columns ({', '.join(columns)}): give {source.rows * len(columns):,} rows of features, "
-                "those of one column after the other"
+                "one column after the other"
             )
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:

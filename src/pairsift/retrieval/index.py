@@ -44,8 +44,8 @@ class Cells:
     Attributes:
         column: that they belong to.
         rows: (C,) row of each cell.
-        keys: (C,) int64, equal where contents are: texts but for case and white space, embeddings bit by bit. `NO_KEY`
-            where there is nothing to compare.
+        keys: (C,) int64, equal for equal contents: texts by `text_keys`, embeddings bit by bit. `NO_KEY` where there is
+            nothing to compare.
         states: (C,) int8 of `State`.
     """
 
@@ -217,7 +217,7 @@ class Pairing:
         Args:
             anchors: (R,) texts of the rows.
             candidates: (C,) texts of the columns, repeated ones too.
-            denied: give those, too, that some row labels as no positive of the anchor.
+            denied: include candidates that some row labels as no positive of the anchor.
         """
         places, texts = self.known(anchors)
         if denied:

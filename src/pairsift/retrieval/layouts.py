@@ -117,7 +117,7 @@ class Nested:
         self, lists: dict[str, list[Any]], held: dict[str, Any], along: dict[str, Any], record: int, name: str,
         places: list[int], more: list[Any],
     ) -> None:  # fmt: skip
-        """Append what is left of one list, and of the lists along it."""
+        """Append the rest of one list, and of the lists along it."""
         values = held[name][record]
         lists[name].append(
             None if values is None else [values[place] for place in places if place < len(values)] + more

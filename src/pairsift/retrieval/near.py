@@ -27,14 +27,14 @@ from scipy.sparse.csgraph import connected_components
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
 from pairsift.retrieval.read import FloatArray, IntArray
 
-# Texts of fewer words have shingles of letters, those of more have shingles of words, those between have both.
+# Texts of fewer words have shingles of letters, texts of more have shingles of words, texts between have both.
 _FEW_WORDS, _MANY_WORDS = 48, 32
-# Two texts are candidates where the minima of these many hashes agree in one of so many bands: 99.6 % of the pairs with
+# Two texts are candidates where the minima of `_IN_BAND` hashes agree in one of the bands: 99.6 % of the pairs with
 # a similarity of 0.7, 94 % of those with 0.6, 4 % of those with 0.2. Of many texts most candidates would be pairs of
 # little similarity, so more hashes must agree: 99.8 % of the pairs with 0.8, 92 % of those with 0.7, 1 % with 0.3.
 _IN_BAND, _BANDS = 4, 20
 _MANY_TEXTS, _MORE_IN_BAND = 50_000, 6
-# Texts in a bucket that are all compared with each other; in a larger one each meets so many that follow it.
+# All texts of a bucket are compared with each other. In a larger bucket each is compared with the `_FOLLOWING` next.
 _BUCKET, _FOLLOWING = 64, 16
 _PAIRS_AT_ONCE = 65_536
 # Least similarity of spelling that is looked at, and the least that counts where the guide is nearly sure.
@@ -125,7 +125,7 @@ class Spelling:
         self.words = np.array(words, np.int64)
 
     def alike(self, least: float = _LEAST) -> TextPairs:
-        """Pairs of texts whose shingles agree, by Jaccard similarity; those of at least `least`.
+        """Pairs of texts with a Jaccard similarity of at least `least`.
 
         Texts of few words are never alike where they hold different numbers.
         """
@@ -181,7 +181,7 @@ def _same_word(word: str, other: str) -> bool:
 
 
 def _letter_shingles(texts: list[str]) -> csr_array:
-    """(N, 2^31) sets of the parts of three letters of the words of each text, a word's ends being letters, too."""
+    """(N, 2^31) sets of three-letter parts of the words of each text; the ends of a word count as letters."""
     rows, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), BLOCK):
         joint = "\0".join(f" {text} " for text in texts[start : start + BLOCK])
@@ -270,14 +270,13 @@ def _jaccard(sets: csr_array, first: IntArray, second: IntArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Texts that are nearly the same.
+    """Near-duplicates among texts.
 
     Attributes:
-        threshold: cosine under the guide from which texts are near; None without a guide, or where there are too few
-            texts to tell.
-        pairs: of texts, each once; under the guide the ten nearest of every text are compared. The similarity is the
-            cosine under the guide, without one that of spelling.
-        groups: (T,) the first text of those that are near through others, itself where none is.
+        threshold: cosine under the guide from which texts are near; None without a guide, or for too few texts.
+        pairs: of texts, each once, with the cosine under the guide or else the similarity of spelling. The guide
+            compares the ten nearest of every text.
+        groups: (T,) the first text of each connected group of near texts.
     """
 
     threshold: float | None
@@ -323,7 +322,7 @@ class NearTexts(NamedTuple):
         return NearDuplicates(threshold, pairs, _groups(pairs, n))
 
     def between(self, search: Search | None, texts: IntArray, others: IntArray, n: int) -> TextPairs:
-        """Pairs of one of some texts with one of others that are nearly the same, the other one second.
+        """Near-duplicates between some texts and others, which come second.
 
         Args:
             search: of the texts; None without a guide.

@@ -33,8 +33,8 @@ def pairs_page(path: Path, summary: Summary, galleries: Sequence[Gallery]) -> No
     reasons = {reason: int(mask.sum()) for reason, mask in summary.findings.reasons.items() if mask.any()}
     write_page(
         path, page_template("pairs.html", "pairsift.retrieval"), title="Pairs to train a retriever on",
-        words=f"{summary.name}: {len(summary.findings):,} rows of {summary.kind} ({', '.join(summary.columns)}), "
-        f"{_compared(summary)}.",
+        words=f"{summary.source.name}: {len(summary.findings):,} rows of {summary.source.kind} "
+        f"({', '.join(column.name for column in summary.source.columns.all)}), {_compared(summary)}.",
         numbers=numbers(summary), notes=[_in_flags(line) for line in notes(summary)],
         batches=[f"{batch:,}" for batch in BATCHES], expectations=expectations(summary),
         reasons=sorted(reasons.items(), key=lambda each: -each[1]), expected=expected(summary.findings),
@@ -59,7 +59,7 @@ def _compared(summary: Summary) -> str:
     guided = summary.findings.guided
     if guided is None:
         return "compared by their spelling alone"
-    return "compared with each other" if guided.name == summary.name else f"compared by {guided.name}"
+    return "compared with each other" if guided.name == summary.source.name else f"compared by {guided.name}"
 
 
 # Figures
@@ -159,7 +159,7 @@ _APART = "`DistinctBatchSampler` keeps them out of one batch."
 
 
 def galleries(source: PairsSource, found: Findings, most: int) -> list[Gallery]:
-    """At most so many examples of each kind, the worst first; kinds without any are left out."""
+    """At most `most` examples of each kind, the worst first; kinds without any are left out."""
     guided, config = found.guided, found.config
     near = found.close.anchors, found.close.positives
     counts = [np.bincount(side) for side in (found.pairing.anchors, found.pairing.positives)]

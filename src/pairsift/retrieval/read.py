@@ -292,7 +292,7 @@ class Column(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The columns of pairs, what their cells hold, and the column of labels."""
+    """The columns of pairs, the kind of their cells, and the column of labels."""
 
     anchor: Column
     positive: Column
@@ -315,7 +315,7 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
         config: names columns.
 
     Raises:
-        DataError: a column is not there, holds neither texts nor embeddings, or not what the others hold.
+        DataError: a column is missing, or holds neither texts nor embeddings, or another kind than the others.
     """
     first = _one(name, schema, "anchor", config.anchor, ANCHORS)
     second = _one(name, schema, "positive", config.positive, POSITIVES)
@@ -407,7 +407,7 @@ class PairLabels:
         positive: (N,) rows of positive pairs.
         missing: (N,) rows without a label.
         numbers: (N,) equal where the labels are.
-        rule: what makes a row positive, in words.
+        rule: by which a row is positive, in words.
     """
 
     column: str
@@ -480,7 +480,7 @@ def _by_number(name: str, column: str, values: NDArray[np.float64], min_score: f
         return PairLabels(column, ~missing & (values >= min_score), missing, numbers, rule)
     if held <= {0.0, 1.0} or held <= {-1.0, 1.0}:
         return PairLabels(column, values == 1, missing, numbers, "label 1 is positive")
-    if held <= {-1.0, 0.0, 1.0}:  # a data set's usual number of what nobody labelled
+    if held <= {-1.0, 0.0, 1.0}:  # -1 is the usual label of unlabelled rows
         return PairLabels(column, values == 1, missing | (values == -1), numbers, "label 1 is positive, -1 is none")
     if there.min() >= 0 and there.max() <= 1:
         return PairLabels(column, ~missing & (values >= 0.5), missing, numbers, "scores of 0.5 and above are positive")

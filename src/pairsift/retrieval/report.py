@@ -12,7 +12,7 @@ from pairsift._base import extras
 from pairsift.retrieval.checks import GuideScores
 from pairsift.retrieval.findings import BATCHES, Findings, Rate, Rates
 from pairsift.retrieval.near import NearDuplicates
-from pairsift.retrieval.read import IntArray
+from pairsift.retrieval.read import IntArray, PairsSource
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -22,18 +22,12 @@ class Summary:
     """The figures of an inspection.
 
     Attributes:
-        name, kind, columns: of the pairs.
-        split, other_splits: the one that was read, and those that were not; None and empty where there are none.
+        source: the pairs.
         findings: of the checks.
-        clean_rows: rows of clean.parquet.
         conflicts: pairs of rows that must not share a batch.
     """
 
-    name: str
-    kind: str
-    columns: list[str]
-    split: str | None
-    other_splits: list[str]
+    source: PairsSource
     findings: Findings
     conflicts: int
 
@@ -71,14 +65,15 @@ class Summary:
             "guide": None if guided is None else _guide(guided.scores),
             "false_negatives": None if found.rates is None else _rates(found.rates) | _counts(found),
             "mined_negatives": _mined(found), "conflicts": self.conflicts, "clean_rows": self.clean_rows,
-            "pairs": self.name, "kind": self.kind, "columns": self.columns, "split": self.split,
-            "other_splits": self.other_splits, "guide_name": None if guided is None else guided.name, "search": search,
+            "pairs": self.source.name, "kind": self.source.kind,
+            "columns": [column.name for column in self.source.columns.all], "split": self.source.split,
+            "other_splits": self.source.others, "guide_name": None if guided is None else guided.name, "search": search,
             "settings": found.config.model_dump(mode="json", exclude={"overwrite"}), "versions": _versions(),
         }  # fmt: skip
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+    """Versions of the packages that the figures depend on."""
     found = extras.versions("faiss-cpu", "numpy", "pyarrow", "torch", "sentence-transformers")
     return {"python": platform.python_version(), **found}
 
@@ -252,7 +247,7 @@ def quantile_names() -> list[str]:
 
 
 def notes(summary: Summary) -> list[str]:
-    """How to read the figures, and what was done with the rows."""
+    """Sentences on the figures and on the treatment of rows."""
     lines = [
         *_input_notes(summary), *_guide_notes(summary), *_close_notes(summary.findings), *_negative_notes(summary)
     ]  # fmt: skip
@@ -264,9 +259,9 @@ def notes(summary: Summary) -> list[str]:
 
 def _input_notes(summary: Summary) -> list[str]:
     found, lines = summary.findings, []
-    if summary.other_splits:
-        others = ", ".join(summary.other_splits)
-        lines.append(f"Only the split {summary.split} was read, not {others}: `split` names another.")
+    if summary.source.others:
+        others = ", ".join(summary.source.others)
+        lines.append(f"Only the split {summary.source.split} was read, not {others}: `split` names another.")
     if found.labels is not None:
         labels, counts = found.labels, _labels(found) or {}
         done = "stay in clean.parquet" if found.config.labelled_negatives == "keep" else "are left out"

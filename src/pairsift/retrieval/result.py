@@ -238,7 +238,7 @@ class _Checks:
         return NearTexts(features, spelling, alike, cut, config.near, config.spelling, config.seed)
 
     def _side(self, near: NearTexts, search: Search | None, texts: IntArray) -> tuple[NearDuplicates, TextPairs]:
-        """Near-duplicates of one side, and pairs of its texts with those of the evaluation set."""
+        """Near-duplicates of one side, among its texts and with the evaluation set."""
         n = self._pairing.n_texts
         return near.among(search, texts, n), near.between(search, texts, self._others, n)
 
@@ -257,7 +257,7 @@ class InspectedPairs:
         findings: of its rows.
 
     Attributes:
-        findings: what the checks found, as arrays.
+        findings: the results of the checks, as arrays.
         rows: a table of the N input rows: `kept` and `clean_row` (whether and where in clean.parquet), `reasons`
             (words), `anchor_key` and `positive_key` (equal where texts are), `duplicate_of`, `near_duplicate_of`;
 
@@ -297,12 +297,7 @@ class InspectedPairs:
     @cached_property
     def summary(self) -> Summary:
         """The figures as attributes."""
-        source = self._source
-        names = [column.name for column in source.columns.all]
-        return Summary(
-            source.name, source.columns.kind, names, source.split or None, source.others, self.findings,
-            len(self.conflicts),
-        )  # fmt: skip
+        return Summary(self._source, self.findings, len(self.conflicts))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -330,7 +325,7 @@ class InspectedPairs:
         write_json(folder / "pairs.json", self.facts)
 
     def clean(self, path: Path | str) -> int:
-        """Write the input without what is left out; returns the number of rows.
+        """Write the rows that stay; returns their number.
 
         Raises:
             OSError: not writable.

@@ -36,7 +36,7 @@ class DistinctBatchSampler(BatchSampler):
     Every row comes once an epoch, in a random order that `seed` and the epoch decide. All batches are full but those at
     the end, which hold the rows that fit into no full one; `drop_last` leaves these out.
 
-    Conflicts can be so many that few batches would be full. Where less than `min_full` of the rows would lie in full
+    With many conflicts few batches would be full. Where less than `min_full` of the rows would lie in full
     batches, the sampler allows conflicts: rows that fit nowhere go where their conflicts are least likely. It logs how
     many it allows, and `allowed` counts them. Rows of one text never share a batch, whatever `min_full` is.
 
@@ -122,9 +122,9 @@ class DistinctBatchSampler(BatchSampler):
         """A sampler that keeps duplicates and all conflicts of an inspection apart.
 
         Args:
-            found: what `inspect_pairs` returned, or the folder that it wrote.
+            found: the result of `inspect_pairs`, or the folder that it wrote.
             batch_size: see the class.
-            data: what is trained on, a `datasets.Dataset` or `pyarrow.Table`: any rows in any order, since they are
+            data: the training data, a `datasets.Dataset` or `pyarrow.Table`: any rows in any order, since they are
                 found by their texts. Rows that the inspection does not know are kept apart where texts are equal, and
                 their number is logged. None takes the rows of clean.parquet in their order.
             columns: of texts in `data`; None takes all columns of strings.
@@ -218,7 +218,7 @@ class DistinctBatchSampler(BatchSampler):
         return self._planned[1]
 
     def _say(self, plan: Plan, n: int) -> None:
-        """Log, once, what keeps rows out of full batches and what was done about it."""
+        """Log, once, why rows are not in full batches, and how many conflicts are allowed."""
         if self._said:
             return
         share = len(plan.full) * self.batch_size / n

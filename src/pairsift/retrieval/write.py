@@ -139,7 +139,7 @@ _DECISIONS = (
 
 
 def _negatives(found: Findings, n: int) -> pa.Array:
-    """Every mined negative of every row: where it stands, its scores, and what is done about it."""
+    """Every mined negative of every row, with its place, scores and decision."""
     mined, checks = found.pairing.mined, found.negatives
     order = np.lexsort((mined.places, mined.columns, mined.pairs))
     decision = np.zeros(len(order), np.int8)
@@ -184,7 +184,7 @@ class CleanPairs:
         self._waiting_rows: list[tuple[pa.RecordBatch, IntArray]] = []
 
     def write(self, path: Path) -> int:
-        """Write what stays, every column of the input; returns the number of rows.
+        """Write all columns of the rows that stay; returns the number of rows.
 
         Raises:
             OSError: not writable.
