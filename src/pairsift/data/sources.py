@@ -295,7 +295,7 @@ class FolderSource(_EncodedSource):
         )  # fmt: skip
         if not files:
             raise DataError(f"{folder} holds no parquet and no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self.paths: Sequence[str] = [str(file.relative_to(folder)) for file in files]
+        self.paths = self._files = [str(file.relative_to(folder)) for file in files]
         if labels not in (None, NO_LABELS):
             raise DataError(f"{folder} is an image folder: its labels are its subfolders, not a column {labels!r}")
         parts = [file.relative_to(folder).parts for file in files]
@@ -303,10 +303,10 @@ class FolderSource(_EncodedSource):
             self.labels, self.class_names = class_numbers(np.array([part[0] for part in parts]), self.name)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._files)
 
     def _open(self, row: int) -> BinaryIO:
-        return (self._folder / self.paths[row]).open("rb")
+        return (self._folder / self._files[row]).open("rb")
 
 
 class LibrarySource(_Plain):
