@@ -21,7 +21,7 @@ from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.guides import PairScorer, ScoredPairs
 from pairsift.retrieval.index import BLOCK, Cells, Pairing, Search, UnitFeatures, dots
-from pairsift.retrieval.near import TextPairs
+from pairsift.retrieval.near import NO_PAIRS, TextPairs, joined
 from pairsift.retrieval.read import FloatArray, IntArray
 
 BoolArray = NDArray[np.bool_]
@@ -202,32 +202,26 @@ class _MostSimilar:
 
     def __init__(self, most: int) -> None:
         self._most, self._waiting, self._dropped = most, 0, 0
-        self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]] = []
+        self._parts: list[TextPairs] = []
 
     def add(self, first: IntArray, second: IntArray, similarity: FloatArray) -> None:
         """Take more pairs."""
-        self._parts.append((first.astype(np.int32), second.astype(np.int32), similarity))
+        self._parts.append(TextPairs(first.astype(np.int32), second.astype(np.int32), similarity))
         self._waiting += len(first)
         if self._waiting > 2 * self._most:
             self._settle()
 
     def pairs(self) -> tuple[TextPairs, int]:
         """The pairs that are kept, and how many are left out."""
-        first, second, similarity = self._settle()
-        return TextPairs(first.astype(np.int64), second.astype(np.int64), similarity), self._dropped
+        found = self._settle()
+        return TextPairs(found.first.astype(np.int64), found.second.astype(np.int64), found.similarity), self._dropped
 
-    def _settle(self) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:
-        if not self._parts:
-            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
-        first, second, similarity = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
-        once = np.unique(low << 32 | high, return_index=True)[1]
-        order = once[np.argsort(-similarity[once], kind="stable")]
-        self._dropped += max(0, len(order) - self._most)
-        order = order[: self._most]
-        self._parts = [(first[order], second[order], similarity[order])]
-        self._waiting = len(order)
-        return self._parts[0]
+    def _settle(self) -> TextPairs:
+        found = joined(self._parts) if self._parts else NO_PAIRS
+        self._dropped += max(0, len(found) - self._most)
+        found = found.taken(slice(self._most))
+        self._parts, self._waiting = [found], len(found)
+        return found
 
 
 # Mined negatives

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,8 @@ _FEWEST = 3 * _NEIGHBOUR
 class TextPairs:
     """Pairs of texts: first, second and similarity (M,), most similar first."""
 
-    first: IntArray
-    second: IntArray
+    first: NDArray[np.signedinteger[Any]]
+    second: NDArray[np.signedinteger[Any]]
     similarity: FloatArray
 
     def __len__(self) -> int:
@@ -74,8 +74,8 @@ class TextPairs:
         parts = [each.taken(texts[each.first] & others[each.second]) for each in (self, turned)]
         return joined(parts, ordered=False)
 
-    def taken(self, chosen: NDArray[np.bool_]) -> TextPairs:
-        """Some of the pairs, (M,) which."""
+    def taken(self, chosen: NDArray[np.bool_] | slice) -> TextPairs:
+        """Some of the pairs: (M,) which, or a slice."""
         return TextPairs(self.first[chosen], self.second[chosen], self.similarity[chosen])
 
 
@@ -90,7 +90,7 @@ def joined(parts: list[TextPairs], ordered: bool = True) -> TextPairs:
     similarity = np.concatenate([each.similarity for each in parts])
     if ordered:
         first, second = np.minimum(first, second), np.maximum(first, second)
-    once = np.unique(first << 32 | second, return_index=True)[1]
+    once = np.unique(first.astype(np.int64) << 32 | second, return_index=True)[1]
     once = once[np.argsort(-similarity[once], kind="stable")]
     return TextPairs(first[once], second[once], similarity[once])
 

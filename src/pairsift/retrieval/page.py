@@ -222,10 +222,8 @@ def _false_negatives(found: Findings, most: int) -> Iterable[list[ShownText]]:
             continue
         seen |= texts
         row, other = int(pairing.rows[at]), int(pairing.rows[holder[likely.worst[at]]])
-        yield [
-            ShownText("anchor", row, 0), ShownText("its positive", row, 1, f"{scores.own[at]:.3f}"),
-            ShownText("positive of another row", other, 1, f"{likely.similarity[at]:.3f}"),
-        ]  # fmt: skip
+        another = ShownText("positive of another row", other, 1, f"{likely.similarity[at]:.3f}")
+        yield [*_pair(row, of_positive=f"{scores.own[at]:.3f}"), another]
         most -= 1
         if most == 0:
             return
@@ -240,10 +238,8 @@ def _mined_examples(found: Findings, most: int) -> Iterable[list[ShownText]]:
         row = int(pairing.rows[pair])
         own = "" if found.guided is None else f"{found.guided.scores.own[pair]:.3f}"
         figure = "the same text as a positive" if checks.identical[at] else _figure(found, int(at))
-        yield [
-            ShownText("anchor", row, 0), ShownText("its positive", row, 1, own),
-            ShownText("mined negative", row, 2 + int(mined.columns[at]), figure, int(mined.places[at])),
-        ]  # fmt: skip
+        column, place = 2 + int(mined.columns[at]), int(mined.places[at])
+        yield [*_pair(row, of_positive=own), ShownText("mined negative", row, column, figure, place)]
 
 
 def _figure(found: Findings, at: int) -> str:
@@ -255,42 +251,39 @@ def _figure(found: Findings, at: int) -> str:
     return ", ".join(parts)
 
 
+def _pair(row: int, of_anchor: str = "", of_positive: str = "") -> list[ShownText]:
+    return [ShownText("anchor", row, 0, of_anchor), ShownText("its positive", row, 1, of_positive)]
+
+
 def _wrong(found: Findings, most: int) -> Iterable[list[ShownText]]:
     scored, bad = found.negatives.scored, np.flatnonzero(found.wrong)
     ranks = np.zeros(len(found.pairing)) if found.guided is None else found.guided.scores.ranks
     for at in bad[np.argsort(-ranks[bad], kind="stable")][:most].tolist():
-        row, parts = int(found.pairing.rows[at]), []
+        parts = []
         if found.guided is not None:
             parts.append(f"{found.guided.scores.own[at]:.3f}, below {ranks[at]:.0%} of the candidates")
         if scored is not None and not np.isnan(scored.positives[at]):
             parts.append(f"judged {scored.positives[at]:.2f}")
-        figure = ", ".join(parts)
-        yield [ShownText("anchor", row, 0), ShownText("its positive", row, 1, figure)]
+        yield _pair(int(found.pairing.rows[at]), of_positive=", ".join(parts))
 
 
 def _duplicates(found: Findings, most: int) -> Iterable[list[ShownText]]:
     rows = found.pairing.rows
     for at in np.flatnonzero(found.duplicates)[:most].tolist():
-        row, first = int(rows[at]), int(rows[found.duplicate_of[at]])
-        yield [ShownText("anchor", row, 0, f"as row {first:,}"), ShownText("its positive", row, 1)]
+        yield _pair(int(rows[at]), f"as row {int(rows[found.duplicate_of[at]]):,}")
 
 
 def _contradictions(found: Findings, most: int) -> Iterable[list[ShownText]]:
-    if found.labels is None:
-        return
     for row in np.flatnonzero(found.contradicted)[:most].tolist():
-        label = "labelled as a pair" if found.labels.positive[row] else "labelled as no pair"
-        yield [ShownText("anchor", row, 0), ShownText("its positive", row, 1, label)]
+        yes = found.labels is not None and found.labels.positive[row]
+        yield _pair(row, of_positive="labelled as a pair" if yes else "labelled as no pair")
 
 
 def _leak_examples(found: Findings, most: int) -> Iterable[list[ShownText]]:
-    leaks, pairing = found.close.leaks, found.pairing
-    if leaks is None:
-        return
-    for at in np.flatnonzero(leaks.same | leaks.near)[:most].tolist():
-        word = "in the evaluation set" if leaks.same[at] else "near a text of the evaluation set"
-        row = int(pairing.rows[at])
-        yield [ShownText("anchor", row, 0, word), ShownText("its positive", row, 1)]
+    leaks = found.close.leaks
+    for at in [] if leaks is None else np.flatnonzero(leaks.same | leaks.near)[:most].tolist():
+        word = "in the evaluation set" if leaks is not None and leaks.same[at] else "near a text of the evaluation set"
+        yield _pair(int(found.pairing.rows[at]), word)
 
 
 def _near_examples(found: Findings, near: NearDuplicates, side: int, most: int) -> Iterable[list[ShownText]]:
