@@ -273,7 +273,7 @@ def test_several_data_sets_are_trained_and_evaluated_under_sampler_and_mask(mode
     from datasets import Dataset, DatasetDict
 
     first, second = (Dataset.from_dict(shops(24, start)) for start in (0, 24))
-    ps.retrieval.inspect_pairs(pa.table(shops(48)), out=tmp_path / "inspected", threads=1)
+    ps.retrieval.inspect_pairs(pa.table(shops(48)), output=tmp_path / "inspected", threads=1)
     mask = ps.GuideMask.from_texts(model, *shops(48).values())
     several = (dict if plain else DatasetDict)({"first": first.shuffle(seed=0), "second": second.select(range(16))})
     loss = TreatedRankingLoss(model, selector=mask)
@@ -295,7 +295,7 @@ def test_the_clean_file_trains_as_it_is(model, tmp_path):
 
     rows = shops(32)
     rows["negative"] = [None if i == 3 else rows["positive"][i if i % 4 == 0 else i - 1] for i in range(32)]
-    ps.retrieval.inspect_pairs(pa.table(rows), out=tmp_path / "inspected", threads=1)
+    ps.retrieval.inspect_pairs(pa.table(rows), output=tmp_path / "inspected", threads=1)
     data = Dataset.from_parquet(str(tmp_path / "inspected" / "clean.parquet"), cache_dir=str(tmp_path / "cache"))
     assert len(data) == 32
     trainer = trained(model, tmp_path / "run", data, MultipleNegativesRankingLoss(model), num_train_epochs=1)
@@ -379,7 +379,7 @@ def intent_pairs(n=72):
 def inspected(model, tmp_path_factory):
     pa = pytest.importorskip("pyarrow")
     folder = tmp_path_factory.mktemp("pairs") / "inspected"
-    ps.retrieval.inspect_pairs(pa.table(intent_pairs()), encoder=model, out=folder, floor=0.5, cap=0.3)
+    ps.retrieval.inspect_pairs(pa.table(intent_pairs()), encoder=model, output=folder, floor=0.5, cap=0.3)
     return folder
 
 

@@ -298,7 +298,7 @@ def test_labels_say_which_rows_are_pairs(column, values, positive, options):
 def test_labels_of_unknown_meaning_are_refused(values, message, tmp_path):
     data = texts(anchor=list("abcd"), positive=list("efgh"), label=values)
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(data, out=tmp_path / "out")
+        inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -587,7 +587,7 @@ def test_a_guide_of_other_rows_is_refused(table, embeddings, tmp_path, monkeypat
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(names, "texts.parquet")
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(names, guide_features=guide, out=tmp_path / "out")
+        inspect_pairs(names, guide_features=guide, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -658,7 +658,7 @@ def test_rows_that_are_not_finite_or_zero_are_left_out(embeddings):
 def test_what_are_no_pairs_is_refused(data, message, tmp_path):
     data = pa.table({name: pa.array(each, None if each else pa.string()) for name, each in data.items()})
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(data, out=tmp_path / "out")
+        inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -702,10 +702,10 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
     pq.write_table(texts(anchor=["a"] * 999, positive=["b"] * 999), tmp_path / "pairs.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "pairs.parquet").read_bytes()[:-20])
     with pytest.raises(DataError, match=r"cut\.parquet cannot be read as parquet"):
-        inspect_pairs(tmp_path / "cut.parquet", out=tmp_path / "out")
+        inspect_pairs(tmp_path / "cut.parquet", output=tmp_path / "out")
     with pytest.raises(DataError, match="no pairs at"):
         inspect_pairs(tmp_path / "none.parquet")
-    with pytest.raises(TypeError, match=r"a path, or a table of pyarrow, .* got list"):
+    with pytest.raises(TypeError, match=r"a path, a table of pyarrow, .* got list"):
         inspect_pairs(["a"])
     assert not (tmp_path / "out").exists()
 
@@ -716,7 +716,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 def test_everything_is_saved_and_nothing_is_left_over(table, tmp_path):
     data = table.append_column("note", pa.array(map(str, range(120))))
     pq.write_table(data, tmp_path / "pairs.parquet")
-    found = inspect_pairs(tmp_path / "pairs.parquet", out=tmp_path / "out")
+    found = inspect_pairs(tmp_path / "pairs.parquet", output=tmp_path / "out")
     assert {each.name for each in (tmp_path / "out").iterdir()} == {
         "rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", "pairs.json"
     }  # fmt: skip
@@ -734,18 +734,18 @@ def test_everything_is_saved_and_nothing_is_left_over(table, tmp_path):
 
 def test_a_folder_in_use_is_refused(table, tmp_path):
     out = tmp_path / "out"
-    inspect_pairs(table, out=out)
+    inspect_pairs(table, output=out)
     before = (out / "pairs.json").read_bytes()
     with pytest.raises(PairsError, match="holds a finished inspection: use `overwrite=True`, or another folder"):
-        inspect_pairs(table, out=out)
-    inspect_pairs(table, out=out, overwrite=True, cap=0.2)
+        inspect_pairs(table, output=out)
+    inspect_pairs(table, output=out, overwrite=True, cap=0.2)
     assert (out / "pairs.json").read_bytes() != before
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").touch()
     with pytest.raises(PairsError, match="exists and is not empty"):
-        inspect_pairs(table, out=tmp_path / "some")
+        inspect_pairs(table, output=tmp_path / "some")
     with pytest.raises(PairsError, match="is a file: name a folder"):
-        inspect_pairs(table, out=tmp_path / "some" / "file")
+        inspect_pairs(table, output=tmp_path / "some" / "file")
 
 
 def test_the_same_seed_gives_the_same_tables(table):

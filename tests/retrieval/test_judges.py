@@ -113,7 +113,7 @@ def test_a_judge_overrules_the_guide(table):
 
 def test_relabelled_negatives_are_positives_of_rows_at_the_end(table, tmp_path):
     settings = {"encoder": Meaning(), "judge": Oracle(), "cap": 0.3, "margin": 0.3, "judged_positives": "relabel"}
-    found = inspect_pairs(table, out=tmp_path / "out", **settings)
+    found = inspect_pairs(table, output=tmp_path / "out", **settings)
     assert found.facts["clean_rows"] == 180 + 36
     clean = pq.read_table(tmp_path / "out" / "clean.parquet").to_pylist()
     added = clean[180:]

@@ -186,7 +186,7 @@ def test_a_data_loader_takes_it():
 
 
 def test_an_inspection_says_what_must_be_kept_apart(table, tmp_path):
-    found = inspect_pairs(table, out=tmp_path / "out", floor=-1)
+    found = inspect_pairs(table, output=tmp_path / "out", floor=-1)
     assert len(found.conflicts) > 20
     kept = found.rows.filter(found.rows["kept"])
     keys = np.stack([kept[name].to_numpy() for name in ("anchor_key", "positive_key")], axis=1)
@@ -295,7 +295,7 @@ def test_rows_that_an_inspection_does_not_know_are_said_to_be_so(inspected, capl
 
 
 def test_an_inspection_of_embeddings_knows_no_texts(table, tmp_path):
-    found = inspect_pairs(table, out=tmp_path / "out")
+    found = inspect_pairs(table, output=tmp_path / "out")
     for each in (found, tmp_path / "out"):
         with pytest.raises(
             ValueError, match=r"the inspection compared embeddings, .* with the embeddings as `guide_features`"

@@ -173,7 +173,7 @@ class GuideMask(Selector):
         may be shuffled, selected or split afterwards, and evaluation data may hold other texts.
 
         Args:
-            folder: what `pairsift pairs -o` or `inspect_pairs(out=...)` wrote with a guide that compares texts.
+            folder: what `pairsift pairs -o` or `inspect_pairs(output=...)` wrote with a guide that compares texts.
             data: the training data, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
                 clean.parquet.
             columns: of `data`, anchors, positives and negatives in the order in which the trainer gets them; None takes

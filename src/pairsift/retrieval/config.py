@@ -11,7 +11,10 @@ from pydantic import model_validator
 from pairsift._base.settings import Settings, setting
 
 # Old names of settings, and their replacements.
-_RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
+_RENAMED = {
+    "guide": "use `guide_model` for an encoder, `guide_features` for a file of features",
+    "out": "it is `output` since 0.3",
+}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
 # Shares in (0, 1] of a whole.
@@ -142,7 +145,7 @@ class PairsConfig(Settings):
 
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
 
-    out: Path | None = setting(None, "Output", "folder to write to")
+    output: Path | None = setting(None, "Output", "folder to write to")
     examples: int = setting(30, "Output", "of each kind on the page")
     max_conflicts: int = setting(10_000_000, "Output", "pairs of conflicts.parquet; the most similar are kept")
     overwrite: bool = setting(False, "Output", "replace the inspection in the output folder")

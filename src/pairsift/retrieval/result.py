@@ -61,14 +61,14 @@ def inspect_pairs(
         judge: a function that turns (query, text) pairs into scores in [0, 1], instead of the setting.
         say: called with a sentence about each step.
         progress: called with the step, how much of it is done, and its size.
-        **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `out`, `margin` and so on.
+        **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `output`, `margin` and so on.
 
     Returns:
-        What was found; with `out` it is saved there.
+        What was found; with `output` it is saved there.
 
     Raises:
         DataError: pairs or features that cannot be read, or no row with both an anchor and a positive.
-        PairsError: settings out of range, labels of unknown meaning, a guide that does not fit, an `out` in use.
+        PairsError: settings out of range, labels of unknown meaning, a guide that does not fit, an `output` in use.
         TypeError: a keyword that is no setting, or pairs of another type.
 
     Example:
@@ -90,8 +90,8 @@ def inspect_pairs(
         raise TypeError(f"give a judge or its name, got both: {config.judge!r} as well")
     say, progress = say or (lambda line: None), progress or (lambda what, done, total: None)
     source = PairsSource(pairs, config)
-    if config.out is not None:
-        _check_folder(config.out, config.overwrite)
+    if config.output is not None:
+        _check_folder(config.output, config.overwrite)
     for role, part in (("against", "queries"), ("corpus", "corpus")):
         if getattr(config, role) is not None:
             texts = TextsSource(getattr(config, role), source, getattr(config, f"{role}_column"), role, part)
@@ -100,14 +100,14 @@ def inspect_pairs(
             raise PairsError(f"`{role}_column` names a column of texts: give their file as `{role}`")
     opened = open_scorer(source, config, judge)
     guide = open_guide(source, config, encoder)
-    with _scratch(config.out) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
+    with _scratch(config.output) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
         result = _inspected(source, guide, opened, config, place, say, progress)
-        if config.out is not None:
+        if config.output is not None:
             if guide is not None and source.columns.kind == "texts":
-                with replacing(config.out / FEATURE_KEYS) as temporary, temporary.open("wb") as file:
+                with replacing(config.output / FEATURE_KEYS) as temporary, temporary.open("wb") as file:
                     np.save(file, result.findings.pairing.keys)
-                (place / FEATURES).replace(config.out / FEATURES)
-            result.save(config.out)
+                (place / FEATURES).replace(config.output / FEATURES)
+            result.save(config.output)
     return result
 
 
