@@ -165,6 +165,9 @@ FLAT = {"anchor": [*map(query, range(N)), query(0)], "positive": [*map(answer, r
         "negative_1": [answer(i + 1) for i in range(N)] + [answer(1)], "id": list(range(N + 1))}  # fmt: skip
 
 
+FLAT_ROWS = pa.table(FLAT).to_pylist()
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.csv.gz", "a.tsv.gz", "a.arrow"])
 def test_a_file_of_rows_comes_back_in_its_format(tmp_path, name):
     from pairsift.data.tables import open_table
@@ -232,6 +235,15 @@ def test_a_data_set_that_was_saved_comes_back(tmp_path):
     back = datasets.load_from_disk(str(tmp_path / "out" / "clean"))
     assert back["train"].to_dict() == {column: values[:N] for column, values in FLAT.items()}
     assert back["train"].features == data.features
+
+
+def test_a_dict_of_columns_is_a_table_and_a_dict_of_tables_has_splits():
+    def rows(data):
+        return inspect_pairs(data).rows.drop_columns(["reasons"])
+
+    assert rows(FLAT) == rows(pa.table(FLAT)) == rows({"train": FLAT_ROWS, "test": FLAT_ROWS[:3]})
+    with pytest.raises(TypeError, match="a dict of columns, or a list of dicts, got list"):
+        inspect_pairs([("a", "b")])
 
 
 def test_nothing_is_written_twice_and_records_in_memory_come_back(tmp_path):

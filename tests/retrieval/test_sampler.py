@@ -200,6 +200,19 @@ def test_an_inspection_says_what_must_be_kept_apart(table, tmp_path):
         DistinctBatchSampler.from_inspection(tmp_path, 10)
 
 
+def test_tables_of_other_libraries_are_sampled_by_their_texts():
+    columns = {"anchor": [f"question {i}" for i in range(8)], "positive": ["a", "a", *"bcdefg"]}
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    found = inspect_pairs(columns)
+    tables = [pa.table(columns), columns, pandas.DataFrame(columns, index=range(8, 0, -1))]
+    expected = list(DistinctBatchSampler.from_inspection(found, 4))
+    for each in tables:
+        assert list(DistinctBatchSampler.from_inspection(found, 4, each)) == expected
+        assert list(DistinctBatchSampler.for_trainer(found)(each, 4)) == expected
+    with pytest.raises(TypeError, match="data is a table of datasets, pyarrow, pandas or polars, got list"):
+        DistinctBatchSampler.from_inspection(found, 4, [1, 2])
+
+
 def test_negatives_that_are_not_bad_count_as_texts():
     data = pa.table({"anchor": ["a", "b", "c"], "positive": ["p", "q", "r"], "negatives": [["q", "p"], [], ["z"]]})
     sampler = DistinctBatchSampler.from_inspection(inspect_pairs(data), 2)  # p is a's own: bad, and out

@@ -127,7 +127,7 @@ def open_features(
 
 
 def as_table(source: Any) -> pa.Table | None:
-    """The `pyarrow.Table` of an object that is a table, or of a list of dicts; None of one that is none.
+    """The `pyarrow.Table` of a table or of a list of dicts; None for another object.
 
     Raises:
         DataError: a data set of several splits, or a table that Arrow cannot hold.
@@ -152,6 +152,8 @@ def as_table(source: Any) -> pa.Table | None:
             source = source.collect() if hasattr(source, "collect") else source
             source = source.to_frame() if hasattr(source, "to_frame") else source
         return pa.table(source) if hasattr(source, "__arrow_c_stream__") else None
+    except DataError:
+        raise
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"a {type(source).__name__} that Arrow cannot hold: {first_line(error)}") from error
 

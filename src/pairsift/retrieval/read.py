@@ -48,8 +48,8 @@ class _Source:
     """N rows of a table in files or in memory.
 
     Args:
-        data: a path or pattern of table files; a table of pyarrow, pandas, polars or `datasets`; or a mapping of splits
-            to tables.
+        data: a path or pattern of table files; a table of pyarrow, pandas, polars or `datasets`; a dict of columns or
+            a list of dicts; or a mapping of splits to tables.
         name: of a table in memory, for messages.
         split: to read; None takes train, or the only one.
         what: to read, for messages.
@@ -124,14 +124,15 @@ class _Source:
         return open_table(path, self._what)
 
     def _table(self, data: Any, split: str | None) -> pa.Table:
-        if isinstance(data, Mapping):
+        if isinstance(data, Mapping) and not _is_columns(data):
             data = self._chosen({str(name): table for name, table in data.items()}, split)
         elif split is not None:
             raise DataError(f"the table has no splits: leave `split` out, got {split!r}")
-        table = data if isinstance(data, pa.Table) else as_table(data)
+        table = texts_table(data)
         if table is None:
             raise TypeError(
-                f"pairs are a path, or a table of pyarrow, pandas, polars or datasets, got {type(data).__name__}"
+                "pairs are a path, a table of pyarrow, pandas, polars or datasets, a dict of columns, or a list of "
+                f"dicts, got {type(data).__name__}"
             )
         return table
 
@@ -231,6 +232,19 @@ class TextsSource(_Source):
             names = ", ".join(self.schema.names)
             raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}_column`")
         self.column = Column(str(chosen))
+
+
+def texts_table(data: Any) -> pa.Table | None:
+    """The `pyarrow.Table` of a table, a list of dicts or a dict of columns; None for another object."""
+    return pa.table(dict(data)) if _is_columns(data) else as_table(data)
+
+
+def _is_columns(source: Any) -> bool:
+    """Whether an object is a dict of columns in lists or arrays; a dict of tables, or of lists of dicts, is none."""
+    return isinstance(source, dict) and bool(source) and all(
+        isinstance(each, (list, tuple, np.ndarray)) and not any(isinstance(one, dict) for one in each[:1])
+        for each in source.values()
+    )  # fmt: skip
 
 
 def _kind_of(schema: pa.Schema, column: str) -> Kind | None:

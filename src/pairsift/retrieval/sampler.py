@@ -19,7 +19,7 @@ from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
 from pairsift.retrieval.index import NO_KEY
-from pairsift.retrieval.read import IntArray
+from pairsift.retrieval.read import IntArray, texts_table
 
 if TYPE_CHECKING:
     from pairsift.retrieval.result import InspectedPairs
@@ -124,7 +124,7 @@ class DistinctBatchSampler(BatchSampler):
         Args:
             found: the result of `inspect_pairs`, or the folder that it wrote.
             batch_size: see the class.
-            data: the training data, a `datasets.Dataset` or `pyarrow.Table`: any rows in any order, since they are
+            data: the training data, a `datasets.Dataset` or another table: any rows in any order, since they are
                 found by their texts. Rows that the inspection does not know are kept apart where texts are equal, and
                 their number is logged. None takes the rows of clean.parquet in their order.
             columns: of texts in `data`; None takes all columns of strings.
@@ -143,6 +143,7 @@ class DistinctBatchSampler(BatchSampler):
                 "the inspection compared embeddings, and data is found by its texts: inspect the texts, with the "
                 "embeddings as `guide_features`, or leave `data` out and train on clean.parquet in its order"
             )
+        data = _opened(data)
         keys = _data_keys(data, columns)
         unknown = int((~(np.isin(keys, inspection.known) | (keys == NO_KEY)).all(axis=1)).sum())
         if unknown:
@@ -175,7 +176,7 @@ class DistinctBatchSampler(BatchSampler):
             dataset: Any, batch_size: int, drop_last: bool = False, valid_label_columns: Sequence[str] | None = None,
             generator: Any = None, seed: int = 0,
         ) -> DistinctBatchSampler:  # fmt: skip
-            labels = {*(valid_label_columns or ()), "dataset_name"}
+            dataset, labels = _opened(dataset), {*(valid_label_columns or ()), "dataset_name"}
             names = [name for name in _text_columns(dataset) if name not in labels] if columns is None else columns
             options = {"drop_last": drop_last, "seed": seed, "min_full": min_full}
             if found is None:
@@ -296,6 +297,20 @@ def _wide(lists: Any) -> IntArray:
     out = np.full((len(lists), int(counts.max(initial=0))), NO_KEY, np.int64)
     out[np.arange(out.shape[1]) < counts[:, None]] = lists.flatten().to_numpy()
     return out
+
+
+def _opened(data: Any) -> Any:
+    """A `datasets.Dataset`, which is read in parts, or the `pyarrow.Table` of another table.
+
+    Raises:
+        TypeError: something else.
+    """
+    if hasattr(data, "select_columns"):
+        return data
+    table = texts_table(data)
+    if table is None:
+        raise TypeError(f"data is a table of datasets, pyarrow, pandas or polars, got {type(data).__name__}")
+    return table
 
 
 def _text_columns(data: Any) -> list[str]:
