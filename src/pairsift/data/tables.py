@@ -44,6 +44,12 @@ _PACKED = (".gz", ".bz2", ".zst")
 _PIECE, _LARGEST_BLOCK = 65_536, 2**30
 _SPLITS = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 _PARTITION = re.compile(r"([^=]+)=(.*)")
+# What stands for a split in a file's path, as the Hugging Face hub reads it.
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
 
 
 # Which files
@@ -131,6 +137,41 @@ def _folder_files(folder: Path, what: str) -> list[Path]:
             f"'{folder / f'{splits[0]}*{files[0].suffix}'}'"
         )
     return files
+
+
+def files_by_split(folder: Path, what: str) -> dict[str, list[Path]]:
+    """The table files in and below a folder by split, in natural order; all under "" where no name has a split.
+
+    Only the first format of `FORMATS` that is there counts. Hidden files are left out.
+
+    Raises:
+        DataError: no files, files that name a split together with files that name none, or a split in several folders.
+    """
+    files = [file for file in folder.rglob("*") if file.is_file() and not is_hidden(file.relative_to(folder))]
+    kinds = {file: format_of(file) for file in files}
+    kind = next((name for name in FORMATS if name in kinds.values() and name != "npy"), None)
+    if kind is None:
+        held = sorted(each.name for each in folder.iterdir())
+        shown = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
+        raise DataError(f"no {what} at {folder}: the folder {shown}; give a folder of parquet shards, or a file")
+    found: dict[str, list[Path]] = {}
+    for file in sorted((file for file in files if kinds[file] == kind), key=lambda file: natural_order(file.name)):
+        words: list[str] = _SPLIT.findall(file.relative_to(folder).with_suffix("").as_posix())
+        found.setdefault(_SPLIT_WORDS[words[-1].lower()] if words else "", []).append(file)
+    if len(found) > 1 and "" in found:
+        named = next(file for split, of_split in found.items() if split for file in of_split)
+        raise DataError(
+            f"{folder}: {named.relative_to(folder)} names a split and {found[''][0].relative_to(folder)} none: give "
+            "files of one split, or name the file"
+        )
+    for split, of_split in found.items():
+        places = sorted({file.parent for file in of_split})
+        if len(places) > 1:
+            raise DataError(
+                f"{folder}: the files{' of split ' + repr(split) if split else ''} lie in {places[0]} and {places[1]}: "
+                "give one of these folders"
+            )
+    return found
 
 
 def _of_one_format(files: Any) -> list[Path]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pairsift.data import DataError, arrow
 from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
-from pairsift.data.tables import FORMATS, ParquetRows, TableRows, format_of, is_hidden, natural_order, open_table
+from pairsift.data.tables import ParquetRows, TableRows, files_by_split, format_of, open_table
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 
@@ -32,12 +32,6 @@ POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "s
 LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
 _NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_passages)?(_?\d+)?")
 
-# What stands for a split in a file's path, as the Hugging Face hub reads it.
-_SPLIT_WORDS = {
-    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
-    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
-_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
 # The name of a class 0 that plainly means "no pair". Elsewhere 0 can be "entailment".
 _NEGATED = re.compile(r"(?i)(not?|non|un|ir|dis|0|false|neg)")
 # Values of a column of labels that an error lists.
@@ -113,7 +107,7 @@ class _Source:
                 self._chosen({each.parent.name: each.parent for each in path.glob("*/state.json")}, split)
             )
         if path.is_dir() and not (path / "state.json").exists():
-            files = self._chosen(_splits(path, _folder_files(path)), split)
+            files = self._chosen(files_by_split(path, self._what), split)
             if format_of(files[0]) == "parquet":
                 return ParquetRows(files, self.name)
             tables = [open_table(file) for file in files]
@@ -251,48 +245,6 @@ def _kind_of(schema: pa.Schema, column: str) -> Kind | None:
     """What a column holds, one text or embedding a row; None for anything else."""
     kind = arrow.only_field("the table", schema, column).type
     return "texts" if arrow.is_text(kind) else "embeddings" if arrow.is_vector(kind) else None
-
-
-def _folder_files(folder: Path) -> list[Path]:
-    """The table files of one format in and below a folder, in natural order; hidden ones are left out.
-
-    Raises:
-        DataError: there are none.
-    """
-    files = [file for file in folder.rglob("*") if file.is_file() and not is_hidden(file.relative_to(folder))]
-    kinds = {file: format_of(file) for file in files}
-    kind = next((name for name in FORMATS if name in kinds.values() and name != "npy"), None)
-    if kind is None:
-        held = sorted(each.name for each in folder.iterdir())
-        what = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
-        raise DataError(f"no pairs at {folder}: the folder {what}; give a folder of parquet shards, or a file")
-    return sorted((file for file in files if kinds[file] == kind), key=lambda file: natural_order(file.name))
-
-
-def _splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """The files of each split; all under "" where no file names one.
-
-    Raises:
-        DataError: files that name a split together with files that name none, or a split in several folders.
-    """
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        words: list[str] = _SPLIT.findall(file.relative_to(folder).with_suffix("").as_posix())
-        found.setdefault(_SPLIT_WORDS[words[-1].lower()] if words else "", []).append(file)
-    if len(found) > 1 and "" in found:
-        named = next(file for split, of_split in found.items() if split for file in of_split)
-        raise DataError(
-            f"{folder}: {named.relative_to(folder)} names a split and {found[''][0].relative_to(folder)} none: give "
-            "files of one split, or name the file"
-        )
-    for split, of_split in found.items():
-        places = sorted({file.parent for file in of_split})
-        if len(places) > 1:
-            raise DataError(
-                f"{folder}: the files{' of split ' + repr(split) if split else ''} lie in {places[0]} and {places[1]}: "
-                "give one of these folders"
-            )
-    return found
 
 
 # Columns
