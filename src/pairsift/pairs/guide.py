@@ -41,7 +41,7 @@ from pairsift.treatments import EXCLUDED, Treatment
 _MAX_ATTACHED = 2**24
 
 
-class Encodes(Protocol):
+class Encoder(Protocol):
     """An encoder of texts, such as a `SentenceTransformer`."""
 
     def encode(self, sentences: list[str], /) -> Any:
@@ -145,7 +145,7 @@ class GuideMask(Selector):
 
     @classmethod
     def from_texts(
-        cls, guide: Encodes, anchors: Sequence[str], positives: Sequence[str], *negatives: Sequence[str],
+        cls, guide: Encoder, anchors: Sequence[str], positives: Sequence[str], *negatives: Sequence[str],
         **settings: Any,
     ) -> GuideMask:  # fmt: skip
         """A mask for N examples of texts, each text encoded once.

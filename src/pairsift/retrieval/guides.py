@@ -24,6 +24,7 @@ from pairsift._base.checks import first_line
 from pairsift._base.extras import needs
 from pairsift.data import open_features
 from pairsift.data.columns import NO_LABELS
+from pairsift.pairs.guide import Encoder
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.index import BLOCK, Pairing, first_contents, texts_of
 from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
@@ -34,14 +35,6 @@ _FILES = (".npy", ".npz", ".parquet")
 Score = Callable[[list[tuple[str, str]]], ArrayLike]
 # Pairs that one call of a judge gets.
 _PAIRS = 1024
-
-
-class Encoder(Protocol):
-    """An object that encodes texts, a `SentenceTransformer` for example."""
-
-    def encode(self, sentences: list[str], /) -> Any:
-        """(N, D) features of N texts."""
-        ...
 
 
 class Guide(Protocol):

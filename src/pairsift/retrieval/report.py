@@ -292,28 +292,26 @@ def _guide_notes(summary: Summary) -> list[str]:
         lines.append(scores.off_because[0].upper() + scores.off_because[1:] + ".")
     else:
         lines.append(
-            f"A candidate is a likely false negative where its similarity under {guided.name} exceeds "
-            f"{scores.floor:.3f} and that of the row's own positive less {scores.margin:.1%} of it."
+            f"A candidate is a likely false negative if its similarity under {guided.name} is above {scores.floor:.3f} "
+            f"and above the positive's, reduced by {scores.margin:.1%}."
         )
         if not likely.counts.any():
-            reached = (
-                ""
-                if np.isnan(likely.nearest)
-                else f": no text of another row is more similar than {likely.nearest:.3f}"
+            most = (
+                "" if np.isnan(likely.nearest) else f"no text of another row is more similar than {likely.nearest:.3f}"
             )
-            lines.append(f"There are no likely false negatives{reached}.")
+            lines.append(f"There are no likely false negatives{': ' * bool(most)}{most}.")
         unreliable = int((~scores.reliable).sum())
         if unreliable:
             left_out = summary.findings.config.wrong_positives == "drop"
             lines.append(
-                f"The guide ranks the known positive below more than {scores.cap:.0%} of the candidates in "
-                f"{unreliable:,} of {len(scores.own):,} pairs. Their false negatives are not known, and their positive "
-                f"may be wrong: {'they are left out' if left_out else '`wrong_positives=drop` leaves them out'}."
+                f"In {unreliable:,} of {len(scores.own):,} pairs the guide ranks the known positive below more than "
+                f"{scores.cap:.0%} of the candidates. Their false negatives are unknown, and their positive may be "
+                f"wrong: {'they are left out' if left_out else '`wrong_positives=drop` leaves them out'}."
             )
     if likely.cut:
         lines.append(
-            f"{likely.cut:,} rows have more likely false negatives than the {summary.findings.config.neighbours} "
-            "candidates that were compared: the conflicts do not hold them all."
+            f"Rows with more likely false negatives than the {summary.findings.config.neighbours} candidates that were "
+            f"compared: {likely.cut:,}. Their conflicts are incomplete."
         )
     if guided.recall is not None:
         lines.append(f"The search is approximate: it finds {guided.recall:.1%} of the ten nearest.")
@@ -322,13 +320,14 @@ def _guide_notes(summary: Summary) -> list[str]:
 
 def _close_notes(found: Findings) -> list[str]:
     close, lines = found.close, []
-    by_spelling = f", or share {found.config.spelling:.0%} of their shingles" if close.words is not None else ""
+    by_spelling = f", or if they share {found.config.spelling:.0%} of their shingles" if close.words is not None else ""
     for name, near in (("Anchors", close.anchors), ("Positives", close.positives)) if found.guided is not None else ():
         if near.threshold is None:
-            lines.append(f"There are too few different {name.lower()} to tell by the guide which are near-duplicates.")
+            lines.append(f"There are too few different {name.lower()} for the guide to find near-duplicates.")
         else:
             lines.append(
-                f"{name} are near-duplicates from a similarity of {near.threshold:.3f} under the guide on{by_spelling}."
+                f"{name} are near-duplicates if their similarity under the guide is at least {near.threshold:.3f}"
+                f"{by_spelling}."
             )
     if close.cut.any():
         lines.append(
@@ -338,8 +337,8 @@ def _close_notes(found: Findings) -> list[str]:
     if close.leaks is not None:
         done = "are left out" if found.config.leaks == "drop" else "stay"
         lines.append(
-            f"{int(close.leaks.same.sum()):,} rows hold a text of {close.leaks.name}, and "
-            f"{int(close.leaks.near.sum()):,} more a near-duplicate of one: they {done}."
+            f"Rows with a text of {close.leaks.name}: {int(close.leaks.same.sum()):,}; with a near-duplicate of one: "
+            f"{int(close.leaks.near.sum()):,}. They {done}."
         )
     return lines
 
@@ -350,9 +349,9 @@ def _judge_notes(found: Findings) -> list[str]:
         return []
     wrong = {"drop": "are left out", "keep": "stay, and `wrong_positives=drop` leaves them out"}
     return [
-        f"The judge {scored.name} scored {scored.asked:,} pairs. A negative is bad from a score of "
-        f"{scored.floor:g} on that reaches {found.config.judge_share:.0%} of its row's positive.",
-        f"{int(scored.wrong.sum()):,} positives score less than {scored.floor:g}: they "
+        f"The judge {scored.name} scored {scored.asked:,} pairs. A negative is bad if it scores at least "
+        f"{scored.floor:g} and at least {found.config.judge_share:.0%} of its row's positive.",
+        f"Positives that score less than {scored.floor:g}: {int(scored.wrong.sum()):,}. They "
         f"{wrong[found.config.wrong_positives]}.",
     ]
 
@@ -363,11 +362,11 @@ def _negative_notes(summary: Summary) -> list[str]:
     lines, rows = _judge_notes(found), int((found.bad > 0).sum())
     if rows:
         done = {"refill": "stay with other negatives", "drop": "are left out", "null": "stay without them"}[mode]
-        lines.append(f"{rows:,} rows have bad mined negatives and {done}.")
+        lines.append(f"Rows with bad mined negatives: {rows:,}. They {done}.")
     if mode == "refill" and len(checks.refills):
         lines.append(
-            f"{int((checks.refills >= 0).sum()):,} negatives that were bad or missing are replaced by positives of "
-            f"other rows{'' if found.config.corpus is None else ' and texts of the corpus'}"
+            f"Bad or missing negatives that are replaced: {int((checks.refills >= 0).sum()):,}, by positives of other "
+            f"rows{'' if found.config.corpus is None else ' and texts of the corpus'}"
             + ("." if found.guided is None else ", similar to the anchor and below its positive.")
         )  # fmt: skip
     return lines
