@@ -108,6 +108,7 @@ _CURATION = {
 }  # fmt: skip
 
 
+_DEMO = {"plain": "plain SimCLR", "band": "the paper's band", "exact": "solved exactly"}
 _SETS = {"cifar10, tau 0.2": "CIFAR-10", "imagenette, tau 0.2": "Imagenette",
          "tiny-imagenet, tau 0.2": "Tiny ImageNet, 80 classes"}  # fmt: skip
 _TAUS = ("tau 0.5", "tau 0.2", "tau 0.15", "tau 0.1")
@@ -316,7 +317,7 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("20-NN, mean", "knn20", number(1)),
     ), arms=_DROPPED),
     "demo": Table(("demo",), (
-        Column("method", "arm", titled({"plain": "plain SimCLR", "band": "the paper's band", "exact": "solved exactly"})),
+        Column("method", "arm", titled(_DEMO)),
         *(column for measure, title in (("knn", "20-NN %"), ("linear", "linear probe %")) for column in (
             Column(title, measure, number(1)), Column(f"{title}, gain", measure, _EXACT_GAIN, minus="plain"),
         )),
