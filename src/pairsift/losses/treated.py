@@ -55,19 +55,10 @@ class Plan(NamedTuple):
     treatment: Treatment | None
 
     def ids(self, rows: Tensor | None, x: Tensor, column: int = 0, name: str = "rows") -> Tensor | None:
-        """Ids as the selector takes them.
-
-        Args:
-            rows: (N,) integer ids of examples; None where unknown.
-            x: the N rows of these examples.
-            column: part of each example; see `Selector.identify`.
-            name: of the argument, for messages.
-
-        Returns:
-            (N,) or (N, M) int64 on the device of `x`; None where ids are unknown or not needed.
+        """`Selector.identify` of ids (N,), on the device of their rows `x`; None where ids are unknown or not needed.
 
         Raises:
-            TypeError, ValueError: ids that are not (N,) integers.
+            TypeError, ValueError: ids, called `name` in the message, that are not (N,) integers.
         """
         rows = check_ids(rows, len(x), name)
         if rows is None or self.selector is None or self.treatment is None:
