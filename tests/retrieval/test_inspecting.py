@@ -705,7 +705,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         inspect_pairs(tmp_path / "cut.parquet", output=tmp_path / "out")
     with pytest.raises(DataError, match="no pairs at"):
         inspect_pairs(tmp_path / "none.parquet")
-    with pytest.raises(TypeError, match=r"a path, a table of pyarrow, .* got list"):
+    with pytest.raises(TypeError, match=r"pairs: give a path, a table of pyarrow, .* got list"):
         inspect_pairs(["a"])
     assert not (tmp_path / "out").exists()
 

@@ -175,13 +175,14 @@ def test_judges_that_cannot_be_opened_are_refused_before_anything_is_read(table,
             inspect_pairs(table, **by(name))
     (tmp_path / "mine.py").write_text("def score(pairs):\n    return [0.0 for _ in pairs]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert inspect_pairs(table, **by("mine:score")).facts["mined_negatives"]["judge"]["name"] == "mine:score"
+    for options in (by("mine:score"), {"judge": "mine:score"}):
+        assert inspect_pairs(table, **options).facts["mined_negatives"]["judge"]["name"] == "mine:score"
     vectors = pa.table({name: list(np.eye(4, dtype=np.float32)) for name in ("anchor", "positive", "negative")})
     with pytest.raises(PairsError, match=r"reads texts, and .* holds embeddings"):
         inspect_pairs(vectors, judge=Oracle())
     with pytest.raises(PairsError, match="has no mined negatives, and without a guide"):
         inspect_pairs(pa.table({"anchor": ["a"], "positive": ["b"]}), **by("mine:score"))
-    with pytest.raises(TypeError, match="give a judge or its name, got both"):
+    with pytest.raises(TypeError, match="give `judge` as an object or as a setting, got both: 'mine:score'"):
         inspect_pairs(table, judge=Oracle(), config=config("mine:score"))
 
 

@@ -125,8 +125,8 @@ class _Source:
         table = texts_table(data)
         if table is None:
             raise TypeError(
-                "pairs are a path, a table of pyarrow, pandas, polars or datasets, a dict of columns, or a list of "
-                f"dicts, got {type(data).__name__}"
+                f"{self._what}: give a path, a table of pyarrow, pandas, polars or datasets, a dict of columns, or a "
+                f"list of dicts, got {type(data).__name__}"
             )
         return table
 
@@ -197,7 +197,7 @@ class TextsSource(_Source):
     """N rows of texts, or embeddings, that are no pairs: an evaluation set, or a corpus.
 
     Args:
-        data: see `_Source`; also a folder of BEIR, of which one file is read.
+        data: see `_Source`; also a list of texts, or a folder of BEIR, from which one file is read.
         pairs: that they are compared with.
         wanted: the column; None takes the usual one of anchors, `text`, or the only one.
         role: the setting that names the data.
@@ -212,8 +212,12 @@ class TextsSource(_Source):
     """
 
     def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str, file: str) -> None:
-        path = next(iter(sorted(Path(data).glob(f"{file}.jsonl*"))), data) if isinstance(data, (str, Path)) else data
-        super().__init__(path, f"`{role}`", None, f"`{role}`")
+        opened = data
+        if isinstance(data, (str, Path)):
+            opened = next(iter(sorted(Path(data).glob(f"{file}.jsonl*"))), data)
+        elif isinstance(data, (list, tuple)) and data and all(isinstance(each, str) for each in data):
+            opened = {"text": list(data)}
+        super().__init__(opened, f"`{role}`", None, f"`{role}`")
         self.kind: Kind = pairs.kind
         self.name = str(data) if self.path is not None else self.name
         if self.rows == 0:

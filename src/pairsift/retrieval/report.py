@@ -366,7 +366,7 @@ def _negative_notes(summary: Summary) -> list[str]:
     if mode == "refill" and len(checks.refills):
         lines.append(
             f"Bad or missing negatives that are replaced: {int((checks.refills >= 0).sum()):,}, by positives of other "
-            f"rows{'' if found.config.corpus is None else ' and texts of the corpus'}"
+            f"rows{' and texts of the corpus' if 'corpus' in found.pairing.further else ''}"
             + ("." if found.guided is None else ", similar to the anchor and below its positive.")
         )  # fmt: skip
     return lines

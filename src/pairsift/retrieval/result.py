@@ -45,8 +45,9 @@ _UNKNOWN_READS = 192
 
 
 def inspect_pairs(
-    pairs: Any, config: PairsConfig | None = None, *, encoder: Encoder | None = None, judge: Score | None = None,
-    say: Callable[[str], None] | None = None, progress: Tell | None = None, **settings: Any,
+    pairs: Any, config: PairsConfig | None = None, *, encoder: Encoder | None = None, judge: Score | str | None = None,
+    against: Any = None, corpus: Any = None, say: Callable[[str], None] | None = None, progress: Tell | None = None,
+    **settings: Any,
 ) -> InspectedPairs:  # fmt: skip
     """Find duplicates, likely false negatives and bad mined negatives among pairs that a retriever is trained on.
 
@@ -59,7 +60,8 @@ def inspect_pairs(
             `datasets.Dataset` or `DatasetDict`. A column of labels or scores says which rows are positive pairs.
         config: the settings; keywords may give all of them instead.
         encoder: the guide as an object with `encode`, a `SentenceTransformer` for example, instead of `guide_model`.
-        judge: a function that turns (query, text) pairs into scores in [0, 1], instead of the setting.
+        judge: a function that turns (query, text) pairs into scores in [0, 1], or the setting of this name.
+        against, corpus: texts as a path, a list, or a table like `pairs`; see the settings of these names.
         say: called with a sentence about each step.
         progress: called with the step, how much of it is done, and its size.
         **settings: fields of `PairsConfig`, which win over `config`: `guide_model`, `output`, `margin` and so on.
@@ -82,24 +84,29 @@ def inspect_pairs(
         >>> found.facts["guide"]["off_because"], found.facts["false_negatives"]["rows_with_some"] > 30
         ('', True)
     """
+    objects = {"judge": judge, "against": against, "corpus": corpus}
+    settings |= {name: objects.pop(name) for name in list(objects) if isinstance(objects[name], (str, Path))}
+    objects = {name: each for name, each in objects.items() if each is not None}
     config = (PairsConfig() if config is None else config).with_keywords(settings)
     if encoder is not None and (config.guide_model is not None or config.guide_features is not None):
         raise TypeError(
             f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"
         )
-    if judge is not None and config.judge is not None:
-        raise TypeError(f"give a judge or its name, got both: {config.judge!r} as well")
+    for name in objects:
+        if getattr(config, name) is not None:
+            held = str(getattr(config, name))
+            raise TypeError(f"give `{name}` as an object or as a setting, got both: {held!r} as well")
     say, progress = say or (lambda line: None), progress or (lambda what, done, total: None)
     source = PairsSource(pairs, config)
     if config.output is not None:
         _check_folder(config.output, config.overwrite)
     for role, part in (("against", "queries"), ("corpus", "corpus")):
-        if getattr(config, role) is not None:
-            texts = TextsSource(getattr(config, role), source, getattr(config, f"{role}_column"), role, part)
-            source.further[role] = texts
-        elif getattr(config, f"{role}_column") is not None:
-            raise PairsError(f"`{role}_column` names a column of texts: give their file as `{role}`")
-    opened = open_scorer(source, config, judge)
+        data, column = objects.get(role, getattr(config, role)), getattr(config, f"{role}_column")
+        if data is not None:
+            source.further[role] = TextsSource(data, source, column, role, part)
+        elif column is not None:
+            raise PairsError(f"`{role}_column` names a column of texts: give these as `{role}`")
+    opened = open_scorer(source, config, objects.get("judge"))
     guide = open_guide(source, config, encoder)
     with _scratch(config.output) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
         result = _inspected(source, guide, opened, config, place, say, progress)
