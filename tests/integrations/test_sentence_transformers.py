@@ -400,6 +400,8 @@ def test_a_mask_of_an_inspection_is_the_mask_of_the_same_texts_and_encodes_nothi
     picked = clean.take([5, 3, 60])
     some = ps.GuideMask.from_inspection(inspected, picked)
     torch.testing.assert_close(some.table.features[0], ours.table.features[0][[5, 3, 60]])
+    with pytest.raises(ValueError, match=r"the data has no column .*: name its columns with `columns`"):
+        ps.GuideMask.from_inspection(inspected, {"question": ["a"]})
     with pytest.raises(ValueError, match="1 of 2 texts are not in"):
         ps.GuideMask.from_inspection(inspected, {"anchor": ["new"], "positive": texts[1][:1]})
     with pytest.raises(FileNotFoundError, match=r"no guide features \(pairs.json is missing\)"):

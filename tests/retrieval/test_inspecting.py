@@ -698,6 +698,20 @@ def test_shards_and_dictionaries_are_one_table(tmp_path):
         inspect_pairs(tmp_path / "shards")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config": {"margin": 0.1}}, r"config must be a PairsConfig, got dict: PairsConfig\(\*\*settings\)"),
+        ({"encoder": "minilm"}, "the name of a model is `guide_model`"),
+        ({"encoder": object()}, r"encoder must have a method encode\(texts\), got <object"),
+        ({"judge": 5}, "judge must be a name, or a function of .* pairs, got int"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_words(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        inspect_pairs(texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"]), **arguments)
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path):
     pq.write_table(texts(anchor=["a"] * 999, positive=["b"] * 999), tmp_path / "pairs.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "pairs.parquet").read_bytes()[:-20])

@@ -209,6 +209,8 @@ def test_tables_of_other_libraries_are_sampled_by_their_texts():
     for each in tables:
         assert list(DistinctBatchSampler.from_inspection(found, 4, each)) == expected
         assert list(DistinctBatchSampler.for_trainer(found)(each, 4)) == expected
+    with pytest.raises(ValueError, match="the data has no column 'answer'; its columns: anchor, positive"):
+        DistinctBatchSampler.from_inspection(found, 4, columns, columns=["answer"])
     with pytest.raises(TypeError, match="data is a table of datasets, pyarrow, pandas or polars, got list"):
         DistinctBatchSampler.from_inspection(found, 4, [1, 2])
 

@@ -12,6 +12,9 @@ from typing_extensions import Self
 
 from pairsift._base.files import replacing
 
+# Longer values are not shown in messages.
+_LONGEST = 200
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the field, the value and the remedy."""
@@ -111,5 +114,7 @@ def _words(item: Any) -> str:
     """One thing that pydantic found, without its own prefix."""
     where = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
-    got = f", got {item['input']!r}" if where and "got" not in message else ""
+    value = repr(item["input"])
+    value = value if len(value) <= _LONGEST else f"a {type(item['input']).__name__}"
+    got = f", got {value}" if where and "got" not in message else ""
     return f"{where}: {message}{got}" if where else message

@@ -292,6 +292,12 @@ def inspected(
             "guide model and an output folder first"
         ) from error
     names = list(facts["columns"] if columns is None else columns)
+    if data is not None:
+        held = getattr(data, "column_names", data)
+        missing = [name for name in names if not hasattr(data, "__getitem__") or name not in held]
+        if missing:
+            shown = ", ".join(map(str, held)) if hasattr(held, "__iter__") else type(data).__name__
+            raise ValueError(f"the data has no column {missing[0]!r} ({shown}): name its columns with `columns`")
     if data is None:
         table = pq.read_table(folder / "clean.parquet", columns=names)
     elif isinstance(data, pa.Table):

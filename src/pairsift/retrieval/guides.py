@@ -370,6 +370,7 @@ def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -
     """Name and function of the judge of the settings, or of `judge`; None where there is none.
 
     Raises:
+        TypeError: `judge` is no function.
         PairsError: it cannot be loaded, or the pairs are embeddings.
     """
     if judge is None and config.judge is None:
@@ -382,6 +383,8 @@ def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -
             f"{source.name} has no mined negatives, and without a guide no positive is suspicious: there is nothing "
             f"to ask {name!r}"
         )
+    if judge is not None and not callable(judge):
+        raise TypeError(f"judge must be a name, or a function of (query, text) pairs, got {name}")
     if judge is not None:
         return name, judge
     module, _, function = name.rpartition(":")

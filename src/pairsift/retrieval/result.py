@@ -87,15 +87,7 @@ def inspect_pairs(
     objects = {"judge": judge, "against": against, "corpus": corpus}
     settings |= {name: objects.pop(name) for name in list(objects) if isinstance(objects[name], (str, Path))}
     objects = {name: each for name, each in objects.items() if each is not None}
-    config = (PairsConfig() if config is None else config).with_keywords(settings)
-    if encoder is not None and (config.guide_model is not None or config.guide_features is not None):
-        raise TypeError(
-            f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"
-        )
-    for name in objects:
-        if getattr(config, name) is not None:
-            held = str(getattr(config, name))
-            raise TypeError(f"give `{name}` as an object or as a setting, got both: {held!r} as well")
+    config = _configured(config, settings, encoder, objects)
     say, progress = say or (lambda line: None), progress or (lambda what, done, total: None)
     source = PairsSource(pairs, config)
     if config.output is not None:
@@ -117,6 +109,34 @@ def inspect_pairs(
                 (place / FEATURES).replace(config.output / FEATURES)
             result.save(config.output)
     return result
+
+
+def _configured(
+    config: PairsConfig | None, settings: dict[str, Any], encoder: Encoder | None, objects: dict[str, Any]
+) -> PairsConfig:
+    """The configuration with keywords.
+
+    Raises:
+        TypeError: a configuration or an encoder of another type, or an object that a setting names as well.
+    """
+    config = PairsConfig() if config is None else config
+    if not isinstance(config, PairsConfig):
+        got = type(config).__name__
+        raise TypeError(f"config must be a PairsConfig, got {got}: PairsConfig(**settings), or PairsConfig.load(path)")
+    config = config.with_keywords(settings)
+    if encoder is not None and (config.guide_model is not None or config.guide_features is not None):
+        raise TypeError(
+            f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"
+        )
+    if isinstance(encoder, str) or (encoder is not None and not hasattr(encoder, "encode")):
+        raise TypeError(
+            f"encoder must have a method encode(texts), got {encoder!r}: the name of a model is `guide_model`"
+        )
+    for name in objects:
+        if getattr(config, name) is not None:
+            held = str(getattr(config, name))
+            raise TypeError(f"give `{name}` as an object or as a setting, got both: {held!r} as well")
+    return config
 
 
 def _inspected(

@@ -326,6 +326,9 @@ def _text_columns(data: Any) -> list[str]:
 def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
     """(N, C) keys of the texts of a data set, filled with `NO_KEY`."""
     names = _text_columns(data) if columns is None else list(columns)
+    missing = [each for each in names if each not in data.column_names]
+    if missing:
+        raise ValueError(f"the data has no column {missing[0]!r}; its columns: {', '.join(data.column_names)}")
     parts: list[IntArray] = []
     for batch in _tables(data, names):
         keys = []
