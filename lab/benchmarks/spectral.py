@@ -3,15 +3,15 @@
     python -m lab.benchmarks.spectral [--pairs 1000000] [--dimensions 384] [--parts fit cca adapter epoch]
                                       [--folder DIR] [--output FILE.jsonl]
 
-A JSON line a part. Parts that are in the output for the same pairs and dimensions are not measured again. With
-`--folder` the pairs are kept there for the next run.
+A JSON line a part. Parts that are in the output for the same dimensions (and pairs, of `fit`) are not measured again.
+With `--folder` the pairs are kept there for the next run. The other parts take the first pairs of the same files.
 
 - fit: `SpectralMap.fit` of all pairs in a fresh process: wall and CPU seconds, and by how many MB it raises the peak.
 - cca: scikit-learn's `CCA` for 8 directions of 10,000 pairs, and a fit of the same pairs.
 - adapter: a linear map of 100,000 pairs trained by Adam on InfoNCE until held-out pairs stop to improve, and a fit of
   the same pairs; the mean log rank of both on 2,000 further pairs.
 - epoch: sentence-transformers' trainer on 2,000 pairs of short texts, once, all weights of the packaged MiniLM; and a
-  fit of the same pairs, with and without encoding them.
+  fit of the same pairs, with encoding them.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def cca(first: str, second: str) -> dict[str, Any]:
     """scikit-learn's canonical correlation analysis, and a fit of the same pairs."""
     from sklearn.cross_decomposition import CCA
 
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"pairs": _CCA}
     sides = _taken(first, second, 0, _CCA)
-    with timed(row, "cca"):
+    with timed(row, "other"):
         CCA(n_components=8).fit(*sides)
     with timed(row, "fit"):
         ps.SpectralMap.fit(*sides, towers=2)
@@ -107,7 +107,7 @@ def cca(first: str, second: str) -> dict[str, Any]:
 
 def adapter(first: str, second: str) -> dict[str, Any]:
     """A linear map by gradient steps to its best held-out value, and a fit of the same pairs."""
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"pairs": _ADAPTER}
     first_held, second_held = _taken(first, second, 0, _RANKED)
     held = Candidates(first_held, second_held, same_space=True)
     sides = _taken(first, second, _RANKED, _ADAPTER)
@@ -121,7 +121,7 @@ def adapter(first: str, second: str) -> dict[str, Any]:
     linear = torch.nn.Linear(a.shape[1], fitted.dimensions)
     optimizer = torch.optim.Adam(linear.parameters(), _RATE)
     best, since, step = np.inf, 0, 0
-    with timed(row, "adapter"):
+    with timed(row, "other"):
         while since < _PATIENCE:
             rows = torch.randint(len(a), (_BATCH,))
             x, y = (F.normalize(linear(side[rows]), dim=1) for side in (a, b))
@@ -133,8 +133,8 @@ def adapter(first: str, second: str) -> dict[str, Any]:
             if step % _EVERY == 0:
                 now = _log_rank(tuned, lambda rows: linear(torch.from_numpy(rows)).detach().numpy())
                 best, since = (now, 0) if now < best else (best, since + 1)
-    row |= {"adapter_steps": step}
-    row["adapter_log_rank"] = _log_rank(held, lambda rows: linear(torch.from_numpy(rows)).detach().numpy())
+    row["steps"] = step
+    row["other_log_rank"] = _log_rank(held, lambda rows: linear(torch.from_numpy(rows)).detach().numpy())
     return row
 
 
@@ -158,12 +158,11 @@ def epoch() -> dict[str, Any]:
             rng.choice(things, _TEXTS), rng.choice(kinds, _TEXTS), strict=True)]  # fmt: skip
 
     anchors, positives = asked(), asked()
-    model, row = SentenceTransformer(str(get_model_path()), device="cpu"), {"texts": _TEXTS}
-    with timed(row, "fit_and_encode"):
+    model, row = SentenceTransformer(str(get_model_path()), device="cpu"), {"pairs": _TEXTS}
+    with timed(row, "fit"):
         sides = [np.asarray(model.encode(each, batch_size=64)) for each in (anchors, positives)]
-        with timed(row, "fit"):
-            ps.SpectralMap.fit(*sides)
-    with tempfile.TemporaryDirectory() as folder, timed(row, "epoch"):
+        ps.SpectralMap.fit(*sides)
+    with tempfile.TemporaryDirectory() as folder, timed(row, "other"):
         told = SentenceTransformerTrainingArguments(
             folder, num_train_epochs=1, per_device_train_batch_size=64, report_to=[], use_cpu=True, save_strategy="no",
             disable_tqdm=True,
@@ -197,19 +196,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     rows = [] if options.output is None or not options.output.exists() else read(options.output)
-    size = {"pairs": options.pairs, "dimensions": options.dimensions}
+    width = {"dimensions": options.dimensions}
+    places = {
+        "fit": width | {"pairs": options.pairs}, "cca": width, "adapter": width, "epoch": {},
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for part in options.parts:
-            place = {"part": part} if part == "epoch" else {"part": part} | size
+            place = {"part": part} | places[part]
             if any(place.items() <= (row["settings"] | row["measures"]).items() for row in rows):
                 continue
             files = [] if part == "epoch" else write_pairs(folder, options.pairs, options.dimensions)
             found = in_process(PARTS[part], *map(str, files), limit=3600)
             if found is not None:
-                rows.append(row_of("spectral", place | found | environment(torch.get_num_threads())))
-                print(json.dumps(place | found), flush=True)
+                rows.append(row_of("spectral", found | place | environment(torch.get_num_threads())))
+                print(json.dumps(found | place), flush=True)
                 if options.output is not None:
                     write(options.output, rows)
 

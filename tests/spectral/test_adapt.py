@@ -72,6 +72,17 @@ def test_features_of_texts_come_from_a_file(tmp_path, capsys):
         assert run(tmp_path / "pairs.parquet", "--encoder", tmp_path / file, "-o", tmp_path / f"{file}-out") == 0
         maps.append(SpectralMap.load(tmp_path / f"{file}-out" / "map.safetensors").first_map)
     np.testing.assert_array_equal(*maps)
+    for content, words in (
+        (b"junk", "cannot be read"),
+        (None, "no features at"),
+    ):
+        (tmp_path / "features.npy").unlink()
+        if content is not None:
+            (tmp_path / "features.npy").write_bytes(content)
+        capsys.readouterr()
+        assert run(tmp_path / "pairs.parquet", "--encoder", tmp_path / "features.npy", "-o", tmp_path / "other") == 1
+        assert words in " ".join(capsys.readouterr().err.split())
+        (tmp_path / "features.npy").touch()
     np.save(tmp_path / "features.npy", first)
     capsys.readouterr()
     assert run(tmp_path / "pairs.parquet", "--encoder", tmp_path / "features.npy", "-o", tmp_path / "other") == 1
@@ -91,7 +102,11 @@ def test_rows_labelled_as_no_pairs_are_left_out(tmp_path, capsys):
         assert run(tmp_path / f"{name}.parquet", "-o", tmp_path / name) == 0
     assert "200 rows are left out" in capsys.readouterr().err
     maps = [SpectralMap.load(tmp_path / name / "map.safetensors").first_map for name in ("labelled", "kept")]
-    np.testing.assert_array_equal(*maps)
+    np.testing.assert_allclose(*maps, rtol=0, atol=1e-5)
+    first[[2, 4]] = np.nan  # row 2 is a pair, and row 3 none
+    pq.write_table(table.set_column(0, "anchor", lists(first)), tmp_path / "labelled.parquet")
+    assert run(tmp_path / "labelled.parquet", "-o", tmp_path / "other") == 1
+    assert "first row 2 is not finite" in capsys.readouterr().err
 
 
 def test_texts_give_a_sentence_transformer(tmp_path):
@@ -137,7 +152,9 @@ def test_what_cannot_be_done_is_refused_before_the_fit(pairs, tmp_path, monkeypa
     monkeypatch.setattr(SpectralMap, "fit", never)
     for flags, words in (
         (("--train", "--towers", 2), "leave --train out"),
+        (("--train", "--memory-gb", 1e-6), "training holds all features in memory, which takes 0.00012 GB"),
         (("--embed", tmp_path / "missing" / "x.parquet"), "there is no folder"),
+        (("--embed", tmp_path / "x.csv"), "give a file that ends in .parquet"),
         (("--encoder", "minilm"), "leave --encoder out"),
     ):
         assert run(pairs, "-o", tmp_path / "out", *flags) == 1

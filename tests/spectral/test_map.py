@@ -160,8 +160,10 @@ def test_the_loss_on_held_out_pairs_is_an_unbiased_criterion(towers):
     grid = Grid.of([0.01, 0.1], [4, 8], 0.5)
     part = SpectralMap(4, 0.01, 0.5, towers).partial_fit(*(each[kept] for each in few))
     held = [Candidates(*(each[~kept] for each in few), same_space=towers == 1)]
-    terms = dict(Fold(part._covariances(), held[0]).losses(grid))
-    for (ridge, width, _), found in terms.items():
+    fold = Fold(part._covariances(), held[0], int(kept.sum()))
+    terms = [fold.solved(ridge, grid.most).scores(grid, "loss") for ridge in grid.ridges]
+    for (ridge, width, _), scores in (terms[0] | terms[1]).items():
+        found = -scores
         fitted = SpectralMap(width, ridge, 0.5, towers).partial_fit(*(each[kept] for each in few))
         law = SpectralMap(4, 0.0, 0.5, towers).partial_fit(*many)._covariances()
         # About the mean of the fit, as `transform` subtracts it.
@@ -216,6 +218,8 @@ def test_dropped_pairs_are_in_no_sum():
     for drop in (dropped, np.isin(np.arange(1500), dropped)):
         fitted = SpectralMap.fit(first, second, drop=drop, **FIXED)
         np.testing.assert_allclose(fitted.first_map, alone.first_map, rtol=0, atol=1e-10)
+    second[100] = np.nan  # the number is that of all rows
+    refused("second row 100 is not finite", first, second, drop=dropped)
 
 
 def test_a_band_takes_the_maps_own_features():
@@ -227,6 +231,8 @@ def test_a_band_takes_the_maps_own_features():
     )
     assert sum("round" in line for line in lines) == 3
     assert not np.allclose(banded.first_map, plain.first_map)
+    with pytest.raises(SpectralError, match="because it has a margin"):
+        banded.partial_fit(first, second)  # the margin would be lost
 
 
 @pytest.mark.parametrize("towers", [1, 2])
@@ -246,8 +252,15 @@ def test_a_file_gives_the_map_back(tmp_path, towers, sums):
         back.partial_fit(first[700:], second[700:])
         np.testing.assert_allclose(back.first_map, whole.first_map, rtol=0, atol=1e-10)
     else:
-        with pytest.raises(SpectralError, match="sums=True"):
-            back.merge(back)
+        for more in (
+            lambda: back.merge(back),
+            lambda: fixed_map().merge(back),
+            lambda: back.partial_fit(first[700:], second[700:]),
+            lambda: back.save(tmp_path / "again", sums=True),
+        ):
+            with pytest.raises(SpectralError, match="sums=True"):
+                more()
+        np.testing.assert_array_equal(back.first_map, fitted.first_map)
 
 
 def test_damaged_and_other_files_are_refused(tmp_path):
@@ -307,16 +320,17 @@ def test_bad_features_are_refused_in_words():
 
 def test_bad_settings_are_refused_in_words():
     first, second = pairs_of(n=400, width=6)
-    refused("dimensions=7 is more than the 6", first, second, dimensions=7)
-    refused("share only", first, -first + 0.1 * second, dimensions=6)
+    refused("dimensions=7` is more than the 6", first, second, dimensions=7)
+    refused("share only", first, first * [1, 1, 1, 1, -1, -1] + 0.1 * second, dimensions=6)
+    refused("share no direction", first, -first, towers=1)
     refused("leave 10 to choose settings on", first[:100], second[:100])
     refused("`held_out=0` leaves nothing", first, second, held_out=0)
-    refused("held_out must lie", first, second, held_out=0.9)
+    refused("held_out` must lie", first, second, held_out=0.9)
     refused("the same for every power", first, second, criterion="loss")
     refused("'rank' or 'loss', got 'mrr'", first, second, criterion="mrr")
     refused("without a ridge", first[:3], second[:3], dimensions=2, ridge=0.0, power=1.0, held_out=0)
-    refused("ridge must be", first, second, ridge=-1.0)
-    refused("towers must be", first, second, towers=3)
+    refused("ridge` must be", first, second, ridge=-1.0)
+    refused("towers` must be", first, second, towers=3)
     refused("a margin needs a selector", first, second, margin=0.1)
     refused("rounds", first, second, margin=0.1, selector=ps.RankBand(0.1, 0.2), rounds=0)
     refused("take .* GB", first, second, memory_gb=1e-9)
@@ -330,6 +344,10 @@ def test_bad_settings_are_refused_in_words():
         SpectralMap(dimensions=2).transform(first)
     with pytest.raises(SpectralError, match="the map takes 6"):
         SpectralMap.fit(first, second).transform(first[:, :4])
+    with pytest.raises(SpectralError, match="not fitted"):
+        fixed_map().merge(fixed_map())
+    with pytest.raises(SpectralError, match="towers=1 cannot be merged into one with towers=2"):
+        SpectralMap(5, towers=2).merge(SpectralMap(5).partial_fit(first, second))
     with pytest.raises(SpectralError, match="dimensions: merge parts"):
         fixed_map().partial_fit(first, second).merge(fixed_map().partial_fit(*pairs_of()))
 
@@ -339,7 +357,7 @@ def test_few_pairs_and_constant_columns_are_told():
     lines = []
     fitted = SpectralMap.fit(first[:250], second[:250], log=lines.append, towers=2)
     assert np.isfinite(fitted.first_map).all()
-    assert any("the ridge shrinks" in line for line in lines)
+    assert any("the ridge shrinks the directions" in line for line in lines)
     first[:, 3] = second[:, 3] = 1
     lines.clear()
     SpectralMap.fit(first[:, :6], second[:, :6], log=lines.append)
@@ -348,6 +366,7 @@ def test_few_pairs_and_constant_columns_are_told():
 
 def test_an_engine_that_is_not_there_is_refused():
     refused("'local' or 'ray', got 'spark'", *pairs_of(n=400, width=6), engine="spark")
+    refused("address=10.0.0.1:6379` is of a Ray cluster", *pairs_of(n=400, width=6), address="10.0.0.1:6379")
 
 
 def test_files_are_read_once(tmp_path, monkeypatch):

@@ -110,6 +110,23 @@ def test_exact_features_guide_another_run(tmp_path):
     assert any(line.startswith("guide:") for line in lines)
 
 
+def test_a_guide_has_the_views_of_the_run(tmp_path, monkeypatch):
+    """Digits are no views of their mirror images, so features of both must not be averaged."""
+    asked = {}
+
+    def fit(images, policy, **settings):
+        asked.update(settings, policy=policy)
+        raise SpectralError("stopped here")
+
+    monkeypatch.setattr(exact_module.PatchEncoder, "fit", fit)
+    lines = []
+    config = TrainConfig(**DIGITS, guide="exact", epochs=1, progress=False, run_dir=tmp_path / "guided")
+    pretrain(config, say=lines.append)
+    assert any("no guide can be made of these images: stopped here" in line for line in lines)
+    assert asked["mirrored"] is False
+    assert asked["policy"] == config.view_policy()
+
+
 def test_settings_that_do_not_go_together_are_refused():
     for changed in ({"treatment": "margin"}, {"devices": 2}, {"positives": "temporal"}):
         with pytest.raises(ConfigError, match="exact"):
@@ -119,6 +136,8 @@ def test_settings_that_do_not_go_together_are_refused():
     images = load_images("digits:train", per_class=10).images
     with pytest.raises(SpectralError, match="too few to hold some out"):
         PatchEncoder.fit(images, SimCLRViews())
+    with pytest.raises(SpectralError, match=r"\(N, 3, H, W\) uint8, got float32 of shape"):
+        PatchEncoder.fit(images.astype(np.float32), SimCLRViews())
     with pytest.raises(SpectralError, match="at least 2 views"):
         PatchEncoder.fit(np.repeat(images, 3, axis=0), SimCLRViews(), views=1)
     with pytest.raises(ValueError, match="names no patch encoder"):

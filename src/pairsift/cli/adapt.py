@@ -22,7 +22,8 @@ from pairsift.data.columns import NO_LABELS
 from pairsift.pairs import text_keys
 from pairsift.retrieval import PairsConfig, PairsError
 from pairsift.retrieval.guides import load_encoder
-from pairsift.retrieval.read import PairsSource, contents, read_labels
+from pairsift.retrieval.index import contents
+from pairsift.retrieval.read import PairsSource, read_labels
 from pairsift.spectral import SpectralError, SpectralMap
 
 if TYPE_CHECKING:
@@ -36,20 +37,28 @@ _TEXTS, _CHANGED, _LETTERS = 4096, 30, 200
 
 @dataclass
 class _Features:
-    """Features of both sides, with their texts and the encoder where there are any."""
+    """Features of both sides of N rows.
+
+    Attributes:
+        first, second: (N, D) and (N, E).
+        kept: (N,) which rows are positive pairs.
+        texts: of both sides, where there are any.
+        model: the encoder of the texts.
+    """
 
     first: Any
     second: Any
+    kept: NDArray[np.bool_]
     texts: tuple[list[str], list[str]] | None = None
     model: Any = None
 
     def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both sides in memory."""
+        """Both sides of the positive pairs, in memory."""
         first, second = (
             each if isinstance(each, np.ndarray) else np.concatenate([block for _, block in each.blocks(8192)])
             for each in (self.first, self.second)
         )
-        return np.asarray(first, np.float32), np.asarray(second, np.float32)
+        return np.asarray(first[self.kept], np.float32), np.asarray(second[self.kept], np.float32)
 
 
 def adapt(
@@ -87,16 +96,14 @@ def adapt(
     if threads is not None:
         torch.set_num_threads(threads)
     _check_folder(output, overwrite)
-    if embed is not None and not embed.parent.is_dir():
-        raise PairsError(f"there is no folder {embed.parent} for the adapted features: make it first")
+    _check_file(embed)
     output.mkdir(parents=True, exist_ok=True)
     found = _features(pairs, encoder, PairsConfig(anchor=anchor, positive=positive, split=split))
-    if train and (towers == 2 or found.first.shape[1] != found.second.shape[1]):
-        raise PairsError("training goes on from one map of both sides, and these are two: leave `train` out")
+    if train:
+        _check_trainable(found, towers, memory_gb)
     fitted = SpectralMap.fit(
-        found.first, found.second, dimensions=dimensions, ridge=ridge, power=power, towers=towers,
-        held_out=held_out, seed=seed,
-        memory_gb=memory_gb, engine=engine, address=address, log=_say,
+        found.first, found.second, dimensions=dimensions, ridge=ridge, power=power, towers=towers, drop=~found.kept,
+        held_out=held_out, seed=seed, memory_gb=memory_gb, engine=engine, address=address, log=_say,
     )  # fmt: skip
     fitted.save(output / "map.safetensors")
     _save_model(found.model, fitted, output)
@@ -126,6 +133,26 @@ def _check_folder(output: Path, overwrite: bool) -> None:
             raise PairsError(f"{output} holds something else than an adaptation (no map.safetensors): choose another")
 
 
+def _check_file(embed: Path | None) -> None:
+    if embed is None:
+        return
+    if embed.suffix != ".parquet":
+        raise PairsError(f"adapted features are written as parquet, got {embed}: give a file that ends in .parquet")
+    if not embed.parent.is_dir():
+        raise PairsError(f"there is no folder {embed.parent} for the adapted features: make it first")
+
+
+def _check_trainable(found: _Features, towers: int | None, memory_gb: float) -> None:
+    (n, d), (_, e) = found.first.shape, found.second.shape
+    if towers == 2 or d != e:
+        raise PairsError("training goes on from one map of both sides, and these are two: leave `train` out")
+    if 4 * n * (d + e) > memory_gb * 1e9:
+        raise PairsError(
+            f"training holds all features in memory, which takes {4 * n * (d + e) / 1e9:.2g} GB, and "
+            f"`memory_gb={memory_gb:g}` are allowed: raise it, or leave `train` out"
+        )
+
+
 def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Features:
     """Features of the pairs, from the file itself, from an encoder, or from a file of features."""
     source = PairsSource(pairs, config)
@@ -133,12 +160,12 @@ def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Feature
     kept = np.ones(source.rows, bool) if labels is None else ~labels.negative
     names = source.columns.anchor.name, source.columns.positive.name
     if encoder is not None and Path(encoder).suffix in _FILES:
-        return _only(_Features(*_of_file(Path(encoder), names, source.rows)), kept)
+        return _told(_Features(*_of_file(Path(encoder), names, source.rows), kept))
     if source.columns.kind == "embeddings":
         if encoder is not None:
             raise PairsError(f"{source.name} holds embeddings, which an encoder cannot read: leave `encoder` out")
         first, second = (open_features(str(pairs), NO_LABELS, name) for name in names)
-        return _only(_Features(first, second), kept)
+        return _told(_Features(first, second, kept))
     if encoder is None:
         raise PairsError(
             f"{source.name} holds texts: give the `encoder` to adapt: 'minilm', a sentence-transformers name or "
@@ -151,15 +178,12 @@ def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Feature
     sides = [[text for text, keep in zip(each, kept, strict=True) if keep] for each in texts]
     if len(sides[0]) < source.rows:
         _say(f"{source.rows - len(sides[0]):,} rows are left out: they are no positive pairs, or lack a text")
-    return _Features(*_encoded(model, sides), (sides[0], sides[1]), model)
+    return _Features(*_encoded(model, sides), kept[kept], (sides[0], sides[1]), model)
 
 
-def _only(found: _Features, kept: NDArray[np.bool_]) -> _Features:
-    """The features of positive pairs."""
-    if not kept.all():
-        first, second = found.arrays()
-        found.first, found.second = first[kept], second[kept]
-        _say(f"{int((~kept).sum()):,} rows are left out: their label says that they are no pairs")
+def _told(found: _Features) -> _Features:
+    if not found.kept.all():
+        _say(f"{int((~found.kept).sum()):,} rows are left out: their label says that they are no pairs")
     return found
 
 
@@ -169,12 +193,13 @@ def _of_file(file: Path, names: tuple[str, str], rows: int) -> tuple[Any, Any]:
         if first.shape[0] != rows:
             raise DataError(f"{file} has {first.shape[0]:,} rows and there are {rows:,} pairs: it needs a row for each")
         return first, second
-    stacked = np.load(file, mmap_mode="r")
-    if stacked.ndim != 2 or len(stacked) != 2 * rows:
+    shape = open_features(str(file), NO_LABELS).shape  # what is no array of features is refused here
+    if shape[0] != 2 * rows:
         raise DataError(
-            f"{file} has shape {stacked.shape} and there are {rows:,} pairs: it needs a row for every anchor, then one "
-            "for every positive"
+            f"{file} has shape {shape} and there are {rows:,} pairs: it needs a row for every anchor, then one for "
+            "every positive"
         )
+    stacked = np.load(file, mmap_mode="r")
     return stacked[:rows], stacked[rows:]
 
 
@@ -248,6 +273,7 @@ def _tell(fitted: SpectralMap, trained: Training | None, found: _Features, outpu
     if held.gain is not None:
         lines.append(
             f"Mean reciprocal rank, adapted less frozen: {100 * held.gain[0]:+.1f} ± {100 * held.gain[1]:.1f} points."
+            + (" Held-out pairs rank worse than before: stay with the frozen features." if held.gain[0] < 0 else "")
         )
     if trained is not None:
         lines.append(f"Training: {trained}.")
@@ -279,7 +305,7 @@ def _write_features(file: Path, found: _Features, fitted: SpectralMap, trained: 
     if trained is not None and trained.head is not None:
         sides = [trained.head.transform(each) for each in found.arrays()]
     else:
-        sides = [fitted.transform(found.first), fitted.transform_second(found.second)]
+        sides = [fitted.transform(found.first)[found.kept], fitted.transform_second(found.second)[found.kept]]
         sides = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-30) for each in sides]
     columns = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(each).ravel()), each.shape[1])

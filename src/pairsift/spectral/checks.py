@@ -18,7 +18,7 @@ from pairsift.spectral.streams import PairStream, sides_of
 
 Log = Callable[[str], None]
 # Matrices of D x D numbers that a fit holds at once.
-_MATRICES = 12
+_MATRICES = 9
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Edit:
 def check_settings(dimensions: int, ridge: float, power: float, towers: int | None) -> None:
     """Refuse settings out of range."""
     if isinstance(dimensions, bool) or not isinstance(dimensions, (int, np.integer)) or dimensions < 1:
-        raise SpectralError(f"dimensions must be a whole number >= 1, got {dimensions!r}")
+        raise SpectralError(f"`dimensions` must be a whole number >= 1, got {dimensions!r}")
     for name, value in (("ridge", ridge), ("power", power)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-            raise SpectralError(f"{name} must be a number >= 0, got {value!r}")
+            raise SpectralError(f"`{name}` must be a number >= 0, got {value!r}")
     if towers not in (None, 1, 2):
-        raise SpectralError(f"towers must be 1 (one map of both sides) or 2 (a map of each), got {towers!r}")
+        raise SpectralError(f"`towers` must be 1 (one map of both sides) or 2 (a map of each), got {towers!r}")
 
 
 def check_grid(grid: Grid, towers: int | None) -> None:
@@ -54,7 +54,7 @@ def check_grid(grid: Grid, towers: int | None) -> None:
 def check_choice(grid: Grid, held_out: float, criterion: str) -> None:
     """Refuse what no setting can be chosen by."""
     if not 0 <= held_out <= 0.5:
-        raise SpectralError(f"held_out must lie in [0, 0.5], got {held_out}")
+        raise SpectralError(f"`held_out` must lie in [0, 0.5], got {held_out}")
     if not held_out and not grid.single:
         raise SpectralError("`held_out=0` leaves nothing to choose by: give `dimensions`, `ridge` and `power`")
     if criterion not in ("rank", "loss"):
@@ -111,7 +111,7 @@ def check_size(
         raise SpectralError(f"{pairs} pairs say nothing about what positives share: give at least 2")
     if grid.most is not None and grid.most > min(stream.widths):
         raise SpectralError(
-            f"dimensions={grid.most} is more than the {min(stream.widths):,} that the features have: lower it"
+            f"`dimensions={grid.most}` is more than the {min(stream.widths):,} that the features have: lower it"
         )
     needed = 8 * _MATRICES * width**2 + (0 if edit is None else 2 * stream.bytes_in_memory)
     if needed > memory_gb * 1e9:
@@ -120,17 +120,13 @@ def check_size(
             f"{what}covariances of {width:,} dimensions take {needed / 1e9:.2g} GB, and `memory_gb={memory_gb:g}` are "
             "allowed: raise it, or reduce the features to fewer dimensions"
         )
-    samples = pairs * (2 if towers == 1 else 1)
-    if samples <= width:
-        if 0.0 in grid.ridges:
-            raise SpectralError(
-                f"{pairs:,} pairs cannot fix {width:,} dimensions without a ridge: every pair would be fitted "
-                "perfectly; give a `ridge` above 0, or leave it out"
-            )
-        say(
-            f"{pairs:,} pairs are fewer than the {width:,} dimensions allow to tell apart: the ridge shrinks the "
-            "directions that the pairs do not fix"
+    if 0.0 in grid.ridges and pairs * (2 if towers == 1 else 1) <= width:
+        raise SpectralError(
+            f"{pairs:,} pairs cannot fix {width:,} dimensions without a ridge: every pair would be fitted perfectly; "
+            "give a `ridge` above 0, or leave it out"
         )
+    if pairs <= width:
+        say(f"{pairs:,} pairs do not fix {width:,} dimensions: the ridge shrinks the directions that they leave open")
     if edit is not None:
         seen = sides_of(*stream.taken(np.flatnonzero(kept)))
         masks_of(edit.selector, seen, one_tower=towers == 1)  # another number of rows is refused before any work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairsift.spectral.errors import TooWideError
 from pairsift.spectral.moments import Array, Covariances, Float64
-from pairsift.spectral.solution import Solution, solve
+from pairsift.spectral.solution import solve
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 1.0)
@@ -54,11 +54,6 @@ class Setting:
     def values(self) -> tuple[int, float, float]:
         """Dimensions, ridge and power."""
         return self.dimensions, self.ridge, self.power
-
-    @property
-    def key(self) -> Key:
-        """Ridge, dimensions and power."""
-        return self.ridge, self.dimensions, self.power
 
 
 @dataclass(frozen=True)
@@ -244,63 +239,87 @@ def _several(given: Any) -> Any:
 
 @dataclass(frozen=True)
 class Fold:
-    """Held-out pairs, and the covariances of those that share no row with them."""
+    """Held-out pairs, and the covariances of the `fitted` pairs that share no row with them."""
 
     covariances: Covariances
     held: Candidates
+    fitted: int
 
-    def ranks(self, grid: Grid) -> Iterator[tuple[Key, IntArray]]:
-        """The ranks of own positives for every setting (ridge, dimensions, power) of the grid."""
-        for ridge in grid.ridges:
-            solution = solve(self.covariances, ridge, grid.most)
-            first, second = self.projected(solution)
-            widths = grid.widths(len(solution.values))
-            for power in grid.powers:
-                scale = (solution.values**power).astype(first.dtype)
-                for width, ranks in self.held.ranks_by_width(first * scale, second * scale, widths):
-                    yield (ridge, width, power), ranks
+    def solved(self, ridge: float, most: int | None) -> Solved:
+        """The directions for one ridge, `most` of them, and the held-out pairs along them."""
+        solution, means = (
+            solve(self.covariances, ridge, most),
+            (self.covariances.first_mean, self.covariances.second_mean),
+        )
+        first = ((self.held.first - means[0]) @ solution.first).astype(np.float32)
+        second = ((self.held.second - means[1]) @ solution.second).astype(np.float32)
+        return Solved(self.held, ridge, solution.values, first, second)
 
-    def losses(self, grid: Grid) -> Iterator[tuple[Key, Float64]]:
-        """For every setting (H,) terms whose mean is the loss of the balanced map on the held-out pairs, unbiased."""
-        for ridge in grid.ridges:
-            solution = solve(self.covariances, ridge, grid.most)
-            first, second = self.projected(solution)
-            for width in grid.widths(len(solution.values)):
-                scale = np.sqrt(solution.values[:width]).astype(first.dtype)
-                products = ((first[:, :width] * scale) @ (second[:, :width] * scale).T).astype(np.float64)
-                own = np.diagonal(products)
-                squares = np.square(products)  # of independent pairs where a row meets another's positive
-                both = (squares.sum(axis=0) + squares.sum(axis=1)) / 2 - np.square(own)
-                for power in grid.powers:
-                    yield (ridge, width, power), both / (len(own) - 1) - 2 * own
 
-    def projected(self, solution: Solution) -> tuple[Array, Array]:
-        """(H, r) coordinates of both held-out sides, unscaled, float32."""
-        first = (self.held.first - self.covariances.first_mean) @ solution.first
-        second = (self.held.second - self.covariances.second_mean) @ solution.second
-        return first.astype(np.float32), second.astype(np.float32)
+@dataclass(frozen=True)
+class Solved:
+    """Held-out pairs along the directions of a fold.
 
-    def spectrum(self, chosen: Setting) -> tuple[Float64, Float64]:
-        """(k,) eigenvalues of the fit, and (k,) correlations of its directions on the held-out pairs."""
-        solution = solve(self.covariances, chosen.ridge, chosen.dimensions)
-        first, second = (side - side.mean(axis=0) for side in self.projected(solution))
+    Attributes:
+        held: H pairs.
+        ridge: of the fit.
+        values: (r,) singular values of the fit.
+        first, second: (H, r) coordinates of both sides, not scaled, float32.
+    """
+
+    held: Candidates
+    ridge: float
+    values: Float64
+    first: Array
+    second: Array
+
+    def scores(self, grid: Grid, criterion: Criterion) -> dict[Key, Float64]:
+        """(H,) scores of the held-out pairs for the widths and powers of the grid; their mean is to be high."""
+        widths, found = grid.widths(len(self.values)), dict[Key, Float64]()
+        for power in grid.powers:
+            if criterion == "loss":
+                found |= {(self.ridge, width, power): -terms for width, terms in self.losses(widths)}
+            else:
+                found |= {(self.ridge, width, power): -np.log(ranks) for width, ranks in self.ranks(widths, power)}
+        return found
+
+    def narrowed(self, width: int) -> Solved:
+        """The same for the first directions alone."""
+        return Solved(self.held, self.ridge, self.values[:width], self.first[:, :width], self.second[:, :width])
+
+    def ranks(self, widths: Sequence[int], power: float) -> Iterator[tuple[int, IntArray]]:
+        """(H,) ranks of own positives for each width, ascending."""
+        return self.held.ranks_by_width(*self._scaled(power), widths)
+
+    def losses(self, widths: Sequence[int]) -> Iterator[tuple[int, Float64]]:
+        """(H,) terms for each width, whose mean is the loss of the balanced map on the held-out pairs, unbiased."""
+        first, second = self._scaled(0.5)
+        for width in widths:
+            products = (first[:, :width] @ second[:, :width].T).astype(np.float64)
+            own = np.diagonal(products)
+            squares = np.square(products)  # of independent pairs where a row meets another's positive
+            both = (squares.sum(axis=0) + squares.sum(axis=1)) / 2 - np.square(own)
+            yield width, both / (len(own) - 1) - 2 * own
+
+    def correlations(self) -> Float64:
+        """(r,) correlations of both sides along each direction."""
+        first, second = (side - side.mean(axis=0) for side in (self.first, self.second))
         lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
-        found = (first * second).sum(axis=0) / np.maximum(lengths, 1e-30)
-        return solution.values, found.astype(np.float64)
+        found: Float64 = ((first * second).sum(axis=0) / np.maximum(lengths, 1e-30)).astype(np.float64)
+        return found
 
-    def first_hits(self, chosen: Setting) -> IntArray | None:
-        """See `HeldOut`; None where pairs have no numbers."""
-        if not len(self.held.rows):
-            return None
-        solution = solve(self.covariances, chosen.ridge, chosen.dimensions)
-        scale = solution.values**chosen.power
-        mapped = [each * scale for each in self.projected(solution)]
+    def first_hits(self, power: float) -> IntArray:
+        """See `HeldOut`."""
         by_features = self.held.first_hits(self.held.first, self.held.second)
-        return np.stack([self.held.rows, by_features, self.held.first_hits(mapped[0], mapped[1])], axis=1)
+        return np.stack([self.held.rows, by_features, self.held.first_hits(*self._scaled(power))], axis=1)
+
+    def _scaled(self, power: float) -> tuple[Array, Array]:
+        scale = (self.values**power).astype(np.float32)
+        return self.first * scale, self.second * scale
 
 
 def choose(
-    folds: Sequence[Fold], fitted: Sequence[int], total: int, grid: Grid, criterion: Criterion = "rank"
+    folds: Sequence[Fold], total: int, grid: Grid, criterion: Criterion = "rank"
 ) -> HeldOut:  # fmt: skip
     """Try every setting on held-out pairs and take the narrowest that is not clearly worse than the best.
 
@@ -312,7 +331,6 @@ def choose(
 
     Args:
         folds: held-out pairs, and covariances of the others.
-        fitted: number of pairs that the covariances of each fold come from.
         total: number of all pairs.
         grid: what to try.
         criterion: "rank" or "loss".
@@ -320,34 +338,45 @@ def choose(
     Raises:
         SpectralError: no setting has as many directions as asked for.
     """
-    tried = _scores(folds, grid, criterion)
+    by_ridge = {ridge: [fold.solved(ridge, grid.most) for fold in folds] for ridge in grid.ridges}
+    tried: dict[Key, Float64] = {}
+    for solved in by_ridge.values():
+        tried |= _joined([each.scores(grid, criterion) for each in solved])
     if not tried:
-        shared = [len(solve(fold.covariances, grid.ridges[0]).values) for fold in folds]
-        raise TooWideError(min(grid.given_widths or (1,)), min(shared))
+        available = min(len(each.values) for each in by_ridge[grid.ridges[0]])
+        raise TooWideError(min(grid.given_widths or (1,)), available)
     best = max(tried.values(), key=lambda each: float(each.mean()))
     settings = [_setting(key, scores, best) for key, scores in tried.items()]
     settings.sort(key=lambda each: (-each.score, each.dimensions))
     near = [each for each in settings if each.behind <= _Z * each.error]
     chosen = min(near, key=lambda each: (each.dimensions, -each.score))
     alike = tuple(each for each in near if (each.dimensions, each.power) == (chosen.dimensions, chosen.power))
+    ridge = chosen.ridge
     if len(alike) > 1 and min(each.ridge for each in alike) > 0:
         ridge = math.exp(sum(math.log(each.ridge) for each in alike) / len(alike))
-        ((key, scores),) = _scores(folds, Grid.of(ridge, chosen.dimensions, chosen.power), criterion).items()
-        chosen = _setting(key, scores, best)
-    share = sum(fitted) / len(fitted) / total if len(grid.ridges) > 1 else 1.0
-    found = _described(folds, criterion, chosen, tuple(settings))
-    left_out = round(total - sum(fitted) / len(fitted) - found.pairs / len(folds))
-    return replace(found, ridge=chosen.ridge * share, left_out=left_out, alike=alike)
-
-
-def _scores(folds: Sequence[Fold], grid: Grid, criterion: Criterion) -> dict[Key, Float64]:
-    """(H,) scores in all folds, of the settings that every fold has."""
-    if criterion == "rank":
-        found = [{key: -np.log(ranks) for key, ranks in fold.ranks(grid)} for fold in folds]
+    if ridge == chosen.ridge:
+        solved = [each.narrowed(chosen.dimensions) for each in by_ridge[ridge]]
     else:
-        found = [{key: -terms for key, terms in fold.losses(grid)} for fold in folds]
-    shared = [key for key in found[0] if all(key in each for each in found)]
-    return {key: np.concatenate([each[key] for each in found]) for key in shared}
+        solved = [fold.solved(ridge, chosen.dimensions) for fold in folds]
+        one = Grid.of(ridge, chosen.dimensions, chosen.power)
+        ((key, scores),) = _joined([each.scores(one, criterion) for each in solved]).items()
+        chosen = _setting(key, scores, best)
+    fitted = sum(fold.fitted for fold in folds) / len(folds)
+    adapted, frozen, gain = _rankings(solved, chosen)
+    return HeldOut(
+        pairs=len(best), left_out=round(total - fitted - len(best) / len(folds)), criterion=criterion, chosen=chosen,
+        ridge=ridge * (fitted / total if len(grid.ridges) > 1 else 1.0), alike=alike, settings=tuple(settings),
+        eigenvalues=np.mean([each.values for each in solved], axis=0),
+        correlations=np.mean([each.correlations() for each in solved], axis=0),
+        adapted=adapted, frozen=frozen, gain=gain,
+        first_hits=None if frozen is None else solved[0].first_hits(chosen.power),
+    )  # fmt: skip
+
+
+def _joined(folds: Sequence[dict[Key, Float64]]) -> dict[Key, Float64]:
+    """(H,) scores in all folds, of the settings that every fold has."""
+    shared = [key for key in folds[0] if all(key in each for each in folds)]
+    return {key: np.concatenate([each[key] for each in folds]) for key in shared}
 
 
 def _setting(key: Key, scores: Float64, best: Float64) -> Setting:
@@ -355,27 +384,18 @@ def _setting(key: Key, scores: Float64, best: Float64) -> Setting:
     return Setting(*key, float(scores.mean()), float(gap.mean()), float(gap.std()) / math.sqrt(len(gap)))
 
 
-def _described(
-    folds: Sequence[Fold], criterion: Criterion, chosen: Setting, settings: tuple[Setting, ...]
-) -> HeldOut:  # fmt: skip
-    spectra = [fold.spectrum(chosen) for fold in folds]
-    grid = Grid.of(chosen.ridge, chosen.dimensions, chosen.power)
-    ranks = np.concatenate([ranks for fold in folds for _, ranks in fold.ranks(grid)])
-    frozen: Ranking | None = None
-    gain: tuple[float, float] | None = None
-    hits: IntArray | None = None
-    if folds[0].held.first.shape[1] == folds[0].held.second.shape[1]:
-        before = np.concatenate([fold.held.ranks(fold.held.first, fold.held.second) for fold in folds])
-        gaps = 1 / ranks - 1 / before
-        frozen = Ranking.of(before)
-        gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
-        hits = folds[0].first_hits(chosen)
-    return HeldOut(
-        pairs=len(ranks), left_out=0, criterion=criterion, chosen=chosen, ridge=chosen.ridge, alike=(chosen,),
-        settings=settings, eigenvalues=np.mean([each[0] for each in spectra], axis=0),
-        correlations=np.mean([each[1] for each in spectra], axis=0), adapted=Ranking.of(ranks), frozen=frozen,
-        gain=gain, first_hits=hits,
-    )  # fmt: skip
+def _rankings(
+    solved: Sequence[Solved], chosen: Setting
+) -> tuple[Ranking, Ranking | None, tuple[float, float] | None]:  # fmt: skip
+    """Adapted and frozen rankings, and the difference of both, as `HeldOut` has them."""
+    found = [each.ranks([chosen.dimensions], chosen.power) for each in solved]
+    ranks = np.concatenate([ranks for each in found for _, ranks in each])
+    if solved[0].held.first.shape[1] != solved[0].held.second.shape[1]:
+        return Ranking.of(ranks), None, None
+    before = np.concatenate([each.held.ranks(each.held.first, each.held.second) for each in solved])
+    gaps = 1 / ranks - 1 / before
+    gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
+    return Ranking.of(ranks), Ranking.of(before), gain
 
 
 def row_keys(features: Array) -> NDArray[np.uint64]:

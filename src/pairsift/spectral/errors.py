@@ -14,7 +14,10 @@ class TooWideError(SpectralError):
 
     def __init__(self, dimensions: int, available: int) -> None:
         super().__init__(
-            f"dimensions={dimensions}, but the pairs share only {available} directions with a positive correlation: "
+            f"`dimensions={dimensions}`, but the pairs share only {available} directions with a positive correlation: "
             "ask for at most so many, or leave `dimensions` out"
+            if available
+            else "the sides of the pairs share no direction with a positive correlation: look whether row i of one "
+            "side belongs to row i of the other"
         )
         self.available = available

@@ -26,7 +26,7 @@ from pairsift.spectral.checks import (
     kept_pairs,
     towers_of,
 )
-from pairsift.spectral.choice import Choices, Criterion, Fold, Grid, HeldOut, choose
+from pairsift.spectral.choice import Choices, Criterion, Grid, HeldOut, choose
 from pairsift.spectral.edits import selected_pairs, with_margin
 from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.modules import UnitLinear, extended
@@ -37,6 +37,7 @@ from pairsift.spectral.sums import Pass, held_pairs
 
 _TRANSFORMED = 65_536
 _FORMAT = "1"
+_UNFITTED = "the map is not fitted yet: call fit, partial_fit or merge first"
 
 
 class SpectralMap:
@@ -155,7 +156,9 @@ class SpectralMap:
         check_grid(grid, towers)
         check_choice(grid, held_out, criterion)
         if engine not in ("local", "ray"):
-            raise SpectralError(f"engine must be 'local' or 'ray', got {engine!r}")
+            raise SpectralError(f"`engine` must be 'local' or 'ray', got {engine!r}")
+        if address is not None and engine != "ray":
+            raise SpectralError(f"`address={address}` is of a Ray cluster: add `engine=ray`, or leave it out")
         edit = edit_of(selector, margin, rounds)
         say: Log = log or _silent
         stream = stream_of(first, second, views)
@@ -168,9 +171,8 @@ class SpectralMap:
         check_pairs(sums.total.covariances(towers), say)
         chosen: HeldOut | None = None
         if held:
-            parts = [work.fold(sums, i, towers == 1) for i in range(len(held))]
-            folds = [Fold(rest.covariances(towers), each) for each, rest in parts]
-            chosen = choose(folds, [rest.count for _, rest in parts], sums.total.count, grid, criterion)
+            folds = [work.fold(sums, number, towers) for number in range(len(held))]
+            chosen = choose(folds, sums.total.count, grid, criterion)
             say(f"chose {chosen}")
         settings = grid.only if chosen is None else (chosen.chosen.dimensions, chosen.ridge, chosen.chosen.power)
         made = cls(*settings, towers)
@@ -219,30 +221,29 @@ class SpectralMap:
             views: see `fit`.
 
         Raises:
-            SpectralError: see `fit`; or features of other widths than before.
+            SpectralError: see `fit`; features of other widths than before, or a map without its sums.
         """
         stream = stream_of(first, second, views)
-        self.towers = towers_of(self.towers, stream)
-        part = Pass(stream, np.ones(stream.rows, bool), []).sums().total
-        self._moments = part if self._moments is None else self._moments.merge(part)
-        self._solved = None
-        return self
+        towers = towers_of(self.towers, stream)
+        self._sums()
+        return self._grown(Pass(stream, np.ones(stream.rows, bool), []).sums().total, towers)
 
     def merge(self, other: SpectralMap) -> Self:
         """Add the pairs of another map, fitted to another part of the data; the settings stay.
 
+        Under `torchrun`, `torch.distributed.all_gather_object` sends the maps of all processes to each of them. A map
+        that merges them in the order of their ranks is the same in every process.
+
         Raises:
             SpectralError: features of other widths, another number of towers, or a map without its sums.
         """
-        if other._moments is None or self.towers not in (None, other.towers):
-            raise SpectralError(
-                "only maps with their sums and with as many towers can be merged: fit both, or save them with sums=True"
-            )
-        self.towers = other.towers
-        mine = Moments(*_shape(other._moments)) if self._moments is None else self._moments
-        self._moments = mine.merge(other._moments)
-        self._solved = None
-        return self
+        self._sums()
+        part = other._sums()
+        if part is None:
+            raise SpectralError(_UNFITTED)
+        if self.towers not in (None, other.towers):
+            raise SpectralError(f"a map with towers={other.towers} cannot be merged into one with towers={self.towers}")
+        return self._grown(part, other.towers)
 
     def transform(self, features: Features) -> NDArray[np.float32]:
         """Map features of the first side.
@@ -302,9 +303,10 @@ class SpectralMap:
                 `partial_fit` and `merge`.
 
         Raises:
-            SpectralError: nothing is fitted yet.
+            SpectralError: nothing is fitted yet, or there are no sums to keep.
             OSError: not writable.
         """
+        kept = self._sums() if sums else None
         arrays = {
             "first_map": self.first_map, "first_mean": self.first_mean, "eigenvalues": self.eigenvalues,
         }  # fmt: skip
@@ -314,8 +316,7 @@ class SpectralMap:
             "dimensions": self.dimensions, "ridge": self.ridge, "power": self.power, "towers": self.towers,
             "loss": self.loss,
         }  # fmt: skip
-        if sums and self._moments is not None:
-            kept = self._moments
+        if kept is not None:
             arrays |= {
                 "sums.first": kept.scatter, "sums.cross": kept.cross_scatter, "sums.first_mean": kept.means[0],
                 "sums.second_mean": kept.means[1],
@@ -360,10 +361,30 @@ class SpectralMap:
             f"SpectralMap({inside}{self.dimensions}, ridge={self.ridge:g}, power={self.power:g}, towers={self.towers})"
         )
 
+    def _sums(self) -> Moments | None:
+        """The sums of all pairs; None before any is added.
+
+        Raises:
+            SpectralError: they are not known any more, so that further pairs would be taken for all there are.
+        """
+        if self._moments is None and self._solved is not None:
+            raise SpectralError(
+                "this map has no sums of its pairs, because it has a margin or was saved without them: fit it to all "
+                "pairs, or save one without a margin with sums=True"
+            )
+        return self._moments
+
+    def _grown(self, part: Moments, towers: int | None) -> Self:
+        """This map with the pairs of a part, which stays as it is."""
+        self._moments = (part.empty() if self._moments is None else self._moments).merge(part)
+        self.towers, self._solved = towers, None
+        return self
+
     def _covariances(self) -> Covariances:
-        if self._moments is None or self.towers is None:
-            raise SpectralError("the map is not fitted yet: call fit, partial_fit or merge first")
-        return self._moments.covariances(self.towers)
+        sums = self._sums()
+        if sums is None or self.towers is None:
+            raise SpectralError(_UNFITTED)
+        return sums.covariances(self.towers)
 
     def _current(self) -> _Solved:
         """The solution of all pairs added so far."""
@@ -395,6 +416,7 @@ class SpectralMap:
             loss = self._balanced_loss(edited, solution) + edit.margin**2 * pairs.square
             self._solved = self._scaled(edited, solution, loss)
             say(f"margin {edit.margin:g} on {pairs.share:.2%} of all pairs, round {number + 1} of {edit.rounds}")
+        self._moments = None  # the margin is in no sum, so that more pairs would lose it
 
 
 class _Solved(NamedTuple):
@@ -416,10 +438,6 @@ def _mapped(features: Features, mean: Float64, matrix: Float64) -> NDArray[np.fl
     for start, block in blocks_of(source, _TRANSFORMED, 0, source.shape[0]):
         out[start : start + len(block)] = (block - mean.astype(block.dtype)) @ matrix.astype(block.dtype)
     return out
-
-
-def _shape(moments: Moments) -> tuple[int, int | None]:
-    return moments.widths[0], None if moments.views else moments.widths[1]
 
 
 def _moments_of(arrays: dict[str, Any], count: int) -> Moments:

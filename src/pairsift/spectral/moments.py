@@ -66,32 +66,36 @@ class Moments:
         """D and E."""
         return self.cross_scatter.shape[0], self.cross_scatter.shape[1]
 
-    def add_pairs(self, a: Array, b: Array, start: int = 0) -> None:
+    def empty(self) -> Moments:
+        """Sums of the same shape without a pair."""
+        return Moments(self.widths[0], None if self.views else self.widths[1])
+
+    def add_pairs(self, a: Array, b: Array, numbers: NDArray[np.int64] | None = None) -> None:
         """Add pairs.
 
         Args:
             a: (N, D) first features.
             b: (N, E) second features.
-            start: number of the first pair, for errors.
+            numbers: (N,) of the pairs, for errors; None counts from 0.
 
         Raises:
             SpectralError: a row is not finite; it is named.
         """
-        (mean_a, a), (mean_b, b) = _centred(a, "first", start), _centred(b, "second", start)
+        (mean_a, a), (mean_b, b) = _centred(a, "first", numbers), _centred(b, "second", numbers)
         self._join(len(a), (mean_a, mean_b), _wide(a.T @ a), _wide(b.T @ b), _wide(a.T @ b))
 
-    def add_views(self, x: Array, start: int = 0) -> None:
+    def add_views(self, x: Array, numbers: NDArray[np.int64] | None = None) -> None:
         """Add examples of several views, each as the mean over its ordered pairs of different views.
 
         Args:
             x: (N, V, D) features, V >= 2.
-            start: number of the first example, for errors.
+            numbers: (N,) of the examples, for errors; None counts from 0.
 
         Raises:
             SpectralError: a view is not finite; its example is named.
         """
         n, views, width = x.shape
-        mean, flat = _centred(x.reshape(n * views, width), "views", start, views)
+        mean, flat = _centred(x.reshape(n * views, width), "views", numbers, views)
         own = _wide(flat.T @ flat)
         total = flat.reshape(n, views, width).sum(axis=1)
         cross = (_wide(total.T @ total) - own) / (views * (views - 1))
@@ -135,7 +139,7 @@ class Moments:
         """The sums of the pairs that are not in a part of these pairs."""
         n, total = part.count, self.count
         left = total - n
-        made = Moments(self.widths[0], None if self.views else self.widths[1])
+        made = self.empty()
         if left < 1:
             return made
         made.count = left
@@ -173,16 +177,17 @@ def _wide(products: Array) -> Float64:
     return products.astype(np.float64, copy=False)
 
 
-def _centred(x: Array, name: str, start: int, views: int = 1) -> tuple[Float64, Array]:
+def _centred(x: Array, name: str, numbers: NDArray[np.int64] | None, views: int = 1) -> tuple[Float64, Array]:
     """The (D,) mean of rows, float64, and the rows less it."""
     ones = np.full(len(x), 1 / len(x), x.dtype)
     centre = ones @ x
     if not np.isfinite(centre).all():
         wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
         if len(wrong):
+            row = int(wrong[0]) // views
+            number = row if numbers is None else int(numbers[row])
             raise SpectralError(
-                f"{name} row {start + int(wrong[0]) // views:,} is not finite: look for a diverged encoder or an "
-                "overflow in half precision"
+                f"{name} row {number:,} is not finite: look for a diverged encoder or an overflow in half precision"
             )
         raise SpectralError(f"{name}: features are too large to be summed: scale them to unit length")
     rows = x - centre

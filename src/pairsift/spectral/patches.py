@@ -225,6 +225,9 @@ class PatchEncoder(nn.Module):
         Raises:
             SpectralError, AffinityError: too few images, images that are all alike, or settings out of range.
         """
+        shape, kind = tuple(getattr(images, "shape", ())), getattr(images, "dtype", np.dtype(np.uint8))
+        if len(shape) != 4 or shape[1] != 3 or kind != np.uint8:
+            raise SpectralError(f"images must be (N, 3, H, W) uint8, got {kind} of shape {shape}")
         if len(images) < 200:
             raise SpectralError(f"{len(images)} images are too few to hold some out: at least 200 are needed")
         if isinstance(views, bool) or not isinstance(views, int) or views < 2:

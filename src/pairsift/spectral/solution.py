@@ -56,38 +56,64 @@ def solve(covariances: Covariances, ridge: float, most: int | None = None) -> So
     Returns:
         Directions with a positive value, `most` at the most.
     """
-    first = whitener(covariances.first, ridge)
+    first = _Whitening(covariances.first, ridge)
     if covariances.one_tower:
-        kernel = first.T @ covariances.cross @ first
-        kernel = (kernel + kernel.T) / 2
+        kernel = first.into(first.into(covariances.cross).T)
+        kernel += kernel.T
+        kernel /= 2
         size = len(kernel)
         kept = size if most is None else min(most, size)
-        values, vectors = scipy.linalg.eigh(kernel, subset_by_index=(size - kept, size - 1))
+        values, vectors = scipy.linalg.eigh(kernel.T, subset_by_index=(size - kept, size - 1), overwrite_a=True)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = int((values > _LEAST).sum())
-        directions = _signed(first @ vectors[:, :kept])
+        directions = first.out_of(vectors[:, :kept])
+        directions *= _signs(directions)
         return Solution(directions, directions, values[:kept])
-    second = whitener(covariances.second, ridge)
-    left, values, right = np.linalg.svd(first.T @ covariances.cross @ second, full_matrices=False)
+    second = _Whitening(covariances.second, ridge)
+    left, values, right = np.linalg.svd(first.into(second.into(covariances.cross.T).T), full_matrices=False)
     kept = int((values > _LEAST).sum())
     kept = kept if most is None else min(most, kept)
     signs = _signs(left[:, :kept])
-    return Solution(first @ (left[:, :kept] * signs), second @ (right[:kept].T * signs), values[:kept])
+    return Solution(first.out_of(left[:, :kept] * signs), second.out_of(right[:kept].T * signs), values[:kept])
 
 
-def whitener(covariance: Float64, ridge: float) -> Float64:
-    """(D, r) `T` with `T'(A + ra I) T = I`; with ridge 0 its columns span the range of `A`."""
-    added = ridge * float(np.trace(covariance)) / len(covariance)
-    if added > 0:
-        ridged = covariance + added * np.eye(len(covariance))
-        lower = np.linalg.cholesky(ridged)
-        inverse: Float64 = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
-        upper: Float64 = inverse.T
-        return upper
-    values, vectors = np.linalg.eigh(covariance)
-    there = values > _RANGE * values[-1]
-    whitening: Float64 = vectors[:, there] / np.sqrt(values[there])
-    return whitening
+class _Whitening:
+    """The columns of a matrix `T` (D, r) with `T'(A + ra I) T = I`; with ridge 0 they span the range of `A`.
+
+    Args:
+        covariance: (D, D) `A`.
+        ridge: see `solve`.
+    """
+
+    def __init__(self, covariance: Float64, ridge: float) -> None:
+        added = ridge * float(np.trace(covariance)) / len(covariance)
+        self._lower: Float64 | None = None
+        if added > 0:  # T is the inverse of a triangle, which is never made
+            self._lower = np.linalg.cholesky(covariance + added * np.eye(len(covariance))).astype(
+                np.float64, copy=False
+            )
+            return
+        values, vectors = np.linalg.eigh(covariance)
+        there = values > _RANGE * values[-1]
+        self._columns: Float64 = vectors[:, there] / np.sqrt(values[there])
+
+    def into(self, matrix: Float64) -> Float64:
+        """(r, n) `T'X` of a (D, n) matrix."""
+        found: Float64
+        if self._lower is None:
+            found = self._columns.T @ matrix
+        else:
+            found = scipy.linalg.solve_triangular(self._lower, matrix, lower=True, check_finite=False)
+        return found
+
+    def out_of(self, vectors: Float64) -> Float64:
+        """(D, n) `TY` of an (r, n) matrix."""
+        found: Float64
+        if self._lower is None:
+            found = self._columns @ vectors
+        else:
+            found = scipy.linalg.solve_triangular(self._lower, vectors, lower=True, trans=1, check_finite=False)
+        return found
 
 
 def population_loss(covariances: Covariances, first: Float64, second: Float64) -> float:
@@ -102,7 +128,3 @@ def _signs(vectors: Float64) -> Float64:
     """(r,) signs that make the largest entry of every column positive, so that equal input gives equal maps."""
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
     return np.where(largest < 0, -1.0, 1.0)
-
-
-def _signed(vectors: Float64) -> Float64:
-    return vectors * _signs(vectors)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pairsift._base.process import on_ray
 from pairsift.spectral.checks import Log
-from pairsift.spectral.choice import FEWEST_HELD, MOST_FOLDS, MOST_HELD, Candidates, Grid, row_keys
+from pairsift.spectral.choice import FEWEST_HELD, MOST_FOLDS, MOST_HELD, Candidates, Fold, Grid, row_keys
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.moments import Array, Moments
 from pairsift.spectral.streams import BLOCK, PairStream, sides_of
@@ -31,7 +31,7 @@ class Sums:
     Attributes:
         total: sums of all n pairs that were read.
         numbers: (n,) numbers of these pairs.
-        keys: (n,) `row_keys` of both sides.
+        keys: (n,) `row_keys` of both sides; none where nothing is held out.
         held: for every fold both sides of its held-out pairs among them, as in a block.
     """
 
@@ -91,11 +91,11 @@ class Pass:
             if not inside.all():
                 a, b = a[inside], b[inside]
             if len(a):
-                _add(total, a, b, at)
+                numbers.append(at + np.flatnonzero(inside))
+                _add(total, a, b, numbers[-1])
                 if self.held:
                     first, second = sides_of(a, b)
                     keys.append((row_keys(first), row_keys(second)))
-                    numbers.append(at + np.flatnonzero(inside))
         both = np.concatenate([each[0] for each in keys]), np.concatenate([each[1] for each in keys])
         return Sums(total, np.concatenate(numbers), both, [_joined(parts) for parts in found])
 
@@ -127,8 +127,8 @@ class Pass:
                     raise error.cause from None
                 raise
 
-    def fold(self, sums: Sums, number: int, same_space: bool) -> tuple[Candidates, Moments]:
-        """The held-out pairs of a fold, and sums of the pairs that share no row with them.
+    def fold(self, sums: Sums, number: int, towers: int) -> Fold:
+        """The held-out pairs of a fold, and covariances of the pairs that share no row with them.
 
         Only pairs that share a row with held-out ones and are none of these are read again.
 
@@ -136,12 +136,12 @@ class Pass:
             SpectralError: nearly all pairs share a row with a held-out one.
         """
         rows, (a, b) = self.held[number], sums.held[number]
-        held = Candidates(*sides_of(a, b), same_space=same_space, rows=rows)
+        held = Candidates(*sides_of(a, b), same_space=towers == 1, rows=rows)
         alike = np.setdiff1d(sums.numbers[held.shares_rows(*sums.keys)], rows)
         part = self.stream.moments()
-        _add(part, a, b, 0)
+        _add(part, a, b)
         for start in range(0, len(alike), BLOCK):
-            _add(part, *self.stream.taken(alike[start : start + BLOCK]), 0)
+            _add(part, *self.stream.taken(alike[start : start + BLOCK]))
         left = sums.total.count - part.count
         if left < 2 or left < sums.total.count / 10:
             raise SpectralError(
@@ -149,7 +149,7 @@ class Pass:
                 "are left to choose settings with: lower `held_out`, or give `dimensions`, `ridge` and `power` with "
                 "`held_out=0`"
             )
-        return held, sums.total.without(part)
+        return Fold(sums.total.without(part).covariances(towers), held, left)
 
 
 def _joined(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -184,11 +184,11 @@ def held_pairs(
     return list(drawn)
 
 
-def _add(part: Moments, a: Array, b: Array, start: int) -> None:
+def _add(part: Moments, a: Array, b: Array, numbers: NDArray[np.int64] | None = None) -> None:
     if part.views:
-        part.add_views(a, start)
+        part.add_views(a, numbers)
     else:
-        part.add_pairs(a, b, start)
+        part.add_pairs(a, b, numbers)
 
 
 class _TimeLeft:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairsift._base.files import replacing
 from pairsift._base.process import Interrupted
@@ -75,6 +76,19 @@ def pretrain_exact(
     if config.save_features:
         write_features(run.features_file, embed(encoder, images), images)
     return run, encoder, [row]
+
+
+def exact_guide(config: TrainConfig, images: ImageSet, say: Say) -> NDArray[np.float32]:
+    """(N, 64) features of N images by a `PatchEncoder` that is fitted to views of them, to guide another run.
+
+    Raises:
+        SpectralError, AffinityError: images that no encoder can be fitted to.
+    """
+    patches, _ = PatchEncoder.fit(
+        images.images, config.view_policy(), dimensions=64, power=0.5, mirrored=config.flip > 0, seed=config.seed,
+        memory_gb=config.memory_gb, log=say,
+    )  # fmt: skip
+    return embed(patches.eval(), images)
 
 
 def _read_metrics(run: Run) -> list[dict[str, Any]]:

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pairsift.data import DataError, FeatureSource, ImageSet, SimCLRViews, ViewPolicy, open_features
+from pairsift.data import DataError, FeatureSource, ImageSet, open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.losses.engine import Processes
 from pairsift.pairs import Selector
 from pairsift.same_class import Affinity, AffinityError, ConfidentNegatives, Estimate, estimate, patch_features
-from pairsift.spectral import PatchEncoder, SpectralError
+from pairsift.spectral import SpectralError
 from pairsift.temporal import FrameSet, TemporalPairs, TemporalWindow
 from pairsift.train.config import UNJUDGED, TrainConfig
-from pairsift.train.encoders import embed
+from pairsift.train.exact import exact_guide
 from pairsift.treatments import Decision, Treatment
 
 EXACT = Path("exact")
@@ -338,9 +338,11 @@ def build_policy(config: TrainConfig, images: ImageSet, width: int, say: Say) ->
         return UntreatedPolicy(config, say, why)
     if config.guide is not None:
         try:
-            return AffinityPolicy(
-                config, guide_features(config.guide, images, config.memory_gb, config.seed, config.view_policy()), say
-            )
+            if config.guide == EXACT:
+                features = exact_guide(config, images, say)
+            else:
+                features = guide_features(config.guide, images, config.memory_gb, config.seed)
+            return AffinityPolicy(config, features, say)
         except (AffinityError, SpectralError) as error:
             if config.treatment != "auto" or config.guide not in (PATCHES, EXACT):
                 raise
@@ -355,15 +357,13 @@ def build_policy(config: TrainConfig, images: ImageSet, width: int, say: Say) ->
     return OwnFeaturesPolicy(config, len(images), width, say)
 
 
-def guide_features(
-    file: Path, images: ImageSet, memory: float, seed: int = 0, views: ViewPolicy | None = None
-) -> NDArray[np.float32]:  # fmt: skip
+def guide_features(file: Path, images: ImageSet, memory: float, seed: int = 0) -> NDArray[np.float32]:
     """Read or compute the features of a guide for the training images, in the order of the images.
 
     Args:
-        file: "patches" computes `same_class.patch_features` of the images, "exact" fits a `spectral.PatchEncoder`.
-            Any other path is read by `open_features`. The file has a row for every image, in their order, or in any
-            order with a column `row` that names the row of the image in its source.
+        file: "patches" computes `same_class.patch_features` of the images. Any other path is read by `open_features`.
+            The file has a row for every image, in their order, or in any order with a column `row` that names the row
+            of the image in its source.
         images: N training images.
         memory: GB that the features of a file may take.
         seed: seed of computed features.
@@ -375,10 +375,6 @@ def guide_features(
         DataError: the file cannot be read, belongs to other images, is not finite, or is larger than `memory`.
         AffinityError: the images do not allow patch features.
     """
-    if file == EXACT:
-        policy = SimCLRViews() if views is None else views
-        made, _ = PatchEncoder.fit(images.images, policy, dimensions=64, power=0.5, seed=seed, memory_gb=memory)
-        return embed(made.eval(), images)
     if file == PATCHES:
         return patch_features(images.images, seed=seed)
     source = open_features(str(file), NO_LABELS)
