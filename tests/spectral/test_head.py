@@ -1,5 +1,7 @@
 """Training on from a map: it starts at the map, keeps what held-out pairs improve, and is never clearly worse."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,27 @@ def test_where_nothing_is_left_to_learn_the_map_is_kept():
     trained = train_head(first, second, SpectralMap.fit(first, second))
     assert trained.head is None
     assert "the map is kept" in str(trained)
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_temperature_that_is_clearly_behind_is_given_up(monkeypatch):
+    advanced = Counter()
+
+    class Counted(head_module._Run):
+        def __init__(self, start, data, temperature, seed):
+            super().__init__(start, data, temperature, seed)
+            self.temperature = temperature
+
+        def advance(self, steps, work):
+            advanced[self.temperature] += steps
+            return super().advance(steps, work)
+
+    monkeypatch.setattr(head_module, "TEMPERATURES", (0.2, 50.0))
+    monkeypatch.setattr(head_module, "_Run", Counted)
+    first, second = curved_pairs()
+    trained = train_head(first, second, SpectralMap.fit(first, second, dimensions=4))
+    assert trained.temperature == 0.2
+    assert advanced[50.0] < advanced[0.2]
 
 
 def test_stages_of_linear_layers_give_the_same():
