@@ -94,6 +94,9 @@ class ScanConfig(Settings):
     address: str | None = setting(None, "Machine", "Ray cluster ('auto' finds one; None: Ray on this machine)")
 
     output: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
+    map: Literal["pca", "umap", "tsne"] = setting(
+        "pca", "Output", "what places the rows on the page's map: principal components, UMAP or t-SNE (slower)"
+    )
     drop_fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
     overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
 
