@@ -28,7 +28,7 @@ def margin(model: SentenceTransformer) -> float:
 
 with tempfile.TemporaryDirectory() as folder:
     audit = f"{folder}/inspected"  # or: pairsift pairs train.jsonl --guide-model minilm -o inspected
-    print(ps.retrieval.inspect_pairs(table, guide_model="minilm", cap=0.3, out=audit).facts["reasons"])
+    print(ps.retrieval.inspect_pairs(table, guide_model="minilm", cap=0.3, output=audit).facts["reasons"])
     data = Dataset.from_parquet(f"{audit}/clean.parquet", cache_dir=folder).shuffle(seed=0)
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     before, mask = margin(model), ps.GuideMask.from_inspection(audit)

@@ -27,7 +27,7 @@ SHOWN = {
 }
 
 # What public losses inherit from and take, and what is no name of their subpackage.
-BEHIND = {"losses": ("treated.TreatedLoss", "treated.TemperedLoss", "treated.Options")}
+BEHIND = {"losses": ("treated.TreatedLoss", "treated.TemperedLoss", "treated.PairedLoss", "treated.Options")}
 
 
 def own(module):

@@ -60,7 +60,7 @@ def inspected(file: str, out: str, threads: int) -> dict[str, Any]:
 
     faiss.omp_set_num_threads(threads)
     start = time.perf_counter()
-    found = inspect_pairs(Path(file), out=out, threads=threads)
+    found = inspect_pairs(Path(file), output=out, threads=threads)
     seconds = time.perf_counter() - start
     return {
         "seconds": round(seconds, 1), "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
@@ -125,7 +125,7 @@ def judgement(data: Path) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as folder:
         pairs = pa.table({"anchor": list(texts[first]), "positive": list(texts[second])})
-        found = inspect_pairs(pairs, guide_model="minilm", out=Path(folder, "out"), neighbours=200)
+        found = inspect_pairs(pairs, guide_model="minilm", output=Path(folder, "out"), neighbours=200)
         conflicts = pq.read_table(Path(folder, "out", "conflicts.parquet"))
     of = intents[first]
     likely = conflicts.filter(pa.compute.equal(conflicts["reason"], "likely false negative"))

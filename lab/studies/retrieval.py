@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.adapters import gist
 from lab.study import Arm, Measures, Scale, Study, data_folder, needs
 from lab.text_measures import measured
 from lab.text_sets import Held, TextSet, load
@@ -59,12 +60,6 @@ def guide_of(arm: str, texts: TextSet) -> GuideMask:
     if arm == "identity":
         mask.off_because = "only identical texts are masked in this arm"
     return mask
-
-
-def gist(anchors: Tensor, positives: Tensor, margin: float) -> Tensor:
-    """(B, B) bool: the anchor-positive pairs that GISTEmbedLoss masks, by unit features of the guide."""
-    similar = anchors @ positives.T
-    return (similar > similar.diagonal()[:, None] - margin).fill_diagonal_(False)
 
 
 def trained(

@@ -113,7 +113,9 @@ def _run(tasks: list[dict[str, Any]], processes: int, say: Callable[[str], None]
     # A fork of a process in which PyTorch has used threads may hang.
     context = multiprocessing.get_context("spawn")
     with one_thread_each(), ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context) as pool:
-        jobs = {pool.submit(train_and_measure, task): i for i, task in enumerate(tasks)}
+        # The runs that take longest come first, so that no processor waits for the last one.
+        order = sorted(range(len(tasks)), key=lambda i: tasks[i].get("treatment") != "auto")
+        jobs = {pool.submit(train_and_measure, tasks[i]): i for i in order}
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 finish(jobs[job], job.result(), done)

@@ -16,8 +16,8 @@ from pairsift.data.columns import (
     class_numbers,
     column_labels,
     feature_columns,
+    find_label_column,
     image_column,
-    label_column,
     with_class_names,
 )
 
@@ -36,12 +36,12 @@ from pairsift.data.columns import (
     ],
 )
 def test_the_label_column_is_the_wanted_or_the_first_usual_one(available, wanted, usual, found):
-    assert label_column("f", available, wanted, usual) == found
+    assert find_label_column("f", available, wanted, usual) == found
 
 
 def test_a_wanted_column_that_is_not_there_is_named_with_the_remedy():
     with pytest.raises(DataError, match=r"f has no column 'kind'; its columns: a, b \(`label_column='none'` for no"):
-        label_column("f", ["a", "b"], "kind", FEATURE_LABELS)
+        find_label_column("f", ["a", "b"], "kind", FEATURE_LABELS)
 
 
 def test_images_and_arrays_are_found_by_name():

@@ -1,9 +1,11 @@
 import io
+import multiprocessing
 
 import numpy as np
 import pytest
 from conftest import encode, write_parquet
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from pairsift.data import DataError, load_images, subset, without_rows
 
@@ -65,6 +67,18 @@ def test_images_too_large_for_memory_are_decoded_on_demand(parquet, pixels):
     np.testing.assert_array_equal(lazy.images[rows], held.images[rows])
     resized = load_images(parquet, memory=0, image_size=4).images[rows]
     np.testing.assert_array_equal(resized, load_images(parquet, image_size=4).images[rows])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_loader_read_images_that_are_decoded_on_demand(parquet, start):
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {start}")
+    images = load_images(parquet, memory=0).images
+    whole = images[np.arange(12)]  # this process has decoding threads now
+    loader = DataLoader(
+        images, batch_size=None, sampler=range(12), num_workers=1, multiprocessing_context=start, timeout=60
+    )
+    np.testing.assert_array_equal(np.concatenate([each.numpy() for each in loader]), whole)
 
 
 def test_lazy_corruption_is_found_before_anything_starts(corrupt):

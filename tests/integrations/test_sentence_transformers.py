@@ -94,7 +94,7 @@ def test_rows_are_found_by_their_tokens_in_any_order_and_padding(model):
     loss = TreatedRankingLoss(model, 0.05, mask, ps.Treatment(removal="exclude"))
     picked = [[column[i] for i in (2, 0)] for column in TEXTS]
     assert loss.rows.of(columns(model, picked)).tolist() == [2, 0]
-    with pytest.raises(ValueError, match="1 of 2 examples of the batch are none"):
+    with pytest.raises(ValueError, match="1 of 2 examples of the batch are not among"):
         loss(columns(model, [["a refund", "another"], *picked[1:]]))
     with pytest.raises(ValueError, match="fitted to 3 columns, and the batch has 2"):
         loss(columns(model, TEXTS[:2]))
@@ -175,7 +175,7 @@ def test_evaluation_masks_unknown_examples_by_identity_and_counts_nothing(model,
     assert mask.report().rows == 0
     loss(columns(model, TEXTS[:2]))
     assert mask.report().rows == 4
-    with pytest.raises(ValueError, match="3 of 4 examples of the batch are none"):
+    with pytest.raises(ValueError, match="3 of 4 examples of the batch are not among"):
         loss(columns(model, texts))
 
 
@@ -273,7 +273,7 @@ def test_several_data_sets_are_trained_and_evaluated_under_sampler_and_mask(mode
     from datasets import Dataset, DatasetDict
 
     first, second = (Dataset.from_dict(shops(24, start)) for start in (0, 24))
-    ps.retrieval.inspect_pairs(pa.table(shops(48)), out=tmp_path / "inspected", threads=1)
+    ps.retrieval.inspect_pairs(pa.table(shops(48)), output=tmp_path / "inspected", threads=1)
     mask = ps.GuideMask.from_texts(model, *shops(48).values())
     several = (dict if plain else DatasetDict)({"first": first.shuffle(seed=0), "second": second.select(range(16))})
     loss = TreatedRankingLoss(model, selector=mask)
@@ -295,7 +295,7 @@ def test_the_clean_file_trains_as_it_is(model, tmp_path):
 
     rows = shops(32)
     rows["negative"] = [None if i == 3 else rows["positive"][i if i % 4 == 0 else i - 1] for i in range(32)]
-    ps.retrieval.inspect_pairs(pa.table(rows), out=tmp_path / "inspected", threads=1)
+    ps.retrieval.inspect_pairs(pa.table(rows), output=tmp_path / "inspected", threads=1)
     data = Dataset.from_parquet(str(tmp_path / "inspected" / "clean.parquet"), cache_dir=str(tmp_path / "cache"))
     assert len(data) == 32
     trainer = trained(model, tmp_path / "run", data, MultipleNegativesRankingLoss(model), num_train_epochs=1)
@@ -356,7 +356,7 @@ def test_one_row_batches_and_empty_texts_are_handled(model):
     assert float(value) == 0  # nothing to be told apart from
     with pytest.raises(ValueError, match="none missing and none empty"):
         ps.GuideMask.from_texts(model, ["", *TEXTS[0][1:]], TEXTS[1])
-    with pytest.raises(ValueError, match=r"none of|are none that the guide mask was fitted to"):
+    with pytest.raises(ValueError, match=r"are not among those of the guide mask"):
         loss(columns(model, [["", "my PIN"], TEXTS[1][:2]]))
 
 
@@ -379,7 +379,7 @@ def intent_pairs(n=72):
 def inspected(model, tmp_path_factory):
     pa = pytest.importorskip("pyarrow")
     folder = tmp_path_factory.mktemp("pairs") / "inspected"
-    ps.retrieval.inspect_pairs(pa.table(intent_pairs()), encoder=model, out=folder, floor=0.5, cap=0.3)
+    ps.retrieval.inspect_pairs(pa.table(intent_pairs()), encoder=model, output=folder, floor=0.5, cap=0.3)
     return folder
 
 
@@ -400,7 +400,9 @@ def test_a_mask_of_an_inspection_is_the_mask_of_the_same_texts_and_encodes_nothi
     picked = clean.take([5, 3, 60])
     some = ps.GuideMask.from_inspection(inspected, picked)
     torch.testing.assert_close(some.table.features[0], ours.table.features[0][[5, 3, 60]])
-    with pytest.raises(ValueError, match="1 of 2 texts are none of"):
+    with pytest.raises(ValueError, match=r"the data has no column .*: name its columns with `columns`"):
+        ps.GuideMask.from_inspection(inspected, {"question": ["a"]})
+    with pytest.raises(ValueError, match="1 of 2 texts are not in"):
         ps.GuideMask.from_inspection(inspected, {"anchor": ["new"], "positive": texts[1][:1]})
     with pytest.raises(FileNotFoundError, match=r"no guide features \(pairs.json is missing\)"):
         ps.GuideMask.from_inspection(inspected / "nowhere")

@@ -8,7 +8,8 @@ import pairsift as ps
 
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 
-from lab.studies import retrieval
+from lab import StudyError, adapters, rows
+from lab.studies import retrieval, retrieval_tuned, retrieval_tuning
 from lab.text_measures import measured
 from lab.text_sets import Held, TextSet, halves_of
 
@@ -83,3 +84,72 @@ def test_every_arm_trains_and_is_measured(arm, monkeypatch):
 
 def test_halves_are_halves():
     assert halves_of("one two  three four five") == ("one two", "three four five")
+
+
+def texts_of(rows=300):
+    case = held(queries=rows, documents=200, classes=3)
+    keys = np.arange(rows)
+    return TextSet(case.queries, case.queries, case.query_labels, keys, keys, case, case).paired(0)
+
+
+def test_held_out_pairs_share_no_text_with_the_others():
+    texts = texts_of()
+    inside, out = adapters.held_out(texts, 0)
+    sides = texts.anchor_keys, texts.positive_keys
+    assert len(out) == 30
+    assert not set(np.concatenate([each[inside] for each in sides])) & set(
+        np.concatenate([each[out] for each in sides])
+    )
+    assert set(out) != set(adapters.held_out(texts, 1)[1])
+
+
+@pytest.mark.parametrize("mask", adapters.MASKS)
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_an_adapter_stops_where_held_out_pairs_are_best(mask, hidden):
+    texts = texts_of()
+    setting = adapters.Setting(mask, hidden, 1e-2, 0.2, 200, 64)
+    found = adapters.tuned(texts, setting, 0)
+    untrained = adapters.tuned(texts, setting._replace(steps=1), 0)
+    assert untrained.steps == 0
+    np.testing.assert_allclose(untrained.adapter.transform(texts.anchors), texts.anchors, atol=1e-6)
+    assert found.steps > 0
+    assert found.log_rank < untrained.log_rank
+    assert adapters.tuned(texts, setting, 0).log_rank == found.log_rank
+    assert not np.allclose(adapters.trained(texts, setting, 0, 20).transform(texts.anchors), texts.anchors, atol=1e-3)
+
+
+def tuning_rows(best, seeds=2):
+    """Rows of a tuning in which one arm of each method is the best."""
+    study = retrieval_tuning.STUDY
+    return [
+        {"study": study.name, "group": arm.group, "arm": arm.name, "seed": seed, "settings": dict(arm.setting),
+         "measures": {"log_rank": 1.0 if best in arm.name else 2.0 + seed, "step": 50.0}, "scale": "cpu"}
+        for arm in retrieval_tuning.arms("cpu") for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def test_the_lowest_held_out_rank_is_chosen_for_every_method(tmp_path):
+    rows.write(tmp_path / "retrieval-tuning" / "runs.jsonl", tuning_rows("rate 0.003, tau 0.2, 2400 steps"))
+    found = retrieval_tuning.chosen(tmp_path)
+    assert {(group, method) for group, method in found} == {
+        (arm.group, arm.name) for arm in retrieval_tuned.arms("cpu") if arm.name not in retrieval_tuned.WITHOUT
+    }
+    assert {(each["rate"], each["temperature"], each["steps"]) for each in found.values()} == {(0.003, 0.2, 2400)}
+
+
+def test_settings_that_were_not_tuned_are_refused(tmp_path):
+    with pytest.raises(StudyError, match="was not tuned: run python -m lab retrieval-tuning"):
+        retrieval_tuning.chosen(tmp_path)
+    rows.write(tmp_path / "retrieval-tuning" / "runs.jsonl", tuning_rows("tau 0.2", seeds=1))
+    with pytest.raises(StudyError, match="banking77, plain, linear, hidden 0"):
+        retrieval_tuning.chosen(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["frozen", "exact", "exact, trained on", "plain", "guide"])
+def test_every_tuned_method_is_measured(method, monkeypatch):
+    texts = texts_of()
+    for module in (retrieval_tuned, retrieval_tuning):
+        monkeypatch.setattr(module, "texts_of", lambda name: texts)
+    row = retrieval_tuned.run({"set": "banking77", "group": "banking77", "method": method}, 0, "smoke")
+    assert 0 < row["ndcg10"] <= 100
+    assert ("rate" in row) == (method in ("plain", "guide"))

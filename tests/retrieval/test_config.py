@@ -53,7 +53,7 @@ VALUES = {
     "wrong_positives": ("drop", ["--wrong-positives", "drop"]),
     "bad_negatives": ("drop", ["--bad-negatives", "drop"]),
     "threads": (1, ["--threads", "1"]),
-    "out": (Path("found"), ["-o", "found"]),
+    "output": (Path("found"), ["-o", "found"]),
     "examples": (5, ["--examples", "5"]),
     "max_conflicts": (11, ["--max-conflicts", "11"]),
     "overwrite": (True, ["--overwrite"]),
@@ -81,7 +81,7 @@ def settled(monkeypatch):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_field_is_a_keyword_a_key_of_yaml_and_a_flag(name, settled, tmp_path):
-    values = {each: VALUES[each][0] for each in dict.fromkeys([name, "out"])}
+    values = {each: VALUES[each][0] for each in dict.fromkeys([name, "output"])}
     expected = PairsConfig(**values)
     assert getattr(expected, name) == VALUES[name][0] != PairsConfig.model_fields[name].default
     assert PairsConfig.model_fields[name].description
@@ -90,7 +90,7 @@ def test_a_field_is_a_keyword_a_key_of_yaml_and_a_flag(name, settled, tmp_path):
     assert PairsConfig.load(tmp_path / "pairs.yaml") == expected
     assert settled("--config", tmp_path / "pairs.yaml") == expected
     assert settled(*(word for each in values for word in VALUES[each][1])) == expected
-    assert PairsConfig().with_keywords(values) == expected
+    assert PairsConfig().updated("inspect_pairs", values) == expected
 
 
 def test_there_are_no_other_flags():
@@ -102,6 +102,7 @@ def test_there_are_no_other_flags():
     ("given", "message"),
     [
         ({"margn": 0.1}, "^unknown field 'margn': did you mean 'margin'"),
+        ({"out": "found"}, "^unknown field 'out': it is `output` since 0.3"),
         ({"guide": "minilm"}, "^unknown field 'guide': use `guide_model` for an encoder, `guide_features` for a file"),
         ({"guide_model": "minilm", "guide_features": "f.npy"}, "^give `guide_model` or `guide_features`, not both"),
         ({"positive_label": "1", "min_score": 0.5}, "^give `positive_label` or `min_score`, not both"),

@@ -277,11 +277,9 @@ def test_labels_say_which_rows_are_pairs(column, values, positive, options):
         row not in positive for row in range(4)
     ]
     labelled = len(positive) < 4
-    assert (
-        any(f"column '{column}'" in line and "2 of 4 rows are pairs, 2 are none" in line for line in said) == labelled
-    )
+    assert any(f"column '{column}'" in line and "2 of 4 rows are pairs, 2 are not" in line for line in said) == labelled
     assert (found.facts["labels"] is not None) == labelled
-    assert any("2 are none and are left out" in line for line in notes(found.summary)) == labelled
+    assert any("2 are not and are left out" in line for line in notes(found.summary)) == labelled
 
 
 @pytest.mark.parametrize(
@@ -300,7 +298,7 @@ def test_labels_say_which_rows_are_pairs(column, values, positive, options):
 def test_labels_of_unknown_meaning_are_refused(values, message, tmp_path):
     data = texts(anchor=list("abcd"), positive=list("efgh"), label=values)
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(data, out=tmp_path / "out")
+        inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -589,7 +587,7 @@ def test_a_guide_of_other_rows_is_refused(table, embeddings, tmp_path, monkeypat
     names = texts(anchor=[f"a{i}" for i in range(120)], positive=[f"p{i}" for i in range(120)])
     pq.write_table(names, "texts.parquet")
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(names, guide_features=guide, out=tmp_path / "out")
+        inspect_pairs(names, guide_features=guide, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -660,7 +658,7 @@ def test_rows_that_are_not_finite_or_zero_are_left_out(embeddings):
 def test_what_are_no_pairs_is_refused(data, message, tmp_path):
     data = pa.table({name: pa.array(each, None if each else pa.string()) for name, each in data.items()})
     with pytest.raises((DataError, PairsError), match=message):
-        inspect_pairs(data, out=tmp_path / "out")
+        inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -700,14 +698,28 @@ def test_shards_and_dictionaries_are_one_table(tmp_path):
         inspect_pairs(tmp_path / "shards")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config": {"margin": 0.1}}, r"config must be a PairsConfig, got dict: PairsConfig\(\*\*settings\)"),
+        ({"encoder": "minilm"}, "the name of a model is `guide_model`"),
+        ({"encoder": object()}, r"encoder must have a method encode\(texts\), got <object"),
+        ({"judge": 5}, "judge must be a name, or a function of .* pairs, got int"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_words(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        inspect_pairs(texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"]), **arguments)
+
+
 def test_damaged_and_missing_files_are_refused(tmp_path):
     pq.write_table(texts(anchor=["a"] * 999, positive=["b"] * 999), tmp_path / "pairs.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "pairs.parquet").read_bytes()[:-20])
     with pytest.raises(DataError, match=r"cut\.parquet cannot be read as parquet"):
-        inspect_pairs(tmp_path / "cut.parquet", out=tmp_path / "out")
+        inspect_pairs(tmp_path / "cut.parquet", output=tmp_path / "out")
     with pytest.raises(DataError, match="no pairs at"):
         inspect_pairs(tmp_path / "none.parquet")
-    with pytest.raises(TypeError, match=r"a path, or a table of pyarrow, .* got list"):
+    with pytest.raises(TypeError, match=r"pairs: give a path, a table of pyarrow, .* got list"):
         inspect_pairs(["a"])
     assert not (tmp_path / "out").exists()
 
@@ -718,7 +730,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 def test_everything_is_saved_and_nothing_is_left_over(table, tmp_path):
     data = table.append_column("note", pa.array(map(str, range(120))))
     pq.write_table(data, tmp_path / "pairs.parquet")
-    found = inspect_pairs(tmp_path / "pairs.parquet", out=tmp_path / "out")
+    found = inspect_pairs(tmp_path / "pairs.parquet", output=tmp_path / "out")
     assert {each.name for each in (tmp_path / "out").iterdir()} == {
         "rows.parquet", "conflicts.parquet", "clean.parquet", "report.html", "pairs.json"
     }  # fmt: skip
@@ -736,18 +748,18 @@ def test_everything_is_saved_and_nothing_is_left_over(table, tmp_path):
 
 def test_a_folder_in_use_is_refused(table, tmp_path):
     out = tmp_path / "out"
-    inspect_pairs(table, out=out)
+    inspect_pairs(table, output=out)
     before = (out / "pairs.json").read_bytes()
     with pytest.raises(PairsError, match="holds a finished inspection: use `overwrite=True`, or another folder"):
-        inspect_pairs(table, out=out)
-    inspect_pairs(table, out=out, overwrite=True, cap=0.2)
+        inspect_pairs(table, output=out)
+    inspect_pairs(table, output=out, overwrite=True, cap=0.2)
     assert (out / "pairs.json").read_bytes() != before
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "file").touch()
     with pytest.raises(PairsError, match="exists and is not empty"):
-        inspect_pairs(table, out=tmp_path / "some")
+        inspect_pairs(table, output=tmp_path / "some")
     with pytest.raises(PairsError, match="is a file: name a folder"):
-        inspect_pairs(table, out=tmp_path / "some" / "file")
+        inspect_pairs(table, output=tmp_path / "some" / "file")
 
 
 def test_the_same_seed_gives_the_same_tables(table):

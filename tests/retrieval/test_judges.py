@@ -81,7 +81,7 @@ def test_a_judge_finds_bad_negatives_and_wrong_positives(table, guided, tmp_path
     clean = pq.read_table(tmp_path / "clean.parquet").to_pylist()
     assert all(topic(row["anchor"]) != topic(text) for row in clean for text in row["negatives"])
     lines = dict(numbers(found.summary))
-    assert lines["positives that the judge calls none"] == "1"
+    assert lines["positives that the judge rejects"] == "1"
     assert any(line.startswith("The judge Oracle scored") for line in notes(found.summary))
 
 
@@ -113,7 +113,7 @@ def test_a_judge_overrules_the_guide(table):
 
 def test_relabelled_negatives_are_positives_of_rows_at_the_end(table, tmp_path):
     settings = {"encoder": Meaning(), "judge": Oracle(), "cap": 0.3, "margin": 0.3, "judged_positives": "relabel"}
-    found = inspect_pairs(table, out=tmp_path / "out", **settings)
+    found = inspect_pairs(table, output=tmp_path / "out", **settings)
     assert found.facts["clean_rows"] == 180 + 36
     clean = pq.read_table(tmp_path / "out" / "clean.parquet").to_pylist()
     added = clean[180:]
@@ -175,13 +175,14 @@ def test_judges_that_cannot_be_opened_are_refused_before_anything_is_read(table,
             inspect_pairs(table, **by(name))
     (tmp_path / "mine.py").write_text("def score(pairs):\n    return [0.0 for _ in pairs]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert inspect_pairs(table, **by("mine:score")).facts["mined_negatives"]["judge"]["name"] == "mine:score"
+    for options in (by("mine:score"), {"judge": "mine:score"}):
+        assert inspect_pairs(table, **options).facts["mined_negatives"]["judge"]["name"] == "mine:score"
     vectors = pa.table({name: list(np.eye(4, dtype=np.float32)) for name in ("anchor", "positive", "negative")})
     with pytest.raises(PairsError, match=r"reads texts, and .* holds embeddings"):
         inspect_pairs(vectors, judge=Oracle())
     with pytest.raises(PairsError, match="has no mined negatives, and without a guide"):
         inspect_pairs(pa.table({"anchor": ["a"], "positive": ["b"]}), **by("mine:score"))
-    with pytest.raises(TypeError, match="give a judge or its name, got both"):
+    with pytest.raises(TypeError, match="give `judge` as an object or as a setting, got both: 'mine:score'"):
         inspect_pairs(table, judge=Oracle(), config=config("mine:score"))
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairsift.data import DataError
-from pairsift.retrieval import PairsError, inspect_pairs
+from pairsift.retrieval import PairsConfig, PairsError, inspect_pairs
 from pairsift.retrieval.near import Spelling
 from pairsift.retrieval.report import notes
 
@@ -168,6 +168,26 @@ def test_the_queries_of_a_beir_folder_and_embeddings_are_an_evaluation_set(train
     assert (found.facts["evaluation"]["same_rows"], found.facts["evaluation"]["near_rows"]) == (1, 1)
 
 
+def test_evaluation_sets_and_corpora_may_be_tables_and_lists(train, tmp_path):
+    file = leaking(train, tmp_path)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    texts = [row["query"] for row in rows]
+    expected = inspect_pairs(train, against=file)
+    assert expected.facts["evaluation"]["same_rows"] > 0
+    for given in (rows, pa.Table.from_pylist(rows), texts, {"query": texts}):
+        found = inspect_pairs(train, against=given)
+        assert found.facts["evaluation"] == expected.facts["evaluation"] | {"against": "`against`"}
+        assert found.rows == expected.rows
+    bad = pa.table({"anchor": ["a b c", "d e f"], "positive": ["p", "q"], "negative": ["p", "q"]})
+    new = inspect_pairs(bad, corpus=["one", "two", "three"])
+    assert new.facts["mined_negatives"]["refilled"] == 2
+    assert any("and texts of the corpus" in line for line in notes(new.summary))
+    with pytest.raises(TypeError, match=r"`against`: give a path, a table .*got int"):
+        inspect_pairs(train, against=5)
+    with pytest.raises(TypeError, match="give `against` as an object or as a setting, got both"):
+        inspect_pairs(train, PairsConfig(against=file), against=texts)
+
+
 def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp_path):
     with pytest.raises(DataError, match=r"no `against` at .*nothing\.jsonl"):
         inspect_pairs(train, against=tmp_path / "nothing.jsonl")
@@ -183,7 +203,7 @@ def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp
     np.save(tmp_path / "features.npy", np.ones((120, 4)))
     with pytest.raises(PairsError, match="has features of the pairs alone, and none of"):
         inspect_pairs(train, against=leaking(train, tmp_path), guide_features=tmp_path / "features.npy")
-    with pytest.raises(PairsError, match="give their file as `against`"):
+    with pytest.raises(PairsError, match="give these as `against`"):
         inspect_pairs(train, against_column="asked")
 
 

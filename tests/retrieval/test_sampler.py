@@ -186,7 +186,7 @@ def test_a_data_loader_takes_it():
 
 
 def test_an_inspection_says_what_must_be_kept_apart(table, tmp_path):
-    found = inspect_pairs(table, out=tmp_path / "out", floor=-1)
+    found = inspect_pairs(table, output=tmp_path / "out", floor=-1)
     assert len(found.conflicts) > 20
     kept = found.rows.filter(found.rows["kept"])
     keys = np.stack([kept[name].to_numpy() for name in ("anchor_key", "positive_key")], axis=1)
@@ -198,6 +198,21 @@ def test_an_inspection_says_what_must_be_kept_apart(table, tmp_path):
     assert not any((a, b) in pairs for batch in batches for a in batch for b in batch)
     with pytest.raises(DataError, match="holds no inspection of pairs"):
         DistinctBatchSampler.from_inspection(tmp_path, 10)
+
+
+def test_tables_of_other_libraries_are_sampled_by_their_texts():
+    columns = {"anchor": [f"question {i}" for i in range(8)], "positive": ["a", "a", *"bcdefg"]}
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    found = inspect_pairs(columns)
+    tables = [pa.table(columns), columns, pandas.DataFrame(columns, index=range(8, 0, -1))]
+    expected = list(DistinctBatchSampler.from_inspection(found, 4))
+    for each in tables:
+        assert list(DistinctBatchSampler.from_inspection(found, 4, each)) == expected
+        assert list(DistinctBatchSampler.for_trainer(found)(each, 4)) == expected
+    with pytest.raises(ValueError, match="the data has no column 'answer'; its columns: anchor, positive"):
+        DistinctBatchSampler.from_inspection(found, 4, columns, columns=["answer"])
+    with pytest.raises(TypeError, match="data is a table of datasets, pyarrow, pandas or polars, got list"):
+        DistinctBatchSampler.from_inspection(found, 4, [1, 2])
 
 
 def test_negatives_that_are_not_bad_count_as_texts():
@@ -282,7 +297,7 @@ def test_rows_that_an_inspection_does_not_know_are_said_to_be_so(inspected, capl
 
 
 def test_an_inspection_of_embeddings_knows_no_texts(table, tmp_path):
-    found = inspect_pairs(table, out=tmp_path / "out")
+    found = inspect_pairs(table, output=tmp_path / "out")
     for each in (found, tmp_path / "out"):
         with pytest.raises(
             ValueError, match=r"the inspection compared embeddings, .* with the embeddings as `guide_features`"

@@ -9,12 +9,12 @@ from mixtures import midpoints, unequal
 
 import pairsift as ps
 from pairsift.evaluate import detection
-from pairsift.scanning.balance import balancing_weights, separated_groups
+from pairsift.scanning.balance import balance
 
 
 @pytest.mark.parametrize("ratio", [2, 5, 20])
 @pytest.mark.parametrize("noise", [0.08, 0.12])
-def test_mixtures_of_small_classes_are_found_beside_a_large_class(ratio, noise):
+def test_mixtures_of_small_classes_are_found_next_to_a_large_class(ratio, noise):
     features, labels, planted = unequal([100 * ratio] + [100] * 9, noise=noise, planted=20)
     found = ps.scan(features, 10, threads=1)
     assert detection(found.scores, planted).auroc > 0.97
@@ -28,30 +28,47 @@ def test_a_long_tail_of_classes_is_found_too():
     assert detection(ps.scan(features, 10, threads=1).scores, planted).auroc > 0.97
 
 
-def test_groups_are_those_of_the_classes_whatever_their_sizes():
-    features, labels, _ = unequal([1500] + [120] * 7, planted=0)
-    groups = separated_groups(features, 8, 0)
-    # As many groups as classes, each of one class.
-    assert len(np.unique(groups)) == 8
-    assert len(np.unique(np.stack([groups, labels]), axis=1).T) == 8
-    weights = balancing_weights(features, 8, 0)
-    sums = np.bincount(labels, weights)
-    # Each class weighs the same, but for those that are so small that they might be outliers.
-    np.testing.assert_allclose(sums, sums[0], rtol=1e-5)
-    assert weights.mean() == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize(("ratio", "noise"), [(10, 0.08), (50, 0.08), (20, 1.0)])
+def test_each_class_weighs_about_the_same_whatever_its_size(ratio, noise):
+    """Also where classes are wide, so that no gaps between them are seen."""
+    radius = 1 if noise < 1 else np.sqrt(32)
+    features, labels, _ = unequal([30 * ratio] + [30] * 9, noise=noise / radius, planted=0)
+    found = balance(features, 10, 0)
+    assert found.power == 1
+    assert found.weights.mean() == pytest.approx(1, abs=1e-5)
+    sums = np.bincount(labels, found.weights)
+    assert sums[0] / sums[1:].mean() < ratio / 3
+    assert found.weights[labels > 0].min() > found.weights[labels == 0].mean()
+
+
+def test_weights_grow_with_the_inequality_and_do_not_jump():
+    """Between classes of one size and very unequal ones the power passes through the values between 0 and 1."""
+    powers = [
+        balance(unequal([50 * ratio] + [50] * 9, noise=0.18, planted=0)[0], 10, 0).power
+        for ratio in (1, 2, 3, 4, 5, 6, 8, 12)
+    ]
+    assert powers[0] == 0
+    assert powers[-1] == 1
+    assert any(0 < power < 1 for power in powers)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 40])
-def test_one_cloud_is_no_groups_and_keeps_its_statistics(classes):
+def test_a_cloud_without_classes_keeps_its_statistics(classes):
     cloud = np.random.default_rng(0).standard_normal((2000, 24)).astype(np.float32)
-    assert separated_groups(cloud, classes, 0) is None
-    assert balancing_weights(cloud * np.linspace(0.1, 3, 24, dtype=np.float32), classes, 0) is None
+    for features in (cloud, cloud * np.linspace(0.1, 3, 24, dtype=np.float32)):
+        found = balance(features, classes, 0)
+        assert found.weights is None
+        assert found.power == 0
+        assert found.ratio < 1.5
 
 
-def test_a_few_outliers_keep_the_statistics_of_a_class():
-    features, _, _ = unequal([4000] + [25] * 7, planted=0)
-    assert separated_groups(features, 8, 0) is not None
-    assert balancing_weights(features, 8, 0) is None
+@pytest.mark.parametrize("rows", [10, 40])
+def test_too_few_rows_for_clusters_all_weigh_alike(rows):
+    assert balance(np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32), 2, 0).weights is None
+
+
+def test_copies_of_one_row_are_no_reason_for_an_error():
+    assert np.isfinite(balance(np.ones((200, 4), np.float32), 2, 0).ratio)
 
 
 @pytest.mark.parametrize(
@@ -81,20 +98,14 @@ def test_a_large_class_with_many_mixtures_is_still_one():
 
 
 def test_a_few_outliers_do_not_weigh_as_much_as_a_class():
-    features, _, _ = unequal([400] * 5 + [1000], planted=0)
+    features, _, _ = unequal([400] * 5 + [4000], planted=0)
     features[:8] = 3 + 0.01 * np.random.default_rng(0).standard_normal((8, features.shape[1]))
-    weights = balancing_weights(features, 6, 0)
-    assert weights[:8].sum() < 0.25 * weights[400:800].sum()
+    weights = balance(features, 6, 0).weights
+    assert weights[:8].sum() < 0.5 * weights[400:800].sum()
 
 
-def test_a_clump_of_mixtures_is_no_small_class():
-    """One of the groups consists of midpoints, with a third of a class's rows."""
+def test_mixtures_of_five_overlapping_classes_are_found():
     features, _, planted = midpoints()
-    groups = separated_groups(features, 6, 0)
-    shares, sizes = np.bincount(groups, planted) / np.bincount(groups), np.bincount(groups)
-    (clump,) = np.flatnonzero((shares == 1) & (sizes > 0.25 * np.median(sizes)))
-    weights = balancing_weights(features, 6, 0)
-    assert weights[groups == clump].max() < 1.2
     assert detection(ps.scan(features, 6, threads=1).scores, planted).auroc > 0.97
 
 

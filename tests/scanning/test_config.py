@@ -37,6 +37,7 @@ VALUES = {
     "engine": ("ray", ["--engine", "ray"]),
     "address": ("auto", ["--address", "auto"]),
     "output": (Path("found"), ["--output", "found"]),
+    "map": ("tsne", ["--map", "tsne"]),
     "drop_fraction": (0.25, ["--drop-fraction", "0.25"]),
     "overwrite": (True, ["--overwrite"]),
 }

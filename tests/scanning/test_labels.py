@@ -44,7 +44,7 @@ def test_planted_label_errors_are_found_and_mended(found, wrong_digits):
     assert (given[issues.nearest_other] != issues.label).all()
 
 
-def test_rows_without_a_label_vote_for_nothing_and_are_not_judged(wrong_digits):
+def test_rows_without_a_label_vote_for_nothing_and_have_no_score(wrong_digits):
     x, given, wrong, _ = wrong_digits
     partial = np.where(np.random.default_rng(1).random(len(given)) < 0.8, -1, given)
     scores = ps.scan(x, n_classes=10, labels=partial, threads=1).label_scores
@@ -67,7 +67,7 @@ def test_the_closed_form_is_the_fit_without_the_row(wrong_digits):
         np.testing.assert_allclose(everything[left], a[left] @ weights, atol=1e-8)
 
 
-def test_classes_of_two_rows_are_not_judged_and_one_class_is_refused(wrong_digits):
+def test_classes_of_two_rows_have_no_score_and_one_class_is_refused(wrong_digits):
     x, y = wrong_digits[0][:200], wrong_digits[1][:200].copy()
     y[[3, 4]] = 77
     scores = ps.scan(x, n_classes=10, labels=y, threads=1).label_scores

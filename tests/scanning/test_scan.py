@@ -150,7 +150,7 @@ def test_where_no_affinity_can_be_fitted_the_most_similar_pairs_come_first(mixtu
     def refuse(*_):
         raise AffinityError("refused")
 
-    monkeypatch.setattr(scanning, "Judge", refuse)
+    monkeypatch.setattr(scanning, "PairModel", refuse)
     found = ps.scan(mixture[0], 5, within=60, output=tmp_path / "out")
     np.testing.assert_array_equal(found.scores, scanned.scores)
     pairs = found.pairs.to_pandas()
@@ -244,7 +244,7 @@ def test_another_guide_is_another_scan(mixture, guide, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_rows_that_no_affinity_was_fitted_on_are_judged_by_their_nearest(monkeypatch, mixture, scanned, guide, guided):
+def test_rows_that_no_affinity_was_fitted_on_borrow_from_their_nearest(monkeypatch, mixture, scanned, guide, guided):
     """Of 600 rows 400 are the reference, and the affinity knows 300."""
     for module in (config, plan):
         monkeypatch.setattr(module, "FEWEST_REFERENCE", 100)
@@ -301,7 +301,7 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
     file = write(tmp_path / "f.parquet", features, label=labels, row=rows, path=[f"p{row}" for row in rows])
     found = ps.scan(file, output=tmp_path / "out")
     again = ps.Scan.load(tmp_path / "out")
-    for name in ("scores", "clusters", "indicators", "plane", "rows", "labels", "bridges"):
+    for name in ("scores", "clusters", "indicators", "plane", "rows", "labels", "bridges", "neighbours"):
         np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
     for name in ("pairs", "levels", "levels_error", "advice", "classes", "n_classes", "paths"):
         assert getattr(again, name) == getattr(found, name)
@@ -319,6 +319,16 @@ def test_saved_and_loaded_is_the_same(tmp_path, mixture):
     (tmp_path / "out" / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="does not hold a finished scan"):
         ps.Scan.load(tmp_path / "out")
+
+
+def test_nearest_rows_are_those_of_a_search_without_copies(mixture):
+    features = np.concatenate([mixture[0], mixture[0][:1]])  # the last row is a copy of the first
+    found = ps.scan(features, 5)
+    unit = found.reference.unit(features)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -2)
+    cosines[:, -1] = cosines[-1, 0] = -2  # only a row to keep is a neighbour, and not of its copy
+    np.testing.assert_array_equal(found.neighbours, np.argsort(-cosines, axis=1)[:, :4])
 
 
 def test_same_seed_same_bytes_whatever_the_threads(tmp_path, monkeypatch, mixture):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import html
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,12 @@ def page_file(tmp_path_factory, scanned):
 
 
 def shown_examples(scanned):
-    """24 pairs of two, 24 most and 24 least difficult examples, labels with the nearest of another class, copies."""
+    """24 pairs of two, 24 most difficult with 4 neighbours each, 24 least difficult, labels with the nearest of another
+    class, copies."""
     issues, copies = scanned.label_issues.to_pandas()[:24], scanned.duplicates.to_pandas()
     assert copies.group.nunique() <= 12  # all groups are shown
     pictures = copies.groupby("group").size().clip(upper=2).sum()
-    return 24 * 2 + 24 + 24 + len(issues) + (issues.nearest_other >= 0).sum() + pictures
+    return 24 * 2 + 24 * 5 + 24 + len(issues) + (issues.nearest_other >= 0).sum() + pictures
 
 
 def copies_without_picture(scanned):
@@ -145,7 +147,7 @@ def test_a_pointed_example_says_its_row(page, scanned):
 def test_all_of_it_is_in_reach_of_the_keyboard_and_named(page):
     """Controls and regions that scroll are stopped at in the order of the page; figures and images have words."""
     stops = []
-    while len(stops) < 60:
+    while len(stops) < 100:
         page.keyboard.press("Tab")
         at = page.evaluate("(({id, tagName, ariaLabel, innerText}) => [tagName, id || ariaLabel || innerText])"
                            "(document.activeElement)")  # fmt: skip
@@ -209,6 +211,46 @@ def test_a_page_of_ten_thousand_rows_is_small_and_opens_at_once(browser, tmp_pat
         return taken
 
     assert min(seconds() for _ in range(3)) < 1
+
+
+def test_the_nearest_rows_of_a_difficult_one_unfold(page, scanned):
+    order = np.argsort(-scanned.scores, kind="stable")
+    for place in (0, 23):
+        entry = page.locator("li[data-kind=difficult]").nth(place)
+        assert not entry.locator("details div").first.is_visible()
+        entry.locator("summary").click()
+        near = entry.locator("details div").all_inner_texts()
+        rows = [int(re.search(r"row (\d+)", each).group(1)) for each in near]
+        assert rows == scanned.neighbours[order[place]].tolist()
+        assert f"cluster {scanned.clusters[rows[0]]}, row {rows[0]}, label" in near[0]
+        assert entry.locator("details img").count() == 4
+        entry.locator("summary").click()
+
+
+def test_a_map_by_tsne_keeps_neighbours_together(tmp_path):
+    features, labels, _ = midpoints(120, share=0)
+    found = ps.scan(features, 5, map="tsne", threads=1, output=tmp_path / "out")
+    assert np.isfinite(found.map).all()
+    distances = ((found.map[:, None] - found.map) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
+    again = ps.Scan.load(tmp_path / "out")
+    np.testing.assert_array_equal(again.map, found.map)
+    again.report(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "120 examples. A map by t-SNE" in text
+    assert "first dimension of the map" in text
+
+
+def test_a_map_by_umap_asks_for_its_package_before_the_scan(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ps.scanning.ScanError, match="pip install umap-learn, or take map='tsne'"):
+        ps.scan(midpoints(60)[0], 5, map="umap")
+
+
+def test_a_map_has_a_place_for_a_sample_of_a_large_set(monkeypatch):
+    monkeypatch.setattr("pairsift.scanning.scanning.MAPPED_ROWS", 50)
+    assert np.isfinite(ps.scan(midpoints(120)[0], 5, map="tsne").map[:, 0]).sum() == 50
 
 
 def test_an_image_set_shows_what_its_array_shows(tmp_path, page_file, scanned):

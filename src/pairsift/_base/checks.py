@@ -1,4 +1,4 @@
-"""What functions take: tensors, and arrays of real numbers and of classes; anything else is refused by name."""
+"""Checks of arguments: tensors, arrays of real numbers, features, classes, and renamed keywords."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 
 def check_tensors(needed: dict[str, Any], **optional: Any) -> None:
-    """Refuse what is no tensor.
-
-    Args:
-        needed: tensors by name.
-        **optional: tensors or None.
+    """Refuse arguments, by name, that are no tensors; optional ones may be None.
 
     Raises:
         TypeError: something else; it is named.
@@ -27,7 +23,7 @@ def check_tensors(needed: dict[str, Any], **optional: Any) -> None:
 
 
 def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
-    """An array of real numbers: what is masked becomes nan, and objects that are numbers become float64.
+    """An array of real numbers: masked entries become nan, and objects that are numbers become float64.
 
     Args:
         values: an array, a tensor, or lists of numbers.
@@ -54,11 +50,30 @@ def real_array(values: Any, name: str, error: type[ValueError] = ValueError) -> 
     return array.copy() if min(array.strides, default=0) < 0 else array
 
 
-def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
-    """An array of values of which none is masked.
+def feature_matrix(
+    values: Any, name: str, dtype: type[np.floating[Any]] = np.float32, error: type[ValueError] = ValueError
+) -> NDArray[Any]:
+    """Features as a finite, contiguous (N, D) matrix, N and D >= 1; values and errors as in `real_array`.
 
     Raises:
-        ValueError: masked values, which numpy would take as what stands behind the mask.
+        ValueError: another shape, or a row that is not finite in the type; it is named.
+    """
+    x = real_array(values, name, error)
+    if x.ndim != 2 or 0 in x.shape:
+        raise error(f"{name} must be a non-empty (N, D) matrix, got shape {x.shape}")
+    with np.errstate(over="ignore"):  # refused below
+        x = np.ascontiguousarray(x, dtype)
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(bad):
+        raise error(f"{name} row {bad[0]} is not finite in {x.dtype} ({len(bad)} of {len(x)} rows)")
+    return x
+
+
+def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
+    """An array without masked values.
+
+    Raises:
+        ValueError: masked values, since numpy would take the values behind the mask.
     """
     if np.ma.is_masked(values):
         count = int(np.ma.getmaskarray(values).sum())
@@ -67,7 +82,7 @@ def unmasked(values: Any, name: str, error: type[ValueError] = ValueError) -> ND
 
 
 def first_line(error: Exception) -> str:
-    """The first line of words in what an error says, or its name, in characters that can be printed."""
+    """The first line of an error's message, or its name, in characters that can be printed."""
     line = next((each for each in str(error).splitlines() if each.strip()), type(error).__name__)
     return "".join(each if each.isprintable() else "?" for each in line)
 
@@ -101,16 +116,13 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def take_renamed(
-    owner: str,
-    given: Mapping[str, Any],
-    kept: Mapping[str, str],
-    gone: Mapping[str, str] | None = None,
+    owner: str, given: Mapping[str, Any], kept: Mapping[str, str], gone: Mapping[str, str] | None = None,
     stacklevel: int = 3,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Keyword arguments that have new names.
 
     Args:
-        owner: what was called, for messages.
+        owner: name of the function or class, for messages.
         given: arguments that the signature does not name.
         kept: old name -> new name of those that work for one more release, with a warning.
         gone: the same of those that no longer work.

@@ -28,7 +28,7 @@ class MissingExtraError(ModuleNotFoundError):
 def needs(extra: str, what: str, error: type[Exception] = MissingExtraError) -> Iterator[None]:
     """Turn a failed import inside the block into an error that says how to install the package.
 
-    Of nested blocks, the outermost one gives the message, because it knows what the user asked for.
+    Of nested blocks, the outermost one makes the message, because it is closest to the call of the user.
 
     Args:
         extra: the extra of pairsift that installs the packages. A name with a dash is a package of its own.

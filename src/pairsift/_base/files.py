@@ -61,12 +61,7 @@ def write_json(path: Path, content: Any) -> None:
 def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write safetensors, completely or not at all, with a checksum of the content in the metadata.
 
-    The same content gives the same bytes.
-
-    Args:
-        path: file to write.
-        tensors: by name, on the CPU.
-        metadata: by name.
+    The same content gives the same bytes. Tensors and metadata have names; tensors are on the CPU.
 
     Raises:
         safetensors.SafetensorError, OSError: the file cannot be written.

@@ -12,6 +12,9 @@ from typing_extensions import Self
 
 from pairsift._base.files import replacing
 
+# Longer values are not shown in messages.
+_LONGEST = 200
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the field, the value and the remedy."""
@@ -33,7 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     error: ClassVar[type[ValueError]] = ConfigError
-    # Fields that `save` leaves out: what to do about an earlier result is no setting of it.
+    # Fields that `save` leaves out, such as `overwrite`: they do not describe the result.
     unsaved: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, **values: Any) -> None:
@@ -73,10 +76,22 @@ class Settings(BaseModel):
         return values
 
     def save(self, path: Path) -> None:
-        """Write as YAML, every field resolved, except what to do about an existing result."""
+        """Write all fields but the unsaved ones as YAML."""
         fields = self.model_dump(mode="json", exclude=set(self.unsaved))
         with replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
+
+    def updated(self, function: str, keywords: dict[str, Any]) -> Self:
+        """The configuration with some fields set anew, as the keywords of a function.
+
+        Raises:
+            TypeError: a keyword is no field.
+        """
+        for name in keywords:
+            hint = self.hint(name)
+            if hint is not None:
+                raise TypeError(f"{function}() got an unexpected keyword argument {name!r}: {hint}")
+        return self if not keywords else type(self)(**self.model_dump() | keywords)
 
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +108,7 @@ class Settings(BaseModel):
 
     @classmethod
     def hint(cls, name: str) -> str | None:
-        """For a name that is no field, what may have been meant."""
+        """For an unknown name, the nearest field or all fields; None for a field."""
         if name in cls.model_fields:
             return None
         near = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.5)
@@ -111,5 +126,7 @@ def _words(item: Any) -> str:
     """One thing that pydantic found, without its own prefix."""
     where = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
-    got = f", got {item['input']!r}" if where and "got" not in message else ""
+    value = repr(item["input"])
+    value = value if len(value) <= _LONGEST else f"a {type(item['input']).__name__}"
+    got = f", got {value}" if where and "got" not in message else ""
     return f"{where}: {message}{got}" if where else message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["console", "guarded", "main", "notes"]
 
+# How often a waiting OpenMP thread looks before it sleeps. By default threads look 100 times as long, and two processes
+# with a thread for every core then train more than ten times slower each (lab/benchmarks/busy.py).
+SPIN_COUNT = "3000"
+
 
 def main() -> None:
     """Run the command line. Where its packages are not installed, print a line that says how to install them."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # before PyTorch is imported
     try:
         with needs(*called(sys.argv[1:])):
             from pairsift.cli.app import main as run

@@ -22,7 +22,8 @@ from pairsift.data.columns import NO_LABELS
 from pairsift.pairs import text_keys
 from pairsift.retrieval import PairsConfig, PairsError
 from pairsift.retrieval.guides import load_encoder
-from pairsift.retrieval.read import PairsSource, contents, read_labels
+from pairsift.retrieval.index import contents
+from pairsift.retrieval.read import PairsSource, read_labels
 from pairsift.spectral import SpectralError, SpectralMap
 
 if TYPE_CHECKING:

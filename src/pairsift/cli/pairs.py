@@ -27,7 +27,7 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
     """
     values = given(flags)
     settings = PairsConfig.build(values) if config is None else PairsConfig.load(config, **values)
-    if settings.out is None:
+    if settings.output is None:
         raise typer.BadParameter("name the folder to write to", param_hint="'--output' / '-o'")
     start = time.perf_counter()
     with progress("reading") as tell:
@@ -40,13 +40,13 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
     _tell(found)
     console.print(
         f"{len(found):,} rows in {time.perf_counter() - start:,.1f} s; {found.summary.clean_rows:,} in clean.parquet: "
-        f"{settings.out / 'report.html'}", highlight=False, soft_wrap=True,
+        f"{settings.output / 'report.html'}", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 
 def _tell(found: InspectedPairs) -> None:
     """Print the figures, the expected false negatives by batch size, and how to read them."""
-    from pairsift.retrieval.checks import BATCHES
+    from pairsift.retrieval.findings import BATCHES
     from pairsift.retrieval.report import expectations, notes, numbers
 
     table = Table("found", "number", show_header=False)
@@ -74,6 +74,6 @@ with_parameters(
     [
         parameter("train", Path, _TRAIN, default=inspect.Parameter.empty),
         CONFIG,
-        *options_of(PairsConfig, named={"out": ("--output", "-o")}),
+        *options_of(PairsConfig, named={"output": ("--output", "-o")}),
     ],
 )

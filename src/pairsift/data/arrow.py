@@ -1,7 +1,7 @@
 """Tests of Arrow types, and the values of Arrow columns as NumPy arrays.
 
-Every room asks here, so that a text is a text whichever of Arrow's string types its writer took: pandas 3 writes
-large_string, polars string_view, a categorical column a dictionary.
+Writers take different types for texts: pandas 3 writes large_string, polars string_view, a categorical column a
+dictionary. All modules therefore ask these tests.
 """
 
 from __future__ import annotations
@@ -83,6 +83,14 @@ def is_list(kind: pa.DataType) -> bool:
     return any(bool(test(kind)) for test in listed) or any(_is_view(kind, test) for test in views)
 
 
+def is_text_list(kind: pa.DataType) -> bool:
+    """Whether values are lists of texts, or of structs with a field "text"."""
+    if not is_list(kind):
+        return False
+    inner = plain_type(kind.value_type)
+    return is_text(inner) or (pa.types.is_struct(inner) and "text" in {part.name for part in inner})
+
+
 def element_type(kind: pa.DataType) -> pa.DataType | None:
     """The type of the numbers of a vector: of a list, or of a tensor of one dimension. None for anything else."""
     shape = getattr(kind, "shape", None)
@@ -110,10 +118,10 @@ def plain_values(values: Any) -> Any:
         return plain_values(pc.run_end_decode(values))
     if pa.types.is_dictionary(kind):
         if isinstance(values, pa.ChunkedArray):
-            return pa.chunked_array([plain_values(each) for each in values.chunks], _no_view(plain_type(kind)))
+            return pa.chunked_array([plain_values(each) for each in values.chunks], without_views(plain_type(kind)))
         # Arrow can neither decode nor take from a dictionary of views.
         held = plain_values(values.dictionary)
-        return held.cast(_no_view(held.type)).take(values.indices)
+        return held.cast(without_views(held.type)).take(values.indices)
     if _is_view(kind, "is_list_view") or _is_view(kind, "is_large_list_view"):
         if isinstance(values, pa.ChunkedArray):
             return pa.chunked_array([_viewed_lists(each) for each in values.chunks], pa.large_list(kind.value_type))
@@ -131,11 +139,54 @@ def _viewed_lists(values: Any) -> Any:
     return pa.LargeListArray.from_arrays(offsets, values.values.take(pa.array(places)), mask=pa.array(~there))
 
 
-def _no_view(kind: pa.DataType) -> pa.DataType:
-    """A type of texts or bytes that Arrow can compute with."""
+def without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with large texts and bytes in place of views, also in lists, structs and dictionaries.
+
+    Arrow can neither take nor filter rows of views, which polars writes.
+    """
     if _is_view(kind, "is_string_view"):
         return pa.large_string()
-    return pa.large_binary() if _is_view(kind, "is_binary_view") else kind
+    if _is_view(kind, "is_binary_view"):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(without_views(each.type)) for each in kind])
+    inner = without_views(kind.value_type) if is_list(kind) or pa.types.is_dictionary(kind) else None
+    if inner is None or inner == kind.value_type:
+        return kind
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, inner, kind.ordered)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inner, kind.list_size)
+    return pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+
+
+def rows_without_views(rows: Any) -> Any:
+    """A table or record batch whose columns have the types of `without_views`."""
+    for at, field in enumerate(rows.schema):
+        kind = without_views(field.type)
+        if kind != field.type:
+            rows = rows.set_column(at, field.with_type(kind), _converted(rows.column(at), kind))
+    return rows
+
+
+def _converted(values: Any, kind: pa.DataType) -> Any:
+    if isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array([_converted(each, kind) for each in values.chunks], kind)
+    if pa.types.is_dictionary(kind):
+        held = _converted(values.dictionary, kind.value_type)
+        return pa.DictionaryArray.from_arrays(values.indices, held, ordered=kind.ordered)
+    return (values if pa.types.is_struct(kind) else plain_values(values)).cast(kind)
+
+
+def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:
+    """The one field of a column that is there.
+
+    Raises:
+        DataError: there are two.
+    """
+    if schema.names.count(column) > 1:
+        raise DataError(f"{name} has two columns called {column!r}: which one is meant cannot be told, rename one")
+    return schema.field(column)
 
 
 def texts(values: Any, name: str) -> list[Any]:
@@ -175,7 +226,7 @@ def vectors(values: Any, name: str, start: int = 0, width: int | None = None) ->
         values: an array of lists, or of tensors of one dimension.
         name: of the data, for errors.
         start: number of the first row, for errors.
-        width: the D that every row must have; None takes that of the first row that has one, 0 where none has.
+        width: the D that every row must have; None takes the first row's that has one, or 0.
 
     Raises:
         DataError: lists of other lengths; the first such row is named.

@@ -39,6 +39,14 @@ UNLABELLED = -1
 """The class number of a row without a label: it belongs to no class, and is not a class of its own."""
 
 
+class Undescribed:
+    """Labels, names of classes and paths of rows, None where a source does not know them."""
+
+    labels: NDArray[np.int64] | None = None
+    class_names: Sequence[str] | None = None
+    paths: Sequence[str] | None = None
+
+
 def image_column(name: str, schema: pa.Schema) -> str:
     """The column of encoded images: the one with a usual name, or the only one that holds bytes.
 
@@ -74,7 +82,7 @@ def array_called(name: str, wanted: Sequence[str], available: Sequence[str]) -> 
     return found
 
 
-def label_column(name: str, available: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
+def find_label_column(name: str, available: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
     """The column of classes.
 
     Args:
@@ -98,17 +106,6 @@ def label_column(name: str, available: Sequence[str], wanted: str | None, usual:
     return wanted
 
 
-def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:
-    """The one field of a column that is there.
-
-    Raises:
-        DataError: there are two.
-    """
-    if schema.names.count(column) > 1:
-        raise DataError(f"{name} has two columns called {column!r}: which one is meant cannot be told, rename one")
-    return schema.field(column)
-
-
 # Features
 
 
@@ -126,7 +123,7 @@ def feature_columns(
         schema: of the table.
         label: the column of labels, which is no dimension.
         column: the column that the user named: its name, a pattern (``emb_*``), or several, in a list or with commas.
-        typed: whether the file says which numbers are whole; where it does not, as in CSV, whole numbers count, too.
+        typed: whether the file has types. Without types, as in CSV, whole numbers count as dimensions.
 
     Raises:
         DataError: there is no such column, several could be meant, or columns of numbers are of different kinds.
@@ -138,14 +135,14 @@ def feature_columns(
     if not (vectors or typed):
         vectors = [each for each, inner in listed.items() if inner is not None and arrow.is_integer(inner)]
     if len(vectors) > 1:
-        shown = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in vectors)
+        shown = ", ".join(f"{each} ({arrow.only_field(name, schema, each).type})" for each in vectors)
         raise DataError(f"{name} has {len(vectors)} columns of vectors, {shown}: name the one to read with `column`")
     if vectors:
-        only_field(name, schema, vectors[0])
+        arrow.only_field(name, schema, vectors[0])
         return vectors
     found = _dimensions(name, schema, label, typed)
     for each in found:
-        only_field(name, schema, each)
+        arrow.only_field(name, schema, each)
     return found
 
 
@@ -161,7 +158,7 @@ def _named_columns(name: str, schema: pa.Schema, column: str | Sequence[str]) ->
         if not fits:
             raise DataError(f"{name} has no column {each!r} (`column`); its columns: {', '.join(schema.names)}")
         found += [other for other in fits if other not in found]
-    kinds = {each: only_field(name, schema, each).type for each in found}
+    kinds = {each: arrow.only_field(name, schema, each).type for each in found}
     inner = {each: arrow.element_type(kind) for each, kind in kinds.items()}
     if len(found) == 1 and inner[found[0]] is not None:
         wrong = {} if arrow.is_number(inner[found[0]]) else kinds
@@ -191,7 +188,7 @@ def _dimensions(name: str, schema: pa.Schema, label: str | None, typed: bool) ->
     odd += alike
     if odd and set(odd) != {field.name for field in fields}:
         rest = [field.name for field in fields if field.name not in odd]
-        some = ", ".join(f"{each} ({only_field(name, schema, each).type})" for each in odd[:4])
+        some = ", ".join(f"{each} ({arrow.only_field(name, schema, each).type})" for each in odd[:4])
         raise DataError(
             f"{name}: {some}{' and more' * (len(odd) > 4)} {'is' if len(odd) == 1 else 'are'} of another kind than the "
             f"other columns of numbers ({_shown(rest)}): name the dimensions with `column`, as "

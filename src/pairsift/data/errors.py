@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Data that cannot be used as they are; the message names what was found and the remedy."""
+    """Data that cannot be used as they are; the message names the fault and the remedy."""

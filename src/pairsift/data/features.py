@@ -21,13 +21,12 @@ from pairsift.data.columns import (
     FEATURE_LABELS,
     NO_LABELS,
     PATH_COLUMNS,
+    Undescribed,
     class_numbers,
     column_labels,
     feature_columns,
+    find_label_column,
     usable_labels,
-)  # fmt: skip
-from pairsift.data.columns import (
-    label_column as find_label_column,
 )
 from pairsift.data.errors import DataError
 from pairsift.data.tables import TableRows, find_files, format_of, open_table
@@ -129,7 +128,7 @@ def open_features(
 
 
 def as_table(source: Any) -> pa.Table | None:
-    """The `pyarrow.Table` of an object that is a table, or of a list of dicts; None of one that is none.
+    """The `pyarrow.Table` of a table or of a list of dicts; None for another object.
 
     Raises:
         DataError: a data set of several splits, or a table that Arrow cannot hold.
@@ -154,6 +153,8 @@ def as_table(source: Any) -> pa.Table | None:
             source = source.collect() if hasattr(source, "collect") else source
             source = source.to_frame() if hasattr(source, "to_frame") else source
         return pa.table(source) if hasattr(source, "__arrow_c_stream__") else None
+    except DataError:
+        raise
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"a {type(source).__name__} that Arrow cannot hold: {first_line(error)}") from error
 
@@ -176,7 +177,7 @@ def bare_features(source: FeatureSource) -> FeatureSource:
     return source.bare() if hasattr(source, "bare") else source
 
 
-class ArrayFeatures:
+class ArrayFeatures(Undescribed):
     """Features of an array or a memory map.
 
     Args:
@@ -190,6 +191,7 @@ class ArrayFeatures:
     """
 
     shareable = False
+    mixed: NDArray[np.bool_] | None = None
 
     def __init__(
         self, features: Any, name: str, labels: NDArray[Any] | None = None, files: Sequence[tuple[Path, int]] = ()
@@ -204,13 +206,9 @@ class ArrayFeatures:
             features = features.filled(np.nan)
         self._features, self.name = features, name
         self.shape: tuple[int, int] = (features.shape[0], features.shape[1])
-        self.labels: NDArray[np.int64] | None = None
-        self.class_names: Sequence[str] | None = None
         if labels is not None:
             self.labels, self.class_names = usable_labels(lambda: class_numbers(np.asanyarray(labels), name), True)
-        self.paths: Sequence[str] | None = None
         self.rows = np.arange(len(features), dtype=np.int64)
-        self.mixed: NDArray[np.bool_] | None = None
         self.files = [file for file, _ in files]
         self._file_starts = np.concatenate([[0], np.cumsum([count for _, count in files] or [len(features)])])
 
@@ -234,7 +232,7 @@ class ArrayFeatures:
         return file.astype(np.int64), rows - self._file_starts[file]
 
 
-class TableFeatures:
+class TableFeatures(Undescribed):
     """Features of a table, with labels, paths and row numbers where it has them.
 
     Args:
@@ -261,11 +259,9 @@ class TableFeatures:
         if not len(rows):
             raise DataError(f"{self.name} holds no rows")
         self.shape: tuple[int, int] = (len(rows), self._width())
-        self.labels: NDArray[np.int64] | None = None
-        self.class_names: Sequence[str] | None = None
         if label is not None and label not in self.columns:
             self.labels, self.class_names = self._read_labels(label, label_column is not None)
-        self.paths: Sequence[str] | None = self._read_paths()
+        self.paths = self._read_paths()
         self.rows = self._read_numbers()
         self.mixed: NDArray[np.bool_] | None = None
         if self._has("mixed", arrow.is_boolean):
@@ -312,7 +308,7 @@ class TableFeatures:
         return self._rows.locate(rows)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Other columns of all rows, to keep with what is found: ids, texts, addresses.
+        """Other columns of all rows, such as ids, texts and addresses.
 
         Raises:
             DataError: there is no such column.
@@ -325,7 +321,7 @@ class TableFeatures:
         return self._rows.read(list(columns))
 
     def _read_piece(self, piece: int, rows: int, width: int | None = None) -> Iterator[FloatArray]:
-        """Features of a piece, at most so many rows at once: groups of a million rows are common."""
+        """Features of a piece, at most `rows` at once, because groups of a million rows are common."""
         width = self.shape[1] if width is None else width
         first = int(self._rows.starts[piece])
         for batch in self._rows.piece(piece, rows, self.columns):
@@ -340,7 +336,7 @@ class TableFeatures:
         if not self._listed:
             return len(self.columns)
         for piece in range(len(self._rows.starts) - 1):
-            # One row tells it, unless it is missing.
+            # The first row is enough, unless it is missing.
             for rows in (1, _TAKE_ROWS):
                 for features in self._read_piece(piece, rows, 0):
                     if features.shape[1]:

@@ -82,21 +82,16 @@ class ImageSet:
 
 
 def load_images(
-    spec: str,
-    *,
-    label_column: str | None = None,
-    per_class: int | None = None,
-    image_size: int | None = None,
-    skip_corrupt: bool = False,
-    memory: float = 4.0,
-) -> ImageSet:
+    spec: str, *, label_column: str | None = None, per_class: int | None = None, image_size: int | None = None,
+    skip_corrupt: bool = False, memory: float = 4.0,
+) -> ImageSet:  # fmt: skip
     """Open a source and decode it once to a uint8 array, or keep it lazy where the array would not fit.
 
     Args:
         spec: see `pairsift.data.open_source`.
         label_column: column that holds the classes; None takes "label" where there is one; "none" ignores labels.
-        per_class: keep the first so many images of each class.
-        image_size: resize to so many pixels square; None keeps the images as they are, which must then agree.
+        per_class: number of images of each class to keep, the first ones.
+        image_size: side in pixels to resize to; None keeps the images as they are, which must then agree.
         skip_corrupt: leave out images that cannot be decoded (their rows are in `.corrupt`) instead of refusing.
         memory: GB that decoded images may take; beyond it they are decoded batch by batch.
 
@@ -220,15 +215,22 @@ class LazyImages:
     def __init__(self, source: Source, rows: IntArray, size: tuple[int, int], resize: bool) -> None:
         self._rows = rows
         self._decode = functools.partial(decode, source, size=size if resize else None)
-        self._pool = ThreadPoolExecutor(max_workers=os.cpu_count())
         self.shape = (len(rows), 3, *size)
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, rows: Any, /) -> UInt8Array:
         chosen = np.atleast_1d(self._rows[rows])
+        # Threads do not survive a fork (a DataLoader's workers): the parent's pool would wait for them forever.
+        if self._pool is None or self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(max_workers=os.cpu_count()), os.getpid()
         return np.stack(list(self._pool.map(self._decode, chosen.tolist())))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": None}
 
 
 def decode(source: Source, row: int, size: tuple[int, int] | None) -> UInt8Array:
@@ -254,12 +256,9 @@ def _first_per_class(source: Source, per_class: int) -> IntArray:
 
 
 def _corrupt_error(source: Source, row: int, error: Exception) -> DataError:
-    # PIL names the stream object it was given, which says nothing to a user.
-    why = (
-        "not in a known image format"
-        if isinstance(error, UnidentifiedImageError)
-        else f"{type(error).__name__}: {error}"
-    )
+    # PIL's message names a stream object, which means nothing to a user.
+    unknown = isinstance(error, UnidentifiedImageError)
+    why = "not in a known image format" if unknown else f"{type(error).__name__}: {error}"
     return DataError(
         f"{source.name} row {row} cannot be decoded ({why}); mend it, or leave such images out with `skip_corrupt=True`"
     )

@@ -32,13 +32,9 @@ class Mixture:
 
 
 def mix(
-    images: ImageArray,
-    labels: NDArray[np.int64] | None = None,
-    *,
-    fraction: float = 0.2,
-    seed: int = 0,
+    images: ImageArray, labels: NDArray[np.int64] | None = None, *, fraction: float = 0.2, seed: int = 0,
     kind: MixKind = "pixel",
-) -> Mixture:
+) -> Mixture:  # fmt: skip
     """Replace a fraction of the images by a mixture with an image of another class.
 
     A mixed image keeps its label. Partners are drawn from the original images, uniformly over those of other classes,

@@ -23,15 +23,13 @@ from pairsift.data.columns import (
     IMAGE_ARRAYS,
     IMAGE_LABELS,
     NO_LABELS,
+    Undescribed,
     array_called,
     class_numbers,
     column_labels,
+    find_label_column,
     image_column,
-    only_field,
     usable_labels,
-)  # fmt: skip
-from pairsift.data.columns import (
-    label_column as find_label_column,
 )
 from pairsift.data.decoding import eight_bit, over_white, rgb, upright_size
 from pairsift.data.errors import DataError
@@ -105,7 +103,7 @@ def _has_tables(folder: Path) -> bool:
     return any(format_of(each) in ("parquet", "arrow") and not is_hidden(Path(each.name)) for each in folder.iterdir())
 
 
-class ArraySource:
+class ArraySource(Undescribed):
     """Images already decoded: (N, H, W), (N, H, W, C) or (N, C, H, W), with 1 to 4 channels C.
 
     Two channels are grey and alpha, four RGB and alpha: transparent pixels are laid over white. Pixels that are not
@@ -116,13 +114,9 @@ class ArraySource:
     """
 
     def __init__(
-        self,
-        images: NDArray[Any],
-        labels: Sequence[Any] | NDArray[Any] | None = None,
-        name: str = "array",
-        where: str = "in memory",
-        class_names: Sequence[str] | None = None,
-    ) -> None:
+        self, images: NDArray[Any], labels: Sequence[Any] | NDArray[Any] | None = None, name: str = "array",
+        where: str = "in memory", class_names: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
         images = _channels_first(images, name)
         if images.dtype != np.uint8:
             where = "in memory"
@@ -140,12 +134,10 @@ class ArraySource:
             raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
         self.images: NDArray[np.uint8] = images
         self.name, self.where = name, where
-        self.labels: NDArray[np.int64] | None = None
         self.class_names = class_names
         if labels is not None:
             self.labels, names = class_numbers(np.asanyarray(labels), name)
             self.class_names = class_names or names
-        self.paths: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -219,7 +211,7 @@ def open_digits(split: str, labels: str | None) -> ArraySource:
     return ArraySource(images, None if labels == NO_LABELS else classes, f"digits:{split}" if split else "digits")
 
 
-class _EncodedSource:
+class _EncodedSource(Undescribed):
     """Shared by sources of encoded images: a subclass opens the bytes of a row.
 
     Pillow gets an open file, never a path: it would map uncompressed TIFF, and misreads one that must be turned.
@@ -252,23 +244,20 @@ class TableSource(_EncodedSource):
         self.name, schema = rows.name, rows.schema
         column = image_column(self.name, schema)
         classes = find_label_column(self.name, schema.names, labels, IMAGE_LABELS)
-        kind = only_field(self.name, schema, column).type
+        kind = arrow.only_field(self.name, schema, column).type
         if not arrow.is_encoded(kind):
             raise DataError(
                 f"{self.name}: column {column!r} must hold encoded images (bytes or {{bytes, path}}), got {kind}"
             )
         images = rows.read([column]).column(0)
-        self.paths: Sequence[str] | None = None
         if pa.types.is_struct(images.type):
             if "path" in {field.name for field in images.type}:
                 paths = pc.struct_field(images, "path").to_pylist()
                 self.paths = [path or "" for path in paths] if any(paths) else None
             images = pc.struct_field(images, "bytes")
         self._bytes = images
-        self.labels: NDArray[np.int64] | None = None
-        self.class_names: Sequence[str] | None = None
         if classes is not None:
-            field = only_field(self.name, schema, classes)
+            field = arrow.only_field(self.name, schema, classes)
             self.labels, self.class_names = usable_labels(
                 lambda: column_labels(rows.read([field.name]).column(0), field, schema, self.name), labels is not None
             )
@@ -299,9 +288,7 @@ class FolderSource(_EncodedSource):
         )  # fmt: skip
         if not files:
             raise DataError(f"{folder} holds no parquet and no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self.paths: Sequence[str] | None = [str(file.relative_to(folder)) for file in files]
-        self.labels: NDArray[np.int64] | None = None
-        self.class_names: Sequence[str] | None = None
+        self.paths = self._files = [str(file.relative_to(folder)) for file in files]
         if labels not in (None, NO_LABELS):
             raise DataError(f"{folder} is an image folder: its labels are its subfolders, not a column {labels!r}")
         parts = [file.relative_to(folder).parts for file in files]
@@ -309,15 +296,13 @@ class FolderSource(_EncodedSource):
             self.labels, self.class_names = class_numbers(np.array([part[0] for part in parts]), self.name)
 
     def __len__(self) -> int:
-        assert self.paths is not None
-        return len(self.paths)
+        return len(self._files)
 
     def _open(self, row: int) -> BinaryIO:
-        assert self.paths is not None
-        return (self._folder / self.paths[row]).open("rb")
+        return (self._folder / self._files[row]).open("rb")
 
 
-class LibrarySource:
+class LibrarySource(Undescribed):
     """Rows of a library's data set; `get(row)` gives a PIL image."""
 
     def __init__(
@@ -325,12 +310,10 @@ class LibrarySource:
         asked: bool = True,
     ) -> None:  # fmt: skip
         self.name, self._get, self._length = name, get, length
-        self.labels: NDArray[np.int64] | None = None
         self.class_names = class_names
         if labels is not None:
             self.labels, names = usable_labels(lambda: class_numbers(labels, name), asked)
             self.class_names = None if self.labels is None else class_names or names
-        self.paths: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -391,10 +374,5 @@ def open_torchvision(name: str, labels: str | None, root: str = "data") -> Libra
         raise DataError(f"torchvision:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
     classes = getattr(data, "targets", getattr(data, "labels", None))
     keep = classes is not None and labels != NO_LABELS
-    return LibrarySource(
-        f"torchvision:{name}:{split}",
-        lambda row: data[row][0],
-        len(data),
-        np.asarray(classes) if keep else None,
-        getattr(data, "classes", None) if keep else None,
-    )
+    held = (np.asarray(classes), getattr(data, "classes", None)) if keep else (None, None)
+    return LibrarySource(f"torchvision:{name}:{split}", lambda row: data[row][0], len(data), *held)

@@ -44,6 +44,12 @@ _PACKED = (".gz", ".bz2", ".zst")
 _PIECE, _LARGEST_BLOCK = 65_536, 2**30
 _SPLITS = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 _PARTITION = re.compile(r"([^=]+)=(.*)")
+# What stands for a split in a file's path, as the Hugging Face hub reads it.
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
 
 
 # Which files
@@ -133,6 +139,41 @@ def _folder_files(folder: Path, what: str) -> list[Path]:
     return files
 
 
+def files_by_split(folder: Path, what: str) -> dict[str, list[Path]]:
+    """The table files in and below a folder by split, in natural order; all under "" where no name has a split.
+
+    Only the first format of `FORMATS` that is there counts. Hidden files are left out.
+
+    Raises:
+        DataError: no files, files that name a split together with files that name none, or a split in several folders.
+    """
+    files = [file for file in folder.rglob("*") if file.is_file() and not is_hidden(file.relative_to(folder))]
+    kinds = {file: format_of(file) for file in files}
+    kind = next((name for name in FORMATS if name in kinds.values() and name != "npy"), None)
+    if kind is None:
+        held = sorted(each.name for each in folder.iterdir())
+        shown = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
+        raise DataError(f"no {what} at {folder}: the folder {shown}; give a folder of parquet shards, or a file")
+    found: dict[str, list[Path]] = {}
+    for file in sorted((file for file in files if kinds[file] == kind), key=lambda file: natural_order(file.name)):
+        words: list[str] = _SPLIT.findall(file.relative_to(folder).with_suffix("").as_posix())
+        found.setdefault(_SPLIT_WORDS[words[-1].lower()] if words else "", []).append(file)
+    if len(found) > 1 and "" in found:
+        named = next(file for split, of_split in found.items() if split for file in of_split)
+        raise DataError(
+            f"{folder}: {named.relative_to(folder)} names a split and {found[''][0].relative_to(folder)} none: give "
+            "files of one split, or name the file"
+        )
+    for split, of_split in found.items():
+        places = sorted({file.parent for file in of_split})
+        if len(places) > 1:
+            raise DataError(
+                f"{folder}: the files{' of split ' + repr(split) if split else ''} lie in {places[0]} and {places[1]}: "
+                "give one of these folders"
+            )
+    return found
+
+
 def _of_one_format(files: Any) -> list[Path]:
     """The files of the first format that there is, in natural order."""
     shown = [each for each in files if not each.name.startswith((".", "_"))]
@@ -180,7 +221,7 @@ class TableRows:
 
     def __init__(self, table: pa.Table, name: str, files: Sequence[tuple[Path, int]] = (), typed: bool = True) -> None:
         self.name, self.typed, self._table = name, typed, table
-        self.schema: pa.Schema = table.schema
+        self.schema = _schema_without_views(table.schema)
         self.files = [file for file, _ in files]
         self.file_starts = _starts([count for _, count in files] or [len(table)])
         self.starts = np.minimum(np.arange(0, len(table) + _PIECE, _PIECE), len(table)).astype(np.int64)
@@ -190,13 +231,14 @@ class TableRows:
         return int(self.starts[-1])
 
     def piece(self, number: int, rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows of a piece, at most so many at once.
+        """The rows of a piece, at most `rows` at once.
 
         Raises:
             DataError: a damaged file.
         """
         start, stop = self.starts[number], self.starts[number + 1]
-        yield from self._table.select(columns).slice(start, stop - start).to_batches(max_chunksize=rows)
+        table = self._table.select(columns).slice(start, stop - start)
+        yield from map(arrow.rows_without_views, table.to_batches(max_chunksize=rows))
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows.
@@ -204,7 +246,7 @@ class TableRows:
         Raises:
             DataError: a damaged file.
         """
-        return self._table.select(columns)
+        return arrow.rows_without_views(self._table.select(columns))
 
     def count(self, columns: Sequence[str]) -> int:
         """About how many numbers columns hold, elements of lists counted one by one, without reading files."""
@@ -243,7 +285,7 @@ class ParquetRows(TableRows):
         self._keys = [{key: value for key, value in keys.items() if key not in schema.names} for keys in self._keys]
         for key in self._keys[0]:
             schema = schema.append(pa.field(key, pa.string()))
-        self.schema = schema
+        self.schema = _schema_without_views(schema)
         self._groups = [(f, g) for f, metadata in enumerate(self._metadata) for g in range(metadata.num_row_groups)]
         self.starts = _starts([self._metadata[f].row_group(g).num_rows for f, g in self._groups])
         self.file_starts = _starts([metadata.num_rows for metadata in self._metadata])
@@ -254,7 +296,8 @@ class ParquetRows(TableRows):
         try:
             # A reader of its own: rows may be read from several threads, and shards be more than open files may.
             reader = pq.ParquetFile(self.files[file], metadata=self._metadata[file], page_checksum_verification=True)
-            yield from reader.iter_batches(rows, row_groups=[group], columns=list(columns))
+            batches = reader.iter_batches(rows, row_groups=[group], columns=list(columns))
+            yield from map(arrow.rows_without_views, batches)
         except DAMAGE as error:
             raise unreadable(self.files[file], error) from error
 
@@ -276,7 +319,7 @@ class ParquetRows(TableRows):
                 if key in columns:
                     table = table.append_column(key, pa.repeat(pa.scalar(keys[key], pa.string()), metadata.num_rows))
             tables.append(table.select(columns))
-        return pa.concat_tables(tables)
+        return arrow.rows_without_views(pa.concat_tables(tables))
 
 
 def open_table(spec: Path | str, what: str = "data") -> TableRows:
@@ -301,6 +344,11 @@ def open_table(spec: Path | str, what: str = "data") -> TableRows:
     return TableRows(
         table, name, [(file, len(each)) for file, each in zip(files, tables, strict=True)], kind == "arrow"
     )
+
+
+def _schema_without_views(schema: pa.Schema) -> pa.Schema:
+    fields = [field.with_type(arrow.without_views(field.type)) for field in schema]
+    return pa.schema(fields, schema.metadata)
 
 
 def _starts(counts: Sequence[int]) -> IntArray:

@@ -55,16 +55,8 @@ class SimCLRViews:
             raise ValueError(f"crop_scale must satisfy 0 < low <= high <= 1, got {self.crop_scale}")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise ValueError(f"crop_ratio must satisfy 0 < low <= high, got {self.crop_ratio}")
-        limits = {
-            "brightness": 1.0,
-            "contrast": 1.0,
-            "saturation": 1.0,
-            "hue": 0.5,
-            "flip": 1.0,
-            "jitter": 1.0,
-            "grey": 1.0,
-        }
-        for name, limit in limits.items():
+        for name in ("brightness", "contrast", "saturation", "hue", "flip", "jitter", "grey"):
+            limit = 0.5 if name == "hue" else 1.0
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} must lie in [0, {limit}], got {getattr(self, name)}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pairsift._base.checks import class_labels, real_array
+from pairsift._base.checks import class_labels, feature_matrix
 
 # Quantile of the normal distribution for 95 %.
 _NORMAL = 1.959964
@@ -102,14 +102,9 @@ def _nc1(deviations: NDArray[np.float64], between: NDArray[np.float64]) -> float
 
 
 def _checked(features: ArrayLike, labels: ArrayLike, normalise: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    x, y = real_array(features, "features").astype(np.float64), class_labels(labels, "labels")
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"features must be a non-empty (N, D) matrix, got shape {x.shape}")
+    x, y = feature_matrix(features, "features", np.float64), class_labels(labels, "labels")
     if y.shape != (len(x),) or y.dtype.kind not in "iub":
         raise ValueError(f"labels must be {len(x)} whole numbers, got {y.dtype} of shape {y.shape}")
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-    if len(bad):
-        raise ValueError(f"features row {bad[0]} is not finite ({len(bad)} of {len(x)} rows)")
     if normalise:
         lengths = np.linalg.norm(x, axis=1, keepdims=True)
         if not lengths.all():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from pairsift._base.checks import class_labels, real_array
+from pairsift._base.checks import class_labels, feature_matrix
 from pairsift._base.extras import needs
 from pairsift.pairs.selector import unit_rows
 
@@ -241,16 +241,9 @@ def _check_split(
     """
     out: list[NDArray[Any]] = []
     for name, x, y in (("train", train_x, train_y), ("test", test_x, test_y)):
-        x, y = real_array(x, f"{name} features"), class_labels(y, f"{name} labels")
-        with np.errstate(over="ignore"):  # refused below
-            x = np.ascontiguousarray(x, dtype=np.float32) if x.ndim else x
-        if x.ndim != 2 or 0 in x.shape:
-            raise ValueError(f"{name} features must be a non-empty (N, D) matrix, got shape {x.shape}")
+        x, y = feature_matrix(x, f"{name} features"), class_labels(y, f"{name} labels")
         if y.shape != (len(x),):
             raise ValueError(f"{name} split has {len(x)} features but labels of shape {y.shape}")
-        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        if len(bad):
-            raise ValueError(f"{name} features row {bad[0]} is not finite in float32 ({len(bad)} of {len(x)} rows)")
         known = y >= 0 if y.dtype.kind in "if" else np.ones(len(y), bool)
         if not known.any():
             raise ValueError(f"every row of the {name} split is unlabelled (-1)")

@@ -46,7 +46,7 @@ class CachedEmbeddings:
             gradients: of the loss by each column; None computes them.
 
         Returns:
-            The same number; its gradient is that of one batch embedded at once.
+            The same number; its gradient equals the gradient of a batch embedded at once.
         """
         gradients = torch.autograd.grad(value, self.columns) if gradients is None else gradients
         value = value.detach().requires_grad_()

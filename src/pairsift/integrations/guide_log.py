@@ -1,4 +1,4 @@
-"""Logs what a guide mask did in every epoch of sentence-transformers' trainer, and keeps its counts in checkpoints."""
+"""Logs the counts of a guide mask in every epoch of sentence-transformers' trainer, and keeps them in checkpoints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GuideMaskLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Log what the mask does, as a warning where it is off, and read the counts of a run that resumes."""
+        """Log a description of the mask, as a warning where it is off, and read the counts of a run that resumes."""
         _logger.log(logging.WARNING if self.mask.off_because else logging.INFO, "%s", self.mask.describe())
         file = self._file(args, state)
         if state.global_step and file.exists():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from pairsift.integrations.grad_cache import CachedEmbeddings
-from pairsift.integrations.token_rows import TokenRows, token_keys
 from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
 from pairsift.pairs import GuideMask, RandomPairs, Selector, SelfMask
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 # Ids of one process's examples end below the first of the next process.
 _MOST_IDS = 2**40
+# Texts tokenised at once, which are padded to the longest of them.
+_AT_ONCE = 1024
 
 
 class TreatedRankingLoss(nn.Module):
     """MultipleNegativesRankingLoss with treated difficult pairs: `SentenceTransformerTrainer(..., loss=loss)`.
 
-    Rows of the first column are anchors, those of the second their positives; all other texts of the batch, further
-    columns included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
+    The first column holds anchors and the second their positives. All other texts of the batch, further columns
+    included, are negatives. Pairs are ranked on the sentence embeddings, which are the features here: there is
     no projector that would be thrown away.
 
     A `GuideMask` brings features of its own. A batch's examples are found by their tokens, all columns of a row
@@ -46,7 +48,7 @@ class TreatedRankingLoss(nn.Module):
             cosine.
         temperature: tau, > 0; 0.05 is a scale of 20.
         selector: which pairs are difficult, a `RankBand`, a `GuideMask` or any selector; None selects nothing.
-        treatment: what happens to them; None takes the selector's own, which is to treat nothing but for a `GuideMask`.
+        treatment: of these pairs; None takes the selector's default, which treats nothing except for masks.
         symmetric: also take positives as anchors.
         mini_batch_size: texts embedded at once, > 0, each twice, with the gradients of the whole batch (GradCache,
             arXiv 2101.06983); None embeds the batch at once.
@@ -61,15 +63,10 @@ class TreatedRankingLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        model: SentenceTransformer,
-        temperature: float = 0.05,
-        selector: Selector | None = None,
-        treatment: Treatment | None = None,
-        symmetric: bool = False,
-        mini_batch_size: int | None = None,
+        self, model: SentenceTransformer, temperature: float = 0.05, selector: Selector | None = None,
+        treatment: Treatment | None = None, symmetric: bool = False, mini_batch_size: int | None = None,
         **options: Unpack[Options],
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if mini_batch_size is not None and (isinstance(mini_batch_size, bool) or mini_batch_size < 1):
             raise ValueError(f"mini_batch_size must be None or at least 1, got {mini_batch_size!r}")
@@ -122,7 +119,7 @@ class TreatedRankingLoss(nn.Module):
 
         Args:
             reps: of each column, its embeddings in parts of (b, D).
-            rows, selector: ids of the examples, and what selects pairs instead of the loss's own selector.
+            rows, selector: ids of the examples, and a selector that replaces the loss's own.
 
         Returns:
             Scalar without a graph.
@@ -152,7 +149,7 @@ class TreatedRankingLoss(nn.Module):
         return embedded
 
     def _ids(self, columns: list[dict[str, Tensor]]) -> tuple[Tensor | None, Selector | None]:
-        """Ids of a batch's examples, and what selects pairs instead of the mask: in evaluation, a mask of its own."""
+        """Ids of a batch's examples, and in evaluation the mask that replaces the mask of training."""
         mask = self.mask
         if mask is None or self.rows is None:
             return self._numbers(len(next(iter(columns[0].values())))), None
@@ -163,7 +160,7 @@ class TreatedRankingLoss(nn.Module):
         else:
             keys = [token_keys(tokens).numpy() for tokens in columns]
             rows = torch.arange(len(keys[0]))
-            # Nothing is known of these texts but which are the same: the features say nothing, and are not asked.
+            # These texts are new, so they have no guide features. Only identical ones are masked.
             table, off = (
                 GuideTable([torch.ones(len(rows), 1, dtype=torch.float32)] * len(keys), keys),
                 "the examples are unknown",
@@ -240,3 +237,72 @@ class SemanticRankingLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         """Settings for the model card."""
         return {"loss": repr(self.loss)}
+
+
+class TokenRows:
+    """Finds the positions of examples by the tokens of their texts.
+
+    Args:
+        preprocess: texts to a dictionary of tokens, as the model in training makes them.
+        columns: N texts of each column.
+
+    Raises:
+        ValueError: a tokeniser that gives no `input_ids`.
+    """
+
+    def __init__(self, preprocess: Callable[[list[str]], dict[str, Any]], columns: Sequence[Sequence[str]]) -> None:
+        self._rows: dict[bytes, int] = {}
+        self._columns = len(columns)
+        for start in range(0, len(columns[0]), _AT_ONCE):
+            tokens = [preprocess(list(column[start : start + _AT_ONCE])) for column in columns]
+            for row, key in enumerate(_examples(tokens), start):
+                self._rows.setdefault(key, row)
+
+    def of(self, columns: Sequence[dict[str, Any]]) -> Tensor:
+        """(B,) positions of a batch's examples.
+
+        Raises:
+            ValueError: another number of columns than the examples have, or texts that none of them has.
+        """
+        if len(columns) != self._columns:
+            raise ValueError(f"the guide mask was fitted to {self._columns} columns, and the batch has {len(columns)}")
+        keys = _examples(columns)
+        missing = sum(key not in self._rows for key in keys)
+        if missing:
+            raise ValueError(
+                f"{missing} of {len(keys)} examples of the batch are not among those of the guide mask: fit it to "
+                "the columns that are trained on, in their order, with the prompts that the trainer puts before them"
+            )
+        return torch.tensor([self._rows[key] for key in keys])
+
+    def knows(self, columns: Sequence[dict[str, Any]]) -> bool:
+        """Whether `of` finds every example of a batch."""
+        return len(columns) == self._columns and all(key in self._rows for key in _examples(columns))
+
+
+def token_keys(tokens: dict[str, Any]) -> Tensor:
+    """(B,) int64 in [0, 2^53), equal where the tokens of texts are.
+
+    Raises:
+        ValueError: tokens without `input_ids` or `attention_mask`.
+    """
+    return torch.tensor([int.from_bytes(each[:8], "big") >> 11 for each in _hashes(tokens)])
+
+
+def _examples(columns: Sequence[dict[str, Any]]) -> list[bytes]:
+    """One key an example, of all its texts."""
+    hashed = [_hashes(tokens) for tokens in columns]
+    return [b"".join(parts) for parts in zip(*hashed, strict=True)]
+
+
+def _hashes(tokens: dict[str, Any]) -> list[bytes]:
+    if "input_ids" not in tokens or "attention_mask" not in tokens:
+        raise ValueError(
+            f"texts are found by input_ids and attention_mask, and the tokens hold {sorted(tokens)}: pad batches "
+            "(no flattened inputs), and use a transformer"
+        )
+    ids, lengths = tokens["input_ids"].cpu(), tokens["attention_mask"].cpu().bool()
+    return [
+        hashlib.blake2b(row[real].to(torch.int32).numpy().tobytes(), digest_size=10).digest()
+        for row, real in zip(ids, lengths, strict=True)
+    ]

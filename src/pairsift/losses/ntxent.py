@@ -9,36 +9,21 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, info_nce
-from pairsift.losses.treated import Options, Plan, TemperedLoss, check_views, unit
+from pairsift.losses.treated import Options, PairedLoss, Plan, TemperedLoss, check_views, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 Reduction = Literal["mean", "none"]
 
 
-class TwoViewLoss(TemperedLoss):
+class TwoViewLoss(TemperedLoss, PairedLoss):
     """Base class of losses that compare all 2N views of a batch of N images among themselves."""
 
-    def select(
-        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
-        selector: Selector | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Flag the difficult pairs of a batch, as `forward` does.
-
-        Args:
-            h0, h1: (N, D) features of the first and the second views.
-            rows, key_rows, selector: see `TreatedLoss`.
-
-        Returns:
-            (2N, 2N) bool over the views, first views first; in a process group (2N, M) for the M views of all
-            processes, in the order of the processes.
-
-        Raises:
-            ValueError: the loss has no selector, or see `select_pairs`.
-        """
-        plan = self._select_plan(selector)
+    def _sides(
+        self, plan: Plan, h0: Tensor, h1: Tensor, rows: Tensor | None, key_rows: Tensor | None
+    ) -> tuple[Rows, None]:
         h = torch.cat([h0, h1])
-        return self._select(Rows(h, h, _view_ids(plan, rows, key_rows, h0, h1)), None, plan)
+        return Rows(h, h, _view_ids(plan, rows, key_rows, h0, h1)), None
 
     @staticmethod
     def _views(

@@ -11,14 +11,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Rows, row_losses
-from pairsift.losses.treated import Options, TreatedLoss, check_views, power_of_two, wide
+from pairsift.losses.treated import Options, PairedLoss, check_views, power_of_two, wide
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 _MU = (1e-6, 1e6)
 
 
-class SpectralLoss(TreatedLoss):
+class SpectralLoss(PairedLoss):
     """`(1 / mu) (-2 mean_i <z_i, z'_i> + mean_{i != j} <z_i, z'_j>^2)`, rows scaled to length sqrt(mu) where longer.
 
     First views are anchors; second views are their positives and negatives. Pairs are ranked per first view among all
@@ -60,26 +60,6 @@ class SpectralLoss(TreatedLoss):
         if not _MU[0] <= mu <= _MU[1]:  # otherwise squares of products leave the range of float32
             raise ValueError(f"mu must be finite, > 0 and in {_MU[0]:g} ... {_MU[1]:g}, got {mu}")
         self.mu = mu
-
-    def select(
-        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
-        selector: Selector | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Flag the difficult pairs of a batch, as `forward` does.
-
-        Args:
-            h0, h1: (N, D) features of the first and the second views.
-            rows, key_rows, selector: see `TreatedLoss`.
-
-        Returns:
-            (N, N) bool, first views by second views; in a process group (N, M) for the M second views of all processes.
-
-        Raises:
-            ValueError: the loss has no selector, or see `select_pairs`.
-        """
-        plan = self._select_plan(selector)
-        ids = plan.ids_of_views(rows, key_rows, h0, h1)
-        return self._select(Rows(h0, h0, ids[0]), Rows(h1, h1, ids[1]), plan)
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,

@@ -55,19 +55,10 @@ class Plan(NamedTuple):
     treatment: Treatment | None
 
     def ids(self, rows: Tensor | None, x: Tensor, column: int = 0, name: str = "rows") -> Tensor | None:
-        """Ids as the selector takes them.
-
-        Args:
-            rows: (N,) integer ids of examples; None where unknown.
-            x: the N rows of these examples.
-            column: part of each example; see `Selector.identify`.
-            name: of the argument, for messages.
-
-        Returns:
-            (N,) or (N, M) int64 on the device of `x`; None where ids are unknown or not needed.
+        """`Selector.identify` of ids (N,), on the device of their rows `x`; None where ids are unknown or not needed.
 
         Raises:
-            TypeError, ValueError: ids that are not (N,) integers.
+            TypeError, ValueError: ids, called `name` in the message, that are not (N,) integers.
         """
         rows = check_ids(rows, len(x), name)
         if rows is None or self.selector is None or self.treatment is None:
@@ -100,8 +91,8 @@ class TreatedLoss(nn.Module):
 
     Args:
         selector: which pairs are selected, a `RankBand` or any `Selector`; None selects nothing.
-        treatment: what happens to them; None takes the selector's default, which is to treat nothing except for
-            selectors of false negatives (`GuideMask`).
+        treatment: of these pairs; None takes the selector's default, which treats nothing except for selectors of
+            false negatives (`GuideMask`, `SelfMask`).
         **options: see `Options`.
 
     Raises:
@@ -149,7 +140,7 @@ class TreatedLoss(nn.Module):
         return treatment
 
     def _plan(self, selector: Selector | None, treatment: Treatment | None, treated: bool) -> Plan:
-        """Selector and treatment of a call: the call's own, else those of the loss."""
+        """Selector and treatment of a call, by default the loss's own."""
         if selector is None and treatment is None:
             selector, treatment = self.selector, self.treatment
         else:
@@ -225,6 +216,38 @@ class TreatedLoss(nn.Module):
         """The settings, as `print(loss)` shows them."""
         own = [f"{name}={getattr(self, name)!r}" for name in self._shown]
         return ", ".join([*own, f"selector={self.selector}", f"treatment={self.treatment}"])
+
+
+class PairedLoss(TreatedLoss):
+    """Base class of losses between first and second views, or between rows and keys."""
+
+    def select(
+        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
+        selector: Selector | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Flag the difficult pairs of a batch, as `forward` does.
+
+        Args:
+            h0: (N, D) features of the first views.
+            h1: (N, D) features of the second views; (K, D) where keys may outnumber rows.
+            rows, key_rows, selector: see `TreatedLoss`.
+
+        Returns:
+            (N, K) bool, first views by second views, or (2N, 2N) of a loss that compares all views among themselves,
+            first views first. In a process group the columns are those of all processes, in their order.
+
+        Raises:
+            ValueError: the loss has no selector, features of different widths, or see `select_pairs`.
+        """
+        plan = self._select_plan(selector)
+        return self._select(*self._sides(plan, h0, h1, rows, key_rows), plan)
+
+    def _sides(
+        self, plan: Plan, h0: Tensor, h1: Tensor, rows: Tensor | None, key_rows: Tensor | None
+    ) -> tuple[Rows, Rows | None]:
+        """Features and ids of rows and of keys; None where rows are compared among themselves."""
+        ids = plan.ids_of_views(rows, key_rows, h0, h1)
+        return Rows(h0, h0, ids[0]), Rows(h1, h1, ids[1])
 
 
 class TemperedLoss(TreatedLoss):

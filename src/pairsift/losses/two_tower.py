@@ -7,12 +7,12 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from pairsift.losses.engine import Comparison, Processes, Rows, info_nce
-from pairsift.losses.treated import Options, Plan, TemperedLoss, check_ids, check_views, unit
+from pairsift.losses.treated import Options, PairedLoss, Plan, TemperedLoss, check_ids, check_views, unit
 from pairsift.pairs import Selector
 from pairsift.treatments import Treatment
 
 
-class TwoTowerLoss(TemperedLoss):
+class TwoTowerLoss(TemperedLoss, PairedLoss):
     """InfoNCE of rows of one tower against keys of the other, row i with key i (CLIP, arXiv 2103.00020).
 
     Pairs are ranked per row among all keys of the other tower, so both towers need features of one width. Removal
@@ -47,30 +47,6 @@ class TwoTowerLoss(TemperedLoss):
     ) -> None:  # fmt: skip
         super().__init__(selector, treatment, temperature, learnable, **options)
         self.symmetric, self.flag_positive = symmetric, flag_positive
-
-    def select(
-        self, h0: Tensor, h1: Tensor, *, rows: Tensor | None = None, key_rows: Tensor | None = None,
-        selector: Selector | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Flag the difficult pairs of rows with keys, as `forward` does.
-
-        Args:
-            h0: (N, D) features of the rows.
-            h1: (K, D) features of the keys, K >= N.
-            rows, key_rows, selector: see `forward`.
-
-        Returns:
-            (N, K) bool; in a process group K counts the keys of all processes, in their order.
-
-        Raises:
-            ValueError: the loss has no selector, features of different widths, or see `select_pairs`.
-        """
-        plan = self._select_plan(selector)
-        ids, key_ids = _tower_ids(plan, rows, key_rows, h0, h1)
-        pairs = self._select(Rows(h0, h0, ids), Rows(h1, h1, key_ids), plan)
-        if not self.flag_positive:
-            pairs.diagonal(Processes(self.engine.gather_distributed, keys=h1).before("keys")).fill_(False)
-        return pairs
 
     def forward(
         self, z0: Tensor, z1: Tensor, h0: Tensor | None = None, h1: Tensor | None = None, *,
@@ -109,6 +85,18 @@ class TwoTowerLoss(TemperedLoss):
                 back = self._compare(anchors, first, plan, pairs=turned)
                 loss = loss + self._sum(anchors.z, back, pairs is not None)
             return forth.processes.mean(loss * (forth.processes.weight("z") / (1 + self.symmetric)))
+
+    def _sides(
+        self, plan: Plan, h0: Tensor, h1: Tensor, rows: Tensor | None, key_rows: Tensor | None
+    ) -> tuple[Rows, Rows]:
+        ids, key_ids = _tower_ids(plan, rows, key_rows, h0, h1)
+        return Rows(h0, h0, ids), Rows(h1, h1, key_ids)
+
+    def _select(self, rows: Rows, keys: Rows | None, plan: Plan, *, gathered: bool = True) -> Tensor:
+        pairs = super()._select(rows, keys, plan, gathered=gathered)
+        if not self.flag_positive and keys is not None:
+            pairs.diagonal(Processes(self.engine.gather_distributed, keys=keys.z).before("keys")).fill_(False)
+        return pairs
 
     def _sum(self, anchors: Tensor, comparison: Comparison, given: bool) -> Tensor:
         """Sum of the losses of anchors, whose positives are the keys of the same numbers."""

@@ -41,7 +41,7 @@ from pairsift.treatments import EXCLUDED, Treatment
 _MAX_ATTACHED = 2**24
 
 
-class Encodes(Protocol):
+class Encoder(Protocol):
     """An encoder of texts, such as a `SentenceTransformer`."""
 
     def encode(self, sentences: list[str], /) -> Any:
@@ -50,7 +50,7 @@ class Encodes(Protocol):
 
 
 class GuideMask(Selector):
-    """Selects in-batch negatives that are positives in truth, by a guide (a frozen encoder) and by identical texts.
+    """Selects in-batch false negatives, by a guide (a frozen encoder) and by identical texts.
 
     With g the guide's unit features, candidate c_j is a false negative of anchor a_i with positive p_i when
     `g(a_i, c_j) > g(a_i, p_i) - margin * |g(a_i, p_i)|` (GISTEmbed, arXiv 2402.16829, with its relative margin) and
@@ -145,7 +145,7 @@ class GuideMask(Selector):
 
     @classmethod
     def from_texts(
-        cls, guide: Encodes, anchors: Sequence[str], positives: Sequence[str], *negatives: Sequence[str],
+        cls, guide: Encoder, anchors: Sequence[str], positives: Sequence[str], *negatives: Sequence[str],
         **settings: Any,
     ) -> GuideMask:  # fmt: skip
         """A mask for N examples of texts, each text encoded once.
@@ -173,8 +173,8 @@ class GuideMask(Selector):
         may be shuffled, selected or split afterwards, and evaluation data may hold other texts.
 
         Args:
-            folder: what `pairsift pairs -o` or `inspect_pairs(out=...)` wrote with a guide that compares texts.
-            data: what is trained on, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
+            folder: what `pairsift pairs -o` or `inspect_pairs(output=...)` wrote with a guide that compares texts.
+            data: the training data, a `datasets.Dataset`, a `pyarrow.Table` or another table; None takes the rows of
                 clean.parquet.
             columns: of `data`, anchors, positives and negatives in the order in which the trainer gets them; None takes
                 those of the inspection.

@@ -144,7 +144,7 @@ def spread_margin(own: Tensor) -> float:
         own: (N,) guide similarities of known positives.
 
     Returns:
-        In [0, 1]; 1 where known positives are so unlike that the guide says nothing.
+        In [0, 1]; 1 where known positives are so unlike that the guide is useless.
     """
     median = own.median()
     spread = _NORMAL * (own - median).abs().median()
@@ -152,7 +152,7 @@ def spread_margin(own: Tensor) -> float:
 
 
 def likely_floor(own: Tensor) -> float:
-    """Least similarity of a false negative: that of the closest tenth of known positives.
+    """Least similarity of a false negative: the 90th percentile of known positives.
 
     The margin compares a candidate only with the anchor's own positive. Where that positive is far away, the hardest
     true negatives are closer, and they outnumber false negatives. On banking77's training questions 13 % of the pairs
@@ -273,7 +273,7 @@ def encoded(
 def inspected(
     folder: Path, data: Any, columns: Sequence[str] | None, labels: ArrayLike | None
 ) -> tuple[GuideTable, dict[str, Any]]:
-    """The table of examples of an inspection, and what the inspection says of its guide; see `GuideMask`.
+    """The table of examples of an inspection, and the facts of its guide; see `GuideMask`.
 
     Raises:
         FileNotFoundError: the folder holds no inspection, or one without guide features.
@@ -292,6 +292,12 @@ def inspected(
             "guide model and an output folder first"
         ) from error
     names = list(facts["columns"] if columns is None else columns)
+    if data is not None:
+        held = getattr(data, "column_names", data)
+        missing = [name for name in names if not hasattr(data, "__getitem__") or name not in held]
+        if missing:
+            shown = ", ".join(map(str, held)) if hasattr(held, "__iter__") else type(data).__name__
+            raise ValueError(f"the data has no column {missing[0]!r} ({shown}): name its columns with `columns`")
     if data is None:
         table = pq.read_table(folder / "clean.parquet", columns=names)
     elif isinstance(data, pa.Table):
@@ -305,14 +311,14 @@ def inspected(
     unknown = sum(int((keys[place] != each).sum()) for place, each in zip(places, found, strict=True))
     if unknown:
         raise ValueError(
-            f"{unknown:,} of {sum(map(len, found)):,} texts are none of {folder}: inspect the data that is trained on, "
+            f"{unknown:,} of {sum(map(len, found)):,} texts are not in {folder}: inspect the data that is trained on, "
             "or take rows of its clean.parquet"
         )
     return GuideTable([features[place] for place in places], texts, labels), facts["guide"]
 
 
 def _column_texts(values: list[Any], name: str) -> list[str]:
-    """The texts of a column; of a column of lists it must be said that trainers take none."""
+    """The texts of a column; trainers take no lists of texts."""
     if any(isinstance(each, list) for each in values):
         raise ValueError(
             f"column {name!r} holds lists of texts, which trainers do not take: write a column for each negative "

@@ -88,7 +88,7 @@ class Selector(ABC):
             keys: (K, D) features of the keys; None compares the rows among themselves.
             own: column of `keys` that is row 0 itself, followed by the other rows; these pairs are never selected. None
                 where rows are not among the keys.
-            rows: (B,) int64 ids of the rows' examples, or what `identify` made of them; None where unknown.
+            rows: (B,) int64 ids of the rows' examples, or the result of `identify`; None where unknown.
             key_rows: (K,) int64 ids of the keys' examples, likewise.
             precision: of the products of features; see `select_pairs`.
         """
@@ -97,7 +97,7 @@ class Selector(ABC):
         """The treatment that a loss applies to the selected pairs.
 
         Args:
-            treatment: what the user asked for; None takes the selector's default, mostly to treat nothing.
+            treatment: of the user; None takes the selector's default, mostly to treat nothing.
 
         Raises:
             ValueError: the treatment contradicts the purpose of the selection; the message names treatments that fit.
@@ -296,7 +296,7 @@ class GivenPairs(Selector):
 
 
 class RandomPairs(WrappedSelector):
-    """Selects as many pairs of every row as another selector, at random: the control for claims about selection.
+    """Selects as many random pairs of every row as another selector: the control experiment of a selection.
 
     Each call draws from (seed, number of the call, process). A loss saves the number of calls, so that a resumed run
     draws the same pairs.
@@ -387,7 +387,7 @@ def check_precision(precision: Precision) -> Precision:
 
 
 def tile_rows(keys: int) -> int:
-    """Rows of a tile against so many keys: 64 to 256."""
+    """Rows of a tile, 64 to 256, by the number of keys."""
     return min(_MAX_TILE_ROWS, max(64, _TILE_ENTRIES // keys))
 
 

@@ -81,7 +81,7 @@ class SelfMask(Selector):
         return _SelfMasks(self.margin, anchors, others, examples, 0 if keys is None else own)
 
     def fit_treatment(self, treatment: Treatment | None) -> Treatment | None:
-        """By default masked pairs leave the denominator; what pushes them apart harder is refused.
+        """By default masked pairs leave the denominator; a treatment that pushes them apart harder is refused.
 
         Raises:
             ValueError: such a treatment.

@@ -1,4 +1,4 @@
-"""Which texts are the same text: by a hash of what is left when spelling habits are taken away."""
+"""Keys of texts: hashes that ignore habits of spelling."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-# 53 bits, so that a key is exact as a float64 too; two of a million texts collide with a chance of 6e-5.
-_BITS = 53
 # Typographic quotes and dashes, as typewriters have them.
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4", "'")
@@ -55,5 +53,9 @@ def _key(number: int, text: str) -> int:
         plain = unicodedata.normalize("NFKC", text.translate(_PLAIN)).translate(_PLAIN)
         plain = "".join(each for each in plain if unicodedata.category(each) != "Cf")
     plain = " ".join(_SPACED.sub("", plain).casefold().split())
-    digest = hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> (64 - _BITS)
+    return short_hash(plain.encode("utf-8", "surrogatepass"))
+
+
+def short_hash(data: bytes) -> int:
+    """Hash of 53 bits, which is exact as a float64 too; two of a million collide with a chance of 6e-5."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 11

@@ -26,8 +26,6 @@ COLOURS = "abcdef"
 DASHES = ("", "dash", "dot", "dashdot", "longdash", "longdot")
 # Shades of a heatmap from the background to the full colour.
 SHADES = ("h0", "h1", "h2", "h3", "h4", "h5")
-# Share of a group's width that grouped bars fill.
-_FILLED = 0.8
 
 
 class Axis(NamedTuple):
@@ -167,24 +165,6 @@ def bars(x: Axis, y: Axis, edges: ArrayLike, base: ArrayLike, heights: ArrayLike
         f"M{at[i]:.5g} {SIDE - low[i]:.5g}V{SIDE - low[i] - tall[i]:.5g}H{at[i + 1]:.5g}V{SIDE - low[i]:.5g}z"
         for i in used
     )
-
-
-def grouped_bars(x: Axis, y: Axis, heights: ArrayLike) -> list[str]:
-    """Paths of grouped bars from the low end of `y`, one a series: heights (S, G) of S series in G groups.
-
-    `x` has a group at each of 0 ... G - 1, as `Axis.of_names` has. nan leaves a bar out.
-    """
-    values = np.asarray(heights, np.float64)
-    width = _FILLED / len(values)
-    paths = []
-    for i, series in enumerate(values):
-        left = np.arange(len(series)) - _FILLED / 2 + i * width
-        starts, ends, tops = x.along(left), x.along(left + width), SIDE - y.along(series)
-        paths.append("".join(
-            f"M{start:.5g} {SIDE}V{top:.5g}H{end:.5g}V{SIDE}z"
-            for start, end, top in zip(starts, ends, tops, strict=True) if math.isfinite(top)
-        ))  # fmt: skip
-    return paths
 
 
 def points(x: Axis, y: Axis, horizontal: ArrayLike, vertical: ArrayLike) -> str:

@@ -3,7 +3,7 @@
 Every page carries a content security policy: browsers run the scripts that the template wrote, known by their hashes,
 and no other, and open no connection.
 
-Templates extend `page.html` and use, beside Jinja's own:
+Templates extend `page.html`. Apart from what Jinja has, they use:
 
 - ``{% filter script %} ... {% endfilter %}``: a script, which a bare script element would not be allowed to be;
 - ``data | json``: a value in a script;

@@ -1,4 +1,4 @@
-"""Pairs that retrievers are trained on: what is wrong with them, and batches that keep conflicting texts apart."""
+"""Training pairs of retrievers: their faults, and batches that keep conflicting texts apart."""
 
 from pairsift._base.extras import needs
 

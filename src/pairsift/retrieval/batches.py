@@ -250,7 +250,7 @@ def arrange(n: int, size: int, constraints: Constraints, rng: np.random.Generato
     Args:
         n: rows.
         size: of a full batch.
-        constraints: what keeps them apart.
+        constraints: keep rows apart.
         rng: decides everything that the constraints leave open.
         min_full: share of the rows in full batches from which on no conflict is allowed.
     """
@@ -289,7 +289,7 @@ def _placed(
 
 
 def _allowed(batches: _Batches, left: list[int], wanted: int) -> list[int]:
-    """Place so many of the rows left over, those of the least likely conflicts first; the others."""
+    """Place `wanted` of the rows left over, least likely conflicts first; returns the others."""
     costs = [(best[0], place) for place in left if (best := batches.cheapest(place)) is not None]
     placed: set[int] = set()
     for _, place in sorted(costs):

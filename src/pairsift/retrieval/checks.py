@@ -1,4 +1,4 @@
-"""The checks of an inspection: false negatives, mined negatives, rates, and which rows stay.
+"""Compares texts under a guide: likely false negatives of every row, and bad mined negatives and their replacements.
 
 Candidate c of anchor a with positive p is a likely false negative when `g(a, c) > g(a, p) - margin * |g(a, p)|`
 (GISTEmbed, arXiv 2402.16829, with its relative margin) and `g(a, c) > floor`, the rule of `GuideMask`. A guide that
@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
 from pairsift.retrieval.config import PairsConfig
-from pairsift.retrieval.guides import Judge, Judgement
-from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
-from pairsift.retrieval.near import CloseTexts, TextPairs
-from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, State
+from pairsift.retrieval.guides import PairScorer, ScoredPairs
+from pairsift.retrieval.index import BLOCK, Cells, Pairing, Search, UnitFeatures, dots
+from pairsift.retrieval.near import NO_PAIRS, TextPairs, joined
+from pairsift.retrieval.read import FloatArray, IntArray
 
 BoolArray = NDArray[np.bool_]
 
@@ -31,10 +30,6 @@ BoolArray = NDArray[np.bool_]
 _ROUNDING = 1e-6
 # Nearest texts of an anchor among which the nearest other one is taken.
 _FIRST = 3
-# Batch sizes that false negatives are counted for.
-BATCHES = (32, 256, 4096, 32_768)
-# Candidates compared with the sample of rows at once.
-_CANDIDATES = 4096
 # Texts that are drawn for a negative to refill, before all are tried.
 _DRAWS = 8
 # Margins below the own positive within which a negative is suspicious: 92 % of false negatives, where similarities are
@@ -54,10 +49,9 @@ class GuideScores:
     Attributes:
         own: (n,) similarity of each anchor with its positive.
         margin, floor: see the module.
-        ranks: (n,) share of the candidates that are more similar to the anchor than its positive, in [0, 1], on a
-            sample of candidates.
-        cap: the share above which the guide is not used for a row.
-        unrelated: similarities of anchors with positives of other rows, a sample.
+        ranks: (n,) share, in [0, 1], of a sample of candidates that are more similar to the anchor than its positive.
+        cap: the rank above which the guide is not used for a row.
+        unrelated: similarities of a sample of anchors with positives of other rows.
     """
 
     own: FloatArray
@@ -83,10 +77,10 @@ class GuideScores:
         return np.asarray(np.maximum(self.edges, np.float32(self.floor)))
 
     def suspicious(self, pairs: IntArray, similarity: FloatArray) -> BoolArray:
-        """(M,) negatives that a judge should see: those not far below the own positive, or all where the guide is off.
+        """(M,) which negatives a judge should score: those not far below the positive, or all where the guide is off.
 
         Args:
-            pairs: (M,) which pair's.
+            pairs: (M,) pair of each negative.
             similarity: (M,) of the anchor with the negative.
         """
         own = self.own[pairs]
@@ -148,7 +142,7 @@ class FalseNegatives:
         conflicts: anchors with candidates, each pair once.
         cut: rows that may have more than were compared.
         left_out: conflicts beyond `max_conflicts`.
-        nearest: similarity of the most similar candidate of any row; nan where none was compared.
+        nearest: largest similarity of a row and a candidate; nan where none was compared.
     """
 
     counts: IntArray
@@ -164,14 +158,7 @@ def find_false_negatives(
     pairing: Pairing, features: UnitFeatures, scores: GuideScores, search: Search, config: PairsConfig,
     tell: Callable[[int], None],
 ) -> FalseNegatives:  # fmt: skip
-    """Search the candidates of every row that the guide is used for.
-
-    Args:
-        pairing, features, scores: of the rows.
-        search: of the positives.
-        config: says how many neighbours are compared, and how many conflicts are kept.
-        tell: hears how many rows are done.
-    """
+    """Search the positives for those that are likely false negatives; `tell` gets the number of rows that are done."""
     n, nearest = len(pairing), -np.inf
     counts, worst = np.zeros(n, np.int64), np.full(n, -1)
     similarity = np.full(n, np.nan, np.float32)
@@ -215,39 +202,33 @@ class _MostSimilar:
 
     def __init__(self, most: int) -> None:
         self._most, self._waiting, self._dropped = most, 0, 0
-        self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]] = []
+        self._parts: list[TextPairs] = []
 
     def add(self, first: IntArray, second: IntArray, similarity: FloatArray) -> None:
         """Take more pairs."""
-        self._parts.append((first.astype(np.int32), second.astype(np.int32), similarity))
+        self._parts.append(TextPairs(first.astype(np.int32), second.astype(np.int32), similarity))
         self._waiting += len(first)
         if self._waiting > 2 * self._most:
             self._settle()
 
     def pairs(self) -> tuple[TextPairs, int]:
         """The pairs that are kept, and how many are left out."""
-        first, second, similarity = self._settle()
-        return TextPairs(first.astype(np.int64), second.astype(np.int64), similarity), self._dropped
+        found = self._settle()
+        return TextPairs(found.first.astype(np.int64), found.second.astype(np.int64), found.similarity), self._dropped
 
-    def _settle(self) -> tuple[NDArray[np.int32], NDArray[np.int32], FloatArray]:
-        if not self._parts:
-            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
-        first, second, similarity = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
-        once = np.unique(low << 32 | high, return_index=True)[1]
-        order = once[np.argsort(-similarity[once], kind="stable")]
-        self._dropped += max(0, len(order) - self._most)
-        order = order[: self._most]
-        self._parts = [(first[order], second[order], similarity[order])]
-        self._waiting = len(order)
-        return self._parts[0]
+    def _settle(self) -> TextPairs:
+        found = joined(self._parts) if self._parts else NO_PAIRS
+        self._dropped += max(0, len(found) - self._most)
+        found = found.taken(slice(self._most))
+        self._parts, self._waiting = [found], len(found)
+        return found
 
 
 # Mined negatives
 
 
 class Compared(NamedTuple):
-    """What a guide gives the check of mined negatives: features and scores, and the search of texts to refill from."""
+    """Features and scores of a guide, and the search that finds texts to refill from."""
 
     features: UnitFeatures
     scores: GuideScores
@@ -263,7 +244,7 @@ class NegativeChecks:
         likely: (M,) the guide takes it for a positive.
         alone: (M,) the guide would take it for a positive without the floor.
         similarity: (M,) with the anchor; nan without a guide.
-        judgement: what a judge says; None without one.
+        scored: the scores of a judge; None without one.
         judged: (M,) the judge takes it for a positive.
         relabelled: (M,) it becomes the positive of a row of its own.
         open_pairs, open_columns: (K,) pair and column of negatives, where a cell is bad or missing, or a list loses all
@@ -275,7 +256,7 @@ class NegativeChecks:
     likely: BoolArray
     alone: BoolArray
     similarity: FloatArray
-    judgement: Judgement | None
+    scored: ScoredPairs | None
     judged: BoolArray
     relabelled: BoolArray
     open_pairs: IntArray
@@ -293,20 +274,23 @@ class NegativeChecks:
         return self.identical | self.judged | self._unasked(self.alone)
 
     def _unasked(self, chosen: BoolArray) -> BoolArray:
-        return chosen if self.judgement is None else chosen & np.isnan(self.judgement.negatives)
+        return chosen if self.scored is None else chosen & np.isnan(self.scored.negatives)
 
 
 def check_negatives(
-    pairing: Pairing, cells: list[Cells], config: PairsConfig, guide: Compared | None = None, judge: Judge | None = None
+    pairing: Pairing,
+    cells: list[Cells],
+    config: PairsConfig,
+    guide: Compared | None = None,
+    scorer: PairScorer | None = None,
 ) -> NegativeChecks:
     """Compare every mined negative with its anchor, and choose texts for the places of those that are bad or missing.
 
     Args:
-        pairing: of the rows.
-        cells: of each column of negatives.
-        config: says whether negatives are refilled.
-        guide: features, scores and search; None without a guide.
-        judge: decides about suspicious ones; None without one.
+        pairing, cells: the rows, and the cells of each column of negatives.
+        config: the settings.
+        guide: None without one.
+        scorer: decides about suspicious negatives; None without a judge.
     """
     mined = pairing.mined
     anchors = pairing.anchors[mined.pairs]
@@ -322,29 +306,27 @@ def check_negatives(
         used = free & scores.reliable[mined.pairs]
         likely = used & (similarity > scores.thresholds[mined.pairs])
         alone = used & (similarity > scores.edges[mined.pairs])
-    if judge is None:
-        verdicts: tuple[Judgement | None, BoolArray, BoolArray] = (None, asked, asked)
-    else:
+    scored, judged, relabelled = None, asked, asked
+    if scorer is not None:
         asked = free if guide is None else free & guide.scores.suspicious(mined.pairs, similarity)
-        verdicts = _judged(pairing, config, guide, judge, asked)
-    judgement, judged, relabelled = verdicts
+        scored, judged, relabelled = _judged(pairing, config, guide, scorer, asked)
     checks = NegativeChecks(
-        identical, likely, alone, similarity, judgement, judged, relabelled, *_open_cells(
+        identical, likely, alone, similarity, scored, judged, relabelled, *_open_cells(
             pairing, cells, identical | judged | (likely & ~asked)
         ), np.zeros(0, np.int64),
     )  # fmt: skip
     if config.bad_negatives != "refill":
         return checks
-    return replace(checks, refills=_Refilling(pairing, checks, config, guide, judge).texts())
+    return replace(checks, refills=_Refilling(pairing, checks, config, guide, scorer).texts())
 
 
 def _judged(
-    pairing: Pairing, config: PairsConfig, guide: Compared | None, judge: Judge, asked: BoolArray
-) -> tuple[Judgement, BoolArray, BoolArray]:
-    """What the judge says of some negatives, of the positives of their rows, and of positives that are ranked low.
+    pairing: Pairing, config: PairsConfig, guide: Compared | None, scorer: PairScorer, asked: BoolArray
+) -> tuple[ScoredPairs, BoolArray, BoolArray]:
+    """Score some negatives, the positives of their rows, and positives that the guide ranks low.
 
     Returns:
-        The scores, the (M,) negatives that are bad, and the (M,) ones that become positives.
+        The scores, (M,) which negatives are bad, and (M,) which become positives.
     """
     mined = pairing.mined
     rows = np.zeros(len(pairing), bool)
@@ -352,8 +334,8 @@ def _judged(
     if guide is not None and not guide.scores.off_because:
         rows |= ~guide.scores.reliable
     positives, negatives = np.full(len(pairing), np.nan), np.full(len(asked), np.nan)
-    positives[rows] = judge(pairing.anchors[rows], pairing.positives[rows])
-    negatives[asked] = judge(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
+    positives[rows] = scorer(pairing.anchors[rows], pairing.positives[rows])
+    negatives[asked] = scorer(pairing.anchors[mined.pairs[asked]], mined.texts[asked])
     own = positives[mined.pairs]
     with np.errstate(invalid="ignore"):
         bad = (negatives >= config.judge_floor) & (negatives >= config.judge_share * own)
@@ -362,8 +344,8 @@ def _judged(
     codes = pairing.code(pairing.anchors[mined.pairs], mined.texts)
     first = np.zeros(len(asked), bool)
     first[np.unique(np.where(relabelled, codes, -1), return_index=True)[1]] = True
-    judgement = Judgement(judge.name, judge.asked, positives, negatives, config.judge_floor)
-    return judgement, bad, relabelled & first
+    scored = ScoredPairs(scorer.name, scorer.asked, positives, negatives, config.judge_floor)
+    return scored, bad, relabelled & first
 
 
 def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[IntArray, IntArray]:
@@ -388,23 +370,21 @@ def _open_cells(pairing: Pairing, cells: list[Cells], bad: BoolArray) -> tuple[I
 class _Refilling:
     """Chooses negatives for the cells that need one, none twice for a pair.
 
-    With a guide it is the text most similar to the anchor that stays below a share of its own positive's similarity
-    (positive-aware mining, arXiv 2407.15831). Elsewhere it is drawn at random. A judge that was asked about the row's
-    positive has the last word about each.
-
-    Args:
-        pairing: of the rows.
-        checks: of the mined negatives.
-        config: seed, neighbours and share.
-        guide: None without one.
-        judge: None without one.
+    With a guide, the text most similar to the anchor that stays below a share of its positive's similarity is taken
+    (positive-aware mining, arXiv 2407.15831), and without one a random text. Where a judge has scored the row's
+    positive, it can refuse the text.
     """
 
     def __init__(
-        self, pairing: Pairing, checks: NegativeChecks, config: PairsConfig, guide: Compared | None, judge: Judge | None
+        self,
+        pairing: Pairing,
+        checks: NegativeChecks,
+        config: PairsConfig,
+        guide: Compared | None,
+        scorer: PairScorer | None,
     ) -> None:
-        self._pairing, self._config, self._guide, self._judge = pairing, config, guide, judge
-        self._judgement, self._pairs = checks.judgement, checks.open_pairs
+        self._pairing, self._config, self._guide, self._scorer = pairing, config, guide, scorer
+        self._scored, self._pairs = checks.scored, checks.open_pairs
         mined, kept = pairing.mined, ~checks.bad
         self._taken = np.unique(pairing.code(mined.pairs[kept], mined.texts[kept]))
         more = pairing.further.get("corpus")
@@ -413,7 +393,7 @@ class _Refilling:
     def texts(self) -> IntArray:
         """(K,) texts for the open cells, -1 where there is none."""
         out = np.full(len(self._pairs), -1)
-        for _ in range(_ROUNDS if self._judge is not None else 1):
+        for _ in range(_ROUNDS if self._scorer is not None else 1):
             open_ = np.flatnonzero(out < 0)
             if not len(open_):
                 break
@@ -429,11 +409,11 @@ class _Refilling:
     def _accepted(self, pairs: IntArray, texts: IntArray) -> BoolArray:
         """(K,) texts that the judge calls negatives, or was not asked about."""
         fine = np.ones(len(pairs), bool)
-        if self._judge is None or self._judgement is None:
+        if self._scorer is None or self._scored is None:
             return fine
-        asked = np.flatnonzero(np.isfinite(self._judgement.positives[pairs]))
-        own = self._judgement.positives[pairs[asked]]
-        scores = self._judge(self._pairing.anchors[pairs[asked]], texts[asked])
+        asked = np.flatnonzero(np.isfinite(self._scored.positives[pairs]))
+        own = self._scored.positives[pairs[asked]]
+        scores = self._scorer(self._pairing.anchors[pairs[asked]], texts[asked])
         fine[asked] = (scores < self._config.judge_floor) | (scores < self._config.judge_share * own)
         return fine
 
@@ -488,271 +468,3 @@ def _held(pairing: Pairing, pairs: IntArray, texts: IntArray, taken: IntArray) -
     at = np.minimum(np.searchsorted(taken, codes), max(len(taken) - 1, 0))
     again = taken[at] == codes if len(taken) else np.zeros(len(codes), bool)
     return np.asarray(pairing.identical(pairing.anchors[pairs], texts) | again)
-
-
-# Rates
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share of the other rows, mean over rows, with half of its 95 % interval."""
-
-    mean: float
-    half_width: float
-
-    def __add__(self, other: Rate) -> Rate:
-        """The rate of either, one of them exact."""
-        return Rate(self.mean + other.mean, self.half_width + other.half_width)
-
-    def expected(self, batch: int) -> tuple[float, float, float]:
-        """False negatives of a row in a batch of so many rows drawn at random: mean, lower and upper end."""
-        others = batch - 1
-        return (
-            others * self.mean,
-            others * max(0.0, self.mean - self.half_width),
-            others * (self.mean + self.half_width),
-        )
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Shares of false negatives among the positives of other rows.
-
-    Attributes:
-        sample: rows measured.
-        identical: by identity of texts, of all rows.
-        likely: by identity or by the guide; `identical` without one.
-        margin_alone: the same without the floor; None without a guide.
-    """
-
-    sample: int
-    identical: Rate
-    likely: Rate
-    margin_alone: Rate | None
-
-
-def measure_rates(
-    pairing: Pairing, features: UnitFeatures | None, scores: GuideScores | None, sample: int, seed: int
-) -> Rates | None:
-    """Rates on a sample of rows against every candidate; None for a single row, which shares no batch."""
-    n = len(pairing)
-    if n < 2:
-        return None
-    rows = np.sort(np.random.default_rng(seed).choice(n, min(n, sample), replace=False))
-    identical = _rate(pairing.twins, n)
-    if features is None or scores is None:
-        return Rates(len(rows), identical, identical, None)
-    likely, alone = _counts(pairing, features, scores, rows)
-    return Rates(len(rows), identical, identical + _rate(likely, n), identical + _rate(alone, n))
-
-
-def _counts(pairing: Pairing, features: UnitFeatures, scores: GuideScores, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows whose positive the guide takes for a false negative of each of some rows: with the floor, and without."""
-    texts = pairing.anchors[rows]
-    anchors = features.take(texts)
-    # A row that the guide is not used for has no likely false negatives.
-    least = [np.where(scores.reliable[rows], each[rows], np.inf) for each in (scores.thresholds, scores.edges)]
-    counts = np.zeros((2, len(rows)), np.int64)
-    for start, block in features.blocks(pairing.candidates, _CANDIDATES):
-        candidates = pairing.candidates[start : start + len(block)]
-        similar = anchors @ block.T
-        similar[pairing.positions(texts, candidates, denied=True)] = -np.inf
-        weights = pairing.carriers[candidates].astype(np.float64)
-        for i, edge in enumerate(least):
-            counts[i] += ((similar > edge[:, None]) @ weights).astype(np.int64)
-    return counts[0], counts[1]
-
-
-def _rate(counts: IntArray, n: int) -> Rate:
-    """Mean share of the n - 1 other rows; rows that were not drawn make the interval."""
-    shares = counts / (n - 1)
-    drawn = len(shares)
-    error = shares.std(ddof=1) / math.sqrt(drawn) * math.sqrt(1 - drawn / n) if drawn < n else 0.0
-    return Rate(float(shares.mean()), float(stats.t.ppf(0.975, drawn - 1) * error) if error else 0.0)
-
-
-# All findings
-
-
-@dataclass(frozen=True)
-class GuideChecks:
-    """Everything that a guide found.
-
-    Attributes:
-        name: of the guide.
-        scores, false_negatives: of the pairs.
-        recall: share of the ten nearest that an approximate search finds; None where it is exact.
-    """
-
-    name: str
-    scores: GuideScores
-    false_negatives: FalseNegatives
-    recall: float | None
-
-
-_STATES = {State.MISSING: "missing", State.EMPTY: "empty", State.NOT_FINITE: "not finite"}
-
-
-class Findings:
-    """Everything that was found in a table of N rows with n usable pairs, and which rows are kept.
-
-    Args:
-        cells: of the table, anchors, positives and each column of negatives.
-        labels: of its rows, if it has some.
-        pairing: its usable pairs.
-        negatives: checks of its mined negatives.
-        guided: what the guide found; None without one.
-        close: near-duplicates and leaks.
-        rates: of false negatives; None for a single row.
-        config: says what leaves clean.parquet.
-
-    Attributes:
-        columns: of mined negatives.
-        duplicate_of: (n,) position of the first usable row with the same cells and label, itself for that one.
-        near_of: (n,) position of the first usable row with near texts, itself where there is no such row before it, or
-            where that row has the same two texts.
-        bad: (n,) bad negatives of each row.
-        kept: (N,) rows of clean.parquet.
-    """
-
-    def __init__(
-        self, cells: list[Cells], labels: PairLabels | None, pairing: Pairing, negatives: NegativeChecks,
-        guided: GuideChecks | None, close: CloseTexts, rates: Rates | None, config: PairsConfig,
-    ) -> None:  # fmt: skip
-        self.anchors, self.positives = cells[:2]
-        self.columns = [each.column for each in cells[2:]]
-        self.labels, self.pairing, self.negatives, self.guided = labels, pairing, negatives, guided
-        self.close, self.rates, self.config = close, rates, config
-        self.duplicate_of = _first_of(_row_numbers(pairing))
-        groups = close.anchors.groups[pairing.anchors], close.positives.groups[pairing.positives]
-        first, same = _first_of(pairing.code(*groups)), _first_of(pairing.code(pairing.anchors, pairing.positives))
-        self.near_of = np.where(same[first] == same, np.arange(len(pairing)), first)
-        self.bad = np.bincount(pairing.mined.pairs[negatives.bad], minlength=len(pairing))
-        self.kept = self._kept()
-
-    def __len__(self) -> int:
-        return len(self.anchors.keys)
-
-    @property
-    def duplicates(self) -> BoolArray:
-        """(n,) rows that repeat an earlier one."""
-        return np.asarray(self.duplicate_of != np.arange(len(self.duplicate_of)))
-
-    @property
-    def near(self) -> BoolArray:
-        """(n,) rows that nearly repeat an earlier one."""
-        return np.asarray(self.near_of != np.arange(len(self.near_of)))
-
-    @cached_property
-    def wrong(self) -> BoolArray:
-        """(n,) rows whose positive may be wrong.
-
-        The guide ranks it below more candidates than the cap allows, unless it is off. A judge that was asked decides.
-        """
-        judgement = self.negatives.judgement
-        low = np.zeros(len(self.pairing), bool)
-        if self.guided is not None and not self.guided.scores.off_because:
-            low = ~self.guided.scores.reliable
-        return low if judgement is None else (low & ~judgement.right) | judgement.wrong
-
-    @cached_property
-    def contradicted(self) -> BoolArray:
-        """(N,) rows that one label calls a positive pair and another, on the same two texts, no pair."""
-        out = np.zeros(len(self), bool)
-        if self.labels is None:
-            return out
-        fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
-        numbers = np.unique(self.anchors.keys, return_inverse=True)[1] * np.int64(len(self))
-        numbers += np.unique(self.positives.keys, return_inverse=True)[1]
-        both = np.intersect1d(numbers[fine & self.labels.positive], numbers[fine & self.labels.negative])
-        return np.asarray(fine & ~self.labels.missing & np.isin(numbers, both))
-
-    @cached_property
-    def reasons(self) -> dict[str, BoolArray]:
-        """For each reason, (N,) the rows of the table it holds for."""
-        pairing = self.pairing
-        out = {
-            f"{name} {word}": cells.states == state
-            for name, cells in (("anchor", self.anchors), ("positive", self.positives))
-            for state, word in _STATES.items()
-        }
-        if self.labels is not None:
-            out |= {"label missing": self.labels.missing, "labelled negative": self.labels.negative}
-            out["labels contradict"] = self.contradicted
-        mine: dict[str, BoolArray] = {
-            "duplicate": self.duplicates, "near-duplicate": self.near,
-            "anchor repeats": np.bincount(pairing.anchors)[pairing.anchors] > 1,
-            "positive repeats": pairing.carriers[pairing.positives] > 1,
-            "positive is the anchor": pairing.anchors == pairing.positives, "bad negatives": self.bad > 0,
-        }  # fmt: skip
-        mine["no negative left"] = self._unfilled()
-        if self.close.leaks is not None:
-            mine |= {"in the evaluation set": self.close.leaks.same, "near the evaluation set": self.close.leaks.near}
-        if self.negatives.judgement is not None:
-            mine["judge: no positive"] = self.negatives.judgement.wrong
-            mine["judge: a negative is a positive"] = self._owners(self.negatives.judged)
-        mine["longer than the guide reads"] = self.close.cut[pairing.anchors] | self.close.cut[pairing.positives]
-        if self.guided is not None:
-            mine["guide unreliable"] = ~self.guided.scores.reliable
-            mine["false negatives likely"] = self.guided.false_negatives.counts > 0
-        return out | {name: self.spread(mask, False) for name, mask in mine.items()}
-
-    def spread(self, values: NDArray[np.generic], missing: object) -> NDArray[np.generic]:
-        """Values of usable rows as values of all rows of the table."""
-        out = np.full(len(self), missing, values.dtype)
-        out[self.pairing.rows] = values
-        return out
-
-    def _owners(self, negatives: BoolArray) -> BoolArray:
-        """(n,) rows that own some of (M,) mined negatives."""
-        return np.bincount(self.pairing.mined.pairs[negatives], minlength=len(self.pairing)) > 0
-
-    @cached_property
-    def relabelled(self) -> IntArray:
-        """(R,) mined negatives that become positives of rows of their own, in the order of their rows; kept ones."""
-        mined, chosen = self.pairing.mined, np.flatnonzero(self.negatives.relabelled)
-        chosen = chosen[self.kept[self.pairing.rows[mined.pairs[chosen]]]]
-        return chosen[np.argsort(mined.pairs[chosen], kind="stable")]
-
-    def _unfilled(self) -> BoolArray:
-        """(n,) rows for which no other negative was found."""
-        negatives = self.negatives
-        missing = negatives.open_pairs[negatives.refills < 0] if len(negatives.refills) else negatives.refills
-        return np.bincount(missing, minlength=len(self.pairing)) > 0
-
-    def _kept(self) -> BoolArray:
-        kept = ~self.duplicates & ~self._unfilled()
-        if self.config.drop_near:
-            kept &= ~self.near
-        if self.close.leaks is not None and self.config.leaks == "drop":
-            kept &= ~(self.close.leaks.same | self.close.leaks.near)
-        if self.config.wrong_positives == "drop":
-            kept &= ~self.wrong
-        if self.config.bad_negatives == "drop":
-            kept[self.negatives.open_pairs] = False
-            kept &= self.bad == 0
-        out = np.asarray(self.spread(kept, False), bool)
-        if self.labels is not None and self.config.labelled_negatives == "keep":
-            fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
-            out |= fine & self.labels.negative
-        return out
-
-
-def _row_numbers(pairing: Pairing) -> IntArray:
-    """(n,) equal where rows have the same anchor, positive, label, and negatives in the same order."""
-    numbers = np.unique(pairing.code(pairing.anchors, pairing.positives), return_inverse=True)[1]
-    numbers = np.unique(numbers * np.int64(pairing.labels.max(initial=0) + 1) + pairing.labels, return_inverse=True)[1]
-    order = np.argsort(pairing.mined.pairs, kind="stable")
-    owners = pairing.mined.pairs[order]
-    place = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    for slot in range(int(place.max(initial=-1)) + 1):
-        texts = np.zeros(len(pairing), np.int64)
-        texts[owners[place == slot]] = pairing.mined.texts[order[place == slot]] + 1
-        numbers = np.unique(numbers * np.int64(pairing.n_texts + 1) + texts, return_inverse=True)[1]
-    return np.asarray(numbers, np.int64)
-
-
-def _first_of(values: IntArray) -> IntArray:
-    """(n,) position of the first equal value."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse], np.int64)

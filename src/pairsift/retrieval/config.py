@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from pairsift._base.settings import Settings, setting
 
-# Old names of settings, and what says the same today.
-_RENAMED = {"guide": "use `guide_model` for an encoder, `guide_features` for a file of features"}
+# Old names of settings, and their replacements.
+_RENAMED = {
+    "guide": "use `guide_model` for an encoder, `guide_features` for a file of features",
+    "out": "it is `output` since 0.3",
+}
 # The least that a number may be.
 _LEAST = {"neighbours": 1, "sample": 2, "examples": 0, "max_conflicts": 1, "guide_batch_size": 1}
-# Numbers in (0, 1], and what they are a share of.
+# Shares in (0, 1] of a whole.
 _SHARES = {
     "cap": "the candidates", "spelling": "shingles", "judge_floor": "the highest score",
     "judge_share": "the positive's score", "refill_share": "the positive's similarity",
@@ -50,8 +53,8 @@ class PairsConfig(Settings):
         None, "Input", "columns of mined negatives, commas between (None: the usual ones; 'none' for none)"
     )
     label: str | None = setting(
-        None, "Input", "column of labels or scores of the pairs (None: the usual one; 'none' ignores it and takes "
-        "every row for a positive pair)",
+        None, "Input", "column of labels or scores of the pairs (None: the usual one; 'none': every row is a positive "
+        "pair)",
     )  # fmt: skip
     positive_label: str | None = setting(None, "Input", "labels of positive pairs, commas between (None: 1 and true)")
     min_score: float | None = setting(
@@ -59,27 +62,29 @@ class PairsConfig(Settings):
     )
 
     against: Path | None = setting(
-        None, "Evaluation", "evaluation set whose texts training must not hold: a table, or a folder of BEIR"
+        None, "Evaluation", "evaluation set whose texts must not be in the training pairs: a table, or a folder of BEIR"
     )
     against_column: str | None = setting(
         None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
     )
     leaks: Literal["drop", "keep"] = setting(
-        "drop", "Evaluation", "rows whose anchor or positive is a text of the evaluation set, or nearly one"
+        "drop",
+        "Evaluation",
+        "drop or keep rows whose anchor or positive is in the evaluation set, or nearly so",
     )
 
     guide_model: str | None = setting(
         None, "Guide", "encoder that compares texts: 'minilm' (packaged), a sentence-transformers name or folder"
     )
     guide_features: Path | None = setting(
-        None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide embeddings are "
-        "compared themselves, and texts by their spelling alone)",
+        None, "Guide", "file of features that compare texts, .parquet, .npy or .npz (without a guide, embeddings are "
+        "compared directly, and texts by their spelling alone)",
     )  # fmt: skip
     query_prompt: str | None = setting(
-        None, "Guide", "text that the guide reads before each anchor (None: that of the encoder's own encode_query)"
+        None, "Guide", "prompt that the guide reads before each anchor (None: the encoder's encode_query)"
     )
     document_prompt: str | None = setting(
-        None, "Guide", "text that the guide reads before all other texts (None: that of its encode_document)"
+        None, "Guide", "prompt that the guide reads before all other texts (None: the encoder's encode_document)"
     )
     guide_device: str | None = setting(None, "Guide", "device of the guide model: cpu, cuda or mps (None: the best)")
     guide_batch_size: int | None = setting(None, "Guide", "texts that the guide model encodes at once (None: its own)")
@@ -92,15 +97,14 @@ class PairsConfig(Settings):
         "positives; -1: none)",
     )  # fmt: skip
     cap: float = setting(
-        0.1, "Guide", "share of the candidates that may be ranked above a known positive before the guide is ignored "
-        "for its row",
+        0.1, "Guide", "share of the candidates above a known positive from which the guide is ignored for the row",
     )  # fmt: skip
     near: float | None = setting(
         None, "Guide", "similarity from which two texts are near-duplicates (None: from the distances of neighbours)"
     )
     spelling: float = setting(
-        0.8, "Guide", "share of their shingles from which two texts are near-duplicates by spelling (1: those of the "
-        "same words)",
+        0.8, "Guide", "share of common shingles from which two texts are near-duplicates by spelling (1: the same "
+        "words)",
     )  # fmt: skip
     neighbours: int = setting(50, "Guide", "most similar candidates of a row that are compared one by one")
     sample: int = setting(2048, "Guide", "rows on which rates are measured, against all candidates")
@@ -110,39 +114,38 @@ class PairsConfig(Settings):
         None, "Judge", "cross-encoder (name or folder), or module:function, that scores suspicious negatives and "
         "low-ranked positives, in [0, 1]",
     )  # fmt: skip
-    judge_floor: float = setting(0.5, "Judge", "score from which the judge calls a pair a positive one")
+    judge_floor: float = setting(0.5, "Judge", "least score of a positive pair")
     judge_share: float = setting(
         0.95, "Judge", "share of the own positive's score from which a negative is a bad one, above the floor"
     )
     judged_positives: Literal["drop", "relabel"] = setting(
-        "drop", "Judge", "negatives that score as high as the own positive: drop takes them out, relabel also adds a "
+        "drop", "Judge", "negatives that score as high as their row's positive: drop removes them, relabel also adds a "
         "row with each of them as positive",
     )  # fmt: skip
 
     corpus: Path | None = setting(
-        None, "Clean", "texts that bad negatives are refilled from, too: a table, or a folder of BEIR (None: positives "
-        "of other rows alone)",
+        None, "Clean", "further texts to replace bad negatives with: a table, or a folder of BEIR (None: positives of "
+        "other rows alone)",
     )  # fmt: skip
     corpus_column: str | None = setting(None, "Clean", "column of its texts (None: the usual one, or the only one)")
     refill_share: float | None = setting(
-        None, "Clean", "share of the own positive's similarity that a refilled negative may have at most (None: 1 less "
-        "`margin`)",
+        None, "Clean", "largest similarity of a new negative, as a share of the positive's (None: 1 less `margin`)",
     )  # fmt: skip
     drop_near: bool = setting(False, "Clean", "leave near-duplicate rows out of clean.parquet, not only duplicates")
     labelled_negatives: Literal["drop", "keep"] = setting(
-        "drop", "Clean", "rows that are labelled as no pair: drop leaves them out, keep writes them as they are"
+        "drop", "Clean", "drop rows that are labelled as no pair, or keep them unchanged"
     )
     wrong_positives: Literal["keep", "drop"] = setting(
-        "keep", "Clean", "rows whose positive the guide ranks below more than `cap` of the candidates"
+        "keep", "Clean", "keep or drop rows whose positive the guide ranks below more than `cap` of the candidates"
     )
     bad_negatives: Literal["refill", "drop", "null"] = setting(
-        "refill", "Clean", "mined negatives that look like positives, or are missing: refill puts another text there "
-        "(a list keeps its others), drop leaves the row out, null leaves the cell empty",
+        "refill", "Clean", "mined negatives that look like positives, or are missing: refill takes another text (a "
+        "list keeps its others), drop leaves the row out, null leaves the cell empty",
     )  # fmt: skip
 
     threads: int | None = setting(None, "Machine", "CPU threads (None or 0: all)")
 
-    out: Path | None = setting(None, "Output", "folder to write to")
+    output: Path | None = setting(None, "Output", "folder to write to")
     examples: int = setting(30, "Output", "of each kind on the page")
     max_conflicts: int = setting(10_000_000, "Output", "pairs of conflicts.parquet; the most similar are kept")
     overwrite: bool = setting(False, "Output", "replace the inspection in the output folder")
@@ -176,17 +179,5 @@ class PairsConfig(Settings):
 
     @classmethod
     def hint(cls, name: str) -> str | None:
-        """For a name that is no field, what to use instead."""
+        """The replacement of an unknown name."""
         return _RENAMED.get(name) or super().hint(name)
-
-    def with_keywords(self, keywords: dict[str, Any]) -> PairsConfig:
-        """The configuration with some fields set anew.
-
-        Raises:
-            TypeError: a keyword is no field.
-        """
-        for name in keywords:
-            hint = self.hint(name)
-            if hint is not None:
-                raise TypeError(f"inspect_pairs() got an unexpected keyword argument {name!r}: {hint}")
-        return self if not keywords else PairsConfig(**self.model_dump() | keywords)

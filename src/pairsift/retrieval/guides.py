@@ -1,11 +1,11 @@
 """Guides, whose features compare texts, and judges, which score a query with a text.
 
-A guide is an encoder, a file of features, or the pairs' own embeddings. A file of features is parquet with the columns
-of the pairs, each a list of floats, row by row the same pairs. Or it is .npy, .npz and the like with one row a cell:
-those of all anchors, then of all positives, then of each column of negatives.
+A guide is an encoder, a file of features, or the pairs' own embeddings. A parquet file of features has the columns of
+the pairs as lists of floats. An array has one row a cell: all anchors, then all positives, then each column of
+negatives.
 
-A judge reads both texts of a pair at once, so it is slower than a guide and right more often. It is asked about mined
-negatives that could be positives, about the positives of their rows, and about positives that the guide ranks low.
+A judge reads both texts of a pair at once, so it is slower than a guide and right more often. It scores mined negatives
+that could be positives, the positives of their rows, and positives that the guide ranks low.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pairsift._base.checks import first_line
 from pairsift._base.extras import needs
 from pairsift.data import open_features
 from pairsift.data.columns import NO_LABELS
+from pairsift.pairs.guide import Encoder
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.index import BLOCK, Pairing, first_contents, texts_of
 from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
@@ -36,37 +37,24 @@ Score = Callable[[list[tuple[str, str]]], ArrayLike]
 _PAIRS = 1024
 
 
-class Encoder(Protocol):
-    """An object that encodes texts, a `SentenceTransformer` for example."""
-
-    def encode(self, sentences: list[str], /) -> Any:
-        """(N, D) features of N texts."""
-        ...
-
-
 class Guide(Protocol):
     """Gives the features of the texts of a pairing, in order, block by block.
 
     Attributes:
-        name: of the guide, for messages.
-        reads: how many tokens of a text it reads at most; None where that is not known.
+        name: for messages.
+        reads: the most tokens of a text that it reads; None where that is not known.
     """
 
     name: str
     reads: int | None
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
-        """(rows, D) blocks, all texts in order; `tell` hears how many are done."""
+        """(rows, D) blocks, all texts in order; `tell` gets the number that is done."""
         ...
 
 
 def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None = None) -> Guide | None:
-    """The guide of some pairs; None where texts are compared by their spelling alone.
-
-    Args:
-        source: the pairs.
-        config: names an encoder or a file of features.
-        encoder: to use instead.
+    """The guide of the settings, or `encoder`; None where texts are compared by their spelling alone.
 
     Raises:
         PairsError: a file of other rows, an encoder that cannot be loaded, or one for embeddings.
@@ -96,16 +84,16 @@ def open_guide(source: PairsSource, config: PairsConfig, encoder: Encoder | None
 
 
 def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
-    """Refuse options of an encoder that nothing would heed.
+    """Refuse options of an encoder where nothing would use them.
 
     Raises:
         PairsError: there is one.
     """
     loaded = config.guide_model is not None
     for name in ("query_prompt", "document_prompt", "guide_device", "guide_batch_size"):
-        heeded = loaded or (encoder is not None and name.endswith("prompt"))
-        heeded |= name == "guide_device" and config.judge is not None
-        if getattr(config, name) is not None and not heeded:
+        used = loaded or (encoder is not None and name.endswith("prompt"))
+        used |= name == "guide_device" and config.judge is not None
+        if getattr(config, name) is not None and not used:
             raise PairsError(
                 f"`{name}` is an option of a guide that encodes texts: give `guide_model`, or leave it out"
             )
@@ -166,7 +154,7 @@ class _Encoded:
         )  # fmt: skip
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
-        """See `Guide`. A text that is an anchor and something else, too, is encoded as an anchor."""
+        """See `Guide`. A text that is an anchor and also something else is encoded as an anchor."""
         waiting: list[str] = []
         done = 0
         asks = np.zeros(pairing.n_texts, bool)
@@ -182,7 +170,7 @@ class _Encoded:
         tell(done + len(waiting))
 
     def _encode(self, texts: list[str], asks: NDArray[np.bool_]) -> FloatArray:
-        """(N, D) features of texts, of which some are anchors."""
+        """(N, D) features of texts; `asks` (N,) marks anchors."""
         if not self._two_sided and self._prompts == (None, None):
             return self._called(self._encoder.encode, texts)
         out: FloatArray | None = None
@@ -240,7 +228,7 @@ class _Stacked:
             raise PairsError(
                 f"the guide {guide} has {self._features.shape[0]:,} rows, {source.name} {source.rows:,} in "
                 f"{len(columns)} columns ({', '.join(columns)}): give {source.rows * len(columns):,} rows of features, "
-                "those of one column after the other"
+                "one column after the other"
             )
 
     def features(self, pairing: Pairing, tell: Callable[[int], None]) -> Iterator[FloatArray]:
@@ -297,15 +285,15 @@ def _as_pairs(guide: Path, source: PairsSource) -> PairsSource:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a judge said.
+class ScoredPairs:
+    """Scores of a judge, in [0, 1], nan where it was not asked.
 
     Attributes:
         name: of the judge.
-        asked: pairs of texts that it scored.
-        positives: (n,) score of each anchor with its positive, nan where it was not asked.
-        negatives: (M,) score of each anchor with a mined negative, nan where it was not asked.
-        floor: score from which a pair is a positive one.
+        asked: number of pairs that it scored.
+        positives: (n,) score of each anchor with its positive.
+        negatives: (M,) score of each anchor with a mined negative.
+        floor: least score of a positive pair.
     """
 
     name: str
@@ -316,24 +304,23 @@ class Judgement:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """(n,) rows whose positive the judge calls one."""
+        """(n,) rows whose positive reaches the floor."""
         return np.asarray(self.positives >= self.floor)
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """(n,) rows whose positive the judge calls none."""
+        """(n,) rows whose positive stays below the floor."""
         return np.asarray(self.positives < self.floor)
 
 
-class Judge:
-    """Scores pairs of texts of a pairing, each pair once.
+class PairScorer:
+    """Scores pairs of texts by a judge, each pair once.
 
     Args:
         name: for messages.
         score: the model or function.
-        source: holds the texts.
-        pairing: numbers them.
-        tell: hears how many pairs are done, and how many there are.
+        source, pairing: the texts and their numbers.
+        tell: gets the number of pairs that are done, and of all.
     """
 
     def __init__(
@@ -347,7 +334,7 @@ class Judge:
         """(P,) scores of anchors with texts, in [0, 1].
 
         Raises:
-            PairsError: the judge fails, or gives other than a number in [0, 1] for each pair.
+            PairsError: the judge fails, or does not return a number in [0, 1] for each pair.
         """
         codes = self._pairing.code(anchors, texts)
         new = np.array([code for code in np.unique(codes).tolist() if code not in self._known], np.int64)
@@ -379,15 +366,11 @@ def _outside(scores: NDArray[np.float64]) -> float:
     return float(scores[~((scores >= 0) & (scores <= 1))][0])
 
 
-def open_judge(source: PairsSource, config: PairsConfig, judge: Score | None) -> tuple[str, Score] | None:
-    """The name of the judge and the function that scores; None where there is none.
-
-    Args:
-        source: the pairs.
-        config: names a cross-encoder, or a function as `module:function`.
-        judge: a function to use instead.
+def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -> tuple[str, Score] | None:
+    """Name and function of the judge of the settings, or of `judge`; None where there is none.
 
     Raises:
+        TypeError: `judge` is no function.
         PairsError: it cannot be loaded, or the pairs are embeddings.
     """
     if judge is None and config.judge is None:
@@ -400,6 +383,8 @@ def open_judge(source: PairsSource, config: PairsConfig, judge: Score | None) ->
             f"{source.name} has no mined negatives, and without a guide no positive is suspicious: there is nothing "
             f"to ask {name!r}"
         )
+    if judge is not None and not callable(judge):
+        raise TypeError(f"judge must be a name, or a function of (query, text) pairs, got {name}")
     if judge is not None:
         return name, judge
     module, _, function = name.rpartition(":")

@@ -1,9 +1,10 @@
-"""Texts by number: who is paired with whom, unit features of each text in a file, and the search for similar ones."""
+"""Cells become numbered texts: who is paired with whom, unit features of each text in a file, similar texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,15 +13,100 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift.data import arrow
 from pairsift.neighbors import FLAT_LIMIT, NearestIndex
+from pairsift.pairs.text_keys import short_hash, text_keys
 from pairsift.retrieval.config import PairsError
-from pairsift.retrieval.read import Cells, FloatArray, IntArray, PairLabels, PairsSource, State, contents
+from pairsift.retrieval.read import Column, FloatArray, IntArray, PairLabels, PairsSource, TextsSource
 
+# The key of a cell that holds nothing to compare. No other key is negative.
+NO_KEY = -1
 # Rows of a block of work: 12 MB of 384 dimensions.
 BLOCK = 8192
 # Lists are twice the root of the number of texts; rows that centres are learned from, and lists that a search reads.
 _LIST_SAMPLE, PROBES = 64, 8
 _RECALL_ROWS = 200
+
+
+# Cells
+
+
+class State(IntEnum):
+    """What is wrong with a cell."""
+
+    FINE, MISSING, EMPTY, NOT_FINITE = range(4)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one column, in order; a cell of a list column is an element of a list.
+
+    Attributes:
+        column: that they belong to.
+        rows: (C,) row of each cell.
+        keys: (C,) int64, equal for equal contents: texts by `text_keys`, embeddings bit by bit. `NO_KEY` where there is
+            nothing to compare.
+        states: (C,) int8 of `State`.
+    """
+
+    column: Column
+    rows: IntArray
+    keys: IntArray
+    states: NDArray[np.int8]
+
+
+def read_cells(source: PairsSource | TextsSource, column: Column) -> Cells:
+    """Read a column once, for its keys.
+
+    Raises:
+        DataError: the file is damaged, embeddings are of several lengths, or texts are no UTF-8.
+    """
+    read = _text_cells if source.kind == "texts" else _vector_cells
+    parts, width = [], 0
+    for start, values in source.cells(column.name):
+        rows, keys, states, width = read(values, column, f"{source.name}, column {column.name!r}", start, width)
+        parts.append((rows, keys, states))
+    rows, keys, states = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Cells(column, rows, keys, states)
+
+
+def contents(source: PairsSource | TextsSource, column: Column) -> Iterator[Any]:
+    """What the cells of a column hold, batch by batch and in the same order: lists of texts, or (C, D) rows."""
+    name = f"{source.name}, column {column.name!r}"
+    for start, values in source.cells(column.name):
+        texts = source.kind == "texts"
+        yield _elements(values, column, name)[1] if texts else arrow.vectors(values, name, start)
+
+
+def _elements(values: Any, column: Column, name: str) -> tuple[IntArray, list[Any]]:
+    """Place in the batch and text of each cell: one a row, or for lists one an element."""
+    if not column.listed:
+        return np.arange(len(values)), arrow.texts(values, name)
+    places = np.repeat(np.arange(len(values)), np.asarray(values.value_lengths().fill_null(0)))
+    return places, arrow.texts(values.filter(values.is_valid()).flatten(), name)
+
+
+def _text_cells(values: Any, column: Column, name: str, start: int, width: int) -> tuple[Any, Any, Any, int]:
+    places, texts = _elements(values, column, name)
+    states = np.array(
+        [State.MISSING if text is None else State.FINE if text.strip() else State.EMPTY for text in texts], np.int8
+    )
+    keys = np.full(len(texts), NO_KEY, np.int64)
+    keys[states == State.FINE] = text_keys(text for text, state in zip(texts, states, strict=True) if not state)
+    return start + places, keys, states, 0
+
+
+def _vector_cells(values: Any, column: Column, name: str, start: int, width: int) -> tuple[Any, Any, Any, int]:
+    features, there = arrow.vectors(values, name, start, width or None), np.asarray(values.is_valid())
+    states = np.where(there, State.FINE, State.MISSING).astype(np.int8)
+    states[there & ~features.any(axis=1)] = State.EMPTY
+    # Entries above 1e19 are finite and their squares are not: such a row has no cosine either.
+    with np.errstate(over="ignore", invalid="ignore"):
+        states[there & ~np.isfinite(np.einsum("ij,ij->i", features, features))] = State.NOT_FINITE
+    keys = np.full(len(features), NO_KEY, np.int64)
+    fine = states == State.FINE
+    keys[fine] = [short_hash(row.tobytes()) for row in features[fine] + np.float32(0)]  # + 0 makes -0 a 0
+    return start + np.arange(len(features)), keys, states, features.shape[1] or width
 
 
 # Pairs of texts
@@ -47,7 +133,7 @@ class Mined:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The n usable rows of a table: those with an anchor and a positive, and no label that says otherwise.
+    """The n usable rows of a table: those with an anchor and a positive, and no label of a negative pair.
 
     Texts are numbered as they first appear.
 
@@ -131,7 +217,7 @@ class Pairing:
         Args:
             anchors: (R,) texts of the rows.
             candidates: (C,) texts of the columns, repeated ones too.
-            denied: give those, too, that some row labels as no positive of the anchor.
+            denied: include candidates that some row labels as no positive of the anchor.
         """
         places, texts = self.known(anchors)
         if denied:
@@ -285,16 +371,7 @@ def dots(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 class Search:
-    """Finds the most similar texts by cosine.
-
-    Args:
-        features: of all texts.
-        texts: (C,) that are searched.
-        seed: of an inverted file's centres.
-
-    Attributes:
-        exact: whether every text is compared.
-    """
+    """Finds the texts (C,) most similar by cosine; `exact` where each is compared."""
 
     def __init__(self, features: UnitFeatures, texts: IntArray, seed: int) -> None:
         self._features, self._texts, self._seed = features, texts, seed

@@ -1,8 +1,4 @@
-"""Layouts of training data: several positives a row, tevatron's passages, folders of BEIR; read as pairs, written back.
-
-A layout gives a flat table, a row a pair, and takes what the inspection changes: rows that leave, negatives that leave
-and texts in their place, negatives that become positives.
-"""
+"""Layouts of training data (several positives a row, tevatron, BEIR), read as pairs and written back."""
 
 from __future__ import annotations
 
@@ -47,14 +43,6 @@ class Edits:
 # Several positives a row
 
 
-def is_nested(kind: pa.DataType) -> bool:
-    """Whether cells are lists of texts, or of passages with a text."""
-    if not arrow.is_list(kind):
-        return False
-    inner = arrow.plain_type(kind.value_type)
-    return arrow.is_text(inner) or (pa.types.is_struct(inner) and "text" in {part.name for part in inner})
-
-
 class Nested:
     """Records with several positives each, as FlagEmbedding and tevatron write them.
 
@@ -70,7 +58,7 @@ class Nested:
 
     def __init__(self, name: str, table: pa.Table, positive: str, negatives: Sequence[str]) -> None:
         self.table, self._positive = table, positive
-        single = [each for each in negatives if not is_nested(table.schema.field(each).type)]
+        single = [each for each in negatives if not arrow.is_text_list(table.schema.field(each).type)]
         if single:
             raise DataError(
                 f"{name}: column {positive!r} holds lists and column {single[0]!r} none: give lists of positives and "
@@ -129,7 +117,7 @@ class Nested:
         self, lists: dict[str, list[Any]], held: dict[str, Any], along: dict[str, Any], record: int, name: str,
         places: list[int], more: list[Any],
     ) -> None:  # fmt: skip
-        """Append what is left of one list, and of the lists along it."""
+        """Append the rest of one list, and of the lists along it."""
         values = held[name][record]
         lists[name].append(
             None if values is None else [values[place] for place in places if place < len(values)] + more
@@ -226,7 +214,7 @@ class Beir:
             missing = [each for each in column if each not in known]
             if missing:
                 raise DataError(
-                    f"{qrels}: {len(missing):,} ids are none of {file}.jsonl, the first {missing[0]!r}: the files "
+                    f"{qrels}: {len(missing):,} ids are not in {file}.jsonl, the first {missing[0]!r}: the files "
                     "belong to different sets"
                 )
         scores = judged.column(2).cast(pa.float64())
@@ -277,7 +265,7 @@ class Beir:
 
 
 def write_as(path: Path, table: pa.Table) -> None:
-    """Write a table in the format that a file's name says, compressed where it says so; whole or not at all.
+    """Write a table, completely or not at all, in the format and compression of a file's name.
 
     Raises:
         OSError: not writable.

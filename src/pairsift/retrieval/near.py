@@ -1,10 +1,9 @@
 """Near-duplicates: texts that are spelled nearly alike, and texts that a guide finds far closer than usual neighbours.
 
-Spelling is compared by sets of shingles and their Jaccard similarity, the share of all shingles that both texts have.
-The shingles of a text of few words are the three-letter parts of its words, so that the order of words does not matter;
-those of a longer one are pairs of words that follow each other, so that texts do not agree because they are long.
-Candidates come from MinHash in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3)
-and are then compared exactly. The whole text counts, however much of it an encoder reads.
+Spelling is compared by the Jaccard similarity of sets of shingles. A short text has three-letter shingles of its words,
+which ignore the order of words. A long text has pairs of neighbouring words, because most long texts share most parts
+of three letters. Candidates come from MinHash in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive
+Datasets, ch. 3) and are then compared exactly. The whole text counts, even where an encoder reads only its beginning.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +27,14 @@ from scipy.sparse.csgraph import connected_components
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
 from pairsift.retrieval.read import FloatArray, IntArray
 
-# Texts of fewer words have shingles of letters, those of more have shingles of words, those between have both.
+# Texts of fewer words have shingles of letters, texts of more have shingles of words, texts between have both.
 _FEW_WORDS, _MANY_WORDS = 48, 32
-# Two texts are candidates where the minima of these many hashes agree in one of so many bands: 99.6 % of the pairs with
+# Two texts are candidates where the minima of `_IN_BAND` hashes agree in one of the bands: 99.6 % of the pairs with
 # a similarity of 0.7, 94 % of those with 0.6, 4 % of those with 0.2. Of many texts most candidates would be pairs of
 # little similarity, so more hashes must agree: 99.8 % of the pairs with 0.8, 92 % of those with 0.7, 1 % with 0.3.
 _IN_BAND, _BANDS = 4, 20
 _MANY_TEXTS, _MORE_IN_BAND = 50_000, 6
-# Texts in a bucket that are all compared with each other; in a larger one each meets so many that follow it.
+# All texts of a bucket are compared with each other. In a larger bucket each is compared with the `_FOLLOWING` next.
 _BUCKET, _FOLLOWING = 64, 16
 _PAIRS_AT_ONCE = 65_536
 # Least similarity of spelling that is looked at, and the least that counts where the guide is nearly sure.
@@ -60,27 +59,23 @@ _FEWEST = 3 * _NEIGHBOUR
 class TextPairs:
     """Pairs of texts: first, second and similarity (M,), most similar first."""
 
-    first: IntArray
-    second: IntArray
+    first: NDArray[np.signedinteger[Any]]
+    second: NDArray[np.signedinteger[Any]]
     similarity: FloatArray
 
     def __len__(self) -> int:
         return len(self.first)
 
     def within(self, texts: NDArray[np.bool_], others: NDArray[np.bool_] | None = None) -> TextPairs:
-        """The pairs of two of some texts, or of one of them with one of the others, which then comes second.
-
-        Args:
-            texts, others: (T,) which texts.
-        """
+        """The pairs between (T,) some texts, or between some and (T,) others, which then come second."""
         if others is None:
             return self.taken(texts[self.first] & texts[self.second])
         turned = TextPairs(self.second, self.first, self.similarity)
         parts = [each.taken(texts[each.first] & others[each.second]) for each in (self, turned)]
         return joined(parts, ordered=False)
 
-    def taken(self, chosen: NDArray[np.bool_]) -> TextPairs:
-        """Some of the pairs, (M,) which."""
+    def taken(self, chosen: NDArray[np.bool_] | slice) -> TextPairs:
+        """Some of the pairs: (M,) which, or a slice."""
         return TextPairs(self.first[chosen], self.second[chosen], self.similarity[chosen])
 
 
@@ -95,7 +90,7 @@ def joined(parts: list[TextPairs], ordered: bool = True) -> TextPairs:
     similarity = np.concatenate([each.similarity for each in parts])
     if ordered:
         first, second = np.minimum(first, second), np.maximum(first, second)
-    once = np.unique(first << 32 | second, return_index=True)[1]
+    once = np.unique(first.astype(np.int64) << 32 | second, return_index=True)[1]
     once = once[np.argsort(-similarity[once], kind="stable")]
     return TextPairs(first[once], second[once], similarity[once])
 
@@ -114,12 +109,10 @@ class Spelling:
 
     Attributes:
         words: (T,) number of words of each text.
-        lengths: (T,) number of characters of each text.
     """
 
     def __init__(self, blocks: Iterable[list[str]]) -> None:
         self._plain: list[str] = []
-        lengths: list[int] = []
         words: list[int] = []
         numbers: list[int] = []
         for block in blocks:
@@ -127,13 +120,12 @@ class Spelling:
                 found = _words(text)
                 self._plain.append(" ".join(found))
                 words.append(len(found))
-                lengths.append(len(text))
                 numbers.append(zlib.crc32(" ".join(sorted(filter(_DIGIT.search, found))).encode()))
         self._numbers = np.array(numbers, np.int64)
-        self.words, self.lengths = np.array(words, np.int64), np.array(lengths, np.int64)
+        self.words = np.array(words, np.int64)
 
     def alike(self, least: float = _LEAST) -> TextPairs:
-        """Pairs of texts whose shingles agree, by Jaccard similarity; those of at least `least`.
+        """Pairs of texts with a Jaccard similarity of at least `least`.
 
         Texts of few words are never alike where they hold different numbers.
         """
@@ -189,7 +181,7 @@ def _same_word(word: str, other: str) -> bool:
 
 
 def _letter_shingles(texts: list[str]) -> csr_array:
-    """(N, 2^31) sets of the parts of three letters of the words of each text, a word's ends being letters, too."""
+    """(N, 2^31) sets of three-letter parts of the words of each text; the ends of a word count as letters."""
     rows, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), BLOCK):
         joint = "\0".join(f" {text} " for text in texts[start : start + BLOCK])
@@ -278,14 +270,13 @@ def _jaccard(sets: csr_array, first: IntArray, second: IntArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Texts that are nearly the same.
+    """Near-duplicates among texts.
 
     Attributes:
-        threshold: cosine under the guide from which texts are near; None without a guide, or where there are too few
-            texts to tell.
-        pairs: of texts, each once; under the guide the ten nearest of every text are compared. The similarity is the
-            cosine under the guide, without one that of spelling.
-        groups: (T,) the first text of those that are near through others, itself where none is.
+        threshold: cosine under the guide from which texts are near; None without a guide, or for too few texts.
+        pairs: of texts, each once, with the cosine under the guide or else the similarity of spelling. The guide
+            compares the ten nearest of every text.
+        groups: (T,) the first text of each connected group of near texts.
     """
 
     threshold: float | None
@@ -294,13 +285,13 @@ class NearDuplicates:
 
 
 class NearTexts(NamedTuple):
-    """What near-duplicates are looked for with.
+    """Finds near-duplicates by features and by spelling.
 
     Attributes:
         features: of all texts; None without a guide.
         spelling: of all texts; None for embeddings.
-        alike: pairs of texts whose spelling shares half of the shingles or more.
-        cut: (T,) texts that the guide reads only the beginning of.
+        alike: pairs of texts that share half of their shingles or more.
+        cut: (T,) texts that are longer than the guide reads.
         near: similarity from which two texts are near; None derives it.
         spelled: Jaccard similarity of spelling from which two texts are near.
         seed: of samples.
@@ -331,7 +322,7 @@ class NearTexts(NamedTuple):
         return NearDuplicates(threshold, pairs, _groups(pairs, n))
 
     def between(self, search: Search | None, texts: IntArray, others: IntArray, n: int) -> TextPairs:
-        """Pairs of one of some texts with one of others that are nearly the same, the other one second.
+        """Near-duplicates between some texts and others, which come second.
 
         Args:
             search: of the texts; None without a guide.
@@ -362,7 +353,7 @@ class NearTexts(NamedTuple):
         return 1 - _PART * distance if self.near is None else self.near, 1 - _LARGER_PART * distance
 
     def _guided(self, search: Search, texts: IntArray, least: float, queries: IntArray) -> TextPairs:
-        """Pairs of a text and a query that the guide finds near. Of texts that it reads in part the whole counts."""
+        """Pairs of a text and a query that the guide finds near; texts longer than it reads must be spelled alike."""
         assert self.features is not None
         parts = [NO_PAIRS]
         for start, block in self.features.blocks(queries, BLOCK):
@@ -380,7 +371,7 @@ class NearTexts(NamedTuple):
         return pairs
 
     def _spelled(self, pairs: TextPairs, usual: float) -> TextPairs:
-        """Those pairs of texts spelled alike that are near, by spelling alone or with the guide."""
+        """The pairs that are near, by spelling alone or by spelling and guide."""
         if self.spelling is None or not len(pairs):
             return NO_PAIRS
         near = pairs.similarity >= self.spelled
@@ -396,13 +387,13 @@ class NearTexts(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaks:
-    """Texts of the pairs that an evaluation set holds, too.
+    """Texts that the pairs share with an evaluation set.
 
     Attributes:
         name: of the evaluation set.
-        texts: how many different texts it has.
-        same, near: (n,) pairs whose anchor or positive is one of them, or nearly one.
-        pairs: of a text of the pairs and a text of the evaluation set that are nearly the same.
+        texts: number of its different texts.
+        same, near: (n,) pairs whose anchor or positive is one of these texts, or a near-duplicate of one.
+        pairs: near-duplicates, a text of the pairs and a text of the evaluation set.
     """
 
     name: str
@@ -414,31 +405,24 @@ class Leaks:
 
 @dataclass(frozen=True)
 class CloseTexts:
-    """Near-duplicates among the anchors and among the positives, and what an evaluation set shares with them.
+    """Near-duplicates among anchors and among positives, and leaks of an evaluation set.
 
     Attributes:
         anchors, positives: near-duplicates on each side.
         leaks: None without an evaluation set.
-        words, lengths: (T,) words and characters of each text; None for embeddings.
-        cut: (T,) texts that the guide reads only the beginning of.
+        words: (T,) words of each text; None for embeddings.
+        cut: (T,) texts that are longer than the guide reads.
     """
 
     anchors: NearDuplicates
     positives: NearDuplicates
     leaks: Leaks | None
     words: IntArray | None
-    lengths: IntArray | None
     cut: NDArray[np.bool_]
 
 
 def find_leaks(pairing: Pairing, name: str, found: list[TextPairs]) -> Leaks:
-    """The leaks of an evaluation set.
-
-    Args:
-        pairing: of the pairs and the evaluation set.
-        name: of the evaluation set.
-        found: pairs of a text and a text of the evaluation set that are nearly the same.
-    """
+    """The leaks of the evaluation set called `name`, from its near-duplicates with each side of the pairs."""
     pairs = joined(found, ordered=False)
     same, near = np.zeros((2, pairing.n_texts), bool)
     same[pairing.further["against"]] = True

@@ -18,7 +18,8 @@ from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
-from pairsift.retrieval.read import NO_KEY, IntArray
+from pairsift.retrieval.index import NO_KEY
+from pairsift.retrieval.read import IntArray, texts_table
 
 if TYPE_CHECKING:
     from pairsift.retrieval.result import InspectedPairs
@@ -35,7 +36,7 @@ class DistinctBatchSampler(BatchSampler):
     Every row comes once an epoch, in a random order that `seed` and the epoch decide. All batches are full but those at
     the end, which hold the rows that fit into no full one; `drop_last` leaves these out.
 
-    Conflicts can be so many that few batches would be full. Where less than `min_full` of the rows would lie in full
+    With many conflicts few batches would be full. Where less than `min_full` of the rows would lie in full
     batches, the sampler allows conflicts: rows that fit nowhere go where their conflicts are least likely. It logs how
     many it allows, and `allowed` counts them. Rows of one text never share a batch, whatever `min_full` is.
 
@@ -121,9 +122,9 @@ class DistinctBatchSampler(BatchSampler):
         """A sampler that keeps duplicates and all conflicts of an inspection apart.
 
         Args:
-            found: what `inspect_pairs` returned, or the folder that it wrote.
+            found: the result of `inspect_pairs`, or the folder that it wrote.
             batch_size: see the class.
-            data: what is trained on, a `datasets.Dataset` or `pyarrow.Table`: any rows in any order, since they are
+            data: the training data, a `datasets.Dataset` or another table: any rows in any order, since they are
                 found by their texts. Rows that the inspection does not know are kept apart where texts are equal, and
                 their number is logged. None takes the rows of clean.parquet in their order.
             columns: of texts in `data`; None takes all columns of strings.
@@ -142,6 +143,7 @@ class DistinctBatchSampler(BatchSampler):
                 "the inspection compared embeddings, and data is found by its texts: inspect the texts, with the "
                 "embeddings as `guide_features`, or leave `data` out and train on clean.parquet in its order"
             )
+        data = _opened(data)
         keys = _data_keys(data, columns)
         unknown = int((~(np.isin(keys, inspection.known) | (keys == NO_KEY)).all(axis=1)).sum())
         if unknown:
@@ -167,15 +169,14 @@ class DistinctBatchSampler(BatchSampler):
             min_full: see the class.
 
         Returns:
-            A function of a data set, batch size and what else the trainer gives. It raises ValueError where the data
-            set has no texts.
+            A function of the trainer's arguments. It raises ValueError for a data set without texts.
         """
 
         def make(
             dataset: Any, batch_size: int, drop_last: bool = False, valid_label_columns: Sequence[str] | None = None,
             generator: Any = None, seed: int = 0,
         ) -> DistinctBatchSampler:  # fmt: skip
-            labels = {*(valid_label_columns or ()), "dataset_name"}
+            dataset, labels = _opened(dataset), {*(valid_label_columns or ()), "dataset_name"}
             names = [name for name in _text_columns(dataset) if name not in labels] if columns is None else columns
             options = {"drop_last": drop_last, "seed": seed, "min_full": min_full}
             if found is None:
@@ -218,7 +219,7 @@ class DistinctBatchSampler(BatchSampler):
         return self._planned[1]
 
     def _say(self, plan: Plan, n: int) -> None:
-        """Log, once, what keeps rows out of full batches and what was done about it."""
+        """Log, once, why rows are not in full batches, and how many conflicts are allowed."""
         if self._said:
             return
         share = len(plan.full) * self.batch_size / n
@@ -298,6 +299,20 @@ def _wide(lists: Any) -> IntArray:
     return out
 
 
+def _opened(data: Any) -> Any:
+    """A `datasets.Dataset`, which is read in parts, or the `pyarrow.Table` of another table.
+
+    Raises:
+        TypeError: something else.
+    """
+    if hasattr(data, "select_columns"):
+        return data
+    table = texts_table(data)
+    if table is None:
+        raise TypeError(f"data is a table of datasets, pyarrow, pandas or polars, got {type(data).__name__}")
+    return table
+
+
 def _text_columns(data: Any) -> list[str]:
     """Columns of strings, or of lists of strings, of a `datasets.Dataset` or a table."""
     schema = data.schema if isinstance(data, pa.Table) else data.features.arrow_schema
@@ -311,6 +326,9 @@ def _text_columns(data: Any) -> list[str]:
 def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
     """(N, C) keys of the texts of a data set, filled with `NO_KEY`."""
     names = _text_columns(data) if columns is None else list(columns)
+    missing = [each for each in names if each not in data.column_names]
+    if missing:
+        raise ValueError(f"the data has no column {missing[0]!r}; its columns: {', '.join(data.column_names)}")
     parts: list[IntArray] = []
     for batch in _tables(data, names):
         keys = []

@@ -16,7 +16,7 @@ from pairsift.same_class.estimator import Affinity, AffinityError, pair_scores
 from pairsift.treatments import Decision, Treatment
 
 # AUROC of "of different classes" among near pairs from which on treating pairs helps more than treating as many random
-# pairs, for features of the run itself and for those of a guide, whose errors are in other pairs. Set between
+# pairs, for features of the run itself and for features of a guide, which errs in other pairs. Set between
 # measurements on CIFAR-10 at CPU scale, see docs/findings.md. The run's own features, estimated at .64 to .68, gained
 # no more than the control. Guides estimated at .59 and .70 did. Noise reached at most .54.
 LEAST_AUROC, LEAST_AUROC_OF_GUIDE = 0.69, 0.55

@@ -74,8 +74,10 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
     if not values[0] > 0:
         raise AffinityError("all images are alike, so nothing tells them apart")
     axes = (vectors * (values + 1e-3 * values[0]) ** -0.25).astype(np.float32)
+    everything = len(sample) == len(images)
     parts = _parts(np.arange(len(images)))
-    return unit_rows(np.concatenate([(layer.counts(images[part]) / scale - centre) @ axes for part in parts]))
+    counts = (seen[part] if everything else layer.counts(images[part]) for part in parts)
+    return unit_rows(np.concatenate([(each / scale - centre) @ axes for each in counts]))
 
 
 @dataclass(frozen=True)

@@ -1,198 +1,124 @@
-"""Weights of the reference rows that make clusters of unequal size count alike.
+"""Weights of the reference rows, so that classes of unequal size count alike.
 
 The mean of a set lies in its largest class. Whatever is measured from there (whitened norms, mean cosines, centred
-cosines) then finds the largest class difficult. Rows therefore weigh inversely to the size of their cluster, in the
-mean, the covariance, the scales and the clusterings.
+cosines) then finds the largest class difficult. Rows of dense clusters therefore weigh less, in the mean, the
+covariance, the scales and the clusterings.
 
-This is right only where clusters are real: where they overlap, the sizes of k-means clusters are arbitrary, and such
-weights add noise. So clusters are tested first. K-means makes more clusters than there are classes. Then the two
-clusters that are separated least are merged, again and again. The separation of two clusters is the distance of their
-means over the sum of their standard deviations, along the line between the means, on rows that the line was not fitted
-to. The halves of a normal cluster are separated by about 1.3. Where classes are real, the separation jumps from
-there to more than 2 as soon as all halves are merged. Without such a jump all rows weigh alike.
+A Gaussian kernel counts the rows around each row. K-means makes more clusters than there are classes, and the mean
+logarithm of the counts is the density of a cluster. A large class may fill several clusters: each of them is dense.
+
+Density also differs in sets of equal classes, by chance and where features gather around a centre. There, rows of one
+cluster differ about as much as clusters do. So the weights are `density ** -power`, and the power lies between 0 and 1.
+It grows with the spread of the clusters' densities over the spread within clusters. It also grows with the clarity of
+the classes: where the neighbours of a row are far nearer than in a Gaussian cloud of the same covariance, a density is
+that of one class, and already a class of twice the size moves the mean into itself.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from pairsift.neighbors import FloatArray, IntArray, generator, kmeans, principal_axes
 
-FloatsArray = NDArray[np.float64]
-
-# Rows that clusters are sought on, and leading principal components that they are sought in.
-_ROWS, _COMPONENTS = 20_000, 32
-_BLOCK = 4096
-# Clusters to start from, as a multiple of the number of classes; at most so many, and with so many rows each.
-_MULTIPLE, _MOST, _FEWEST_ROWS = 3, 600, 16
-# The numbers of groups to accept, as multiples of the number of classes, which is a rough one.
-_RANGE = (0.5, 2.0)
-# The separation of the groups must be so large, and exceed all separations inside of groups by this factor.
-_SEPARATION, _JUMP = 2.0, 1.15
-# Largest separation of two parts of a group, of this share of its rows at least, with which it counts as one.
-_HALVES, _PART = 1.6, 0.25
-# Where one group holds more than this share of the rows, the others are outliers and no classes.
-_NEARLY_ALL = 0.95
-# Rows of groups smaller than this share of the median one weigh like its rows: a few outliers are no class.
-_SMALLEST = 0.25
-# So do rows of groups smaller than the median one that lie so near between larger groups, in standard deviations.
-_BETWEEN = 2.0
+# Rows that densities are measured on, rows that the reach of the kernel is measured on, and rows assigned at once.
+_ROWS, _REACH_ROWS, _BLOCK = 5000, 1000, 4096
+# Leading principal components that distances are taken in, as many as classes from 2 to 10. More of them hold noise,
+# or density that has nothing to do with classes.
+_FEWEST, _MOST = 2, 10
+# Clusters for each of these components, and rows of a cluster at least.
+_MULTIPLE, _FEWEST_ROWS = 3, 16
+# The kernel reaches to the neighbour that is at this share of a class, and at this rank at least.
+_SHARE, _LEAST_RANK = 0.1, 3
+# The power is 0 and 1 at these ratios of the spreads, and at these squared distances of neighbours, over those in a
+# Gaussian cloud.
+_RATIOS, _DISTANCES = (1.5, 2.0), (0.4, 0.3)
 
 
-def balancing_weights(features: FloatArray, n_classes: int, seed: int) -> FloatArray | None:
-    """Weight of every row, inverse to the size of its cluster; None where clusters are not clearly separated.
+class Balance(NamedTuple):
+    """What makes classes of unequal size count alike.
+
+    Attributes:
+        ratio: spread of the clusters' log densities over the spread within clusters; about 1 for classes of one size.
+        distance: squared distance of neighbours over that in a Gaussian cloud; below 0.4 classes are clear.
+        power: how far densities are evened out, in [0, 1].
+        weights: (N,) positive, with mean 1; None where the power is 0.
+    """
+
+    ratio: float
+    distance: float
+    power: float
+    weights: FloatArray | None
+
+
+def balance(features: FloatArray, n_classes: int, seed: int) -> Balance:
+    """Weigh rows inversely to the density of their cluster, as far as clusters differ in density.
 
     Args:
         features: (N, D) finite.
         n_classes: rough number of classes.
-        seed: of the draws and the clusterings.
-
-    Returns:
-        (N,) positive, with mean 1.
+        seed: of the sample and the clusters.
     """
-    groups = separated_groups(features, n_classes, seed)
-    if groups is None:
-        return None
-    sizes = np.bincount(groups).astype(np.float64)
-    median = float(np.median(sizes))
-    if sizes.max() > _NEARLY_ALL * sizes.sum():
-        return None
-    no_class = (sizes < _SMALLEST * median) | _between_larger(features, groups, sizes, median)
-    weights = 1 / np.where(no_class, median, sizes)[groups]
-    balanced: FloatArray = (weights / weights.mean()).astype(np.float32)
-    return balanced
+    rng, n = generator(seed), len(features)
+    classes = min(max(n_classes, _FEWEST), _MOST)
+    centre, variances, vectors = principal_axes(features)
+    axes = np.ascontiguousarray(vectors[:, ::-1][:, :classes], dtype=np.float32)
+    chosen = np.sort(rng.choice(n, min(n, _ROWS), replace=False))
+    places = _places(features[chosen], centre, axes)
+    clusters = min(_MULTIPLE * classes, len(places) // _FEWEST_ROWS)
+    if clusters < 2:
+        return Balance(0.0, 1.0, 0.0, None)
+    centres = kmeans(places, clusters, seed, spherical=False, spread=True)
+    rank = min(max(_LEAST_RANK, round(_SHARE * len(places) / classes)), len(places) - 1)
+    reach = _reach(places, rank)
+    cloud = (rng.standard_normal(places.shape) * np.sqrt(variances[::-1][: places.shape[1]])).astype(np.float32)
+    distance = reach / _reach(cloud, rank)
+    density = _log_density(places, reach)
+    own = _nearest(places, centres)
+    sizes = np.bincount(own, minlength=clusters)
+    levels = np.bincount(own, density, minlength=clusters) / np.maximum(sizes, 1)
+    within = float(np.sqrt(((density - levels[own]) ** 2).mean()))
+    between = float(levels[own].std())
+    ratio = between / within if within > 0 else 0.0
+    power = max(float(np.interp(ratio, _RATIOS, (0, 1))), float(np.interp(distance, _DISTANCES[::-1], (1, 0))))
+    if not power:
+        return Balance(ratio, distance, power, None)
+    blocks = (features[start : start + _BLOCK] for start in range(0, n, _BLOCK))
+    groups = np.concatenate([_nearest(_places(block, centre, axes), centres) for block in blocks])
+    weights = np.exp(-power * (levels[groups] - levels.max()))
+    return Balance(ratio, distance, power, (weights / weights.mean()).astype(np.float32))
 
 
-def _between_larger(features: FloatArray, groups: IntArray, sizes: FloatsArray, median: float) -> NDArray[np.bool_]:
-    """Whether a group (K,) is a clump of mixtures: its mean lies near the convex hull of the means of larger groups."""
-    means = np.stack([features[groups == each].mean(axis=0, dtype=np.float64) for each in range(len(sizes))])
-    hull, clumps = means[sizes >= median], np.zeros(len(sizes), bool)
-    # A heavy last row makes the shares sum to 1.
-    heavy = 1e3 * float(np.abs(means).max())
-    corners = np.vstack([hull.T, np.full(len(hull), heavy)])
-    for each in np.flatnonzero(sizes < median):
-        shares, _ = nnls(corners, np.append(means[each], heavy))
-        away = means[each] - shares @ hull
-        along = (features[groups == each] - means[each]) @ away  # deviations, times the distance
-        clumps[each] = away @ away <= _BETWEEN * float(along.std())
-    return clumps
+def _places(features: FloatArray, centre: FloatArray, axes: FloatArray) -> FloatArray:
+    places: FloatArray = ((features - centre) @ axes).astype(np.float32)
+    return places
 
 
-def separated_groups(features: FloatArray, n_classes: int, seed: int) -> IntArray | None:
-    """Group (N,) of every row, if the set falls into clearly separated groups; else None."""
-    rng = generator(seed)
-    centre, _, vectors = principal_axes(features)
-    axes = np.ascontiguousarray(vectors[:, ::-1][:, :_COMPONENTS], dtype=np.float32)
-    everywhere: FloatArray = np.concatenate([
-        (features[start : start + _BLOCK] - centre) @ axes for start in range(0, len(features), _BLOCK)
-    ])  # fmt: skip
-    places = everywhere[np.sort(rng.choice(len(features), min(len(features), _ROWS), replace=False))]
-    clusters = max(2, min(_MULTIPLE * n_classes, _MOST, len(places) // _FEWEST_ROWS))
-    fitted = rng.random(len(places)) < 0.5
-    centres = kmeans(places[fitted], clusters, seed, spherical=False, spread=True)
+def _nearest(places: FloatArray, centres: FloatArray) -> IntArray:
     # Half the squared distance, up to a constant of the row.
-    offsets = (centres**2).sum(axis=1) / 2
-    nearest = (places @ centres.T - offsets).argmax(axis=1)
-    merged = _merged(
-        _Moments.of(places[fitted], nearest[fitted], clusters),
-        _Moments.of(places[~fitted], nearest[~fitted], clusters),
-        n_classes,
-    )
-    if merged is None or not _all_are_one(places, merged[nearest], fitted, seed):
-        return None
-    nearest = np.concatenate([
-        (everywhere[start : start + _BLOCK] @ centres.T - offsets).argmax(axis=1)
-        for start in range(0, len(features), _BLOCK)
-    ])  # fmt: skip
-    groups: IntArray = merged[nearest]
-    return groups
+    nearest: IntArray = (places @ centres.T - (centres**2).sum(axis=1) / 2).argmax(axis=1)
+    return nearest
 
 
-def _all_are_one(places: FloatArray, groups: IntArray, fitted: NDArray[np.bool_], seed: int) -> bool:
-    """Whether no large group falls into two: then one of its classes would be taken for many rows of one."""
-    sizes = np.bincount(groups)
-    for group in np.flatnonzero(sizes > sizes.mean()):
-        own, line = places[groups == group], fitted[groups == group]
-        centres = kmeans(own[line], 2, seed, spherical=False, spread=True)
-        half = (own @ centres.T - (centres**2).sum(axis=1) / 2).argmax(axis=1)
-        both = [_Moments.of(own[part], half[part], 2) for part in (line, ~line)]
-        # A few outliers are no second class.
-        if half.mean() > _PART and 1 - half.mean() > _PART and _separations(both[0], both[1], 0)[1] > _HALVES:
-            return False
-    return True
+def _reach(places: FloatArray, rank: int) -> float:
+    """Median squared distance to the neighbour of this rank. Where most rows are copies of a few, it is about 0."""
+    some = places[np.linspace(0, len(places) - 1, min(len(places), _REACH_ROWS)).astype(np.int64)]
+    return max(float(np.median(np.partition(_squares(some, places), rank, axis=1)[:, rank])), 1e-12)
 
 
-class _Moments:
-    """Number (K,), mean (K, d) and covariance (K, d, d) of the rows of each cluster."""
-
-    def __init__(self, counts: FloatsArray, means: FloatsArray, covariances: FloatsArray) -> None:
-        self.counts, self.means, self.covariances = counts, means, covariances
-
-    @classmethod
-    def of(cls, rows: FloatArray, clusters: IntArray, number: int) -> _Moments:
-        dimensions = rows.shape[1]
-        counts = np.bincount(clusters, minlength=number).astype(np.float64)
-        means, covariances = np.zeros((number, dimensions)), np.zeros((number, dimensions, dimensions))
-        for each in np.flatnonzero(counts):
-            own = rows[clusters == each].astype(np.float64)
-            means[each] = own.mean(axis=0)
-            covariances[each] = (own - means[each]).T @ (own - means[each]) / len(own)
-        return cls(counts, means, covariances)
-
-    def merge(self, one: int, other: int) -> None:
-        """Take the rows of `other` into `one`."""
-        total = self.counts[one] + self.counts[other]
-        if not total:
-            return
-        shares = self.counts[[one, other]] / total
-        apart = self.means[one] - self.means[other]
-        self.covariances[one] = (
-            shares[0] * self.covariances[one] + shares[1] * self.covariances[other]
-            + shares[0] * shares[1] * np.outer(apart, apart)
-        )  # fmt: skip
-        self.means[one] = shares @ self.means[[one, other]]
-        self.counts[one] = total
+def _log_density(places: FloatArray, reach: float) -> NDArray[np.float64]:
+    """Logarithm (R,) of the number of rows around each row, itself among them, by a Gaussian kernel."""
+    scale = np.float32(-1 / reach)
+    blocks = (places[start : start + _REACH_ROWS] for start in range(0, len(places), _REACH_ROWS))
+    counts = [np.exp(scale * _squares(block, places)).sum(axis=1, dtype=np.float64) for block in blocks]
+    logs: NDArray[np.float64] = np.log(np.concatenate(counts))
+    return logs
 
 
-def _merged(fitted: _Moments, held_out: _Moments, n_classes: int) -> IntArray | None:
-    """Group of every cluster after merging up to the jump; None where there is none."""
-    number = len(fitted.counts)
-    groups = np.arange(number)
-    between = np.full((number, number), np.inf)
-    for each in range(number):
-        between[each, :each] = _separations(fitted, held_out, each)[:each]
-    inside, best, found = 0.0, _JUMP, None
-    for left in range(number, 1, -1):
-        one, other = divmod(int(between.argmin()), number)
-        separation = between[one, other]
-        jump = separation / inside if inside else 0.0
-        in_range = _RANGE[0] * n_classes <= left <= _RANGE[1] * n_classes
-        if in_range and separation >= _SEPARATION and jump >= best:
-            best, found = jump, groups.copy()
-        inside = max(inside, separation)
-        fitted.merge(one, other)
-        held_out.merge(one, other)
-        groups[groups == other] = one
-        gone = np.isinf(between[other]) & np.isinf(between[:, other])
-        between[other], between[:, other] = np.inf, np.inf
-        separations = np.where(gone, np.inf, _separations(fitted, held_out, one))
-        alive = np.unique(groups)
-        below, above = alive[alive < one], alive[alive > one]
-        between[one, below], between[above, one] = separations[below], separations[above]
-    return None if found is None else np.unique(found, return_inverse=True)[1].astype(np.int64)
-
-
-def _separations(fitted: _Moments, held_out: _Moments, one: int) -> FloatsArray:
-    """Separation (K,) of a cluster from every other; 0 where there are too few rows to tell."""
-    line = fitted.means[one] - fitted.means
-    distance = np.einsum("kd,kd->k", line, held_out.means[one] - held_out.means)
-    own = np.einsum("kd,de,ke->k", line, held_out.covariances[one], line, optimize=True)
-    theirs = np.einsum("kd,kde,ke->k", line, held_out.covariances, line, optimize=True)
-    spread = np.sqrt(np.maximum(own, 0)) + np.sqrt(np.maximum(theirs, 0))
-    known = (held_out.counts >= 2) & (fitted.counts >= 1)
-    if not known[one]:
-        known[:] = False
-    separations: FloatsArray = np.where(known, distance / np.maximum(spread, 1e-12), 0.0)
-    return np.maximum(separations, 0)
+def _squares(rows: FloatArray, others: FloatArray) -> FloatArray:
+    """Squared distances (B, R)."""
+    products = rows @ others.T
+    squares: FloatArray = np.maximum((rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * products, 0)
+    return squares

@@ -25,12 +25,12 @@ FITTED = 10_000
 _LENDERS = 4
 # Nearest rows that count, with the row itself, as its neighbourhood.
 _AROUND = 4
-# Pairs judged at once: their codes take some tens of MB.
+# Pairs in one step: their codes take some tens of MB.
 _PAIRS = 16_384
 
 
-class Judge:
-    """Probability that two near rows are of different classes.
+class PairModel:
+    """Estimates how probably two near rows are of different classes.
 
     Args:
         sample: (R, D) finite features of the reference rows, those of a guide where there is one.
@@ -132,7 +132,7 @@ class Usual:
 
 
 def _moments(values: NDArray[Any]) -> tuple[float, float]:
-    # A spread of nothing (all pairs alike) would be blown up to evidence.
+    # A spread of nothing (all pairs alike) would be blown up to a difference.
     return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
 
 

@@ -94,6 +94,9 @@ class ScanConfig(Settings):
     address: str | None = setting(None, "Machine", "Ray cluster ('auto' finds one; None: Ray on this machine)")
 
     output: Path | None = setting(None, "Output", "folder to write to, part by part: a killed scan continues there")
+    map: Literal["pca", "umap", "tsne"] = setting(
+        "pca", "Output", "what places the rows on the page's map: principal components, UMAP or t-SNE (slower)"
+    )
     drop_fraction: float = setting(0.08, "Output", "share of the set that drop.csv lists")
     overwrite: bool = setting(False, "Output", "replace the scan in the output folder")
 
@@ -147,12 +150,8 @@ class ScanConfig(Settings):
         Raises:
             TypeError: a keyword is no field, or the band no band.
         """
-        for name in keywords:
-            hint = self.hint(name)
-            if hint is not None:
-                raise TypeError(f"scan() got an unexpected keyword argument {name!r}: {hint}")
         if band is not None:
             if not isinstance(band, RankBand):
                 raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
             keywords = {"band_start": band.start, "band_stop": band.stop} | keywords
-        return self if not keywords else ScanConfig(**self.model_dump() | keywords)
+        return self.updated("scan", keywords)

@@ -34,7 +34,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class ClassEstimate:
-    """An estimated number of classes with its evidence.
+    """An estimated number of classes, with what it was estimated from.
 
     Attributes:
         n_classes: geometric mean of the numbers of clusters with the largest silhouettes in both spaces.

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairsift.neighbors import IntArray
+from pairsift.scanning.scanned import Scanned
 
 
-class _Scan(Protocol):
-    """The parts of a `pairsift.Scan` that exports read."""
-
-    def __len__(self) -> int: ...
-    @property
-    def scores(self) -> NDArray[np.float64]: ...
-    @property
-    def clusters(self) -> IntArray: ...
-    @property
-    def rows(self) -> IntArray: ...
-    @property
-    def label_scores(self) -> NDArray[np.float32] | None: ...
-    @property
-    def label_issues(self) -> pa.Table | None: ...
-    @property
-    def duplicates(self) -> pa.Table | None: ...
-    def score_table(self) -> pa.Table: ...
-
-
-def row_table(scan: _Scan) -> pa.Table:
+def row_table(scan: Scanned) -> pa.Table:
     """One line a row (N): the columns of scores.parquet, and what was found of the row.
 
     Further columns: with labels `label_issue` (bool) and `suggested` (class, null where there is no issue); `duplicate`
@@ -53,7 +34,7 @@ def row_table(scan: _Scan) -> pa.Table:
     return table
 
 
-def cleanlab_columns(scan: _Scan) -> dict[str, NDArray[Any]]:
+def cleanlab_columns(scan: Scanned) -> dict[str, NDArray[Any]]:
     """The columns of cleanlab's `Datalab.get_issues()`, each (N,); scores lie in [0, 1], and lower ones are worse.
 
     `is_outlier_issue` holds for rows that score 0.95 or more, two robust spreads above the typical row. Without labels
@@ -75,7 +56,7 @@ def cleanlab_columns(scan: _Scan) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def fiftyone_fields(scan: _Scan) -> dict[str, list[Any]]:
+def fiftyone_fields(scan: Scanned) -> dict[str, list[Any]]:
     """Fields of FiftyOne samples, N values each in the order of the rows, for `dataset.set_values(name, values)`.
 
     `hardness` is the difficulty score and `mistakenness` the label score, by the names of FiftyOne's brain.

@@ -4,7 +4,7 @@ Two estimates of the class probabilities are averaged, because each is better on
 
 - The labelled nearest neighbours vote, the nearer the more, each class divided by its share of the labels.
 - A ridge classifier on standardised features. Its leave-one-out predictions have a closed form (Allen's PRESS, 1974):
-  the residual of a row over one minus its leverage. So no row is judged by a fit that saw its own label.
+  the residual of a row over one minus its leverage. So no fit that scores a row has seen its label.
 
 The score of a row is the margin of confident learning (arXiv 1911.00068) as a probability: that of the best other class
 over the sum of it and that of the given class.
@@ -35,7 +35,7 @@ _BLOCK = 4096
 
 
 class LabelScores(NamedTuple):
-    """What is said of the labels of B rows.
+    """Scores of the labels of B rows.
 
     Attributes:
         score: (B,) in [0, 1]; above 0.5 another class is more probable than the given one. nan without a label, or in a
@@ -67,12 +67,12 @@ def is_issue(labels: IntArray, scores: LabelScores) -> NDArray[np.bool_]:
         labels: (N,) classes of all rows, `UNLABELLED` where a row has none.
         scores: of the same rows.
     """
-    judged = np.isfinite(scores.score)
-    classes, codes = np.unique(np.where(judged, labels, UNLABELLED), return_inverse=True)
+    scored = np.isfinite(scores.score)
+    classes, codes = np.unique(np.where(scored, labels, UNLABELLED), return_inverse=True)
     usual = np.bincount(codes, np.nan_to_num(scores.given)) / np.bincount(codes)
     at = np.minimum(np.searchsorted(classes, scores.suggested), len(classes) - 1)
     threshold = np.where(classes[at] == scores.suggested, usual[at], np.inf)
-    issues: NDArray[np.bool_] = judged & (scores.score > 0.5) & (scores.probability >= threshold)
+    issues: NDArray[np.bool_] = scored & (scores.score > 0.5) & (scores.probability >= threshold)
     return issues
 
 
@@ -123,10 +123,10 @@ class LabelModel:
         at = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
         return np.where((self.classes[at] == labels) & (labels != UNLABELLED), at, -1)
 
-    def judge(
+    def score(
         self, features: FloatArray, labels: IntArray, positions: IntArray, neighbours: IntArray, cosines: FloatArray
     ) -> LabelScores:
-        """Judge the labels of a block of rows.
+        """Score the labels of a block of rows.
 
         Args:
             features: (B, D), divided by what the sample was divided by.
@@ -137,10 +137,10 @@ class LabelModel:
         """
         step = max(1, _CELLS // len(self.classes))
         cuts = [slice(start, start + step) for start in range(0, len(features), step)]
-        parts = [self._judge(features[cut], labels[cut], positions[cut], neighbours[cut], cosines[cut]) for cut in cuts]
+        parts = [self._score(features[cut], labels[cut], positions[cut], neighbours[cut], cosines[cut]) for cut in cuts]
         return LabelScores(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def _judge(
+    def _score(
         self, features: FloatArray, labels: IntArray, positions: IntArray, neighbours: IntArray, cosines: FloatArray
     ) -> LabelScores:
         rows, codes = np.arange(len(features)), self.codes(labels)
@@ -154,13 +154,13 @@ class LabelModel:
         others[rows[codes >= 0], codes[codes >= 0]] = -1
         suggested = others.argmax(axis=1)
         best = others[rows, suggested]
-        judged = (codes >= 0) & self._large[codes]
-        score = np.where(judged, best / np.maximum(best + own, np.finfo(np.float64).tiny), np.nan)
+        scored = (codes >= 0) & self._large[codes]
+        score = np.where(scored, best / np.maximum(best + own, np.finfo(np.float64).tiny), np.nan)
         strange = (theirs >= 0) & (codes[:, None] >= 0) & (theirs != codes[:, None])
         at = strange.argmax(axis=1)
         found = strange.any(axis=1)
         return LabelScores(
-            score.astype(np.float32), np.where(judged, own, np.nan).astype(np.float32), self.classes[suggested],
+            score.astype(np.float32), np.where(scored, own, np.nan).astype(np.float32), self.classes[suggested],
             best.astype(np.float32), disagreement.astype(np.float32),
             np.where(found, neighbours[rows, at], -1), np.where(found, cosines[rows, at], np.nan).astype(np.float32),
         )  # fmt: skip

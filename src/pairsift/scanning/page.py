@@ -5,77 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairsift.neighbors import IntArray
 from pairsift.report.drawing import COLOURS, Axis, Drawing, Line, Mark, bars, points
 from pairsift.report.page import page_template, write_page
-from pairsift.scanning.estimates import ClassEstimate, Histogram
 from pairsift.scanning.reference import INDICATORS
+from pairsift.scanning.scanned import Scanned
 from pairsift.scanning.thumbnails import open_images, thumbnails
-from pairsift.theory import Advice, Levels
 
 # How much of each is shown; steps of the threshold, fewer where there are so many clusters that each has a row of them.
 _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
 # Groups of copies, rows shown of each, and characters of what is kept of a row.
 _GROUPS, _OF_GROUP, _CHARACTERS = 12, 4, 160
+# Largest side of the images of nearest rows, which are many.
+_NEAR_SIDE = 48
 _SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
-class _Scanned(Protocol):
-    """What the page shows of a `pairsift.Scan`, which see."""
-
-    def __len__(self) -> int: ...
-    @property
-    def scores(self) -> NDArray[np.float64]: ...
-    @property
-    def clusters(self) -> IntArray: ...
-    @property
-    def indicators(self) -> NDArray[np.float32]: ...
-    @property
-    def plane(self) -> NDArray[np.float32]: ...
-    @property
-    def pairs(self) -> pa.Table: ...
-    @property
-    def levels(self) -> Levels: ...
-    @property
-    def levels_error(self) -> tuple[float, float, float]: ...
-    @property
-    def labelled_levels(self) -> Levels | None: ...
-    @property
-    def advice(self) -> Advice: ...
-    @property
-    def n_classes(self) -> int: ...
-    @property
-    def classes(self) -> ClassEstimate | None: ...
-    @property
-    def bridges(self) -> IntArray: ...
-    @property
-    def histogram(self) -> Histogram: ...
-    @property
-    def rows(self) -> IntArray: ...
-    @property
-    def labels(self) -> IntArray | None: ...
-    @property
-    def paths(self) -> Sequence[str] | None: ...
-    @property
-    def label_issues(self) -> pa.Table | None: ...
-    @property
-    def duplicates(self) -> pa.Table | None: ...
-    @property
-    def known(self) -> pa.Table: ...
-    @property
-    def notes(self) -> list[str]: ...
-    @property
-    def settings(self) -> dict[str, Any]: ...
-    def drop(self, fraction: float | None = None) -> IntArray: ...
-
-
-def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
+def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
     """Write the page of a scan; see `Scan.report`.
 
     Raises:
@@ -89,25 +40,27 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
     cutoff = float(scan.scores[order[max(0, round(fraction * len(scan)) - 1)]]) if fraction else 1.0
     n_bins = _FEWER_BINS if scan.n_classes > _MANY_CLUSTERS else _SCORE_BINS
     first, last = order[:_EXAMPLES], order[::-1][:_EXAMPLES]
-    shown = scan.pairs.slice(0, _PAIRS)
-    ends = np.concatenate([shown.column(name).to_numpy() for name in ("anchor", "other")])
+    listed = scan.pairs.slice(0, _PAIRS)
+    ends = np.concatenate([listed.column(name).to_numpy() for name in ("anchor", "other")])
     issues = [] if scan.label_issues is None else scan.label_issues.slice(0, _EXAMPLES).to_pylist()
     wrong = [row[name] for row in issues for name in ("position", "nearest_other") if row[name] >= 0]
     groups = _groups(scan.duplicates)
     copied = [position for group in groups for position in group.positions]
-    examples = Examples(scan, images, labels, [*np.concatenate([first, last, ends]).tolist(), *wrong, *copied])
+    shown = [*np.concatenate([first, last, ends]).tolist(), *wrong, *copied]
+    examples = Examples(scan, images, labels, shown, around=first.tolist())
     points = plane(scan, good)
     write_page(
         path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
         words=f"{scan.settings['features']}: {len(scan):,} embeddings of {scan.settings['dimensions']} dimensions, "
         "scored without labels.",
-        most=examples.at(first), least=examples.at(last), pairs=examples.pairs(_PAIRS),
+        most=[(example, examples.near(position)) for example, position in zip(examples.at(first), first, strict=True)],
+        least=examples.at(last), pairs=examples.pairs(_PAIRS),
         issues=examples.issues(issues), n_issues=None if scan.label_issues is None else len(scan.label_issues),
         groups=[(examples.at(np.array(each.positions)), each.size) for each in groups],
         n_copies=None if scan.duplicates is None else f"{int((~scan.duplicates['keep'].to_numpy()).sum()):,}",
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
-        start=round(cutoff * n_bins), plane=points, explained=[f"{share:.0%}" for share in scan.settings["explained"]],
-        n_points=f"{min(POINTS, len(good)):,}", bridges=bridges(scan),
+        start=round(cutoff * n_bins), plane=points, map_words=_map_words(scan), n_points=f"{len(points.facts):,}",
+        bridges=bridges(scan),
         n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None, n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
         levels=_level_numbers(scan), advice=scan.advice.reasons, band=_band_words(scan), histogram=histogram(scan),
         data=_script_data(scan, good, order, labels, n_bins) | {
@@ -135,7 +88,7 @@ def _groups(duplicates: pa.Table | None) -> list[_Group]:
     return found
 
 
-def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
+def _numbers(scan: Scanned) -> list[tuple[str, str]]:
     """Name and value of the counts on top."""
     return [
         ("examples", f"{len(scan):,}"),
@@ -145,7 +98,7 @@ def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
     ]
 
 
-def _level_numbers(scan: _Scanned) -> list[tuple[str, str]]:
+def _level_numbers(scan: Scanned) -> list[tuple[str, str]]:
     """Name and value of the theory's levels."""
     levels, error = scan.levels, scan.levels_error
     numbers = [
@@ -167,7 +120,7 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.3f}" + (f" ± {1.96 * error:.3f}" if error else "")
 
 
-def _band_words(scan: _Scanned) -> str:
+def _band_words(scan: Scanned) -> str:
     band = scan.settings["band"]
     if band is None:
         return f"one to two shares of 1 / {scan.n_classes} classes"
@@ -175,7 +128,19 @@ def _band_words(scan: _Scanned) -> str:
     return f"{start:g} to {stop:g} of every row"
 
 
-def _names(scan: _Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
+def _map_words(scan: Scanned) -> str:
+    """What places the examples on the map, and what is lost."""
+    if scan.map is not None:
+        method = {"umap": "UMAP", "tsne": "t-SNE"}[scan.settings["map"]]
+        return f"A map by {method}: near examples are alike, distances between groups mean little."
+    first, second = (f"{share:.0%}" for share in scan.settings["explained"])
+    return (
+        f"First two principal components ({first} and {second} of the variance); most of the structure lies outside of "
+        "this plane."
+    )
+
+
+def _names(scan: Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
     """Ids by row of the examples that the page shows; None where rows have none."""
     if "id" not in scan.known.column_names:
         return None
@@ -186,7 +151,7 @@ def _names(scan: _Scanned, points: list[tuple[int, int, int, float, int]], examp
 
 
 def _script_data(
-    scan: _Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
+    scan: Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
 ) -> dict[str, Any]:
     """What the page's script works on: numbers of examples by cluster and score, and the rows of the table."""
     edges = np.linspace(0, 1, n_bins + 1)
@@ -253,18 +218,24 @@ class Examples:
         images: see `Scan.report`.
         labels: (N,) classes to name, or None.
         positions: of all examples that will be asked for.
+        around: positions whose nearest rows will be asked for.
 
     Raises:
         DataError: images of another number than the rows, or none that can be read.
     """
 
-    def __init__(self, scan: _Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int]) -> None:
+    def __init__(
+        self, scan: Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int],
+        around: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         self._scan, self._labels = scan, labels
         self._kept = [name for name in scan.known.column_names if name not in _KNOWN]
         self.rows = {int(scan.rows[position]) for position in positions}
         self._images: dict[int, str] | None = None
         if images is not None:
-            self._images = thumbnails(open_images(images, scan.rows, scan.paths), positions)
+            opened = open_images(images, scan.rows, scan.paths)
+            nearest = [other for position in around for other in self._near(position).tolist()]
+            self._images = thumbnails(opened, nearest, _NEAR_SIDE) | thumbnails(opened, positions)
 
     def pairs(self, most: int) -> list[Pair]:
         """The strongest bridging pairs."""
@@ -299,6 +270,16 @@ class Examples:
         """The examples at some positions, in order."""
         return [self._example(position) for position in positions.tolist()]
 
+    def near(self, position: int) -> list[Example]:
+        """The nearest examples, nearest first."""
+        return self.at(self._near(position))
+
+    def _near(self, position: int) -> NDArray[np.int64]:
+        if self._scan.neighbours is None:
+            return np.zeros(0, np.int64)
+        near: NDArray[np.int64] = self._scan.neighbours[position]
+        return near[near >= 0]
+
     def _example(self, position: int) -> Example:
         scan, known = self._scan, self._scan.known
         name = next((str(known[each][position]) for each in ("id", "path") if each in known.column_names), "")
@@ -316,7 +297,7 @@ class Examples:
 POINTS, CLUSTERS, SHADES = 3000, 40, 5
 
 
-def histogram(scan: _Scanned) -> Drawing:
+def histogram(scan: Scanned) -> Drawing:
     """Shares of similarities above, in and below the band, and the three levels."""
     edges, counts = scan.histogram.edges, scan.histogram.counts
     used = np.flatnonzero(counts.sum(axis=0))
@@ -340,7 +321,7 @@ def histogram(scan: _Scanned) -> Drawing:
     return Drawing("histogram", f"Histogram of the similarities of pairs; {words}", x, y, marks, lines)
 
 
-def scores(scan: _Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
+def scores(scan: Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
     """How many of the examples at positions `good` score how much; the line is the threshold."""
     counts, edges = np.histogram(scan.scores[good], 100, (0, 1))
     x, y = Axis(0.0, 1.0, "score"), Axis(0.0, float(counts.max(initial=1)) * 1.05, "examples")
@@ -364,12 +345,14 @@ class Plane(NamedTuple):
     facts: list[tuple[int, int, int, float, int]]
 
 
-def plane(scan: _Scanned, good: NDArray[np.int64]) -> Plane:
+def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
     """At most `POINTS` examples of the positions `good`, the most difficult on top."""
+    places, what = (scan.plane, "component") if scan.map is None else (scan.map, "dimension of the map")
+    good = good[np.isfinite(places[good, 0])]
     chosen = np.random.default_rng(0).choice(good, min(POINTS, len(good)), replace=False)
     chosen = chosen[np.argsort(scan.scores[chosen], kind="stable")]
-    place, value, cluster = scan.plane[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
-    x, y = (_around(place[:, i], f"{name} component") for i, name in enumerate(("first", "second")))
+    place, value, cluster = places[chosen].astype(np.float64), scan.scores[chosen], scan.clusters[chosen]
+    x, y = (_around(place[:, i], f"{name} {what}") for i, name in enumerate(("first", "second")))
     shade = np.minimum((value * SHADES).astype(int), SHADES - 1)
     by_score = [
         Mark(points(x, y, *place[shade == i].T), f"points s{i}", f"score from {i / SHADES:g}") for i in range(SHADES)
@@ -379,7 +362,8 @@ def plane(scan: _Scanned, good: NDArray[np.int64]) -> Plane:
         Mark(points(x, y, *place[cluster == each].T), _look(each), f"cluster {each}" if named else None)
         for each in np.unique(cluster).tolist()
     ]
-    words = f"{len(chosen):,} examples in the plane of their first two principal components, coloured by"
+    where = "in the plane of their first two principal components" if scan.map is None else "on a map"
+    words = f"{len(chosen):,} examples {where}, coloured by"
     across, down = x.along(place[:, 0]).round().astype(int), (1000 - y.along(place[:, 1])).round().astype(int)
     facts = zip(across.tolist(), down.tolist(), scan.rows[chosen].tolist(), np.round(value, 3).tolist(),
                 cluster.tolist(), strict=True)  # fmt: skip
@@ -397,7 +381,7 @@ class Bridges(NamedTuple):
     largest: float
 
 
-def bridges(scan: _Scanned) -> Bridges:
+def bridges(scan: Scanned) -> Bridges:
     """Share of links that lead from each cluster to each other one, for the `CLUSTERS` with the most links."""
     totals = scan.bridges.sum(axis=1)
     chosen = np.sort(np.argsort(-totals, kind="stable")[:CLUSTERS])

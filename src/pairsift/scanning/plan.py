@@ -25,6 +25,7 @@ from pairsift.data import ArrayFeatures, DataError, FeatureSource, open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.data.features import is_shareable
 from pairsift.scanning.config import FEWEST_REFERENCE, ScanConfig, ScanError
+from pairsift.scanning.maps import check_map
 from pairsift.scanning.reference import BLOCK_ROWS, NEIGHBOURS, Graph
 from pairsift.scanning.result import FILES, OWN_COLUMNS
 
@@ -76,6 +77,7 @@ def prepare(
     arrays = None if graph is None else (np.asarray(graph[0]), np.asarray(graph[1]))
     threads = config.threads or os.cpu_count() or 1
     check_arguments(source, config, arrays)
+    check_map(config.map)
     opened = None if config.guide_features is None else open_guide(config.guide_features, source)
     against = None if config.against is None else open_against(config.against, source, config.column)
     size = reference_size(source, config, threads, whole=graph is not None, guide=opened)

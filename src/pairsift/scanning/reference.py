@@ -34,7 +34,7 @@ from pairsift.neighbors import (
     shrinkage_whitening,
     unit_rows,
 )
-from pairsift.scanning.balance import balancing_weights
+from pairsift.scanning.balance import balance
 from pairsift.scanning.config import MOST_WITHIN
 from pairsift.scanning.duplicates import REDUCED, Nearness, keepers, links_of
 
@@ -43,6 +43,8 @@ INDICATORS = ("degree", "centrality", "isolation", "ambiguity", "mixture")
 NEAREST = 10
 # Neighbours whose clusters are looked at.
 NEIGHBOURS = 50
+# Nearest rows that a result keeps of every row.
+KEPT = 4
 # Neighbours that are known of every row; bridging pairs are among the first `within` of them.
 CANDIDATES = MOST_WITHIN
 # Rows scored at once: keeps their products and neighbours within some tens of MB.
@@ -104,6 +106,7 @@ class Reference:
 
     Attributes:
         scale: what features are divided by.
+        balance: weights of the rows, so that classes of unequal size count alike.
         nearness: from when on two rows are copies.
         spacing: (R,) local scale of each reference row, see `Nearness`.
         keepers, keeper_cosines: (R,) for each reference row the position of the row to keep of its copies, and the
@@ -121,7 +124,8 @@ class Reference:
         graph: Graph | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.n_classes, self._graph, self.scale = rows, n_classes, graph, np.float32(scale)
-        self._row_weights = balancing_weights(sample, n_classes, seed)
+        self.balance = balance(sample, n_classes, seed)
+        self._row_weights = self.balance.weights
         self._centre, values, vectors = principal_axes(sample, self._row_weights)
         self._whitening = shrinkage_whitening(values, vectors)
         self._axes = np.pad(vectors[:, :-3:-1], ((0, 0), (0, max(0, 2 - len(values)))))
@@ -248,7 +252,9 @@ class Reference:
         itself[~itself.any(axis=1), -1] = True
         shape, missing = (len(unit), -1), ((0, 0), (0, width + 1 - found.shape[1]))
         found, cosines = found[~itself].reshape(shape), cosines[~itself].reshape(shape)
-        return np.pad(found, missing, constant_values=-1), np.pad(cosines, missing, "edge")
+        # Where all other rows are copies of a row, none is left: it is as near to others as can be.
+        cosines = np.pad(cosines, missing, "edge") if cosines.size else np.ones((len(unit), width), np.float32)
+        return np.pad(found, missing, constant_values=-1), cosines
 
     def _search_all(self, unit: FloatArray, own: IntArray) -> tuple[IntArray, FloatArray]:
         """The same for many rows, block by block."""

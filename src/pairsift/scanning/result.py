@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pairsift._base.files import replacing, write_json
@@ -22,16 +23,18 @@ from pairsift.neighbors import IntArray
 from pairsift.scanning.estimates import ClassEstimate, Histogram
 from pairsift.scanning.exports import cleanlab_columns, fiftyone_fields, row_table
 from pairsift.scanning.page import scan_page
-from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, Reference
+from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, KEPT, Reference
 from pairsift.theory import Advice, Level, Levels
 
 # Columns of scores.parquet that are not of `Scan.known`; columns of `Scan.pairs`, `label_issues` and `duplicates`.
-OWN_COLUMNS = ("row", "score", "cluster", *INDICATORS, "pca_1", "pca_2", "label_score")
+OWN_COLUMNS = ("row", "score", "cluster", *INDICATORS, "pca_1", "pca_2", "label_score", "neighbours", "map_1", "map_2")
 PAIR_COLUMNS = ("anchor", "other", "similarity", "anchor_cluster", "other_cluster", "probability")
 ISSUE_COLUMNS = ["position", "label", "suggested", "score", "disagreement", "nearest_other", "similarity"]
 COPY_COLUMNS = ["group", "position", "keep", "keeper", "similarity"]
-# Share of a cluster that a drop list may take; and drop lists so short that nothing is said of their clusters.
+# Share of a cluster that a drop list may take; and lists too short to warn of their clusters.
 _CLUSTER_SHARE, _FEW = 0.25, 10
+# Share of the set that is listed to drop where nobody says another.
+_FRACTION = 0.08
 # Rows that a note names.
 _SHOWN = 10
 
@@ -82,6 +85,11 @@ class Scan:
         leaks: with `split_column` the duplicates of groups in more than one split: `group`, `row`, `similarity` and
             what is known of the row; with `against` the rows of that set with a copy in this one: `against_row`,
             `row`, `similarity`. Else None.
+        neighbours: (N, 4) positions of the nearest rows, nearest first, without copies of the row; -1 past the end. In
+            sets of more than 50,000 rows they are the nearest of the rows in the sample. None in scans of earlier
+            versions.
+        map: (N, 2) float32, places on the page's map by UMAP or t-SNE of at most 3,000 rows, nan for others. None where
+            `ScanConfig.map` is "pca", and the plane is the map.
         reference: what the scan learned, to score further rows; None in a scan that was loaded.
     """
 
@@ -105,6 +113,8 @@ class Scan:
     label_issues: pa.Table | None = None
     duplicates: pa.Table | None = None
     leaks: pa.Table | None = None
+    neighbours: IntArray | None = None
+    map: NDArray[np.float32] | None = None
     reference: Reference | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -147,6 +157,15 @@ class Scan:
             )
         if self.settings["zero_rows"]:
             notes.append(f"{self.settings['zero_rows']:,} rows are all zero: failed embeddings?")
+        power = self.settings.get("balance", {}).get("power", 0)
+        if power:
+            notes.append(
+                "classes look unequal in size: rows of dense clusters weigh less in the score, by "
+                f"{power:.0%} of the logarithm of the density"
+            )
+        filled = self._filled(self._hardest(_FRACTION, None))
+        if filled is not None:
+            notes.append(filled)
         if not len(self.pairs):
             notes.append(
                 "no bridging pairs: rows that are mutually among their "
@@ -225,20 +244,26 @@ class Scan:
             raise ValueError(f"give either a fraction or a threshold, got fraction={fraction}, threshold={threshold}")
         if cluster_share is not None and not 0 < cluster_share <= 1:
             raise ValueError(f"cluster_share must lie in (0, 1], got {cluster_share}")
-        order = np.argsort(-self.scores, kind="stable")  # nan sorts last
         if threshold is not None:
             if not 0 <= threshold <= 1:
                 raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
+            order = np.argsort(-self.scores, kind="stable")  # nan sorts last
             order = order[: int((self.scores >= threshold).sum())]
             chosen = self._capped(order, 1.0 if cluster_share is None else cluster_share)
         else:
             if fraction is None or not 0 <= fraction < 1:
                 raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
-            share = max(_CLUSTER_SHARE, 1.25 * fraction) if cluster_share is None else cluster_share
-            order = self._capped(order[: int(np.isfinite(self.scores).sum())], min(share, 1.0))
-            chosen = order[: round(fraction * len(self))]
-        self._warn_of_one_cluster(chosen)
+            chosen = self._hardest(fraction, cluster_share)
+        filled = self._filled(chosen)
+        if filled is not None:
+            warnings.warn(filled, stacklevel=2)
         return chosen
+
+    def _hardest(self, fraction: float, cluster_share: float | None) -> IntArray:
+        """So large a share of the examples, most difficult first, and of no cluster more than its share."""
+        order = np.argsort(-self.scores, kind="stable")[: int(np.isfinite(self.scores).sum())]
+        share = max(_CLUSTER_SHARE, 1.25 * fraction) if cluster_share is None else cluster_share
+        return self._capped(order, min(share, 1.0))[: round(fraction * len(self))]
 
     def _capped(self, order: IntArray, share: float) -> IntArray:
         """The positions in order, without those past this share of their cluster; one of a cluster may always go."""
@@ -253,17 +278,18 @@ class Scan:
         kept: IntArray = order[rank < most[clusters]]
         return kept
 
-    def _warn_of_one_cluster(self, chosen: IntArray) -> None:
+    def _filled(self, chosen: IntArray) -> str | None:
+        """Words about the cluster that fills a list to drop; None where no cluster does."""
         if len(chosen) < _FEW:
-            return
+            return None
         cluster, count = (int(each[0]) for each in _most_frequent(self.clusters[chosen]))
         rows = int((self.clusters == cluster).sum())
         if 2 * count > len(chosen) and 2 * rows / len(self) < count / len(chosen):
-            warnings.warn(
+            return (
                 f"{count:,} of the {len(chosen):,} examples to drop lie in cluster {cluster}, which holds {rows:,} of "
-                f"{len(self):,} rows: look at this cluster on the page before you drop them",
-                stacklevel=3,
+                f"{len(self):,} rows: look at this cluster on the page before you drop them"
             )
+        return None
 
     def save(self, folder: Path | str, fraction: float = 0.08) -> None:
         """Write the result: scores, pairs, duplicates, label_issues and leaks (.parquet), drop.csv and scan.json.
@@ -343,12 +369,20 @@ class Scan:
         scan_page(Path(path), self, images, self.names if labels is None else np.asarray(labels).tolist(), fraction)
 
     def score_table(self) -> pa.Table:
-        """One line a row (N): row, score, cluster, indicators, plane, `label_score` with labels, and `known`."""
+        """One line a row (N): row, score, cluster, indicators, plane, label_score, neighbours (rows), and `known`."""
         columns: dict[str, Any] = {"row": self.rows, "score": self.scores, "cluster": self.clusters}
         columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
         columns |= {} if self.label_scores is None else {"label_score": self.label_scores}
+        columns |= {} if self.neighbours is None else {"neighbours": self._row_lists(self.neighbours)}
+        columns |= {} if self.map is None else {f"map_{i + 1}": self.map[:, i] for i in range(2)}
         return pa.table(columns | dict(zip(self.known.column_names, self.known.columns, strict=True)))
+
+    def _row_lists(self, positions: IntArray) -> pa.Array:
+        """Lists of row numbers, shorter where positions (N, k) end in -1."""
+        there = positions >= 0
+        ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(self.rows[positions[there]]))
 
     def _pair_table(self) -> pa.Table:
         """The pairs with rows instead of positions, and what is known of both."""
@@ -456,6 +490,8 @@ class Scan:
             known=table.select([name for name in names if name not in OWN_COLUMNS]),
             label_scores=table.column("label_score").to_numpy() if "label_score" in names else None,
             label_issues=issues, duplicates=duplicates, leaks=more.get("leaks"),
+            neighbours=_lists_of_positions(table.column("neighbours"), rows) if "neighbours" in names else None,
+            map=np.stack([table.column(f"map_{i}").to_numpy() for i in (1, 2)], axis=1) if "map_1" in names else None,
         )  # fmt: skip
 
 
@@ -464,6 +500,16 @@ def _most_frequent(values: IntArray) -> tuple[IntArray, IntArray]:
     found, counts = np.unique(values, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return found[order], counts[order]
+
+
+def _lists_of_positions(lists: pa.ChunkedArray, rows: IntArray) -> IntArray:
+    """Positions (N, 4) of lists of row numbers, -1 past their ends."""
+    counts = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
+    flat = pa.table({"row": pc.list_flatten(lists)})
+    positions = np.full((len(lists), KEPT), -1, np.int64)
+    at = np.arange(KEPT) < np.diff(counts)[:, None]
+    positions[at] = _in_positions(flat, rows, "scores.parquet", "row").column("row").to_numpy()
+    return positions
 
 
 def _in_positions(table: pa.Table, rows: IntArray, file: str, *names: str) -> pa.Table:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift.data.features import bare_features
-from pairsift.neighbors import generator
+from pairsift.neighbors import FloatArray, generator
 from pairsift.pairs import RankBand
 from pairsift.same_class import AffinityError
-from pairsift.scanning.bridges import Judge
+from pairsift.scanning.bridges import PairModel
 from pairsift.scanning.config import EXACT_ROWS, ScanConfig
 from pairsift.scanning.copies import CopySearch, leaks_between_splits
 from pairsift.scanning.estimates import (
@@ -29,10 +29,11 @@ from pairsift.scanning.estimates import (
     usual_band,
 )
 from pairsift.scanning.labels import LabelModel, LabelScores, issue_table
+from pairsift.scanning.maps import MAPPED_ROWS, mapped
 from pairsift.scanning.plan import Plan, open_any, prepare
 from pairsift.scanning.reference import INDICATORS, Reference
 from pairsift.scanning.result import Scan
-from pairsift.scanning.work import Part, Task, merge, run_local, run_ray
+from pairsift.scanning.work import NEAR_COLUMNS, Part, Task, merge, run_local, run_ray
 from pairsift.theory import Levels, advise
 
 
@@ -135,7 +136,7 @@ def _score(
 ) -> Iterator[Part]:  # fmt: skip
     """Score every row that no part file holds yet; all parts, in order."""
     task = Task(
-        bare_features(plan.source), fitted.reference, fitted.judge, plan.checked.bad, plan.config.max_pairs, parts,
+        bare_features(plan.source), fitted.reference, fitted.pair_model, plan.checked.bad, plan.config.max_pairs, parts,
         fitted.label_model, None if fitted.label_model is None else plan.source.labels, plan.config.within,
     )  # fmt: skip
     n = plan.source.shape[0]
@@ -161,12 +162,13 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
         leaks = leaks_between_splits(duplicates, plan.known, source.rows)
     label_scores = label_issues = None
     if fitted.label_model is not None and source.labels is not None:
-        judged = LabelScores(*(scores.column(f"label_{name}").to_numpy() for name in LabelScores._fields))
-        label_scores, label_issues = judged.score, issue_table(source.labels, judged)
+        by_label = LabelScores(*(scores.column(f"label_{name}").to_numpy() for name in LabelScores._fields))
+        label_scores, label_issues = by_label.score, issue_table(source.labels, by_label)
     return Scan(
         scores=scores.column("score").to_numpy(), clusters=scores.column("cluster").to_numpy(),
         indicators=np.stack([scores.column(name).to_numpy() for name in INDICATORS], axis=1),
         plane=np.stack([scores.column(f"pca_{i}").to_numpy() for i in (1, 2)], axis=1),
+        neighbours=np.stack([scores.column(name).to_numpy() for name in NEAR_COLUMNS], axis=1),
         pairs=pairs, levels=fitted.levels, levels_error=fitted.levels_error,
         advice=advise(fitted.labelled_levels or fitted.levels),
         labelled_levels=fitted.labelled_levels, n_classes=fitted.n_classes, classes=fitted.classes,
@@ -175,11 +177,25 @@ def _assemble(plan: Plan, fitted: Fit, scores: Any, pairs: Any) -> Scan:
             "skipped": len(plan.checked.bad), "skipped_rows": plan.checked.bad[:_NAMED_ROWS].tolist(),
             "zero_rows": plan.checked.zeros, "recall": reference.recall,
             "weights": dict(zip(INDICATORS, reference.weights.tolist(), strict=True)),
-            "explained": reference.explained, "search": fitted.search,
+            "balance": {"ratio": reference.balance.ratio, "distance": reference.balance.distance,
+                        "power": reference.balance.power},
+            "explained": reference.explained, "search": fitted.search, "map": plan.config.map,
         },
         label_scores=label_scores, label_issues=label_issues, duplicates=duplicates, leaks=leaks,
-        reference=reference,
+        map=_map(plan), reference=reference,
     )  # fmt: skip
+
+
+def _map(plan: Plan) -> FloatArray | None:
+    """The map of a sample of the rows, see `Scan.map`."""
+    method, n = plan.config.map, plan.source.shape[0]
+    if method == "pca":
+        return None
+    good = np.setdiff1d(np.arange(n), plan.checked.bad, assume_unique=True)
+    rows = np.sort(generator(plan.config.seed).choice(good, min(len(good), MAPPED_ROWS), replace=False))
+    places = np.full((n, 2), np.nan, np.float32)
+    places[rows] = mapped(plan.source.take(rows), method, plan.config.seed)
+    return places
 
 
 def _counter(progress: Callable[[int, int], None] | None, done: int, n: int) -> Callable[[int], None]:
@@ -204,17 +220,17 @@ class Fit:
 
     Attributes:
         reference: scores any row.
-        judge: says how probably near rows are of different classes; None where no affinity can be fitted.
+        pair_model: estimates how probably near rows are of different classes; None where no affinity can be fitted.
         classes: the estimate of the number of classes; None where it was given.
         n_classes: that number.
         levels, levels_error, histogram: similarities by the rank band, see `pairsift.Scan`.
         labelled_levels: by labels, where there are any.
-        label_model: judges labels, where there are enough.
+        label_model: scores labels, where there are enough.
         search: how neighbours are found: "graph", "inverted" or "exact".
     """
 
     reference: Reference
-    judge: Judge | None
+    pair_model: PairModel | None
     classes: ClassEstimate | None
     n_classes: int
     levels: Levels
@@ -241,7 +257,7 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if len(rows) < plan.good:
         recall = f"; recall of neighbours {reference.recall:.1%}" if inverted else ""
         say(f"learned from {len(rows):,} of {plan.good:,} rows{recall}")
-    judge = _judge(plan, reference, sample, say)
+    pair_model = _pair_model(plan, reference, sample, say)
     levels, error, histogram = levels_by_ranks(sample, config.band() or usual_band(n_classes), n_classes, rng)
     labels = plan.source.labels
     labelled = levels_by_labels(sample, None if labels is None else labels[rows], rng, say)
@@ -249,7 +265,7 @@ def fit(plan: Plan, say: Callable[[str], None]) -> Fit:
     if plan.graph is not None:
         search = "graph"
     label_model = _label_model(sample, None if labels is None else labels[rows], config.seed, say)
-    return Fit(reference, judge, classes, n_classes, levels, error, histogram, labelled, label_model, search)
+    return Fit(reference, pair_model, classes, n_classes, levels, error, histogram, labelled, label_model, search)
 
 
 def _label_model(
@@ -264,14 +280,16 @@ def _label_model(
         return None
 
 
-def _judge(plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]) -> Judge | None:
-    """What judges pairs, by the guide's features where there is a guide."""
+def _pair_model(
+    plan: Plan, reference: Reference, sample: NDArray[np.float32], say: Callable[[str], None]
+) -> PairModel | None:
+    """The model of near pairs, by the guide's features where there is a guide."""
     some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
     near = reference.near(some)
-    judged = sample if plan.guide is None else plan.guide.source.take(reference.rows)
+    features = sample if plan.guide is None else plan.guide.source.take(reference.rows)
     try:
         rows, others = np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0]
-        return Judge(judged, reference.near(np.arange(len(sample))), rows, others, plan.config.seed)
+        return PairModel(features, reference.near(np.arange(len(sample))), rows, others, plan.config.seed)
     except AffinityError as error:
         say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
         return None

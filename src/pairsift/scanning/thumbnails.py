@@ -80,7 +80,7 @@ def _plain(images: Any) -> Any:
     return images.tolist() if isinstance(images, np.ndarray) and images.dtype == object else images
 
 
-def thumbnails(open_image: OpenImage, positions: Sequence[int]) -> dict[int, str]:
+def thumbnails(open_image: OpenImage, positions: Sequence[int], side: int = _SIDE) -> dict[int, str]:
     """Small copies as data addresses; empty text for an image that cannot be read.
 
     Raises:
@@ -89,7 +89,7 @@ def thumbnails(open_image: OpenImage, positions: Sequence[int]) -> dict[int, str
     made, error = {}, None
     for position in dict.fromkeys(positions):
         try:
-            made[position] = _address(rgb(open_image(position)))
+            made[position] = _address(rgb(open_image(position)), side)
         except Exception as caught:  # a damaged image, or one that claims to be huge, has many ways to fail
             made[position], error = "", caught
     if made and not any(made.values()):
@@ -146,8 +146,8 @@ def _end(path: str, parts: int) -> tuple[str, ...]:
     return PurePath(path).parts[-parts:]
 
 
-def _address(image: Image.Image) -> str:
-    image.thumbnail((_SIDE, _SIDE))
+def _address(image: Image.Image, side: int) -> str:
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     small = image.width * image.height <= _EXACT
     image.save(buffer, "PNG") if small else image.save(buffer, "JPEG", quality=80)

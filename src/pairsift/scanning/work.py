@@ -19,10 +19,10 @@ from pairsift._base.checks import first_line
 from pairsift._base.process import on_ray
 from pairsift.data import FeatureSource
 from pairsift.data.tables import DAMAGE, read_table, write_table
-from pairsift.scanning.bridges import Judge
+from pairsift.scanning.bridges import PairModel
 from pairsift.scanning.config import ScanError
 from pairsift.scanning.labels import LabelModel, LabelScores
-from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, Reference, RowScores
+from pairsift.scanning.reference import BLOCK_ROWS, INDICATORS, KEPT, Reference, RowScores
 
 # Rows of one part: what a killed scan loses at most, and what engines hand to a worker.
 PART_ROWS = 8 * BLOCK_ROWS
@@ -38,8 +38,9 @@ Part = tuple[pa.Table, pa.Table]
 _ROUNDING = 1e-6
 # Pairs in front of the list, and pairs that one row may have among them.
 _FRONT, _OF_ONE_ROW = 100, 3
-# Columns of a part that hold whole numbers.
+# Columns of a part that hold whole numbers; columns of the nearest rows.
 _PLACES = ("suggested", "nearest_other")
+NEAR_COLUMNS = tuple(f"near_{rank}" for rank in range(KEPT))
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,18 @@ class Task:
     Attributes:
         source: the features.
         reference: what was learned from the sample.
-        judge: says how probably pairs are of different classes; None where nothing can.
+        pair_model: estimates how probably pairs are of different classes; None where that cannot be estimated.
         skipped: positions of rows that are left out, ascending.
         max_pairs: bridging pairs kept of each part.
         parts: folder of part files; None keeps parts in memory.
-        label_model: judges labels; None where there are none.
+        label_model: scores labels; None where there are none.
         labels: (N,) classes of all rows, for the model.
         within: a bridging pair is mutually among so many nearest rows.
     """
 
     source: FeatureSource
     reference: Reference
-    judge: Judge | None
+    pair_model: PairModel | None
     skipped: NDArray[np.int64]
     max_pairs: int
     parts: Path | None
@@ -115,6 +116,7 @@ class Task:
         columns: dict[str, NDArray[Any]] = {
             "score": np.full(n, np.nan), "cluster": np.full(n, -1, np.int64),
             **{name: np.full(n, np.nan, np.float32) for name in (*INDICATORS, "pca_1", "pca_2", "spacing")},
+            **{name: np.full(n, -1, np.int64) for name in NEAR_COLUMNS},
         }  # fmt: skip
         if self.label_model is not None:
             columns |= {
@@ -134,24 +136,26 @@ class Task:
                 columns[name][at] = scored.indicators[:, i]
             columns["pca_1"][at], columns["pca_2"][at] = scored.plane.T
             columns["spacing"][at] = scored.spacing
+            for name, found in zip(NEAR_COLUMNS, scored.candidates.T, strict=False):
+                columns[name][at] = np.where(found >= 0, self.reference.rows[found], -1)
             if self.label_model is not None:
-                judged = self._judge_labels(features[rows - first], rows, scored)._asdict()
-                for name, values in judged.items():
+                by_label = self._score_labels(features[rows - first], rows, scored)._asdict()
+                for name, values in by_label.items():
                     columns[f"label_{name}"][at] = values
             pairs.append(self._bridges(rows, scored))
-        found = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
-        return pa.table(columns), strongest(found, self.max_pairs)
+        bridges = pa.concat_tables(pairs) if pairs else PAIR_SCHEMA.empty_table()
+        return pa.table(columns), strongest(bridges, self.max_pairs)
 
-    def _judge_labels(self, features: NDArray[np.float32], rows: NDArray[np.int64], scored: RowScores) -> LabelScores:
+    def _score_labels(self, features: NDArray[np.float32], rows: NDArray[np.int64], scored: RowScores) -> LabelScores:
         """Scores of the labels of a block, with the positions of rows in the whole set."""
         assert self.label_model is not None
         assert self.labels is not None
         reference = self.reference
-        judged = self.label_model.judge(
+        found = self.label_model.score(
             features / reference.scale, self.labels[rows], reference.positions(rows), scored.neighbours, scored.cosines
         )
-        near = judged.nearest_other
-        return judged._replace(nearest_other=np.where(near >= 0, reference.rows[near], -1))
+        near = found.nearest_other
+        return found._replace(nearest_other=np.where(near >= 0, reference.rows[near], -1))
 
     def _bridges(self, rows: NDArray[np.int64], scored: RowScores) -> pa.Table:
         """Mutual neighbours of a block that lie in other clusters; of both directions the one from the smaller row."""
@@ -163,8 +167,8 @@ class Task:
         found = neighbours[i, j]
         anchors, partners = rows[i], self.reference.rows[found]
         probability = np.full(len(i), np.nan, np.float32)
-        if self.judge is not None:
-            probability = self.judge.different(self.reference.positions(rows), scored.candidates, i, found)
+        if self.pair_model is not None:
+            probability = self.pair_model.different(self.reference.positions(rows), scored.candidates, i, found)
         swap = partners < anchors
         columns = [
             np.where(swap, partners, anchors), np.where(swap, anchors, partners), cosines[i, j],

@@ -91,7 +91,7 @@ def load_sequences(
     table = _open(spec)
     names = table.schema.names
     sequence = _named_column(table, "sequence_column", sequence_column, SEQUENCE_NAMES)
-    label = columns.label_column(spec, names, label_column, columns.FEATURE_LABELS)
+    label = columns.find_label_column(spec, names, label_column, columns.FEATURE_LABELS)
     labels = _read_labels(table, label, label_column is not None)
     if sequence is None:
         return _row_a_sequence(table, frame_column, frame_size, label, labels, per_class, memory)
@@ -252,7 +252,7 @@ def _read_labels(table: TableRows, label: str | None, asked: bool) -> Labels:
     """Class of every row and names of the classes, or two times None without a label column."""
     if label is None:
         return None, None
-    field = columns.only_field(table.name, table.schema, label)
+    field = arrow.only_field(table.name, table.schema, label)
     return columns.usable_labels(
         lambda: columns.column_labels(table.read([label]).column(0), field, table.schema, table.name), asked
     )

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from pairsift._base.checks import first_line
 from pairsift._base.files import replacing
 from pairsift.data import DataError, arrow
-from pairsift.data.columns import only_field
 from pairsift.data.tables import TableRows, open_table
 from pairsift.text.wordnet import Relation, Thesaurus, WordNet
 
@@ -346,7 +345,7 @@ def read_texts(path: Path, column: str | None = None) -> Iterator[str]:
     if found is None:
         what = f"column {column!r}" if column else f"column called {' or '.join(TEXT_COLUMNS)}"
         raise DataError(f"{path} has no {what}; its columns: {', '.join(names)} (name one with `column`)")
-    kind = only_field(str(path), table.schema, found).type
+    kind = arrow.only_field(str(path), table.schema, found).type
     if not arrow.is_text(kind):
         raise DataError(f"column {found!r} of {path} holds {kind}, not texts; its columns: {', '.join(names)}")
     return _cells(table, found)

@@ -59,7 +59,7 @@ class Engine:
         check_precision(self.precision)
 
     def tile_rows(self, keys: int, device: torch.device) -> int | None:
-        """Rows of a tile against so many keys; None for whole matrices."""
+        """Rows of a tile, by the number of keys; None for whole matrices."""
         if transformed():  # torch.func differentiates whole matrices only
             return None
         if self.tile == "dense" or (self.tile == "auto" and keys < _FEWEST_KEYS.get(device.type, 256)):
