@@ -1,6 +1,7 @@
 """Training on from a map: it starts at the map, keeps what held-out pairs improve, and is never clearly worse."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,25 +64,27 @@ def test_where_nothing_is_left_to_learn_the_map_is_kept():
     assert "the map is kept" in str(trained)
 
 
-@pytest.mark.usefixtures("_short")
 def test_a_temperature_that_is_clearly_behind_is_given_up(monkeypatch):
+    """And training stops where the best has not improved for five measurements."""
     advanced = Counter()
 
-    class Counted(head_module._Run):
+    class Run:
         def __init__(self, start, data, temperature, seed):
-            super().__init__(start, data, temperature, seed)
-            self.temperature = temperature
+            self.transform = temperature
 
         def advance(self, steps, work):
-            advanced[self.temperature] += steps
-            return super().advance(steps, work)
+            advanced[self.transform] += steps
+            return self
 
-    monkeypatch.setattr(head_module, "TEMPERATURES", (0.2, 50.0))
-    monkeypatch.setattr(head_module, "_Run", Counted)
-    first, second = curved_pairs()
-    trained = train_head(first, second, SpectralMap.fit(first, second, dimensions=4))
-    assert trained.temperature == 0.2
-    assert advanced[50.0] < advanced[0.2]
+    def ranks(temperature):
+        slow = temperature == 0.1 and advanced[0.1] > 600  # the third measurement of two folds is the best
+        return np.arange(2, 52) // (2 if slow else 1) * (9 if temperature == 0.5 else 1)
+
+    monkeypatch.setattr(head_module, "_Run", Run)
+    folds = [SimpleNamespace(start=None, data=None, ranks=ranks)] * 2
+    best = head_module._best_length(folds, 0, head_module._Work(None, 1))
+    assert (best.temperature, best.steps) == (0.1, 400)
+    assert advanced == {0.1: 2 * 900, 0.2: 2 * 400, 0.5: 2 * 100}
 
 
 def test_stages_of_linear_layers_give_the_same():
