@@ -64,7 +64,7 @@ def solve(covariances: Covariances, ridge: float, most: int | None = None) -> So
         size = len(kernel)
         kept = size if most is None else min(most, size)
         values, vectors = scipy.linalg.eigh(kernel.T, subset_by_index=(size - kept, size - 1), overwrite_a=True)
-        values, vectors = values[::-1], vectors[:, ::-1]
+        values, vectors = values[::-1].copy(), vectors[:, ::-1]
         kept = int((values > _LEAST).sum())
         directions = first.out_of(vectors[:, :kept])
         directions *= _signs(directions)
