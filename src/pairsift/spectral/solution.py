@@ -41,8 +41,9 @@ class Solution:
     def maps(self, width: int, power: float) -> tuple[Float64, Float64]:
         """The (D, k) and (E, k) matrices `W = A^-1/2 U s^p` and `V = B^-1/2 Q s^p` of the first k directions."""
         scale = self.values[:width] ** power
-        first = self.first[:, :width] * scale
-        return first, first if self.second is self.first else self.second[:, :width] * scale
+        # By rows, as files give them back: the same numbers in another order are multiplied with other roundings.
+        first = np.ascontiguousarray(self.first[:, :width] * scale)
+        return first, first if self.second is self.first else np.ascontiguousarray(self.second[:, :width] * scale)
 
 
 def solve(covariances: Covariances, ridge: float, most: int | None = None) -> Solution:
