@@ -90,7 +90,7 @@ def test_a_field_is_a_keyword_a_key_of_yaml_and_a_flag(name, settled, tmp_path):
     assert PairsConfig.load(tmp_path / "pairs.yaml") == expected
     assert settled("--config", tmp_path / "pairs.yaml") == expected
     assert settled(*(word for each in values for word in VALUES[each][1])) == expected
-    assert PairsConfig().with_keywords(values) == expected
+    assert PairsConfig().updated("inspect_pairs", values) == expected
 
 
 def test_there_are_no_other_flags():

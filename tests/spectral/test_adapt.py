@@ -134,7 +134,7 @@ def test_ctrl_c_in_training_keeps_the_map(pairs, tmp_path, monkeypatch, capsys):
     def stopped(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pairsift.spectral.head._trained", stopped)
+    monkeypatch.setattr("pairsift.spectral.head._best_length", stopped)
     out = tmp_path / "out"
     assert run(pairs, "-o", out, "--train") == 0
     said = capsys.readouterr()

@@ -81,6 +81,18 @@ class Settings(BaseModel):
         with replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
 
+    def updated(self, function: str, keywords: dict[str, Any]) -> Self:
+        """The configuration with some fields set anew, as the keywords of a function.
+
+        Raises:
+            TypeError: a keyword is no field.
+        """
+        for name in keywords:
+            hint = self.hint(name)
+            if hint is not None:
+                raise TypeError(f"{function}() got an unexpected keyword argument {name!r}: {hint}")
+        return self if not keywords else type(self)(**self.model_dump() | keywords)
+
     @classmethod
     def known(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The values, all of which are fields; a subclass may take, or explain, other names first.

@@ -224,7 +224,7 @@ def _trained(found: _Features, fitted: SpectralMap, seed: int, output: Path) -> 
     keys = None if found.texts is None else (text_keys(found.texts[0]), text_keys(found.texts[1]))
     try:
         with progress("training") as tell:
-            trained = train_head(first, second, fitted, keys=keys, seed=seed, log=_say, progress=tell)
+            trained = train_head(first, second, fitted, keys=keys, seed=seed, progress=tell)
     except KeyboardInterrupt:
         _say(f"training stopped: {output} keeps the map")
         return None

@@ -39,6 +39,14 @@ UNLABELLED = -1
 """The class number of a row without a label: it belongs to no class, and is not a class of its own."""
 
 
+class Undescribed:
+    """Labels, names of classes and paths of rows, None where a source does not know them."""
+
+    labels: NDArray[np.int64] | None = None
+    class_names: Sequence[str] | None = None
+    paths: Sequence[str] | None = None
+
+
 def image_column(name: str, schema: pa.Schema) -> str:
     """The column of encoded images: the one with a usual name, or the only one that holds bytes.
 

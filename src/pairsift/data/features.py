@@ -21,6 +21,7 @@ from pairsift.data.columns import (
     FEATURE_LABELS,
     NO_LABELS,
     PATH_COLUMNS,
+    Undescribed,
     class_numbers,
     column_labels,
     feature_columns,
@@ -176,16 +177,7 @@ def bare_features(source: FeatureSource) -> FeatureSource:
     return source.bare() if hasattr(source, "bare") else source
 
 
-class _Plain:
-    """What a file may say of its rows, for sources that say nothing."""
-
-    labels: NDArray[np.int64] | None = None
-    class_names: Sequence[str] | None = None
-    paths: Sequence[str] | None = None
-    mixed: NDArray[np.bool_] | None = None
-
-
-class ArrayFeatures(_Plain):
+class ArrayFeatures(Undescribed):
     """Features of an array or a memory map.
 
     Args:
@@ -199,6 +191,7 @@ class ArrayFeatures(_Plain):
     """
 
     shareable = False
+    mixed: NDArray[np.bool_] | None = None
 
     def __init__(
         self, features: Any, name: str, labels: NDArray[Any] | None = None, files: Sequence[tuple[Path, int]] = ()
@@ -239,7 +232,7 @@ class ArrayFeatures(_Plain):
         return file.astype(np.int64), rows - self._file_starts[file]
 
 
-class TableFeatures(_Plain):
+class TableFeatures(Undescribed):
     """Features of a table, with labels, paths and row numbers where it has them.
 
     Args:
@@ -270,6 +263,7 @@ class TableFeatures(_Plain):
             self.labels, self.class_names = self._read_labels(label, label_column is not None)
         self.paths = self._read_paths()
         self.rows = self._read_numbers()
+        self.mixed: NDArray[np.bool_] | None = None
         if self._has("mixed", arrow.is_boolean):
             self.mixed = arrow.plain_values(rows.read(["mixed"]).column(0).fill_null(False)).to_numpy()
 

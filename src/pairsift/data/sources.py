@@ -23,6 +23,7 @@ from pairsift.data.columns import (
     IMAGE_ARRAYS,
     IMAGE_LABELS,
     NO_LABELS,
+    Undescribed,
     array_called,
     class_numbers,
     column_labels,
@@ -102,15 +103,7 @@ def _has_tables(folder: Path) -> bool:
     return any(format_of(each) in ("parquet", "arrow") and not is_hidden(Path(each.name)) for each in folder.iterdir())
 
 
-class _Plain:
-    """Labels, names of classes and paths, for sources that have none."""
-
-    labels: NDArray[np.int64] | None = None
-    class_names: Sequence[str] | None = None
-    paths: Sequence[str] | None = None
-
-
-class ArraySource(_Plain):
+class ArraySource(Undescribed):
     """Images already decoded: (N, H, W), (N, H, W, C) or (N, C, H, W), with 1 to 4 channels C.
 
     Two channels are grey and alpha, four RGB and alpha: transparent pixels are laid over white. Pixels that are not
@@ -218,7 +211,7 @@ def open_digits(split: str, labels: str | None) -> ArraySource:
     return ArraySource(images, None if labels == NO_LABELS else classes, f"digits:{split}" if split else "digits")
 
 
-class _EncodedSource(_Plain):
+class _EncodedSource(Undescribed):
     """Shared by sources of encoded images: a subclass opens the bytes of a row.
 
     Pillow gets an open file, never a path: it would map uncompressed TIFF, and misreads one that must be turned.
@@ -309,7 +302,7 @@ class FolderSource(_EncodedSource):
         return (self._folder / self._files[row]).open("rb")
 
 
-class LibrarySource(_Plain):
+class LibrarySource(Undescribed):
     """Rows of a library's data set; `get(row)` gives a PIL image."""
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -181,15 +181,3 @@ class PairsConfig(Settings):
     def hint(cls, name: str) -> str | None:
         """The replacement of an unknown name."""
         return _RENAMED.get(name) or super().hint(name)
-
-    def with_keywords(self, keywords: dict[str, Any]) -> PairsConfig:
-        """The configuration with some fields set anew.
-
-        Raises:
-            TypeError: a keyword is no field.
-        """
-        for name in keywords:
-            hint = self.hint(name)
-            if hint is not None:
-                raise TypeError(f"inspect_pairs() got an unexpected keyword argument {name!r}: {hint}")
-        return self if not keywords else PairsConfig(**self.model_dump() | keywords)

@@ -123,7 +123,7 @@ def _configured(
     if not isinstance(config, PairsConfig):
         got = type(config).__name__
         raise TypeError(f"config must be a PairsConfig, got {got}: PairsConfig(**settings), or PairsConfig.load(path)")
-    config = config.with_keywords(settings)
+    config = config.updated("inspect_pairs", settings)
     if encoder is not None and (config.guide_model is not None or config.guide_features is not None):
         raise TypeError(
             f"give an encoder or a guide, got both: {config.guide_model or str(config.guide_features)!r} as well"

@@ -150,12 +150,8 @@ class ScanConfig(Settings):
         Raises:
             TypeError: a keyword is no field, or the band no band.
         """
-        for name in keywords:
-            hint = self.hint(name)
-            if hint is not None:
-                raise TypeError(f"scan() got an unexpected keyword argument {name!r}: {hint}")
         if band is not None:
             if not isinstance(band, RankBand):
                 raise TypeError(f"band must be a RankBand, got {type(band).__name__}")
             keywords = {"band_start": band.start, "band_stop": band.stop} | keywords
-        return self if not keywords else ScanConfig(**self.model_dump() | keywords)
+        return self.updated("scan", keywords)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +15,18 @@ from torch import Tensor, nn
 
 from pairsift.losses import TwoTowerLoss
 from pairsift.pairs import GuideMask
-from pairsift.spectral.checks import Log
-from pairsift.spectral.choice import MOST_HELD, Candidates, Ranking, row_keys
-from pairsift.spectral.errors import SpectralError
+from pairsift.spectral.choice import FEWEST_HELD, MOST_HELD, Candidates, Ranking, Setting, row_keys
+from pairsift.spectral.errors import SpectralError, TooWideError
 from pairsift.spectral.map import SpectralMap
 from pairsift.treatments import Treatment
 
-TEMPERATURES = (0.05, 0.1, 0.2)
-_HIDDEN, _RATE, _DECAY = 512, 3e-3, 0.01
-_BATCH, _STEPS, _EVERY, _PATIENCE = 256, 3000, 100, 5
+TEMPERATURES = (0.1, 0.2, 0.5)
+_HIDDEN, _RATE, _DECAY = 256, 3e-3, 0.01
+_BATCH, _STEPS, _EVERY, _PATIENCE = 128, 3000, 100, 5
+# Directions of the map that the network starts from, where pairs share so many: it can use more than a map can.
+_WIDTH = 128
+# The most folds, and the fewest pairs that a network is trained on.
+_FOLDS, _FEWEST = 5, 100
 # Weight of the past in the running mean of the weights, which is what is measured and kept.
 _MEAN = 0.98
 # Scale of the features beside the map; a power of two, so that scaling costs no precision.
@@ -103,9 +105,9 @@ class Training:
     Attributes:
         head: the trained network; None where the map was at least as good on held-out pairs.
         temperature: that was best.
-        steps: after which held-out pairs were best.
-        map_ranking: of held-out pairs by the map that was fitted without them.
-        head_ranking: of the same pairs by the network that started from it.
+        steps: of the networks that were trained without held-out pairs, where these were best.
+        map_ranking: of the held-out pairs of all folds by maps that were fitted without them.
+        head_ranking: of the same pairs by the networks that started from these maps.
         gain: mean difference of log ranks, map less network (positive: the network is better), and its 95 % half width.
     """
 
@@ -120,15 +122,8 @@ class Training:
         gained, half = self.gain
         found = f"log rank {gained:+.3f} +- {half:.3f} better than the map on held-out pairs"
         if self.head is None:
-            return f"training did not improve the map clearly ({found}): the map is kept"
+            return f"training did not improve the map ({found}): the map is kept"
         return f"trained {self.steps} steps at temperature {self.temperature:g}: {found}"
-
-
-class _Outcome(NamedTuple):
-    scores: NDArray[np.float64]
-    ranks: NDArray[np.int64]
-    steps: int
-    temperature: float
 
 
 def train_head(
@@ -138,15 +133,15 @@ def train_head(
     *,
     keys: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     seed: int = 0,
-    log: Log | None = None,
     progress: Progress | None = None,
 ) -> Training:
-    """Train a residual network on top of a one-tower map, and keep it only where held-out pairs improve clearly.
+    """Train a residual network on top of a one-tower map, and keep it only where held-out pairs improve.
 
-    A tenth of the pairs are held out. From a map that was fitted without them a network is trained at several
-    temperatures by the two-tower loss, with likely false negatives left out by `GuideMask`, and stopped where the
-    held-out pairs' mean log rank is best. If it beats the map there by more than the 95 % interval of the paired
-    difference, it is trained again from the map of all pairs, for as many steps.
+    In each of several folds a tenth of the pairs are held out, and networks are trained at several temperatures from a
+    map that was fitted without them, by the two-tower loss with likely false negatives left out by `GuideMask`. All are
+    trained at the same pace. A temperature is given up where its mean log rank of the held-out pairs is clearly behind,
+    and training stops where the best has not improved for long. If the best is better than the map, a network is
+    trained from the map of all pairs, for as many passes over them.
 
     Args:
         first: (N, D) features.
@@ -154,7 +149,6 @@ def train_head(
         fitted: a map of one tower of these pairs, with its `held_out`.
         keys: (N,) numbers of the texts of both sides, equal for equal texts; None goes by equal rows.
         seed: of the held-out pairs, the network and the batches.
-        log: called with lines of text about what is found.
         progress: called with steps done and the most that there can be.
 
     Raises:
@@ -162,31 +156,18 @@ def train_head(
     """
     if fitted.towers != 1 or fitted.held_out is None:
         raise SpectralError("training goes on from a map of one tower that was chosen on held-out pairs")
-    data = _Pairs(first, second, keys)
-    inside, held = data.parted(seed)
-    dimensions, ridge, power = fitted.held_out.chosen.values
-    base = SpectralMap(dimensions, ridge, power, 1).partial_fit(first[inside], second[inside])
-    candidates = Candidates(first[held], second[held], same_space=True)
-    before = candidates.ranks(*(base.transform(data.side(i)[held]) for i in (0, 1)))
-    part, best = data.part(inside), None
-    total = len(TEMPERATURES) * _STEPS + _STEPS
-    for number, temperature in enumerate(TEMPERATURES):
-        torch.manual_seed(seed)
-        tell = None if progress is None else _shifted(progress, number * _STEPS, total)
-        _, found = _trained(ResidualHead(base), part, temperature, _STEPS, seed, candidates, tell)
-        if log is not None:
-            log(f"temperature {temperature:g}: mean log rank {-found.scores.mean():.3f} after {found.steps} steps")
-        if best is None or found.scores.mean() > best.scores.mean():
-            best = found
-    assert best is not None
-    gap = best.scores + np.log(before)
-    gain = float(gap.mean()), _Z * float(gap.std()) / math.sqrt(len(gap))
+    data, chosen = _Pairs(first, second, keys), fitted.held_out.chosen
+    folds = data.folds(chosen, seed)
+    before = np.concatenate([fold.ranks_of_map(chosen.dimensions) for fold in folds])
+    work = _Work(progress, (len(TEMPERATURES) * len(folds) + 1) * _STEPS)
+    best = _best_length(folds, seed, work)
+    gaps = np.log(before) - np.log(best.ranks)
+    gain = float(gaps.mean()), _Z * float(gaps.std()) / math.sqrt(len(gaps))
     head = None
-    if gain[0] > gain[1]:
-        torch.manual_seed(seed)
-        start = ResidualHead(fitted)
-        tell = None if progress is None else _shifted(progress, total - _STEPS, total)
-        head, _ = _trained(start, data, best.temperature, best.steps, seed, None, tell)
+    if gain[0] > 0:
+        start = _widened(data, fitted.dimensions, fitted.ridge, fitted.power)
+        steps = round(best.steps * len(data) * len(folds) / sum(len(fold.data) for fold in folds))
+        head = _Run(start, data, best.temperature, seed).advance(steps, work)
     return Training(head, best.temperature, best.steps, Ranking.of(before), Ranking.of(best.ranks), gain)
 
 
@@ -213,18 +194,24 @@ class _Pairs:
     def part(self, rows: NDArray[np.int64]) -> _Pairs:
         return _Pairs(self._sides[0][rows], self._sides[1][rows], (self.keys[0][rows], self.keys[1][rows]))
 
-    def parted(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions of pairs that share no text with held-out ones, and of these."""
+    def folds(self, chosen: Setting, seed: int) -> list[_Fold]:
+        """Disjoint tenths of the pairs, each with the map of the pairs that share no text with it."""
         count = min(MOST_HELD, len(self) // 10)
-        held = np.sort(np.random.default_rng(seed + 1).choice(len(self), count, replace=False))
+        folds = min(_FOLDS, -(-MOST_HELD // max(1, count)))
+        drawn = np.random.default_rng(seed + 1).permutation(len(self))[: folds * count]
+        return [self._fold(np.sort(held), chosen) for held in np.split(drawn, folds)]
+
+    def _fold(self, held: NDArray[np.int64], chosen: Setting) -> _Fold:
         known = np.concatenate([self.keys[0][held], self.keys[1][held]])
         free = np.flatnonzero(~(np.isin(self.keys[0], known) | np.isin(self.keys[1], known)))
-        if count < 20 or len(free) < 100:
+        if len(held) < FEWEST_HELD or len(free) < _FEWEST:
             raise SpectralError(
-                f"{len(self):,} pairs leave {count} to hold out and {len(free):,} to train on, which is too few: "
+                f"{len(self):,} pairs leave {len(held)} to hold out and {len(free):,} to train on, which is too few: "
                 "stay with the map"
             )
-        return free, held
+        candidates = Candidates(self.side(0)[held], self.side(1)[held], same_space=True)
+        part = self.part(free)
+        return _Fold(candidates, part, _widened(part, *chosen.values))
 
     def guide(self) -> GuideMask:
         """The mask of likely false negatives by the features themselves."""
@@ -233,43 +220,130 @@ class _Pairs:
         return self.mask
 
 
-def _trained(
-    head: ResidualHead, data: _Pairs, temperature: float, steps: int, seed: int, held: Candidates | None,
-    progress: Progress | None,
-) -> tuple[ResidualHead, _Outcome]:  # fmt: skip
-    """The running mean of the weights after training, and how held-out pairs did where it was best."""
-    mask = data.guide()
-    loss = TwoTowerLoss(temperature, selector=mask, treatment=Treatment(removal="exclude"))
-    optimizer = torch.optim.AdamW(head.parameters(), _RATE, weight_decay=_DECAY)
-    mean = copy.deepcopy(head).requires_grad_(False)
-    draw = torch.Generator().manual_seed(seed)
-    sides = [torch.from_numpy(data.side(i)) for i in (0, 1)]
-    best, since = _Outcome(np.full(1, -np.inf), np.empty(0, np.int64), 0, temperature), 0
-    order = torch.empty(0, dtype=torch.int64)
-    for step in range(1, steps + 1):
-        if len(order) < min(_BATCH, len(data)):
-            order = torch.randperm(len(data), generator=draw)
-        rows, order = order[:_BATCH], order[_BATCH:]
-        a, b = sides[0][rows], sides[1][rows]
-        optimizer.zero_grad()
-        loss(head(a), head(b), a, b, rows=rows).backward()
-        optimizer.step()
+@dataclass(frozen=True)
+class _Fold:
+    """Held-out pairs, pairs that share no text with them, and the map of these."""
+
+    held: Candidates
+    data: _Pairs
+    start: SpectralMap
+
+    def ranks(self, transform: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.int64]:
+        """Ranks of the held-out pairs' own positives."""
+        return self.held.ranks(transform(self.held.first), transform(self.held.second))
+
+    def ranks_of_map(self, width: int) -> NDArray[np.int64]:
+        """The same by the first directions of the map."""
+        return self.ranks(lambda rows: self.start.transform(rows)[:, :width])
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Ranks of the held-out pairs of all folds after the steps of training that suited them best."""
+
+    temperature: float
+    steps: int
+    ranks: NDArray[np.int64]
+
+    @property
+    def score(self) -> float:
+        """Mean of -log(rank)."""
+        return -float(np.log(self.ranks).mean())
+
+    def is_clearly_behind(self, other: _Best) -> bool:
+        """Whether the ranks are worse by more than the 95 % interval of the paired difference."""
+        gaps = np.log(self.ranks) - np.log(other.ranks)
+        return float(gaps.mean()) > _Z * float(gaps.std()) / math.sqrt(len(gaps))
+
+
+def _best_length(folds: Sequence[_Fold], seed: int, work: _Work) -> _Best:
+    """The temperature and the number of steps that suit the held-out pairs of all folds best."""
+    runs = {
+        temperature: [_Run(fold.start, fold.data, temperature, seed) for fold in folds] for temperature in TEMPERATURES
+    }
+    best: _Best | None = None
+    for step in range(_EVERY, _STEPS + 1, _EVERY):
+        seen = []
+        for temperature, each in runs.items():
+            ranks = [fold.ranks(run.advance(_EVERY, work).transform) for fold, run in zip(folds, each, strict=True)]
+            seen.append(_Best(temperature, step, np.concatenate(ranks)))
+        leader = max(seen, key=lambda found: found.score)
+        runs = {found.temperature: runs[found.temperature] for found in seen if not found.is_clearly_behind(leader)}
+        if best is None or leader.score > best.score:
+            best = leader
+        elif step >= best.steps + _PATIENCE * _EVERY:
+            break
+    assert best is not None
+    return best
+
+
+def _widened(data: _Pairs, dimensions: int, ridge: float, power: float) -> SpectralMap:
+    """The map of pairs, with further directions up to `_WIDTH` where the pairs share so many."""
+    made = SpectralMap(max(dimensions, min(_WIDTH, data.side(0).shape[1])), ridge, power, 1)
+    made.partial_fit(data.side(0), data.side(1))
+    try:
+        made.dimensions = len(made.eigenvalues)
+    except TooWideError as error:
+        made.dimensions = error.available
+    return made
+
+
+class _Run:
+    """A network in training from a map.
+
+    Args:
+        start: the map.
+        data: pairs to train on.
+        temperature: of the loss.
+        seed: of the network and the batches.
+    """
+
+    def __init__(self, start: SpectralMap, data: _Pairs, temperature: float, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._head = ResidualHead(start)
+        self._mean = copy.deepcopy(self._head).requires_grad_(False)
+        self._loss = TwoTowerLoss(temperature, selector=data.guide(), treatment=Treatment(removal="exclude"))
+        self._optimizer = torch.optim.AdamW(self._head.parameters(), _RATE, weight_decay=_DECAY)
+        self._sides = [torch.from_numpy(data.side(i)) for i in (0, 1)]
+        self._draw = torch.Generator().manual_seed(seed)
+        self._order, self._steps = torch.empty(0, dtype=torch.int64), 0
+
+    def advance(self, steps: int, work: _Work) -> ResidualHead:
+        """Train further, and give the network with the running mean of the weights."""
+        for _ in range(steps):
+            self._step()
+            work.step()
+        return self._mean
+
+    def _step(self) -> None:
+        self._steps += 1
+        pairs = len(self._sides[0])
+        if len(self._order) < min(_BATCH, pairs):
+            self._order = torch.randperm(pairs, generator=self._draw)
+        rows, self._order = self._order[:_BATCH], self._order[_BATCH:]
+        a, b = (side[rows] for side in self._sides)
+        self._optimizer.zero_grad()
+        self._loss(self._head(a), self._head(b), a, b, rows=rows).backward()
+        self._optimizer.step()
+        weight = max(1 - _MEAN, 1 / self._steps)
         with torch.no_grad():
-            weight = max(1 - _MEAN, 1 / step)
-            for kept, new in zip(mean.parameters(), head.parameters(), strict=True):
+            for kept, new in zip(self._mean.parameters(), self._head.parameters(), strict=True):
                 kept.lerp_(new, weight)
-        if progress is not None:
-            progress(step, steps)
-        if held is not None and step % _EVERY == 0:
-            ranks = held.ranks(mean.transform(held.first), mean.transform(held.second))
-            scores = -np.log(ranks)
-            since += 1
-            if scores.mean() > best.scores.mean():
-                best, since = _Outcome(scores, ranks, step, temperature), 0
-            if since >= _PATIENCE:
-                break
-    return mean, best
 
 
-def _shifted(progress: Progress, start: int, total: int) -> Progress:
-    return lambda done, _: progress(start + done, total)
+class _Work:
+    """Counts steps of training for a progress bar.
+
+    Args:
+        progress: called with steps done and `total`; None tells nothing.
+        total: the most steps that there can be.
+    """
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def step(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)

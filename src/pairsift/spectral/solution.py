@@ -41,8 +41,9 @@ class Solution:
     def maps(self, width: int, power: float) -> tuple[Float64, Float64]:
         """The (D, k) and (E, k) matrices `W = A^-1/2 U s^p` and `V = B^-1/2 Q s^p` of the first k directions."""
         scale = self.values[:width] ** power
-        first = self.first[:, :width] * scale
-        return first, first if self.second is self.first else self.second[:, :width] * scale
+        # By rows, as files give them back: the same numbers in another order are multiplied with other roundings.
+        first = np.ascontiguousarray(self.first[:, :width] * scale)
+        return first, first if self.second is self.first else np.ascontiguousarray(self.second[:, :width] * scale)
 
 
 def solve(covariances: Covariances, ridge: float, most: int | None = None) -> Solution:
@@ -64,7 +65,7 @@ def solve(covariances: Covariances, ridge: float, most: int | None = None) -> So
         size = len(kernel)
         kept = size if most is None else min(most, size)
         values, vectors = scipy.linalg.eigh(kernel.T, subset_by_index=(size - kept, size - 1), overwrite_a=True)
-        values, vectors = values[::-1], vectors[:, ::-1]
+        values, vectors = values[::-1].copy(), vectors[:, ::-1]
         kept = int((values > _LEAST).sum())
         directions = first.out_of(vectors[:, :kept])
         directions *= _signs(directions)

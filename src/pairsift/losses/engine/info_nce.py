@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pairsift.losses.engine.comparison import Comparison
-from pairsift.losses.engine.opaque import opaque
+from pairsift.losses.engine.processes import opaque
 from pairsift.losses.engine.walk import by_tiles
 from pairsift.pairs.selector import runs_kernels
 from pairsift.treatments import EXCLUDED, Edit

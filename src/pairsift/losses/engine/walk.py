@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairsift.losses.engine.opaque import opaque
+from pairsift.losses.engine.processes import opaque
 
 # (products (R, K), slice of the rows, their weights (R,) or None, gradients of the inputs) -> losses (R,). With weights
 # it overwrites the products with d(weighted loss) / d(product), and adds to the gradients of the inputs.
