@@ -1,7 +1,7 @@
 """Encoders of small images that are solved for instead of trained: patch layers, and a spectral map of their counts.
 
-Digits are views without mirroring and colour. CIFAR-10 (1,000 images a class, and all) and Imagenette (500 a class, seen
-at 32 pixels) have the usual views of SimCLR. The ridge is chosen on held-out images, without labels. An encoder is
+Digits are views without mirroring and colour. CIFAR-10 (1,000 images a class, and all) and Imagenette (500 a class,
+seen at 32 pixels) have the usual views of SimCLR. The ridge is chosen on held-out images, without labels. An encoder is
 measured on the test images, with and without the map.
 """
 
