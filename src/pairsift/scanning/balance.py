@@ -32,9 +32,10 @@ _FEWEST, _MOST = 2, 10
 _MULTIPLE, _FEWEST_ROWS = 3, 16
 # The kernel reaches to the neighbour that is at this share of a class, and at this rank at least.
 _SHARE, _LEAST_RANK = 0.1, 3
-# The power is 0 and 1 at these ratios of the spreads, and at these squared distances of neighbours, over those in a
-# Gaussian cloud.
-_RATIOS, _DISTANCES = (1.5, 2.0), (0.4, 0.3)
+# The power is 0 and greatest at these ratios of the spreads, and at these squared distances of neighbours over those in
+# such a cloud. Where classes are not clear, a power of 1 takes classes that differ in density for unequal ones.
+_RATIOS, _DISTANCES = (1.5, 2.0), (0.45, 0.4)
+_UNCLEAR, _CLEAR = 0.75, 1.0
 
 
 class Balance(NamedTuple):
@@ -82,7 +83,9 @@ def balance(features: FloatArray, n_classes: int, seed: int) -> Balance:
     within = float(np.sqrt(((density - levels[own]) ** 2).mean()))
     between = float(levels[own].std())
     ratio = between / within if within > 0 else 0.0
-    power = max(float(np.interp(ratio, _RATIOS, (0, 1))), float(np.interp(distance, _DISTANCES[::-1], (1, 0))))
+    power = max(
+        float(np.interp(ratio, _RATIOS, (0, _UNCLEAR))), float(np.interp(distance, _DISTANCES[::-1], (_CLEAR, 0)))
+    )
     if not power:
         return Balance(ratio, distance, power, None)
     blocks = (features[start : start + _BLOCK] for start in range(0, n, _BLOCK))
