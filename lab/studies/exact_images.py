@@ -1,8 +1,8 @@
 """Encoders of small images that are solved for instead of trained: patch layers, and a spectral map of their counts.
 
-Digits are views without mirroring and colour; CIFAR-10 (1,000 images a class) and Imagenette (500 a class, seen at 32
-pixels) have the usual views of SimCLR. The ridge is chosen on held-out images, without labels. An encoder is measured
-on the test images, with and without the map.
+Digits are views without mirroring and colour. CIFAR-10 (1,000 images a class, and all) and Imagenette (500 a class,
+seen at 32 pixels) have the usual views of SimCLR. The ridge is chosen on held-out images, without labels. An encoder is
+measured on the test images, with and without the map.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ _BATCH = 256
 
 
 def arms(scale: Scale) -> list[Arm]:
-    """One patch layer on every set, and two on CIFAR-10."""
+    """One patch layer on every set, and two layers and all images on CIFAR-10."""
     small = {"per_class": 60, "filters": 30, "views": 3}
     if scale == "smoke":
         return [Arm("one layer", {"set": "digits", "layers": 1} | small, "digits", baseline="")]
     one = [Arm("one layer", {"set": name, "layers": 1} | more, name, baseline="") for name, more in SETS.items()]
     two = {"set": "cifar10", "layers": 2} | SETS["cifar10"] | {"views": 4}
-    return [*one, Arm("two layers", two, "cifar10", baseline="")]
+    every = {"set": "cifar10", "layers": 1, "filters": 400, "views": 2}
+    return [
+        *one, Arm("two layers", two, "cifar10", baseline=""),
+        Arm("one layer, all 50,000 images", every, "cifar10", baseline=""),
+    ]  # fmt: skip
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:

@@ -127,6 +127,13 @@ def test_a_guide_has_the_views_of_the_run(tmp_path, monkeypatch):
     assert asked["policy"] == config.view_policy()
 
 
+def test_few_images_are_not_measured_by_a_batch(tmp_path):
+    """There are no batches."""
+    config = TrainConfig(data="digits:train", per_class=10, method="exact", progress=False, run_dir=tmp_path / "few")
+    with pytest.raises(SpectralError, match="100 images are too few to hold some out"):
+        pretrain(config)
+
+
 def test_settings_that_do_not_go_together_are_refused():
     for changed in ({"treatment": "margin"}, {"devices": 2}, {"positives": "temporal"}):
         with pytest.raises(ConfigError, match="exact"):

@@ -42,7 +42,7 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
         images = mix_set(images, config.mix, config.seed, config.mix_kind)
     if config.drop is not None:
         images = without_rows(images, config.drop)
-    if config.batch_size > len(images):
+    if config.method != "exact" and config.batch_size > len(images):
         raise DataError(f"batch_size={config.batch_size} is larger than the data ({len(images):,} images): lower it")
     return images
 
