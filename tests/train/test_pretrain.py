@@ -269,4 +269,4 @@ def test_an_encoder_in_another_precision_embeds_and_trains(train, digits, small)
 
 def test_settings_that_are_no_configuration_are_refused():
     with pytest.raises(TypeError, match=r"got dict: give pairsift.TrainConfig\(data="):
-        ps.pretrain({"data": "digits:train"})
+        pretrain({"data": "digits:train"})

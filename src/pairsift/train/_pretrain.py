@@ -114,7 +114,8 @@ def pretrain(
         >>> folder.cleanup()
     """
     if not isinstance(config, TrainConfig):
-        raise TypeError(f"config must be a TrainConfig, got {type(config).__name__}: give pairsift.TrainConfig(data=...)")
+        given = type(config).__name__
+        raise TypeError(f"config must be a TrainConfig, got {given}: give pairsift.TrainConfig(data=...)")
     writes = first_process()
     say = say if say is not None and writes else lambda line: None
     device_kind = _check(config, writes)
