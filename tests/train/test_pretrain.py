@@ -265,3 +265,8 @@ def test_an_encoder_in_another_precision_embeds_and_trains(train, digits, small)
     assert same(
         weights(train("wide", encoder=lambda: wide, epochs=1)), weights(train("plain", encoder=lambda: plain, epochs=1))
     )
+
+
+def test_settings_that_are_no_configuration_are_refused():
+    with pytest.raises(TypeError, match=r"got dict: give pairsift.TrainConfig\(data="):
+        pretrain({"data": "digits:train"})

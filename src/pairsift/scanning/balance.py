@@ -32,10 +32,12 @@ _FEWEST, _MOST = 2, 10
 _MULTIPLE, _FEWEST_ROWS = 3, 16
 # The kernel reaches to the neighbour that is at this share of a class, and at this rank at least.
 _SHARE, _LEAST_RANK = 0.1, 3
-# The power is 0 and greatest at these ratios of the spreads, and at these squared distances of neighbours over those in
-# such a cloud. Where classes are not clear, a power of 1 takes classes that differ in density for unequal ones.
-_RATIOS, _DISTANCES = (1.5, 2.0), (0.45, 0.4)
-_UNCLEAR, _CLEAR = 0.75, 1.0
+# The power rises from 0 to its most between these ratios of the spreads. Its most is 1 and 3/4 at these squared
+# distances of neighbours over those in such a cloud. Where classes are not clear, they may differ in density and not in
+# size.
+_RATIOS, _DISTANCES, _UNCLEAR = (1.5, 2.0), (0.45, 0.5), 0.75
+# It is 1 and 0 at these distances, whatever the ratio.
+_CLEAR = (0.28, 0.33)
 
 
 class Balance(NamedTuple):
@@ -43,7 +45,7 @@ class Balance(NamedTuple):
 
     Attributes:
         ratio: spread of the clusters' log densities over the spread within clusters; about 1 for classes of one size.
-        distance: squared distance of neighbours over that in a Gaussian cloud; below 0.4 classes are clear.
+        distance: squared distance of neighbours over that in a Gaussian cloud; below 0.3 classes are clear.
         power: how far densities are evened out, in [0, 1].
         weights: (N,) positive, with mean 1; None where the power is 0.
     """
@@ -83,9 +85,8 @@ def balance(features: FloatArray, n_classes: int, seed: int) -> Balance:
     within = float(np.sqrt(((density - levels[own]) ** 2).mean()))
     between = float(levels[own].std())
     ratio = between / within if within > 0 else 0.0
-    power = max(
-        float(np.interp(ratio, _RATIOS, (0, _UNCLEAR))), float(np.interp(distance, _DISTANCES[::-1], (_CLEAR, 0)))
-    )
+    most = np.interp(distance, _DISTANCES, (1, _UNCLEAR))
+    power = float(max(most * np.interp(ratio, _RATIOS, (0, 1)), np.interp(distance, _CLEAR, (1, 0))))
     if not power:
         return Balance(ratio, distance, power, None)
     blocks = (features[start : start + _BLOCK] for start in range(0, n, _BLOCK))

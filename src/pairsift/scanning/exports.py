@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pairsift.scanning.scanned import Scanned
+from pairsift.scanning.scanned import _Scanned
 
 
-def row_table(scan: Scanned) -> pa.Table:
+def row_table(scan: _Scanned) -> pa.Table:
     """One line a row (N): the columns of scores.parquet, and what was found of the row.
 
     Further columns: with labels `label_issue` (bool) and `suggested` (class, null where there is no issue); `duplicate`
@@ -34,7 +34,7 @@ def row_table(scan: Scanned) -> pa.Table:
     return table
 
 
-def cleanlab_columns(scan: Scanned) -> dict[str, NDArray[Any]]:
+def cleanlab_columns(scan: _Scanned) -> dict[str, NDArray[Any]]:
     """The columns of cleanlab's `Datalab.get_issues()`, each (N,); scores lie in [0, 1], and lower ones are worse.
 
     `is_outlier_issue` holds for rows that score 0.95 or more, two robust spreads above the typical row. Without labels
@@ -56,7 +56,7 @@ def cleanlab_columns(scan: Scanned) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def fiftyone_fields(scan: Scanned) -> dict[str, list[Any]]:
+def fiftyone_fields(scan: _Scanned) -> dict[str, list[Any]]:
     """Fields of FiftyOne samples, N values each in the order of the rows, for `dataset.set_values(name, values)`.
 
     `hardness` is the difficulty score and `mistakenness` the label score, by the names of FiftyOne's brain.

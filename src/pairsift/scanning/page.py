@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pairsift.report.drawing import COLOURS, Axis, Drawing, Line, Mark, bars, points
 from pairsift.report.page import page_template, write_page
 from pairsift.scanning.reference import INDICATORS
-from pairsift.scanning.scanned import Scanned
+from pairsift.scanning.scanned import _Scanned
 from pairsift.scanning.thumbnails import open_images, thumbnails
 
 # How much of each is shown; steps of the threshold, fewer where there are so many clusters that each has a row of them.
@@ -26,7 +26,7 @@ _NEAR_SIDE = 48
 _SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
-def scan_page(path: Path, scan: Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
+def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | None, fraction: float) -> None:
     """Write the page of a scan; see `Scan.report`.
 
     Raises:
@@ -88,7 +88,7 @@ def _groups(duplicates: pa.Table | None) -> list[_Group]:
     return found
 
 
-def _numbers(scan: Scanned) -> list[tuple[str, str]]:
+def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
     """Name and value of the counts on top."""
     return [
         ("examples", f"{len(scan):,}"),
@@ -98,7 +98,7 @@ def _numbers(scan: Scanned) -> list[tuple[str, str]]:
     ]
 
 
-def _level_numbers(scan: Scanned) -> list[tuple[str, str]]:
+def _level_numbers(scan: _Scanned) -> list[tuple[str, str]]:
     """Name and value of the theory's levels."""
     levels, error = scan.levels, scan.levels_error
     numbers = [
@@ -120,7 +120,7 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.3f}" + (f" ± {1.96 * error:.3f}" if error else "")
 
 
-def _band_words(scan: Scanned) -> str:
+def _band_words(scan: _Scanned) -> str:
     band = scan.settings["band"]
     if band is None:
         return f"one to two shares of 1 / {scan.n_classes} classes"
@@ -128,7 +128,7 @@ def _band_words(scan: Scanned) -> str:
     return f"{start:g} to {stop:g} of every row"
 
 
-def _map_words(scan: Scanned) -> str:
+def _map_words(scan: _Scanned) -> str:
     """What places the examples on the map, and what is lost."""
     if scan.map is not None:
         method = {"umap": "UMAP", "tsne": "t-SNE"}[scan.settings["map"]]
@@ -140,7 +140,7 @@ def _map_words(scan: Scanned) -> str:
     )
 
 
-def _names(scan: Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
+def _names(scan: _Scanned, points: list[tuple[int, int, int, float, int]], examples: Examples) -> dict[int, str] | None:
     """Ids by row of the examples that the page shows; None where rows have none."""
     if "id" not in scan.known.column_names:
         return None
@@ -151,7 +151,7 @@ def _names(scan: Scanned, points: list[tuple[int, int, int, float, int]], exampl
 
 
 def _script_data(
-    scan: Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
+    scan: _Scanned, good: NDArray[np.int64], order: NDArray[np.int64], labels: Sequence[Any] | None, n_bins: int
 ) -> dict[str, Any]:
     """What the page's script works on: numbers of examples by cluster and score, and the rows of the table."""
     edges = np.linspace(0, 1, n_bins + 1)
@@ -225,7 +225,7 @@ class Examples:
     """
 
     def __init__(
-        self, scan: Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int],
+        self, scan: _Scanned, images: Any, labels: Sequence[Any] | None, positions: Sequence[int],
         around: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self._scan, self._labels = scan, labels
@@ -297,7 +297,7 @@ class Examples:
 POINTS, CLUSTERS, SHADES = 3000, 40, 5
 
 
-def histogram(scan: Scanned) -> Drawing:
+def histogram(scan: _Scanned) -> Drawing:
     """Shares of similarities above, in and below the band, and the three levels."""
     edges, counts = scan.histogram.edges, scan.histogram.counts
     used = np.flatnonzero(counts.sum(axis=0))
@@ -321,7 +321,7 @@ def histogram(scan: Scanned) -> Drawing:
     return Drawing("histogram", f"Histogram of the similarities of pairs; {words}", x, y, marks, lines)
 
 
-def scores(scan: Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
+def scores(scan: _Scanned, good: NDArray[np.int64], cutoff: float) -> Drawing:
     """How many of the examples at positions `good` score how much; the line is the threshold."""
     counts, edges = np.histogram(scan.scores[good], 100, (0, 1))
     x, y = Axis(0.0, 1.0, "score"), Axis(0.0, float(counts.max(initial=1)) * 1.05, "examples")
@@ -345,7 +345,7 @@ class Plane(NamedTuple):
     facts: list[tuple[int, int, int, float, int]]
 
 
-def plane(scan: Scanned, good: NDArray[np.int64]) -> Plane:
+def plane(scan: _Scanned, good: NDArray[np.int64]) -> Plane:
     """At most `POINTS` examples of the positions `good`, the most difficult on top."""
     places, what = (scan.plane, "component") if scan.map is None else (scan.map, "dimension of the map")
     good = good[np.isfinite(places[good, 0])]
@@ -381,7 +381,7 @@ class Bridges(NamedTuple):
     largest: float
 
 
-def bridges(scan: Scanned) -> Bridges:
+def bridges(scan: _Scanned) -> Bridges:
     """Share of links that lead from each cluster to each other one, for the `CLUSTERS` with the most links."""
     totals = scan.bridges.sum(axis=1)
     chosen = np.sort(np.argsort(-totals, kind="stable")[:CLUSTERS])

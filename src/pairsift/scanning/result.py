@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pairsift._base.files import replacing, write_json
@@ -23,7 +22,8 @@ from pairsift.neighbors import IntArray
 from pairsift.scanning.estimates import ClassEstimate, Histogram
 from pairsift.scanning.exports import cleanlab_columns, fiftyone_fields, row_table
 from pairsift.scanning.page import scan_page
-from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, KEPT, Reference
+from pairsift.scanning.positions import in_positions, in_rows, lists_of_positions, row_lists
+from pairsift.scanning.reference import BLOCK_ROWS, CANDIDATES, INDICATORS, Reference
 from pairsift.theory import Advice, Level, Levels
 
 # Columns of scores.parquet that are not of `Scan.known`; columns of `Scan.pairs`, `label_issues` and `duplicates`.
@@ -374,19 +374,13 @@ class Scan:
         columns |= {name: self.indicators[:, i] for i, name in enumerate(INDICATORS)}
         columns |= {f"pca_{i + 1}": self.plane[:, i] for i in range(2)}
         columns |= {} if self.label_scores is None else {"label_score": self.label_scores}
-        columns |= {} if self.neighbours is None else {"neighbours": self._row_lists(self.neighbours)}
+        columns |= {} if self.neighbours is None else {"neighbours": row_lists(self.neighbours, self.rows)}
         columns |= {} if self.map is None else {f"map_{i + 1}": self.map[:, i] for i in range(2)}
         return pa.table(columns | dict(zip(self.known.column_names, self.known.columns, strict=True)))
 
-    def _row_lists(self, positions: IntArray) -> pa.Array:
-        """Lists of row numbers, shorter where positions (N, k) end in -1."""
-        there = positions >= 0
-        ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(self.rows[positions[there]]))
-
     def _pair_table(self) -> pa.Table:
         """The pairs with rows instead of positions, and what is known of both."""
-        pairs = self._in_rows(self.pairs, "anchor", "other")
+        pairs = in_rows(self.pairs, self.rows, "anchor", "other")
         for name in ("anchor", "other"):
             pairs = self._with_known(pairs, self.pairs.column(name), f"{name}_")
         return pairs
@@ -400,7 +394,7 @@ class Scan:
         issues = self.label_issues
         if issues is None:
             raise ValueError("the scan had no labels, so no label errors were sought: give `labels` or `label_column`")
-        table = self._in_rows(issues, "position", "nearest_other").rename_columns({"position": "row"})
+        table = in_rows(issues, self.rows, "position", "nearest_other").rename_columns({"position": "row"})
         if "class" in self.known.column_names:
             labels, first = np.unique(self.known.column("label").to_numpy(), return_index=True)
             at = np.searchsorted(labels, issues.column("suggested").to_numpy())
@@ -419,19 +413,11 @@ class Scan:
         """
         if self.duplicates is None:
             raise ValueError("this scan is of an earlier version, which sought no duplicates: scan again")
-        table = self._in_rows(self.duplicates, "position", "keeper").rename_columns({"position": "row"})
+        table = in_rows(self.duplicates, self.rows, "position", "keeper").rename_columns({"position": "row"})
         return self._with_known(table, self.duplicates.column("position"), "")
 
     def _leak_table(self) -> pa.Table:
         return self.leaks
-
-    def _in_rows(self, table: pa.Table, *names: str) -> pa.Table:
-        """A table with row numbers where these columns hold positions; -1 becomes null."""
-        for name in names:
-            positions = table.column(name).to_numpy()
-            rows = pa.array(self.rows[positions], mask=positions < 0)
-            table = table.set_column(table.column_names.index(name), name, rows)
-        return table
 
     def _with_known(self, table: pa.Table, positions: pa.ChunkedArray, prefix: str) -> pa.Table:
         """A table with what is known of the rows at positions, null for position -1."""
@@ -457,13 +443,13 @@ class Scan:
     @classmethod
     def _assemble(cls, facts: dict[str, Any], table: pa.Table, pairs: pa.Table, more: dict[str, pa.Table]) -> Scan:
         names, rows = table.column_names, table.column("row").to_numpy()
-        pairs = _in_positions(pairs, rows, "pairs.parquet", "anchor", "other")
+        pairs = in_positions(pairs, rows, "pairs.parquet", "anchor", "other")
         issues, duplicates = more.get("label_issues"), more.get("duplicates")
         if issues is not None:
-            issues = _in_positions(issues, rows, "label_issues.parquet", "row", "nearest_other")
+            issues = in_positions(issues, rows, "label_issues.parquet", "row", "nearest_other")
             issues = issues.rename_columns({"row": "position"}).select(ISSUE_COLUMNS)
         if duplicates is not None:
-            duplicates = _in_positions(duplicates, rows, "duplicates.parquet", "row", "keeper")
+            duplicates = in_positions(duplicates, rows, "duplicates.parquet", "row", "keeper")
             duplicates = duplicates.rename_columns({"row": "position"}).select(COPY_COLUMNS)
         pairs = pairs.select([name for name in pairs.column_names if name in PAIR_COLUMNS])
         if "probability" not in pairs.column_names:  # saved before there was one
@@ -490,7 +476,7 @@ class Scan:
             known=table.select([name for name in names if name not in OWN_COLUMNS]),
             label_scores=table.column("label_score").to_numpy() if "label_score" in names else None,
             label_issues=issues, duplicates=duplicates, leaks=more.get("leaks"),
-            neighbours=_lists_of_positions(table.column("neighbours"), rows) if "neighbours" in names else None,
+            neighbours=lists_of_positions(table.column("neighbours"), rows) if "neighbours" in names else None,
             map=np.stack([table.column(f"map_{i}").to_numpy() for i in (1, 2)], axis=1) if "map_1" in names else None,
         )  # fmt: skip
 
@@ -500,32 +486,6 @@ def _most_frequent(values: IntArray) -> tuple[IntArray, IntArray]:
     found, counts = np.unique(values, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return found[order], counts[order]
-
-
-def _lists_of_positions(lists: pa.ChunkedArray, rows: IntArray) -> IntArray:
-    """Positions (N, 4) of lists of row numbers, -1 past their ends."""
-    counts = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
-    flat = pa.table({"row": pc.list_flatten(lists)})
-    positions = np.full((len(lists), KEPT), -1, np.int64)
-    at = np.arange(KEPT) < np.diff(counts)[:, None]
-    positions[at] = _in_positions(flat, rows, "scores.parquet", "row").column("row").to_numpy()
-    return positions
-
-
-def _in_positions(table: pa.Table, rows: IntArray, file: str, *names: str) -> pa.Table:
-    """A table with positions where these columns hold row numbers; null becomes -1."""
-    order = np.argsort(rows, kind="stable")
-    for name in names:
-        column = table.column(name)
-        absent = column.is_null().to_numpy()
-        wanted = column.fill_null(rows[0]).to_numpy()
-        positions = order[np.searchsorted(rows[order], wanted).clip(max=len(rows) - 1)]
-        strange = wanted[rows[positions] != wanted]
-        if len(strange):
-            raise ValueError(f"{file} names row {strange[0]}, which scores.parquet lacks")
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, pa.array(np.where(absent, -1, positions)))
-    return table
 
 
 def _plain_levels(levels: Levels) -> dict[str, Any]:

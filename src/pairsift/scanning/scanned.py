@@ -17,7 +17,7 @@ from pairsift.scanning.estimates import ClassEstimate, Histogram
 from pairsift.theory import Advice, Levels
 
 
-class Scanned(Protocol):
+class _Scanned(Protocol):
     """The properties and methods of `pairsift.Scan` by these names."""
 
     def __len__(self) -> int: ...

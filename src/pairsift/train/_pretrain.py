@@ -94,6 +94,7 @@ def pretrain(
         The finished run.
 
     Raises:
+        TypeError: `config` is no `TrainConfig`.
         DataError, ConfigError, RunError: bad input, before training starts. All are ValueErrors.
         NonFiniteLossError: the loss diverged. The last good checkpoint is kept.
         Interrupted: Ctrl-C stopped the run. `resume` continues it.
@@ -112,6 +113,9 @@ def pretrain(
         >>> encoder = ps.train.Run.open(f"{folder.name}/combined").load_encoder()  # the same, any time later
         >>> folder.cleanup()
     """
+    if not isinstance(config, TrainConfig):
+        given = type(config).__name__
+        raise TypeError(f"config must be a TrainConfig, got {given}: give pairsift.TrainConfig(data=...)")
     writes = first_process()
     say = say if say is not None and writes else lambda line: None
     device_kind = _check(config, writes)
