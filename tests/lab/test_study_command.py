@@ -63,8 +63,8 @@ def calls(own):
 FILES = {"runs.jsonl", "table.md", "figure.svg"}
 # Studies of real data at every scale.
 NEED_DATA = {
-    "adapt", "cifar10-objectives", "collapse", "drop", "encoders", "fine-tuning", "retrieval", "semantic-negatives",
-    "sentences", "temporal",
+    "adapt", "cifar10-objectives", "collapse", "drop", "encoders", "fine-tuning", "retrieval", "retrieval-tuned",
+    "retrieval-tuning", "semantic-negatives", "sentences", "temporal",
 }  # fmt: skip
 
 

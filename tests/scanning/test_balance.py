@@ -67,6 +67,16 @@ def test_too_few_rows_for_clusters_all_weigh_alike(rows):
     assert balance(np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32), 2, 0).weights is None
 
 
+def test_rows_of_very_different_lengths_have_a_density():
+    """Most rows are zeros next to the longest, and rounding may set a row apart from itself."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        rows = rng.standard_normal((48, 2)) * 10.0 ** rng.uniform(-30, 0, (48, 1))
+        found = balance(rows.astype(np.float32), 2, 0)
+        assert np.isfinite(found.ratio)
+        assert found.weights is None or np.isfinite(found.weights).all()
+
+
 def test_copies_of_one_row_are_no_reason_for_an_error():
     assert np.isfinite(balance(np.ones((200, 4), np.float32), 2, 0).ratio)
 

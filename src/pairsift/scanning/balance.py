@@ -117,7 +117,8 @@ def _log_density(places: FloatArray, reach: float) -> NDArray[np.float64]:
     scale = np.float32(-1 / reach)
     blocks = (places[start : start + _REACH_ROWS] for start in range(0, len(places), _REACH_ROWS))
     counts = [np.exp(scale * _squares(block, places)).sum(axis=1, dtype=np.float64) for block in blocks]
-    logs: NDArray[np.float64] = np.log(np.concatenate(counts))
+    # Rounding may set a row apart from itself.
+    logs: NDArray[np.float64] = np.log(np.maximum(np.concatenate(counts), 1))
     return logs
 
 

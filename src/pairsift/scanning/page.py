@@ -21,8 +21,6 @@ from pairsift.scanning.thumbnails import open_images, thumbnails
 _PAIRS, _EXAMPLES, _TABLE_ROWS = 24, 24, 500
 # Groups of copies, rows shown of each, and characters of what is kept of a row.
 _GROUPS, _OF_GROUP, _CHARACTERS = 12, 4, 160
-# Largest side of the images of nearest rows, which are many.
-_NEAR_SIDE = 48
 _SCORE_BINS, _MANY_CLUSTERS, _FEWER_BINS = 500, 200, 100
 
 
@@ -235,7 +233,7 @@ class Examples:
         if images is not None:
             opened = open_images(images, scan.rows, scan.paths)
             nearest = [other for position in around for other in self._near(position).tolist()]
-            self._images = thumbnails(opened, nearest, _NEAR_SIDE) | thumbnails(opened, positions)
+            self._images = thumbnails(opened, positions, nearest)
 
     def pairs(self, most: int) -> list[Pair]:
         """The strongest bridging pairs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,6 +21,8 @@ from pairsift.data.decoding import rgb
 # Sides of thumbnails; pixels up to which an image is kept as it is; bytes from which on one is compressed more. With
 # four of them for each line of the page it stays below a megabyte and a half.
 _SIDE, _EXACT, _LARGEST = 96, 32 * 32, 6000
+# Side of the small ones, such as those of nearest rows, which are many.
+_NEAR_SIDE = 48
 
 OpenImage = Callable[[int], Image.Image]
 
@@ -80,14 +82,19 @@ def _plain(images: Any) -> Any:
     return images.tolist() if isinstance(images, np.ndarray) and images.dtype == object else images
 
 
-def thumbnails(open_image: OpenImage, positions: Sequence[int], side: int = _SIDE) -> dict[int, str]:
+def thumbnails(open_image: OpenImage, positions: Iterable[int], small: Iterable[int] = ()) -> dict[int, str]:
     """Small copies as data addresses; empty text for an image that cannot be read.
+
+    Args:
+        open_image: gives the image at a position.
+        positions: of images to show.
+        small: of further images, which are shown smaller.
 
     Raises:
         DataError: none of the images can be read.
     """
     made, error = {}, None
-    for position in dict.fromkeys(positions):
+    for position, side in (dict.fromkeys(small, _NEAR_SIDE) | dict.fromkeys(positions, _SIDE)).items():
         try:
             made[position] = _address(rgb(open_image(position)), side)
         except Exception as caught:  # a damaged image, or one that claims to be huge, has many ways to fail
