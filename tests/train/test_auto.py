@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from runs import VIEWS, At, crash, interrupt, numbers, same, weights
+from training_runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.data import DataError, load_images, subset
 from pairsift.same_class import Affinity, AffinityError, Estimate

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runs import VIEWS, numbers
+from training_runs import VIEWS, numbers
 
 from pairsift.data import DataError
 from pairsift.losses import MixedContrastiveLoss

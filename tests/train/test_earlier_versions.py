@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from runs import VIEWS, same, weights
+from training_runs import VIEWS, same, weights
 
 from pairsift.train import Run, RunError, pretrain
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from runs import crash, numbers, same, weights
+from training_runs import crash, numbers, same, weights
 
 from pairsift.data import DataError
 from pairsift.evaluate import knn

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from runs import VIEWS, At, crash, interrupt, numbers, same, weights
+from training_runs import VIEWS, At, crash, interrupt, numbers, same, weights
 
 from pairsift.data import DataError, ImageSet, subset
 from pairsift.train import Interrupted, Run, embed, pretrain

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import warm
 from mixtures import midpoints
-from runs import numbers, same, weights
+from training_runs import numbers, same, weights
 
 from pairsift import cli
 from pairsift.train import Run
