@@ -727,6 +727,14 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 # What is written
 
 
+def test_the_folder_has_its_old_name_for_one_more_release(table, tmp_path):
+    with pytest.warns(DeprecationWarning, match="`out` is `output` since 0.3"):
+        inspect_pairs(table, out=tmp_path / "found")
+    assert (tmp_path / "found" / "clean.parquet").exists()
+    with pytest.raises(TypeError, match=r"it is `output` since 0.3"):
+        inspect_pairs(table, out=tmp_path / "a", output=tmp_path / "b")
+
+
 def test_everything_is_saved_and_nothing_is_left_over(table, tmp_path):
     data = table.append_column("note", pa.array(map(str, range(120))))
     pq.write_table(data, tmp_path / "pairs.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -84,6 +85,9 @@ def inspect_pairs(
         >>> found.facts["guide"]["off_because"], found.facts["false_negatives"]["rows_with_some"] > 30
         ('', True)
     """
+    if "out" in settings and "output" not in settings:
+        warnings.warn("`out` is `output` since 0.3, and goes with 0.4", DeprecationWarning, stacklevel=2)
+        settings["output"] = settings.pop("out")
     objects = {"judge": judge, "against": against, "corpus": corpus}
     settings |= {name: objects.pop(name) for name in list(objects) if isinstance(objects[name], (str, Path))}
     objects = {name: each for name, each in objects.items() if each is not None}
