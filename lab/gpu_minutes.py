@@ -7,7 +7,7 @@ It measures in this order. It writes a JSON line after each measurement, so a ru
 
 - rate: the products of matrices that the device reaches, in TFLOP/s.
 - equality: value and gradient of losses by Triton's kernels, less those of whole matrices in float64.
-- loss: forward and backward pass from 4,096 to 65,536 views, beside one cross entropy of the whole matrix.
+- loss: forward and backward pass from 4,096 to 65,536 views, and those of one cross entropy of the whole matrix.
 - train: plain, combined and auto, a ResNet-18 in bf16 for the same number of steps, as many as fit in the time.
 """
 

@@ -426,12 +426,12 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("pairs", "pairs", _COUNT), Column("dimensions", "dimensions", _COUNT),
         Column("seconds", "fit_s", _COUNT), Column("CPU seconds", "fit_cpu_s", _COUNT),
         Column("peak MB", "peak_mb", _COUNT),
-    ), part="spectral"),
+    ), where={"part": ("fit",)}),
     "spectral, others": Table(("benchmarks/spectral",), (
         Column("compared with", "part", titled(_OTHER_WAYS)), Column("pairs", "pairs", _COUNT),
         Column("CPU seconds of the map", "fit_cpu_s", number(1)), Column("of the other", "other_cpu_s", number(1)),
         Column("log rank of the map", "fit_log_rank", number(2)), Column("of the other", "other_log_rank", number(2)),
-    ), part="spectral beside others"),
+    ), where={"part": [*_OTHER_WAYS]}),
     "exact images": Table(("exact-images",), (
         Column("set", "group"), Column("patch layers", "arm"), Column("20-NN %", "knn20", number(1)),
         Column("linear probe %", "linear", number(1)), Column("20-NN without the map %", "patches", number(1)),

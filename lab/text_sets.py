@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pairsift.neighbors import unit_rows
 from pairsift.pairs import text_keys
 
 FloatArray = NDArray[np.float32]
@@ -36,6 +38,11 @@ class Held:
     query_labels: IntArray
     documents: FloatArray
     document_labels: IntArray
+
+    def transformed(self, transform: Callable[[FloatArray], FloatArray]) -> Held:
+        """Queries and documents after a map of features, at unit length."""
+        queries, documents = (unit_rows(transform(each)) for each in (self.queries, self.documents))
+        return Held(queries, self.query_labels, documents, self.document_labels)
 
 
 @dataclass(frozen=True)

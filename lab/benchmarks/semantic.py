@@ -34,7 +34,7 @@ BATCH = 256
 
 def made(texts: list[str]) -> dict[str, Any]:
     """Rate and shares of the views of texts."""
-    start = time.process_time()  # the machine may do other things beside
+    start = time.process_time()  # other processes may run too
     views = list(semantic_views(texts))
     seconds = time.process_time() - start
     words = sum(len(each.tokens) for each in views)

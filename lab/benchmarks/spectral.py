@@ -210,12 +210,7 @@ def main() -> None:
             files = [] if part == "epoch" else write_pairs(folder, options.pairs, options.dimensions)
             found = in_process(PARTS[part], *map(str, files), limit=3600)
             if found is not None:
-                rows.append(
-                    row_of(
-                        "spectral" if part == "fit" else "spectral beside others",
-                        found | place | environment(torch.get_num_threads()),
-                    )
-                )
+                rows.append(row_of("spectral", found | place | environment(torch.get_num_threads())))
                 print(json.dumps(found | place), flush=True)
                 if options.output is not None:
                     write(options.output, rows)

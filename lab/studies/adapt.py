@@ -7,13 +7,9 @@ rows are measured; documents of a query's label are relevant.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lab.study import Arm, Measures, Scale, Study, data_folder, needs
 from lab.text_measures import measured
@@ -42,28 +38,25 @@ def arms(scale: Scale) -> list[Arm]:
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
     """Measures of the test rows, and what was chosen."""
-    texts = texts_of(setting["set"]).paired(seed)
-    if setting["features"] == "frozen":
+    return of_features(texts_of(setting["set"]).paired(seed), setting["features"], seed)
+
+
+def of_features(texts: TextSet, features: str, seed: int) -> Measures:
+    """Measures of one of `ARMS` on the test rows, and what was chosen."""
+    if features == "frozen":
         return measured(texts.test)
     fitted = SpectralMap.fit(texts.anchors, texts.positives, seed=seed)
     chosen: dict[str, float | None] = {
         "ridge": fitted.ridge, "dimensions": float(fitted.dimensions), "power": fitted.power
     }  # fmt: skip
     transform = fitted.transform
-    if setting["features"] != "map":
+    if features != "map":
         trained = train_head(
             texts.anchors, texts.positives, fitted, keys=(texts.anchor_keys, texts.positive_keys), seed=seed
         )
         chosen |= {"steps": float(trained.steps if trained.head is not None else 0), "temperature": trained.temperature}
         transform = fitted.transform if trained.head is None else trained.head.transform
-    held = texts.test
-    mapped = replace(held, queries=_unit(transform(held.queries)), documents=_unit(transform(held.documents)))
-    return measured(mapped) | chosen
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-    return unit
+    return measured(texts.test.transformed(transform)) | chosen
 
 
 STUDY = Study(

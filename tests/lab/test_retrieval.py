@@ -132,7 +132,7 @@ def test_the_lowest_held_out_rank_is_chosen_for_every_method(tmp_path):
     rows.write(tmp_path / "retrieval-tuning" / "runs.jsonl", tuning_rows("rate 0.003, tau 0.2, 2400 steps"))
     found = retrieval_tuning.chosen(tmp_path)
     assert {(group, method) for group, method in found} == {
-        (arm.group, arm.name) for arm in retrieval_tuned.arms("cpu") if arm.name not in retrieval_tuned.WITHOUT
+        (arm.group, arm.name) for arm in retrieval_tuned.arms("cpu") if arm.name not in retrieval_tuned.ARMS
     }
     assert {(each["rate"], each["temperature"], each["steps"]) for each in found.values()} == {(0.003, 0.2, 2400)}
 
@@ -145,7 +145,7 @@ def test_settings_that_were_not_tuned_are_refused(tmp_path):
         retrieval_tuning.chosen(tmp_path)
 
 
-@pytest.mark.parametrize("method", ["frozen", "exact", "exact, trained on", "plain", "guide"])
+@pytest.mark.parametrize("method", ["frozen", "map", "map, trained on", "plain", "guide"])
 def test_every_tuned_method_is_measured(method, monkeypatch):
     texts = texts_of()
     for module in (retrieval_tuned, retrieval_tuning):

@@ -27,4 +27,4 @@ def test_a_benchmark_writes_a_line_a_measurement(tmp_path, monkeypatch, name, ar
     assert done.returncode == 0, done.stderr
     lines = read(output)
     assert len(lines) == rows
-    assert all(line["study"].startswith(name) and line["measures"] and line["versions"]["torch"] for line in lines)
+    assert all(line["study"] == name and line["measures"] and line["versions"]["torch"] for line in lines)

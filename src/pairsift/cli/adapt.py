@@ -193,7 +193,7 @@ def _of_file(file: Path, names: tuple[str, str], rows: int) -> tuple[Any, Any]:
         if first.shape[0] != rows:
             raise DataError(f"{file} has {first.shape[0]:,} rows and there are {rows:,} pairs: it needs a row for each")
         return first, second
-    shape = open_features(str(file), NO_LABELS).shape  # what is no array of features is refused here
+    shape = open_features(str(file), NO_LABELS).shape  # refuses anything but an array of features
     if shape[0] != 2 * rows:
         raise DataError(
             f"{file} has shape {shape} and there are {rows:,} pairs: it needs a row for every anchor, then one for "

@@ -161,7 +161,7 @@ def without_views(kind: pa.DataType) -> pa.DataType:
 
 
 def rows_without_views(rows: Any) -> Any:
-    """A table or record batch whose columns have the types of `without_views`."""
+    """A table or record batch with its columns cast to the types that `without_views` gives."""
     for at, field in enumerate(rows.schema):
         kind = without_views(field.type)
         if kind != field.type:

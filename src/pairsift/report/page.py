@@ -7,7 +7,7 @@ Templates extend `page.html`. Apart from what Jinja has, they use:
 
 - ``{% filter script %} ... {% endfilter %}``: a script, which a bare script element would not be allowed to be;
 - ``data | json``: a value in a script;
-- ``file("page.css")``: a style or script that lies beside the templates, as it is.
+- ``file("page.css")``: a style or script in the folder of the templates, unchanged.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class PairsConfig(Settings):
     )
 
     against: Path | None = setting(
-        None, "Evaluation", "evaluation set whose texts must not be in the training pairs: a table, or a folder of BEIR"
+        None, "Evaluation", "evaluation set: a table, or a folder of BEIR. The training pairs must not hold its texts"
     )
     against_column: str | None = setting(
         None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
@@ -70,7 +70,7 @@ class PairsConfig(Settings):
     leaks: Literal["drop", "keep"] = setting(
         "drop",
         "Evaluation",
-        "drop or keep rows whose anchor or positive is in the evaluation set, or nearly so",
+        "drop or keep rows that share a text with the evaluation set, or nearly",
     )
 
     guide_model: str | None = setting(

@@ -35,7 +35,7 @@ _SHARE, _LEAST_RANK = 0.1, 3
 # The power rises from 0 to its most between these ratios of the spreads. Its most is 1 and 3/4 at these squared
 # distances of neighbours over those in such a cloud. Where classes are not clear, they may differ in density and not in
 # size.
-_RATIOS, _DISTANCES, _UNCLEAR = (1.5, 2.0), (0.45, 0.5), 0.75
+_RATIOS, _DISTANCES, _UNCLEAR = (1.6, 2.0), (0.45, 0.5), 0.75
 # It is 1 and 0 at these distances, whatever the ratio.
 _CLEAR = (0.28, 0.33)
 

@@ -358,7 +358,7 @@ class Scan:
             images: the images of the rows. A path or name that `pairsift.data.open_source` reads, an array (N, H, W),
                 (N, H, W, C) or (N, C, H, W), an `ImageSet`, or a list of paths, PIL images or arrays. Images with
                 paths are joined by path where the features have paths, too; others by their order. None shows none.
-            labels: (N,) classes to name beside images; None takes the scan's own where known.
+            labels: (N,) classes to show with images; None takes the scan's own where known.
             fraction: share of the set that the page's drop threshold starts at.
 
         Raises:

@@ -29,7 +29,7 @@ _WIDTH = 128
 _FOLDS, _FEWEST = 5, 100
 # Weight of the past in the running mean of the weights, which is what is measured and kept.
 _MEAN = 0.98
-# Scale of the features beside the map; a power of two, so that scaling costs no precision.
+# Scale of the features next to the map; a power of two, so that scaling costs no precision.
 _KEPT = 1 / 64
 _Z = 1.96
 
@@ -40,7 +40,7 @@ class ResidualHead(nn.Module):
     """A spectral map at unit length plus a correction by two layers, which starts at zero.
 
     With `u` the map of features `x`, it gives the direction of `u / n + correction(x / n)`, where
-    `n^2 = |u|^2 + _KEPT^2 |x|^2` is about the square of the length of `u`. So the correction is as large beside the map
+    `n^2 = |u|^2 + _KEPT^2 |x|^2` is about the square of the length of `u`. So map and correction are of the same size
     for every row. In this form the network is a chain of linear layers, GELU and unit lengths; see `stages`.
 
     Args:
@@ -71,7 +71,7 @@ class ResidualHead(nn.Module):
     def stages(self) -> list[list[tuple[nn.Linear, nn.Module]]]:
         """Linear layers and activations that give the same as this network, with unit length after each stage.
 
-        The first stage gives the map beside the features, which are scaled by `_KEPT` and so hardly count in the
+        The first stage gives the map and the features, which are scaled by `_KEPT` and so hardly count in the
         length. `gelu(v) - gelu(-v) = v`: the map passes through the GELU of the second stage as a pair of units of
         either sign.
         """
