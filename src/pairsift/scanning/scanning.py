@@ -286,9 +286,11 @@ def _pair_model(
     """The model of near pairs, by the guide's features where there is a guide."""
     some = np.linspace(0, len(sample) - 1, min(len(sample), _NEAR_ROWS)).astype(np.int64)
     near = reference.near(some)
+    rows, others = np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0]
+    if not len(rows):  # all rows are copies of one
+        return None
     features = sample if plan.guide is None else plan.guide.source.take(reference.rows)
     try:
-        rows, others = np.repeat(some, near.shape[1])[near.ravel() >= 0], near[near >= 0]
         return PairModel(features, reference.near(np.arange(len(sample))), rows, others, plan.config.seed)
     except AffinityError as error:
         say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
