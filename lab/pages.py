@@ -279,6 +279,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "startup": Table(("benchmarks/startup",), (
         Column("start", "start", lambda start: f"`{start}`"), Column("median", "ms", number(0, " ms")),
     )),
+    "busy": Table(("benchmarks/busy",), (
+        Column("processes", "way"), Column("images a second, each", "images_per_second", _COUNT),
+        Column("CPU seconds, each", "cpu_s", number(1)),
+    )),
     "scan": Table(("benchmarks/scan",), (
         Column("rows", "n", _COUNT), Column("seconds", "pairsift_s", number(1)),
         Column("peak memory, GB", "pairsift_peak_mb", number(2, scale=1e-3)),
@@ -429,7 +433,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ), where={"part": ("fit",)}),
     "spectral, others": Table(("benchmarks/spectral",), (
         Column("compared with", "part", titled(_OTHER_WAYS)), Column("pairs", "pairs", _COUNT),
-        Column("CPU seconds of the map", "fit_cpu_s", number(1)), Column("of the other", "other_cpu_s", number(1)),
+        Column("seconds of the map", "fit_s", number(1)), Column("of the other", "other_s", number(1)),
         Column("log rank of the map", "fit_log_rank", number(2)), Column("of the other", "other_log_rank", number(2)),
     ), where={"part": [*_OTHER_WAYS]}),
     "exact images": Table(("exact-images",), (

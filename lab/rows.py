@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+import pairsift
 from pairsift._base.files import replacing
 
 Row = dict[str, Any]
@@ -149,7 +150,9 @@ def facts(threads: int = 1, *peers: str) -> Row:
         threads: number of threads of a run.
         peers: further distributions whose versions are recorded.
     """
-    found = {"python": platform.python_version(), "torch": torch.__version__, "pairsift": _version("pairsift")}
+    found: dict[str, str | None] = {
+        "python": platform.python_version(), "torch": torch.__version__, "pairsift": pairsift.__version__
+    }  # fmt: skip
     found |= {peer: _version(peer) for peer in peers}
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "lab")

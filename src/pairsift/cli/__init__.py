@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["console", "guarded", "main", "notes"]
 
-# How often a waiting OpenMP thread looks before it sleeps. By default threads look 100 times as long, and two processes
-# with a thread for every core then train more than ten times slower each (lab/benchmarks/busy.py).
-SPIN_COUNT = "3000"
+# How often a waiting OpenMP thread looks before it sleeps. By default threads look 30 times as long, and two processes
+# with a thread for every core then hold each other up (lab/benchmarks/busy.py). Fewer looks slow a process alone.
+SPIN_COUNT = "10000"
 
 
 def main() -> None:
