@@ -46,10 +46,11 @@ def by_processes(work: Callable[..., T], calls: Iterable[Call], jobs: int) -> Ge
     except BrokenProcessPool as error:
         raise StudyError("a process ended abruptly, for lack of memory perhaps: lower --jobs") from error
     finally:
-        # After an error or Ctrl-C the results of running processes are not needed.
-        pool.shutdown(wait=False, cancel_futures=True)
+        # After an error or Ctrl-C the results of running processes are not needed. The pool is waited for: its thread
+        # would close pipes that Python's exit still writes to.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
 def by_ray(work: Callable[..., T], calls: Iterable[Call], jobs: int, address: str | None) -> Generator[T, None, None]:

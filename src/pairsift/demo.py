@@ -120,7 +120,7 @@ def _run(tasks: list[dict[str, Any]], processes: int, say: Callable[[str], None]
             for done, job in enumerate(as_completed(jobs), 1):
                 finish(jobs[job], job.result(), done)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
     return rows
 
