@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 import pairsift as ps
 from pairsift.data import DataError
 from pairsift.retrieval import PairsError, inspect_pairs
+from pairsift.retrieval.layouts import write_as
 from pairsift.retrieval.report import notes
 
 
@@ -262,6 +264,14 @@ def test_the_most_similar_conflicts_are_kept(table):
         ("label", [2, 0, 0, 1], [1, 2], {"positive_label": "0"}),
         ("label", ["neutral", "same", "entailed", "other"], [1, 2], {"positive_label": "same, entailed"}),
         ("good", [0, 1, 1, 0], [1, 2], {"label": "good"}),
+        ("Label", [0, 1, 1, 0], [1, 2], {}),
+        ("similarity", [0.1, 0.8, 0.5, 0.2], [1, 2], {}),
+        ("is_match", [False, True, True, False], [1, 2], {}),
+        ("label", ["0.0", "1.0", "1.0", "0.0"], [1, 2], {}),
+        ("label", ["0.25", "4", "5.0", "1e-1"], [1, 2], {"min_score": 4.0}),
+        ("label", pa.array([Decimal(each) for each in "0110"], pa.decimal128(5, 1)), [1, 2], {}),
+        ("label", [2.0, 0.0, 0.0, 1.0], [1, 2], {"positive_label": "0"}),
+        ("label", [False, True, True, False], [1, 2], {"positive_label": "true"}),
         ("label", [7, 0, 3, 5], [0, 1, 2, 3], {"label": "none"}),
         ("scores", [[0.1], [0.2], [0.3], [0.4]], [0, 1, 2, 3], {}),  # lists are no labels of pairs
     ],
@@ -300,6 +310,23 @@ def test_labels_of_unknown_meaning_are_refused(values, message, tmp_path):
     with pytest.raises((DataError, PairsError), match=message):
         inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_columns_that_may_be_labels_and_are_not_read_are_named():
+    pairs = {"anchor": list("abcd"), "positive": list("efgh"), "row_id": [3, 4, 5, 6]}
+    said = []
+    found = inspect_pairs(texts(**pairs, good=[0, 1, 1, 0]), say=said.append)
+    words = "ot read: 'good'. If a column says which rows are positive pairs, name it with `label`"
+    assert any(words in line for line in said)
+    assert any(words in line for line in notes(found.summary))
+    assert found.facts["usable_rows"] == 4
+    found = inspect_pairs(texts(**pairs, label=[0, 1, 1, 0], score=[0.1, 0.2, 0.9, 0.3], length=[1, 2, 3, 4]))
+    assert any("ot read: 'score'." in line for line in notes(found.summary))
+    for options in ({"label": "good"}, {"label": "none"}):
+        found = inspect_pairs(texts(**pairs, good=[0, 1, 1, 0]), **options)
+        assert not any("ot read:" in line for line in notes(found.summary))
+    words = texts(**pairs, target=["word"] * 4)  # a target of texts is no label
+    assert inspect_pairs(words).facts["labels"] is None
 
 
 @pytest.mark.parametrize(
@@ -402,8 +429,32 @@ def test_splits_of_a_folder_do_not_mix(layout, tmp_path):
     found.clean(tmp_path / "clean.out")
     assert pq.read_table(tmp_path / "clean.out").equals(train)
     assert len(inspect_pairs(tmp_path, split="test")) == 1
-    with pytest.raises(DataError, match=r"has no split 'dev'; its splits: .*train"):
-        inspect_pairs(tmp_path, split="dev")
+    with pytest.raises(DataError, match=r"has no split 'half'; its splits: .*train"):
+        inspect_pairs(tmp_path, split="half")
+
+
+@pytest.mark.parametrize(
+    ("files", "read"),
+    [
+        ({"train.jsonl": 3, "test.parquet": 2, "dev.csv": 1}, 3),
+        ({"train.parquet": 3, "corpus.jsonl": 2}, 3),
+        ({"train.jsonl": 3, "dataset_infos.json": 2, "_notes.jsonl": 1}, 3),
+        ({"part-0.parquet": 3, "_temporary/0/part-1.parquet": 2}, 3),
+        ({"part-0.parquet": 3, "test.jsonl": 2}, None),
+        ({"train.csv": 3, "more.parquet": 2}, None),
+    ],
+)
+def test_splits_of_several_formats(files, read, tmp_path):
+    for number, (name, count) in enumerate(files.items()):
+        rows = [f"{number} {i}" for i in range(count)]
+        write_as(tmp_path / name, texts(anchor=rows, positive=[f"of {each}" for each in rows]))
+    if read is None:
+        with pytest.raises(DataError, match=r"names a split and (part-0|more)\.parquet none"):
+            inspect_pairs(tmp_path)
+        return
+    assert len(inspect_pairs(tmp_path)) == read
+    if "dev.csv" in files:
+        assert len(inspect_pairs(tmp_path, split="dev")) == len(inspect_pairs(tmp_path, split="validation")) == 1
 
 
 def test_folders_whose_splits_are_not_clear_are_refused(tmp_path):
