@@ -67,8 +67,8 @@ class NTXentLoss(_Base):
 
         Args:
             embeddings: (B, d) projections.
-            labels: (B,) rows of one label belong together, and -1 is no label. None pairs row i with row i of ref_emb, unless
-                indices_tuple names the pairs.
+            labels: (B,) rows of one label belong together, and -1 is no label. None pairs row i with row i of ref_emb,
+                unless indices_tuple names the pairs.
             indices_tuple: (anchors, positives, anchors, negatives), positions of rows and of reference rows: the pairs
                 that count, a repeated one several times; or triplets (anchors, positives, negatives). None takes all
                 pairs.
