@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
 from pairsift.retrieval.index import NO_KEY
+from pairsift.retrieval.layouts import text_of
 from pairsift.retrieval.read import IntArray, texts_table
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class DistinctBatchSampler(BatchSampler):
             data: the training data, a `datasets.Dataset` or another table: any rows in any order, since they are
                 found by their texts. Rows that the inspection does not know are kept apart where texts are equal, and
                 their number is logged. None takes the rows of clean.parquet in their order.
-            columns: of texts in `data`; None takes all columns of strings.
+            columns: of texts in `data`; None takes those that were inspected, or all columns of strings where data
+                lacks their anchors or positives.
             **options: `drop_last`, `seed` and `min_full` of the class.
 
         Raises:
@@ -144,6 +146,8 @@ class DistinctBatchSampler(BatchSampler):
                 "embeddings as `guide_features`, or leave `data` out and train on clean.parquet in its order"
             )
         data = _opened(data)
+        if columns is None and set(inspection.columns[:2]) <= set(data.column_names):
+            columns = [each for each in inspection.columns if each in data.column_names]
         keys = _data_keys(data, columns)
         unknown = int((~(np.isin(keys, inspection.known) | (keys == NO_KEY)).all(axis=1)).sum())
         if unknown:
@@ -251,6 +255,7 @@ class _Inspection(NamedTuple):
         conflicts: (M, 2) keys.
         similarity: (M,) of the conflicts.
         kind: texts or embeddings.
+        columns: of anchors, positives and negatives.
     """
 
     kept: IntArray
@@ -258,19 +263,22 @@ class _Inspection(NamedTuple):
     conflicts: IntArray
     similarity: NDArray[np.float32]
     kind: str
+    columns: list[str]
 
 
 def _inspection(found: InspectedPairs | Path | str) -> _Inspection:
     if isinstance(found, (str, Path)):
         try:
             rows, conflicts = (read_table(Path(found, f"{name}.parquet")) for name in ("rows", "conflicts"))
-            kind = json.loads(Path(found, "pairs.json").read_text(encoding="utf-8"))["kind"]
+            facts = json.loads(Path(found, "pairs.json").read_text(encoding="utf-8"))
+            kind, columns = facts["kind"], facts["columns"]
         except (*DAMAGE, ValueError, KeyError) as error:
             raise DataError(
                 f"{found} holds no inspection of pairs, as `pairsift pairs` writes it: {first_line(error)}"
             ) from error
     else:
-        rows, conflicts, kind = found.rows, found.conflicts, found.facts["kind"]
+        rows, conflicts = found.rows, found.conflicts
+        kind, columns = found.facts["kind"], found.facts["columns"]
     keys = np.stack([conflicts[name].to_numpy() for name in ("key", "other_key")], axis=1).astype(np.int64)
     similarity = conflicts["similarity"].to_numpy().astype(np.float32)
     everything = _row_keys(rows)
@@ -280,7 +288,7 @@ def _inspection(found: InspectedPairs | Path | str) -> _Inspection:
         added = everything[np.repeat(np.arange(len(counts)), counts)]
         added[:, 1] = rows["relabelled_keys"].combine_chunks().flatten().to_numpy()
         kept = np.concatenate([kept, added])
-    return _Inspection(kept, np.unique(everything), keys, similarity, kind)
+    return _Inspection(kept, np.unique(everything), keys, similarity, kind, columns)
 
 
 def _row_keys(rows: pa.Table) -> IntArray:
@@ -339,7 +347,7 @@ def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
                 continue
             counts = np.concatenate([[0], np.cumsum(np.asarray(values.value_lengths().fill_null(0)))])
             keys.append(_wide(pa.ListArray.from_arrays(
-                pa.array(counts, pa.int32()), pa.array(_keys(arrow.texts(values.flatten(), name)))
+                pa.array(counts, pa.int32()), pa.array(_keys(map(text_of, arrow.texts(values.flatten(), name))))
             )))  # fmt: skip
         parts.append(np.concatenate(keys, axis=1))
     width = max(part.shape[1] for part in parts)
@@ -355,7 +363,7 @@ def _tables(data: Any, names: list[str]) -> Iterator[pa.Table]:
     yield from data.select_columns(names).with_format("arrow").iter(_ROWS)
 
 
-def _keys(column: Sequence[str | None]) -> IntArray:
+def _keys(column: Iterable[str | None]) -> IntArray:
     texts = list(column)
     there = np.array([text is not None for text in texts], bool)
     keys = np.full(len(texts), NO_KEY, np.int64)
