@@ -210,8 +210,8 @@ def test_an_evaluation_set_with_splits_is_compared_by_its_test_split(tmp_path):
             found = inspect_pairs(train, against=against, against_split=split, say=said.append, spelling=1)
             assert found.facts["evaluation"]["same_rows"] == found.facts["evaluation"]["texts"] == leaks
             assert any(f"the split {split or 'test'!r} is read, not" in line for line in said)
-        with pytest.raises(DataError, match="no split 'eval'; its splits: "):
-            inspect_pairs(train, against=against, against_split="eval")
+        with pytest.raises(DataError, match="no split 'all'; its splits: "):
+            inspect_pairs(train, against=against, against_split="all")
     with pytest.raises(DataError, match="has the splits train, dev: name one with `against_split`"):
         inspect_pairs(train, against=datasets.DatasetDict({each: saved[each] for each in ("train", "dev")}))
     with pytest.raises(PairsError, match="`against_split` names a part of a set of texts: give the set as `against`"):

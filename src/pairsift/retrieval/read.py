@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pairsift.data import DataError, arrow
 from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
-from pairsift.data.tables import TableRows, files_by_split, open_files, open_table
+from pairsift.data.tables import SPLIT_WORDS, TableRows, files_by_split, open_files, open_table
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 
@@ -30,11 +30,24 @@ BATCH_ROWS = 16_384
 # Usual names of columns; the first that is there is taken.
 ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_0")
 POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "sentence_1", "positive_passages")
+# Labels are found by name, whatever its case; those of the second kind only where they hold numbers or booleans.
 LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
+NUMBERS = (
+    "similarity", "sim", "cosine", "cosine_similarity", "cos_sim", "sts", "sts_score", "relatedness",
+    "relatedness_score", "relevance_score", "rel", "relevant", "is_relevant", "related", "is_related", "match",
+    "is_match", "is_positive", "duplicate", "paraphrase", "is_paraphrase", "entailment", "is_entailment", "equivalent",
+    "same", "is_same", "gold", "gold_score", "ground_truth", "correct", "is_correct", "rating", "grade", "target", "y",
+)  # fmt: skip
+# Numbers of other meanings, which nobody takes for labels.
+_OTHER_NUMBERS = re.compile(
+    r"(.*[_-])?(id|ids|idx|index|row|rank|position|time|timestamp|date|year|split|fold|len|length)"
+)
 _NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_passages)?(_?\d+)?")
 
 # The name of a class 0 that plainly means "no pair". Elsewhere 0 can be "entailment".
 _NEGATED = re.compile(r"(?i)(not?|non|un|ir|dis|0|false|neg)")
+# A number that is written as a text.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Values of a column of labels that an error lists.
 _LISTED = 8
 
@@ -138,6 +151,8 @@ class _Source:
             wanted = next(iter(splits)) if len(splits) == 1 else self._usual
             if wanted not in splits:
                 raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `{self._option}`")
+        # dev is validation.
+        wanted = wanted if wanted in splits else SPLIT_WORDS.get(wanted.lower(), wanted)
         if wanted not in splits:
             names = ", ".join(each for each in splits if each) or "none"
             raise DataError(f"{self.name} has no split {wanted!r}; its splits: {names}")
@@ -154,6 +169,7 @@ class PairsSource(_Source):
 
     Attributes:
         columns: of the pairs.
+        unread: columns of numbers or booleans that may say which rows are pairs, and are not read.
         files, file_starts: the files that the rows were read from, and the first row (or record) of each.
         nested: the records, where one has several positives; None where a row is a pair.
         further: by role, texts that are no pairs and are compared with them.
@@ -173,6 +189,7 @@ class PairsSource(_Source):
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
         self._refuse_written_lists()
+        self.unread = _unread(self.name, self.schema, self.columns) if config.label is None else []
         self.further: dict[str, TextsSource] = {}
 
     @property
@@ -191,7 +208,7 @@ class PairsSource(_Source):
         if self.nested is not None or not self.columns.negatives:
             return None
         names = {*LABELS, *(f"{column.name}_scores" for column in self.columns.negatives), "neg_scores"}
-        return next((field.name for field in self.schema if field.name in names and _is_number_list(field.type)), None)
+        return next((each.name for each in self.schema if each.name in names and _is_number_list(each.type)), None)
 
     def _refuse_written_lists(self) -> None:
         """Raise DataError where the first text of a column is a list that was written to CSV."""
@@ -212,9 +229,8 @@ class PairsSource(_Source):
         if positive is None or not self.rows or not arrow.is_text_list(schema.field(positive).type):
             return None
         negatives = [each for each in _negative_columns(schema, config) if each in schema.names and each != positive]
-        labels = [each for each in LABELS if config.label is None or each == config.label]
-        labels += [config.label] if config.label not in (None, NO_LABELS, *LABELS) else []
-        listed = (each for each in labels if each in schema.names and _is_number_list(schema.field(each).type))
+        wanted = (*LABELS,) if config.label is None else (config.label.lower(),)
+        listed = (each.name for each in schema if each.name.lower() in wanted and _is_number_list(each.type))
         return Nested(self.name, self._rows.read(schema.names), positive, negatives, next(listed, None))
 
 
@@ -393,8 +409,11 @@ def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[s
     if wanted == NO_LABELS:
         return None
     if wanted is None:
-        usual = [each for each in LABELS if each in schema.names and each not in taken]
-        return next((each for each in usual if _is_label(arrow.only_field(name, schema, each).type)), None)
+        names = {each.lower(): each for each in reversed(schema.names) if each not in taken}
+        usual = [names[each] for each in (*LABELS, *NUMBERS) if each in names]
+        kinds = {each: arrow.only_field(name, schema, each).type for each in usual}
+        fits = (each for each in usual if _is_label(kinds[each], words=each.lower() in LABELS))
+        return next(fits, None)
     if wanted not in schema.names:
         raise _missing(name, "label", wanted, schema)
     kind = arrow.only_field(name, schema, wanted).type
@@ -407,8 +426,22 @@ def _is_number_list(kind: pa.DataType) -> bool:
     return arrow.is_list(kind) and (arrow.is_number(kind.value_type) or arrow.is_boolean(kind.value_type))
 
 
-def _is_label(kind: pa.DataType) -> bool:
-    return arrow.is_number(kind) or arrow.is_boolean(kind) or arrow.is_text(kind)
+def _is_label(kind: pa.DataType, words: bool = True) -> bool:
+    """Whether values are numbers, booleans or, with `words`, texts."""
+    numbers = arrow.is_number(kind) or arrow.is_boolean(kind) or pa.types.is_decimal(arrow.plain_type(kind))
+    return numbers or (words and arrow.is_text(kind))
+
+
+def _unread(name: str, schema: pa.Schema, columns: Columns) -> list[str]:
+    """Columns of numbers that may be labels and are not read; of several columns with the same name, none."""
+    taken = {columns.label, *(column.name for column in columns.all)}
+    once = [field for field in schema if field.name not in taken and schema.names.count(field.name) == 1]
+    usual = (*LABELS, *NUMBERS)
+    return [
+        field.name for field in once
+        if _is_label(field.type, words=field.name.lower() in LABELS)
+        and (field.name.lower() in usual or not (columns.label or _OTHER_NUMBERS.fullmatch(field.name.lower())))
+    ]  # fmt: skip
 
 
 # Labels
@@ -441,8 +474,8 @@ class PairLabels:
 def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
     """The labels of the rows; None where there is no column of labels.
 
-    0 and 1, -1 and 1, and false and true are read as they are; scores in [0, 1] are positive from 0.5 on. Anything else
-    has no meaning that could be known, and the error asks for it.
+    0 and 1, -1 and 1, and false and true are read as they are, as texts too; scores in [0, 1] are positive from 0.5 on.
+    Anything else has no meaning that could be known, and the error asks for it.
 
     Raises:
         PairsError: labels whose meaning is not known, or settings that do not fit them.
@@ -454,6 +487,8 @@ def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
         return None
     parts = [values for _, values in source.cells(column)]
     values: Any = pa.chunked_array(parts).combine_chunks()
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
     names = written_class_names(source.schema, column)
     if names is not None and arrow.is_integer(values.type):
         if config.positive_label is not None:
@@ -468,21 +503,35 @@ def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
 
 
 def _by_word(name: str, column: str, values: Any, wanted: str | None, min_score: float | None) -> PairLabels:
-    texts = np.array(["" if each is None else str(each).strip() for each in values.to_pylist()], dtype=object)
+    texts = np.array([_word(each) for each in values.to_pylist()], dtype=object)
     missing = texts == ""
     distinct, numbers = np.unique(texts.astype(str), return_inverse=True)
     there = [each for each in distinct.tolist() if each]
     if wanted is None:
+        if all(_NUMBER.fullmatch(each) for each in there):  # as a CSV of texts holds them
+            scores = np.array([float(each or "nan") for each in texts], np.float64)
+            return _by_number(name, column, scores, min_score)
         if min_score is not None or not {each.lower() for each in there} <= {"0", "1", "true", "false"}:
             raise _unclear(name, column, there)
         positive = np.isin(np.char.lower(texts.astype(str)), ("1", "true"))
         return PairLabels(column, positive, missing, numbers.astype(np.int64), "labels 1 and true are positive")
     chosen = [each.strip() for each in wanted.split(",")]
+    if arrow.is_number(values.type):
+        chosen = [_word(float(each)) if _NUMBER.fullmatch(each) else each for each in chosen]
+    elif arrow.is_boolean(values.type):
+        chosen = [each.capitalize() for each in chosen]
     absent = [each for each in chosen if each not in there]
     if absent:
         raise PairsError(f"{name}: column {column!r} holds no label {absent[0]!r}; its labels: {_some(there)}")
     rule = f"labels {', '.join(chosen)} are positive"
     return PairLabels(column, np.isin(texts.astype(str), chosen), missing, numbers.astype(np.int64), rule)
+
+
+def _word(value: Any) -> str:
+    """A label as a text; whole numbers have no fraction, and a missing one is empty."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    return "" if value is None else str(value).strip()
 
 
 def _by_number(name: str, column: str, values: NDArray[np.float64], min_score: float | None) -> PairLabels:

@@ -28,7 +28,7 @@ from pairsift.retrieval.index import Cells, Pairing, Search, State, UnitFeatures
 from pairsift.retrieval.near import NO_PAIRS, CloseTexts, NearDuplicates, NearTexts, Spelling, TextPairs, find_leaks
 from pairsift.retrieval.page import Gallery, galleries, pairs_page
 from pairsift.retrieval.read import IntArray, PairLabels, PairsSource, TextsSource, read_labels
-from pairsift.retrieval.report import Summary
+from pairsift.retrieval.report import Summary, unread_note
 from pairsift.retrieval.write import CleanPairs, conflicts_table, rows_table, write_layout
 
 Tell = Callable[[str, int, int], None]
@@ -164,6 +164,8 @@ def _inspected(
             f"column {labels.column!r}: {labels.rule}; {int(labels.positive.sum()):,} of {source.rows:,} rows are "
             f"pairs, {int(labels.negative.sum()):,} are not"
         )
+    if source.unread:
+        say(unread_note(source.unread))
     for done, column in enumerate(source.columns.all):
         progress("reading", done, len(source.columns.all))
         cells.append(read_cells(source, column))
