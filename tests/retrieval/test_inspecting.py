@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 import pairsift as ps
 from pairsift.data import DataError
 from pairsift.retrieval import PairsError, inspect_pairs
-from pairsift.retrieval.layouts import write_as
 from pairsift.retrieval.report import notes
 
 
@@ -447,7 +447,14 @@ def test_splits_of_a_folder_do_not_mix(layout, tmp_path):
 def test_splits_of_several_formats(files, read, tmp_path):
     for number, (name, count) in enumerate(files.items()):
         rows = [f"{number} {i}" for i in range(count)]
-        write_as(tmp_path / name, texts(anchor=rows, positive=[f"of {each}" for each in rows]))
+        table, path = texts(anchor=rows, positive=[f"of {each}" for each in rows]), tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            pq.write_table(table, path)
+        elif path.suffix == ".csv":
+            pa_csv.write_csv(table, path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     if read is None:
         with pytest.raises(DataError, match=r"names a split and (part-0|more)\.parquet none"):
             inspect_pairs(tmp_path)

@@ -314,6 +314,27 @@ def test_rows_are_found_by_their_texts(inspected, change, caplog):
     assert list(direct) == list(make(changed, 5))
 
 
+def test_columns_that_were_not_inspected_keep_no_rows_apart(caplog):
+    """The language of a row, or the instruction of FlagEmbedding, is the same in all of them."""
+    rows = [
+        {"query": f"q{i}", "pos": [f"p{i}"], "neg": [f"n{i % 4}"], "prompt": "find it", "lang": "en"} for i in range(12)
+    ]
+    found = inspect_pairs(pa.Table.from_pylist(rows))
+    batches = list(DistinctBatchSampler.from_inspection(found, 4, rows))
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert all(len({row % 4 for row in batch}) == 4 for batch in batches)  # negatives count as texts
+    assert not caplog.records
+    passages = [
+        {"query": row["query"], **{name: [{"docid": "1", "title": "", "text": row[key][0]}] for name, key in (
+            ("positive_passages", "pos"), ("negative_passages", "neg")
+        )}, "lang": "en"} for row in rows
+    ]  # fmt: skip
+    found = inspect_pairs(pa.Table.from_pylist(passages))
+    assert [len(batch) for batch in DistinctBatchSampler.from_inspection(found, 4, passages)] == [4, 4, 4]
+    renamed = [{"asked": row["query"], "answer": row["pos"][0]} for row in rows]
+    assert sorted(map(len, DistinctBatchSampler.from_inspection(found, 6, renamed))) == [6, 6]
+
+
 def test_columns_that_the_inspection_did_not_read_are_no_texts(inspected):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     rows, found = inspected
