@@ -153,3 +153,21 @@ def test_views_do_not_depend_on_the_default_type(default_dtype):
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.dtype == torch.float32
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_views_keep_the_type_of_the_images(images, dtype):
+    torch.manual_seed(0)
+    expected = SimCLRViews()(images)
+    torch.manual_seed(0)
+    found = SimCLRViews()(images.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, atol=1e-4 if dtype == torch.float64 else 0.03, rtol=0)
+
+
+def test_images_of_another_form_are_refused(images):
+    with pytest.raises(TypeError, match=r"floating point in \[0, 1\], got torch\.uint8: give images\.float\(\) / 255"):
+        SimCLRViews()((images * 255).byte())
+    for wrong in (images[0], images[:, :1], images.permute(0, 2, 3, 1)):
+        with pytest.raises(ValueError, match=r"images must be \(B, 3, H, W\), got"):
+            SimCLRViews()(wrong)

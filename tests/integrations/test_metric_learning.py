@@ -56,10 +56,45 @@ def test_features_come_from_a_hook_or_as_given():
 
 def test_miners_and_missing_labels_are_refused():
     loss = NTXentLoss()
-    with pytest.raises(ValueError, match="indices_tuple has 3 tensors: NT-Xent takes pairs"):
-        loss(rows(), LABELS, (torch.arange(2),) * 3)
+    with pytest.raises(ValueError, match="indices_tuple has 2 tensors: NT-Xent takes pairs"):
+        loss(rows(), LABELS, (torch.arange(2),) * 2)
+    with pytest.raises(TypeError, match="NTXentLoss has no 'reducer': it compares by cosine"):
+        NTXentLoss(reducer=None)
     with pytest.raises(ValueError, match="labels are needed"):
         loss(rows())
+
+
+@pytest.mark.parametrize("name", ["pairs", "triplets", "repeated", "histogram", "hard", "margin"])
+@pytest.mark.parametrize("referred", [False, True])
+def test_pairs_count_as_often_as_they_are_named(name, referred):
+    from pytorch_metric_learning import miners
+    from pytorch_metric_learning.utils import loss_and_miner_utils as tuples
+
+    z, labels, ref = rows(24), torch.arange(6).repeat(4), rows(18, seed=1)
+    ref_labels = torch.arange(6).repeat(3) if referred else None
+    if name in ("pairs", "repeated"):
+        named = tuples.get_all_pairs_indices(labels, ref_labels)
+        named = named if name == "pairs" else tuple(torch.cat([each, each[::2]]) for each in named)
+    elif name == "triplets":
+        named = tuples.get_all_triplets_indices(labels, ref_labels)
+    else:
+        torch.manual_seed(0)
+        miner = {"histogram": miners.UniformHistogramMiner, "hard": miners.BatchHardMiner}.get(
+            name, miners.TripletMarginMiner
+        )
+        named = miner()(z, labels, ref, ref_labels) if referred else miner()(z, labels)
+    others = {"ref_emb": ref, "ref_labels": ref_labels} if referred else {}
+    expected = peer.NTXentLoss(0.5)(z, labels, named, **others)
+    torch.testing.assert_close(NTXentLoss(0.5)(z, labels, named, **others), expected)
+    without_labels = {"ref_emb": ref} if referred else {}
+    torch.testing.assert_close(NTXentLoss(0.5)(z, None, named, **without_labels), expected)
+
+
+def test_rows_that_are_their_own_references_are_no_pairs():
+    z = rows()
+    expected = peer.NTXentLoss(0.5)(z, LABELS, ref_emb=z, ref_labels=LABELS)
+    torch.testing.assert_close(NTXentLoss(0.5)(z, LABELS, ref_emb=z, ref_labels=LABELS), expected)
+    torch.testing.assert_close(NTXentLoss(0.5)(z, LABELS), expected)
 
 
 def test_solo_learns_function():

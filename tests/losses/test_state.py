@@ -71,6 +71,18 @@ def test_draws_and_counts_go_on_in_tensors(tmp_path):
     assert mask.report().rows == 40
 
 
+def test_distributed_checkpoints_find_the_state():
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+    mask = ps.TemporalWindow(masked()[1], 1, torch.arange(20), torch.arange(20))
+    for make in (lambda: random(2), lambda: TwoTowerLoss(0.5, selector=mask), lambda: MoCoLoss(8, 4)):
+        model, again = Model(make()), Model(make())
+        state = get_model_state_dict(model)
+        assert set(state) == set(model.state_dict())
+        set_model_state_dict(again, state)
+        assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+
+
 def test_missing_and_superfluous_state_is_no_error():
     model = Model(random(2))
     model.load_state_dict(Model(NTXentLoss(0.5)).state_dict())

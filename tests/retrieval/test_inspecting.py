@@ -3,9 +3,11 @@
 import csv
 import gzip
 import json
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -263,6 +265,14 @@ def test_the_most_similar_conflicts_are_kept(table):
         ("label", [2, 0, 0, 1], [1, 2], {"positive_label": "0"}),
         ("label", ["neutral", "same", "entailed", "other"], [1, 2], {"positive_label": "same, entailed"}),
         ("good", [0, 1, 1, 0], [1, 2], {"label": "good"}),
+        ("Label", [0, 1, 1, 0], [1, 2], {}),
+        ("similarity", [0.1, 0.8, 0.5, 0.2], [1, 2], {}),
+        ("is_match", [False, True, True, False], [1, 2], {}),
+        ("label", ["0.0", "1.0", "1.0", "0.0"], [1, 2], {}),
+        ("label", ["0.25", "4", "5.0", "1e-1"], [1, 2], {"min_score": 4.0}),
+        ("label", pa.array([Decimal(each) for each in "0110"], pa.decimal128(5, 1)), [1, 2], {}),
+        ("label", [2.0, 0.0, 0.0, 1.0], [1, 2], {"positive_label": "0"}),
+        ("label", [False, True, True, False], [1, 2], {"positive_label": "true"}),
         ("label", [7, 0, 3, 5], [0, 1, 2, 3], {"label": "none"}),
         ("scores", [[0.1], [0.2], [0.3], [0.4]], [0, 1, 2, 3], {}),  # lists are no labels of pairs
     ],
@@ -301,6 +311,23 @@ def test_labels_of_unknown_meaning_are_refused(values, message, tmp_path):
     with pytest.raises((DataError, PairsError), match=message):
         inspect_pairs(data, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_columns_that_may_be_labels_and_are_not_read_are_named():
+    pairs = {"anchor": list("abcd"), "positive": list("efgh"), "row_id": [3, 4, 5, 6]}
+    said = []
+    found = inspect_pairs(texts(**pairs, good=[0, 1, 1, 0]), say=said.append)
+    words = "ot read: 'good'. If a column says which rows are positive pairs, name it with `label`"
+    assert any(words in line for line in said)
+    assert any(words in line for line in notes(found.summary))
+    assert found.facts["usable_rows"] == 4
+    found = inspect_pairs(texts(**pairs, label=[0, 1, 1, 0], score=[0.1, 0.2, 0.9, 0.3], length=[1, 2, 3, 4]))
+    assert any("ot read: 'score'." in line for line in notes(found.summary))
+    for options in ({"label": "good"}, {"label": "none"}):
+        found = inspect_pairs(texts(**pairs, good=[0, 1, 1, 0]), **options)
+        assert not any("ot read:" in line for line in notes(found.summary))
+    words = texts(**pairs, target=["word"] * 4)  # a target of texts is no label
+    assert inspect_pairs(words).facts["labels"] is None
 
 
 @pytest.mark.parametrize(
@@ -403,8 +430,39 @@ def test_splits_of_a_folder_do_not_mix(layout, tmp_path):
     found.clean(tmp_path / "clean.out")
     assert pq.read_table(tmp_path / "clean.out").equals(train)
     assert len(inspect_pairs(tmp_path, split="test")) == 1
-    with pytest.raises(DataError, match=r"has no split 'dev'; its splits: .*train"):
-        inspect_pairs(tmp_path, split="dev")
+    with pytest.raises(DataError, match=r"has no split 'half'; its splits: .*train"):
+        inspect_pairs(tmp_path, split="half")
+
+
+@pytest.mark.parametrize(
+    ("files", "read"),
+    [
+        ({"train.jsonl": 3, "test.parquet": 2, "dev.csv": 1}, 3),
+        ({"train.parquet": 3, "corpus.jsonl": 2}, 3),
+        ({"train.jsonl": 3, "dataset_infos.json": 2, "_notes.jsonl": 1}, 3),
+        ({"part-0.parquet": 3, "_temporary/0/part-1.parquet": 2}, 3),
+        ({"part-0.parquet": 3, "test.jsonl": 2}, None),
+        ({"train.csv": 3, "more.parquet": 2}, None),
+    ],
+)
+def test_splits_of_several_formats(files, read, tmp_path):
+    for number, (name, count) in enumerate(files.items()):
+        rows = [f"{number} {i}" for i in range(count)]
+        table, path = texts(anchor=rows, positive=[f"of {each}" for each in rows]), tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            pq.write_table(table, path)
+        elif path.suffix == ".csv":
+            pa_csv.write_csv(table, path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    if read is None:
+        with pytest.raises(DataError, match=r"names a split and (part-0|more)\.parquet none"):
+            inspect_pairs(tmp_path)
+        return
+    assert len(inspect_pairs(tmp_path)) == read
+    if "dev.csv" in files:
+        assert len(inspect_pairs(tmp_path, split="dev")) == len(inspect_pairs(tmp_path, split="validation")) == 1
 
 
 def test_folders_whose_splits_are_not_clear_are_refused(tmp_path):

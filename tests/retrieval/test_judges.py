@@ -217,5 +217,9 @@ def test_a_cross_encoder_is_a_judge(table, tmp_path, capfd):
     import torch
 
     assert judged[0] == pytest.approx(float(model.predict([pair], activation_fn=torch.nn.Sigmoid())[0]), abs=1e-4)
+    assert inspect_pairs(small, judge=model).rows["negatives"] == found.rows["negatives"]
+    model.model.config.num_labels = 2
+    with pytest.raises(PairsError, match="the judge 'CrossEncoder' gives 2 scores for a pair"):
+        inspect_pairs(small, judge=model)
     with pytest.raises(PairsError, match="cannot be loaded"):
         inspect_pairs(small, config=config(str(tmp_path)))

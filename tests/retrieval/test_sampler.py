@@ -109,6 +109,29 @@ def test_identical_texts_stay_apart_where_conflicts_are_allowed(caplog):
     assert "hold texts of too many other rows for full batches of 10" in caplog.text
 
 
+def test_identical_texts_change_places_where_that_fills_a_batch():
+    for values, size in ((20, 20), (40, 20), (30, 25)):
+        keys = np.stack([1000 + np.arange(600), np.arange(600) % values], axis=1)  # 600 / values rows of each text
+        for conflicts in (None, np.stack(np.triu_indices(values, 1), axis=1)):
+            sampler = DistinctBatchSampler(keys, size, conflicts=conflicts)
+            for batch in (batches := list(sampler)):
+                assert len(np.unique(keys[batch, 1])) == len(batch)
+            assert sum(len(batch) == size for batch in batches) * size >= 0.95 * 600
+            assert sorted(row for batch in batches for row in batch) == list(range(600))
+            sampler.set_epoch(0)
+            assert sampler.allowed == (0 if conflicts is None else broken(batches, keys, conflicts))
+
+
+def test_a_set_that_is_smaller_than_a_batch_is_one_batch(caplog):
+    keys, every = np.arange(20).reshape(10, 2), np.stack(np.triu_indices(20, 1), axis=1)
+    assert [len(batch) for batch in DistinctBatchSampler(keys, 64, conflicts=every)] == [10]
+    assert [len(batch) for batch in DistinctBatchSampler(keys, 64, conflicts=every, min_full=0)] == [1] * 10
+    dropped = DistinctBatchSampler(keys, 64, conflicts=every, drop_last=True)
+    assert list(dropped) == []
+    assert dropped.allowed == 0
+    assert "10 rows are fewer than a batch of 64, and drop_last leaves them out" in caplog.text
+
+
 def test_rows_without_rivals_are_cut_as_they_come():
     batches = list(DistinctBatchSampler(np.arange(1000)[:, None], 64))
     assert [len(batch) for batch in batches] == [64] * 15 + [40]
@@ -251,6 +274,9 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
     found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
     for epoch in batches(DistinctBatchSampler.for_trainer(found)):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
+    # The trainer would take batches of one row from a sampler that it cannot call.
+    with pytest.raises(TypeError, match=r"pass batch_sampler=DistinctBatchSampler\.for_trainer\(\.\.\.\)"):
+        batches(DistinctBatchSampler.from_texts(data["anchor"], batch_size=2))
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
 
@@ -286,6 +312,57 @@ def test_rows_are_found_by_their_texts(inspected, change, caplog):
     table = changed.with_format("arrow")[:]
     direct = DistinctBatchSampler.from_inspection(found, 5, table, min_full=0)
     assert list(direct) == list(make(changed, 5))
+
+
+def test_columns_that_were_not_inspected_keep_no_rows_apart(caplog):
+    """The language of a row, or the instruction of FlagEmbedding, is the same in all of them."""
+    rows = [
+        {"query": f"q{i}", "pos": [f"p{i}"], "neg": [f"n{i % 4}"], "prompt": "find it", "lang": "en"} for i in range(12)
+    ]
+    found = inspect_pairs(pa.Table.from_pylist(rows))
+    batches = list(DistinctBatchSampler.from_inspection(found, 4, rows))
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert all(len({row % 4 for row in batch}) == 4 for batch in batches)  # negatives count as texts
+    assert not caplog.records
+    passages = [
+        {"query": row["query"], **{name: [{"docid": "1", "title": "", "text": row[key][0]}] for name, key in (
+            ("positive_passages", "pos"), ("negative_passages", "neg")
+        )}, "lang": "en"} for row in rows
+    ]  # fmt: skip
+    found = inspect_pairs(pa.Table.from_pylist(passages))
+    assert [len(batch) for batch in DistinctBatchSampler.from_inspection(found, 4, passages)] == [4, 4, 4]
+    renamed = [{"asked": row["query"], "answer": row["pos"][0]} for row in rows]
+    assert sorted(map(len, DistinctBatchSampler.from_inspection(found, 6, renamed))) == [6, 6]
+
+
+def test_columns_that_the_inspection_did_not_read_are_no_texts(inspected):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows, found = inspected
+    data = datasets.Dataset.from_dict(rows | {"source": ["wiki"] * 40, "note": ["", " "] * 20})
+    for sampler in (
+        DistinctBatchSampler.for_trainer(found)(data, 5), DistinctBatchSampler.from_inspection(found, 5, data),
+        DistinctBatchSampler.from_inspection(found, 5, data.rename_columns({"anchor": "q", "source": "anchor"}),
+                                             columns=["q", "positive"]),
+    ):  # fmt: skip
+        assert [len(batch) for batch in sampler] == [5] * 8
+
+
+def test_blank_texts_are_missing():
+    sampler = DistinctBatchSampler.from_texts(["a", "b", "c"], ["", " ", None], batch_size=3)
+    assert [len(batch) for batch in sampler] == [3]
+
+
+def test_data_without_rows_splits_or_an_order_is_refused(inspected):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows, found = inspected
+    data = datasets.Dataset.from_dict(rows)
+    for make in (DistinctBatchSampler.for_trainer(found), DistinctBatchSampler.for_trainer()):
+        with pytest.raises(TypeError, match="data is one table, got DatasetDict: name one of its splits, train"):
+            make(datasets.DatasetDict(train=data), 5)
+        with pytest.raises(TypeError, match=r"rows in a known order, got IterableDataset: give a `datasets\.Dataset`"):
+            make(data.to_iterable_dataset(), 5)
+        with pytest.raises(ValueError, match="data holds no rows, got an empty Dataset"):
+            make(data.select([]), 5)
 
 
 def test_rows_that_an_inspection_does_not_know_are_said_to_be_so(inspected, caplog):

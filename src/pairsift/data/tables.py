@@ -45,11 +45,13 @@ _PIECE, _LARGEST_BLOCK = 65_536, 2**30
 _SPLITS = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 _PARTITION = re.compile(r"([^=]+)=(.*)")
 # What stands for a split in a file's path, as the Hugging Face hub reads it.
-_SPLIT_WORDS = {
+SPLIT_WORDS = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
-_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(_SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
+# What `datasets` writes about a set, which is no table.
+_FACTS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_SPLIT = re.compile(rf"(?:^|[-._= 0-9/])({'|'.join(SPLIT_WORDS)})(?=$|[-._ 0-9/])", re.IGNORECASE)
 
 
 # Which files
@@ -142,28 +144,41 @@ def _folder_files(folder: Path, what: str) -> list[Path]:
 def files_by_split(folder: Path, what: str) -> dict[str, list[Path]]:
     """The table files in and below a folder by split, in natural order; all under "" where no name has a split.
 
-    Only the first format of `FORMATS` that is there counts. Hidden files are left out.
+    Of each split only the first format of `FORMATS` that is there counts. Hidden files, files and folders whose names
+    begin with an underscore, and the facts that `datasets` writes are left out.
 
     Raises:
         DataError: no files, files that name a split together with files that name none, or a split in several folders.
     """
-    files = [file for file in folder.rglob("*") if file.is_file() and not is_hidden(file.relative_to(folder))]
-    kinds = {file: format_of(file) for file in files}
-    kind = next((name for name in FORMATS if name in kinds.values() and name != "npy"), None)
-    if kind is None:
+    below = (file for file in folder.rglob("*") if file.is_file() and file.name not in _FACTS)
+    paths = {file: file.relative_to(folder) for file in below}
+    shown = {
+        file: path for file, path in paths.items()
+        if not is_hidden(path) and not any(part.startswith("_") for part in path.parts)
+        and format_of(file) not in (None, "npy")
+    }  # fmt: skip
+    if not shown:
         held = sorted(each.name for each in folder.iterdir())
-        shown = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
-        raise DataError(f"no {what} at {folder}: the folder {shown}; give a folder of parquet shards, or a file")
+        words = "is empty" if not held else "holds " + ", ".join(held[:5]) + (" and more" if len(held) > 5 else "")
+        raise DataError(f"no {what} at {folder}: the folder {words}; give a folder of parquet shards, or a file")
     found: dict[str, list[Path]] = {}
-    for file in sorted((file for file in files if kinds[file] == kind), key=lambda file: natural_order(file.name)):
-        words: list[str] = _SPLIT.findall(file.relative_to(folder).with_suffix("").as_posix())
-        found.setdefault(_SPLIT_WORDS[words[-1].lower()] if words else "", []).append(file)
-    if len(found) > 1 and "" in found:
-        named = next(file for split, of_split in found.items() if split for file in of_split)
-        raise DataError(
-            f"{folder}: {named.relative_to(folder)} names a split and {found[''][0].relative_to(folder)} none: give "
-            "files of one split, or name the file"
-        )
+    for file in sorted(shown, key=lambda file: natural_order(file.name)):
+        named: list[str] = _SPLIT.findall(shown[file].with_suffix("").as_posix())
+        found.setdefault(SPLIT_WORDS[named[-1].lower()] if named else "", []).append(file)
+    found = {split: _of_one_format(of_split) for split, of_split in found.items()}
+    first = next(file for split, of_split in found.items() if split or len(found) == 1 for file in of_split)
+    rest = next(iter(found.get("", ())), None)
+    if rest is not None and len(found) > 1:
+        order = list(FORMATS)
+        if order.index(format_of(rest) or "") <= max(
+            order.index(format_of(of_split[0]) or "") for split, of_split in found.items() if split
+        ):
+            raise DataError(
+                f"{folder}: {shown[first]} names a split and {shown[rest]} none: give files of one split, or name the "
+                "file"
+            )
+        # Tables of another format say something about the splits, or hold other texts.
+        del found[""]
     for split, of_split in found.items():
         places = sorted({file.parent for file in of_split})
         if len(places) > 1:
@@ -296,8 +311,11 @@ class ParquetRows(TableRows):
         try:
             # A reader of its own: rows may be read from several threads, and shards be more than open files may.
             reader = pq.ParquetFile(self.files[file], metadata=self._metadata[file], page_checksum_verification=True)
-            batches = reader.iter_batches(rows, row_groups=[group], columns=list(columns))
-            yield from map(arrow.rows_without_views, batches)
+            keys = {name: value for name, value in self._keys[file].items() if name in columns}
+            for batch in reader.iter_batches(rows, row_groups=[group], columns=[c for c in columns if c not in keys]):
+                for name, value in keys.items():
+                    batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(batch)))
+                yield arrow.rows_without_views(batch.select(list(columns)))
         except DAMAGE as error:
             raise unreadable(self.files[file], error) from error
 
@@ -329,12 +347,20 @@ def open_table(spec: Path | str, what: str = "data") -> TableRows:
         DataError: nothing there, of no known format, not readable, or files of different columns.
     """
     files = find_files(spec, what)
+    return open_files(files, str(spec), None if len(files) == 1 and files[0] == Path(spec) else _root(Path(spec)))
+
+
+def open_files(files: Sequence[Path], name: str, root: Path | None = None) -> TableRows:
+    """Open the rows of files of one format; `root` as for `ParquetRows`.
+
+    Raises:
+        DataError: no known format, not readable, or files of different columns.
+    """
     kind = format_of(files[0])
     if kind is None or kind == "npy":
         raise DataError(f"{files[0]} is not a kind of table known here: use {_known()}")
-    name = str(spec)
     if kind == "parquet":
-        return ParquetRows(files, name, None if len(files) == 1 and files[0] == Path(spec) else _root(Path(spec)))
+        return ParquetRows(files, name, root)
     tables = [_read_arrow(file) if kind == "arrow" else _parse(file, kind) for file in files]
     try:
         # Parsed numbers may be whole in one file and fractions in the next.
@@ -400,9 +426,7 @@ def _parse(file: Path, kind: str) -> pa.Table:
         block = max(min(len(content) + 1, _LARGEST_BLOCK), 1)
         if kind == "json":
             listed = content.lstrip()[:1] == b"["
-            return _from_rows(json.loads(content), file) if listed else pa_json.read_json(
-                pa.BufferReader(content), pa_json.ReadOptions(block_size=block)
-            )  # fmt: skip
+            return _from_rows(json.loads(content), file) if listed else _json_lines(content, block)
         table = pa_csv.read_csv(
             pa.BufferReader(content), pa_csv.ReadOptions(block_size=block),
             pa_csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True),
@@ -411,6 +435,24 @@ def _parse(file: Path, kind: str) -> pa.Table:
     except (*DAMAGE, ValueError) as error:
         raise DataError(f"{file} cannot be read as {kind.upper()}: {first_line(error)}") from error
     return _with_lists(table, file)
+
+
+def _json_lines(content: bytes, block: int) -> pa.Table:
+    """The table of JSON lines, in which a string that looks like a time stays a string."""
+    options = pa_json.ReadOptions(block_size=block)
+    table = pa_json.read_json(pa.BufferReader(content), options)
+    schema = pa.schema([field.with_type(_without_times(field.type)) for field in table.schema])
+    if schema.equals(table.schema):
+        return table
+    return pa_json.read_json(pa.BufferReader(content), options, pa_json.ParseOptions(explicit_schema=schema))
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_without_times(each.type)) for each in kind])
+    if arrow.is_list(kind):
+        return pa.list_(_without_times(kind.value_type))
+    return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
 def _from_rows(rows: Any, file: Path) -> pa.Table:

@@ -61,7 +61,18 @@ class SimCLRViews:
                 raise ValueError(f"{name} must lie in [0, {limit}], got {getattr(self, name)}")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """One view of each image: (B, 3, H, W) in [0, 1] -> (B, 3, size, size) in [0, 1]."""
+        """One view of each image: float (B, 3, H, W) in [0, 1] -> (B, 3, size, size) in [0, 1], of the same dtype.
+
+        Raises:
+            TypeError: images that are not floating point.
+            ValueError: images of another shape.
+        """
+        if not images.is_floating_point():
+            raise TypeError(f"images must be floating point in [0, 1], got {images.dtype}: give images.float() / 255")
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
+        if images.dtype in (torch.bfloat16, torch.float16):  # too coarse for positions of pixels
+            return self(images.float()).to(images.dtype)
         steps = torch.randperm(4).tolist()
         if images.device.type != "cpu" or len(images) <= _CPU_CHUNK:
             return self._views(images, steps)
@@ -76,7 +87,7 @@ class SimCLRViews:
 
         def uniform(spread: float, centre: float) -> Tensor:
             drawn = torch.rand(n, dtype=torch.float32, device=device)
-            return torch.where(jittered, (drawn * 2 - 1) * spread + centre, centre)
+            return torch.where(jittered, (drawn * 2 - 1) * spread + centre, centre).to(images.dtype)
 
         views = resized_crop(images, self.draw_boxes(images), size, chance(self.flip))
         jittered = chance(self.jitter)

@@ -28,8 +28,8 @@ class NTXentLoss(_Base):
     """`loss(embeddings, labels)` or `loss(embeddings, labels, ref_emb=..., ref_labels=...)`, with treated pairs.
 
     Untreated it equals pytorch-metric-learning's NTXentLoss. It works in SelfSupervisedLoss, CrossBatchMemory,
-    MultipleLosses and DistributedLossWrapper. `indices_tuple` of a wrapper or miner sets the pairs that count; the
-    selector says which of them are treated.
+    MultipleLosses and DistributedLossWrapper. `indices_tuple` of a wrapper or miner sets the pairs that count, and
+    triplets count as pairs; the selector says which of them are treated.
 
     Args:
         temperature: tau, > 0.
@@ -47,6 +47,11 @@ class NTXentLoss(_Base):
         hook: FeatureHook | None = None, **options: Unpack[Options],
     ) -> None:  # fmt: skip
         super().__init__()
+        known = ("reducer", "distance", "embedding_regularizer", "embedding_reg_weight")
+        if given := [name for name in known if name in options]:
+            raise TypeError(
+                f"NTXentLoss has no {given[0]!r}: it compares by cosine and gives the mean over positive pairs"
+            )
         # Labels may count the rows of one process only; the library's wrapper passes the others as references.
         options.setdefault("gather_distributed", False)
         self.loss = LabelledNTXentLoss(temperature, selector, treatment, **options)
@@ -62,9 +67,11 @@ class NTXentLoss(_Base):
 
         Args:
             embeddings: (B, d) projections.
-            labels: (B,) rows of one label belong together. None pairs row i with row i of ref_emb.
+            labels: (B,) rows of one label belong together, and -1 is no label. None pairs row i with row i of ref_emb,
+                unless indices_tuple names the pairs.
             indices_tuple: (anchors, positives, anchors, negatives), positions of rows and of reference rows: the pairs
-                that count, each once. None takes all pairs.
+                that count, a repeated one several times; or triplets (anchors, positives, negatives). None takes all
+                pairs.
             ref_emb, ref_labels: (K, d) and (K,) reference rows; None compares the embeddings among themselves.
             features, ref_features: (B, D) and (K, D) encoder features, used instead of the hook's.
             rows, ref_rows: (B,) and (K,) ids of the examples, for selectors that need them.
@@ -73,8 +80,15 @@ class NTXentLoss(_Base):
             Scalar.
 
         Raises:
-            ValueError: triplets instead of pairs, shapes that do not fit, or no labels without ref_emb.
+            ValueError: an indices_tuple of another form, shapes that do not fit, or no labels without ref_emb.
         """
+        if (
+            ref_emb is embeddings and ref_labels is labels
+        ):  # as the library, which leaves out each row's pair with itself
+            ref_emb = ref_labels = None
+        if labels is None and indices_tuple is not None:
+            labels = torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device)
+            ref_labels = None if ref_emb is None else labels.new_zeros(len(ref_emb))
         if labels is None:
             if ref_emb is None or len(ref_emb) != len(embeddings):
                 raise ValueError("labels are needed, unless ref_emb has a row for each of the embeddings")
@@ -95,13 +109,16 @@ class NTXentLoss(_Base):
 
 
 def _named_pairs(indices: Sequence[Tensor], shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two (B, K) bool matrices: the positives and the negatives of an `indices_tuple`."""
+    """Two (B, K) matrices, how often an `indices_tuple` names each pair as a positive and as a negative."""
+    if len(indices) == 3:
+        indices = (indices[0], indices[1], indices[0], indices[2])
     if len(indices) != 4:
         raise ValueError(
-            f"indices_tuple has {len(indices)} tensors: NT-Xent takes pairs (anchors, positives, anchors, negatives), "
-            "so use a miner of pairs, or lmu.convert_to_pairs"
+            f"indices_tuple has {len(indices)} tensors: NT-Xent takes pairs (anchors, positives, anchors, negatives) "
+            "or triplets (anchors, positives, negatives), as miners give them"
         )
-    masks = torch.zeros(2, *shape, dtype=torch.bool, device=device)
-    for mask, anchors, others in zip(masks, indices[::2], indices[1::2], strict=True):
-        mask[anchors.to(device), others.to(device)] = True
-    return masks[0], masks[1]
+    counts = torch.zeros(2, *shape, dtype=torch.int32, device=device)
+    for each, anchors, others in zip(counts, indices[::2], indices[1::2], strict=True):
+        named = anchors.to(device), others.to(device)
+        each.index_put_(named, each.new_ones(()), accumulate=True)
+    return (counts[0], counts[1]) if int(counts.max()) > 1 else (counts[0] > 0, counts[1] > 0)

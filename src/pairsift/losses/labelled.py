@@ -71,8 +71,8 @@ class LabelledNTXentLoss(TemperedLoss):
                 positive, and a negative of all others.
             h: (B, D) encoder features of the rows.
             ref_z, ref_labels, ref_h: (K, d), (K,) and (K, D), the same of the reference rows.
-            named: two (B, K) bool matrices, the pairs that count as positives and as negatives; None takes all pairs by
-                their labels. Not with `gather_distributed` in a process group.
+            named: two (B, K) matrices, bool or int32, how often each pair counts as a positive and as a negative; None
+                takes all pairs by their labels. Not with `gather_distributed` in a process group.
             rows, treated, selector, treatment: see `TreatedLoss`.
             key_rows: (K,) ids of the reference rows' examples.
 
@@ -126,8 +126,10 @@ class _LabelledPairs:
     def __post_init__(self) -> None:
         shape = len(self.labels), len(self.comparison.keys)
         for each in self.named or ():
-            if each.shape != shape or each.dtype != torch.bool:
-                raise ValueError(f"named pairs must be bool of shape {shape}, got {each.dtype} {tuple(each.shape)}")
+            if each.shape != shape or each.dtype not in (torch.bool, torch.int32):
+                raise ValueError(
+                    f"named pairs must be bool or int32 of shape {shape}, got {each.dtype} {tuple(each.shape)}"
+                )
 
     def losses(self, logits: Tensor, part: slice, edit: Edit | None) -> Tensor:
         """Sums (R,) of the losses of some rows, from their plain logits (R, K)."""
@@ -136,7 +138,7 @@ class _LabelledPairs:
             alike = self.labels[part, None] == self.key_labels
             positive = alike.clone()
         else:
-            positive, alike = self.named[0][part].clone(), ~self.named[1][part]
+            positive, alike = self.named[0][part] > 0, self.named[1][part] == 0
         if comparison.diagonal is not None:
             positive.diagonal(comparison.diagonal + part.start).fill_(False)
             alike.diagonal(comparison.diagonal + part.start).fill_(True)
@@ -147,14 +149,23 @@ class _LabelledPairs:
                 if each is not None and spares:
                     each.masked_fill_(positive, 0)
             logits = edit.apply(logits, mask, weights)
-        repulsion = logits.masked_fill(alike, EXCLUDED).clamp_min(EXCLUDED).logsumexp(dim=1, keepdim=True)
+        repelled = self._counted(logits, 1, part)
+        repulsion = repelled.masked_fill(alike, EXCLUDED).clamp_min(EXCLUDED).logsumexp(dim=1, keepdim=True)
         if self.positives == "each":
             rows, attraction = positive.nonzero()[:, 0], logits[positive]
             losses = torch.logaddexp(attraction, repulsion[rows, 0]) - attraction
+            if self.named is not None and self.named[0].dtype != torch.bool:
+                losses = losses * self.named[0][part][positive]
             return losses.new_zeros(len(logits)).index_add(0, rows, losses)
-        attraction = logits.masked_fill(~positive, EXCLUDED).logsumexp(dim=1, keepdim=True)
+        attraction = self._counted(logits, 0, part).masked_fill(~positive, EXCLUDED).logsumexp(dim=1, keepdim=True)
         losses = torch.logaddexp(attraction, repulsion) - attraction
         return losses.masked_fill(~positive.any(dim=1, keepdim=True), 0).squeeze(1)
+
+    def _counted(self, logits: Tensor, side: int, part: slice) -> Tensor:
+        """Logits of pairs that count several times, as sums of exponentials take them."""
+        if self.named is None or self.named[side].dtype == torch.bool:
+            return logits
+        return logits + self.named[side][part].clamp_min(1).to(logits.dtype).log()
 
     def count(self) -> Tensor:
         """Number of losses: of positive pairs, or of rows with a positive."""

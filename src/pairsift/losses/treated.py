@@ -212,10 +212,30 @@ class TreatedLoss(nn.Module):
                 {name.removeprefix(_STATE): value for name, value in held.items() if name.startswith(_STATE)}
             )
 
+    @property
+    def selector_state(self) -> _Named:
+        """The selector's tensors of the state dict, as attributes: torch.distributed.checkpoint looks keys up so."""
+        return _Named({name.removeprefix(_STATE): value for name, value in TreatedLoss._kept(self).items()})
+
     def extra_repr(self) -> str:
         """The settings, as `print(loss)` shows them."""
         own = [f"{name}={getattr(self, name)!r}" for name in self._shown]
         return ", ".join([*own, f"selector={self.selector}", f"treatment={self.treatment}"])
+
+
+class _Named:
+    """Values with dotted names, as nested attributes."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
+        below = {key.removeprefix(f"{name}."): each for key, each in self._values.items() if key.startswith(f"{name}.")}
+        if not below:
+            raise AttributeError(name)
+        return _Named(below)
 
 
 class PairedLoss(TreatedLoss):

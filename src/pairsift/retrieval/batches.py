@@ -3,7 +3,7 @@
 Rows whose texts no other row holds fit anywhere, so they are placed last. The others are placed one by one, those with
 the most constraints first. The copies of a text go into consecutive batches, from a random one on. Where this leaves
 too few rows in full batches, the least likely conflicts are allowed: rows that fit nowhere go where their conflicts
-weigh least.
+weigh least, and a row whose own texts are in every batch that is not full changes places with another.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pairsift.retrieval.read import IntArray
 _TRIES = 200
 # Open batches that are compared for a row which fits into none without a conflict.
 _COMPARED = 1000
+# Exchanges that are compared for a row whose own texts are in every open batch.
+_EXCHANGES = 16
 # A conflict weighs its rank among all, in (0, 1], to this power: a likely one more than several unlikely ones.
 _POWER = 2
 
@@ -180,6 +182,40 @@ class _Batches:
             self._put(row, best[1], self._constraints.texts(row))
         return best is not None
 
+    def exchange(self, row: int) -> bool:
+        """Put a row into a full batch, and a row of that into an open one, where neither meets its own texts.
+
+        Of some such exchanges the one is taken whose conflicts weigh least. False where none was found.
+        """
+        texts, best = self._constraints.texts(row), None
+        at = self._open(0)
+        if at == len(self.rows):
+            return False
+        costs, compared = self._costs(row), 0
+        for batch in range(len(self.rows)):
+            if batch == at or self._next[batch] == batch or costs.get(batch, 0.0) == np.inf:
+                continue
+            for place, other in enumerate(self.rows[batch]):
+                moved = self._constraints.texts(other)
+                if self._texts[at].isdisjoint(moved):
+                    met = self._constraints.conflicts(moved)
+                    cost = costs.get(batch, 0.0) + sum(met[text] for text in met.keys() & self._texts[at])
+                    best = min(best or (np.inf, 0, 0), (cost, batch, place))
+                    compared += 1
+            if best is not None and (best[0] == 0 or compared >= _EXCHANGES):
+                break
+        if best is None:
+            return False
+        _, batch, place = best
+        other = self.rows[batch].pop(place)
+        moved = self._constraints.texts(other)
+        self._texts[batch].difference_update(moved)
+        for text in moved:
+            self._by_text()[text].discard(batch)
+        self._put(row, batch, texts)
+        self._put(other, at, moved)
+        return True
+
     def conflicts(self) -> int:
         """How many pairs of conflicting texts share a batch."""
         found = 0
@@ -296,6 +332,11 @@ def _allowed(batches: _Batches, left: list[int], wanted: int) -> list[int]:
         if len(placed) >= wanted:
             break
         if batches.allow(place):
+            placed.add(place)
+    for place in left:
+        if len(placed) >= wanted:
+            break
+        if place not in placed and batches.exchange(place):
             placed.add(place)
     return [place for place in left if place not in placed]
 

@@ -190,7 +190,7 @@ class Findings:
         out = np.zeros(len(self), bool)
         if self.labels is None:
             return out
-        fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
+        fine = self._fine
         numbers = np.unique(self.anchors.keys, return_inverse=True)[1] * np.int64(len(self))
         numbers += np.unique(self.positives.keys, return_inverse=True)[1]
         both = np.intersect1d(numbers[fine & self.labels.positive], numbers[fine & self.labels.negative])
@@ -262,9 +262,18 @@ class Findings:
             kept &= self.bad == 0
         out = np.asarray(self.spread(kept, False), bool)
         if self.labels is not None and self.config.labelled_negatives == "keep":
-            fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
-            out |= fine & self.labels.negative
+            out |= self._fine & self.labels.negative
         return out
+
+    @cached_property
+    def denied(self) -> BoolArray:
+        """(N,) rows of two texts that are labelled as no pair, and by no row as a pair."""
+        labelled = np.zeros(len(self), bool) if self.labels is None else self.labels.negative
+        return np.asarray(self._fine & labelled & ~self.contradicted)
+
+    @property
+    def _fine(self) -> BoolArray:
+        return np.asarray((self.anchors.states == State.FINE) & (self.positives.states == State.FINE))
 
 
 def _row_numbers(pairing: Pairing) -> IntArray:

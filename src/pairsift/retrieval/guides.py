@@ -402,10 +402,10 @@ def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -
             f"{source.name} has no mined negatives, and without a guide no positive is suspicious: there is nothing "
             f"to ask {name!r}"
         )
-    if judge is not None and not callable(judge):
-        raise TypeError(f"judge must be a name, or a function of (query, text) pairs, got {name}")
+    if judge is not None and not (callable(judge) or hasattr(judge, "num_labels")):
+        raise TypeError(f"judge must be a name, a CrossEncoder, or a function of (query, text) pairs, got {name}")
     if judge is not None:
-        return name, judge
+        return name, _scores_of(name, judge) if hasattr(judge, "num_labels") else judge
     module, _, function = name.rpartition(":")
     return name, _imported(name, module, function) if module and not Path(name).exists() else _cross_encoder(
         name, config.guide_device
@@ -429,7 +429,6 @@ def _imported(name: str, module: str, function: str) -> Score:
 def _cross_encoder(name: str, device: str | None) -> Score:
     with needs("text", f"the judge {name!r}", PairsError):
         from sentence_transformers import CrossEncoder
-        from torch import nn
     try:
         with _loading(name):
             model = CrossEncoder(name, device=device)
@@ -438,6 +437,13 @@ def _cross_encoder(name: str, device: str | None) -> Score:
             f"the judge {name!r} cannot be loaded ({first_line(error)}): give the name or folder of a cross-encoder, "
             "or module:function"
         ) from error
+    return _scores_of(name, model)
+
+
+def _scores_of(name: str, model: Any) -> Score:
+    """The function of a cross-encoder."""
+    from torch import nn
+
     if model.num_labels != 1:
         raise PairsError(f"the judge {name!r} gives {model.num_labels} scores for a pair: give a cross-encoder of one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pairsift.data import DataError, arrow
 from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
-from pairsift.data.tables import ParquetRows, TableRows, files_by_split, format_of, open_table
+from pairsift.data.tables import SPLIT_WORDS, TableRows, files_by_split, open_files, open_table
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 
@@ -29,11 +30,24 @@ BATCH_ROWS = 16_384
 # Usual names of columns; the first that is there is taken.
 ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_0")
 POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "sentence_1", "positive_passages")
+# Labels are found by name, whatever its case; those of the second kind only where they hold numbers or booleans.
 LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
+NUMBERS = (
+    "similarity", "sim", "cosine", "cosine_similarity", "cos_sim", "sts", "sts_score", "relatedness",
+    "relatedness_score", "relevance_score", "rel", "relevant", "is_relevant", "related", "is_related", "match",
+    "is_match", "is_positive", "duplicate", "paraphrase", "is_paraphrase", "entailment", "is_entailment", "equivalent",
+    "same", "is_same", "gold", "gold_score", "ground_truth", "correct", "is_correct", "rating", "grade", "target", "y",
+)  # fmt: skip
+# Numbers of other meanings, which nobody takes for labels.
+_OTHER_NUMBERS = re.compile(
+    r"(.*[_-])?(id|ids|idx|index|row|rank|position|time|timestamp|date|year|split|fold|len|length)"
+)
 _NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_passages)?(_?\d+)?")
 
 # The name of a class 0 that plainly means "no pair". Elsewhere 0 can be "entailment".
 _NEGATED = re.compile(r"(?i)(not?|non|un|ir|dis|0|false|neg)")
+# A number that is written as a text.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Values of a column of labels that an error lists.
 _LISTED = 8
 
@@ -45,14 +59,17 @@ class _Source:
         data: a path or pattern of table files; a table of pyarrow, pandas, polars or `datasets`; a dict of columns or
             a list of dicts; or a mapping of splits to tables.
         name: of a table in memory, for messages.
-        split: to read; None takes train, or the only one.
+        split: to read; None takes `usual`, or the only one.
         what: to read, for messages.
+        usual: name of a split.
+        option: the setting that names a split.
 
     Attributes:
         name: of the data, for messages.
         schema, rows: of the table.
         path: where the data was opened; None for a table in memory.
-        split, others: the split that was read, and those that were not; None and empty where there are none.
+        split: that was read; None where there are none.
+        others: data of the splits that were not read, by name.
         beir: the folder of BEIR and the file of judgements that was read; None for anything else.
 
     Raises:
@@ -60,9 +77,12 @@ class _Source:
         DataError: not there, not readable, shards of different columns, or no such split.
     """
 
-    def __init__(self, data: Any, name: str, split: str | None, what: str) -> None:
+    def __init__(
+        self, data: Any, name: str, split: str | None, what: str, usual: str = "train", option: str = "split"
+    ) -> None:
+        self._usual, self._option = usual, option
         self.split: str | None = None
-        self.others: list[str] = []
+        self.others: dict[str, Any] = {}
         self.beir: tuple[Beir, Path] | None = None
         self.path = Path(data) if isinstance(data, (str, Path)) else None
         self.name, self._what = name if self.path is None else str(data), what
@@ -107,21 +127,16 @@ class _Source:
                 self._chosen({each.parent.name: each.parent for each in path.glob("*/state.json")}, split)
             )
         if path.is_dir() and not (path / "state.json").exists():
-            files = self._chosen(files_by_split(path, self._what), split)
-            if format_of(files[0]) == "parquet":
-                return ParquetRows(files, self.name)
-            tables = [open_table(file) for file in files]
-            held = [(file, len(table)) for file, table in zip(files, tables, strict=True)]
-            return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name, held)
+            return open_files(self._chosen(files_by_split(path, self._what), split), self.name)
         if split is not None:
-            raise DataError(f"{path} has no splits: leave `split` out, got {split!r}")
+            raise DataError(f"{path} has no splits: leave `{self._option}` out, got {split!r}")
         return open_table(path, self._what)
 
     def _table(self, data: Any, split: str | None) -> pa.Table:
         if isinstance(data, Mapping) and not _is_columns(data):
             data = self._chosen({str(name): table for name, table in data.items()}, split)
         elif split is not None:
-            raise DataError(f"the table has no splits: leave `split` out, got {split!r}")
+            raise DataError(f"the table has no splits: leave `{self._option}` out, got {split!r}")
         table = texts_table(data)
         if table is None:
             raise TypeError(
@@ -133,13 +148,15 @@ class _Source:
     def _chosen(self, splits: Mapping[str, Any], wanted: str | None) -> Any:
         """The data of the wanted split; sets `split` and `others`."""
         if wanted is None:
-            wanted = next(iter(splits)) if len(splits) == 1 else "train"
+            wanted = next(iter(splits)) if len(splits) == 1 else self._usual
             if wanted not in splits:
-                raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `split`")
+                raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `{self._option}`")
+        # dev is validation.
+        wanted = wanted if wanted in splits else SPLIT_WORDS.get(wanted.lower(), wanted)
         if wanted not in splits:
             names = ", ".join(each for each in splits if each) or "none"
             raise DataError(f"{self.name} has no split {wanted!r}; its splits: {names}")
-        self.split, self.others = wanted or None, [each for each in splits if each != wanted]
+        self.split, self.others = wanted or None, {name: each for name, each in splits.items() if name != wanted}
         return splits[wanted]
 
 
@@ -152,6 +169,7 @@ class PairsSource(_Source):
 
     Attributes:
         columns: of the pairs.
+        unread: columns of numbers or booleans that may say which rows are pairs, and are not read.
         files, file_starts: the files that the rows were read from, and the first row (or record) of each.
         nested: the records, where one has several positives; None where a row is a pair.
         further: by role, texts that are no pairs and are compared with them.
@@ -170,6 +188,8 @@ class PairsSource(_Source):
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
+        self._refuse_written_lists()
+        self.unread = _unread(self.name, self.schema, self.columns) if config.label is None else []
         self.further: dict[str, TextsSource] = {}
 
     @property
@@ -182,6 +202,25 @@ class PairsSource(_Source):
         more = [(each, each.column) for each in self.further.values()]
         return [*((self, column) for column in self.columns.all), *more]
 
+    @property
+    def scores(self) -> str | None:
+        """A column with a score for each negative, which another text would not have; None where there is none."""
+        if self.nested is not None or not self.columns.negatives:
+            return None
+        names = {*LABELS, *(f"{column.name}_scores" for column in self.columns.negatives), "neg_scores"}
+        return next((each.name for each in self.schema if each.name in names and _is_number_list(each.type)), None)
+
+    def _refuse_written_lists(self) -> None:
+        """Raise DataError where the first text of a column is a list that was written to CSV."""
+        for column in self.columns.all[1:] if self.kind == "texts" else ():
+            values = next((values for _, values in self.cells(column.name)), None)
+            first = None if column.listed or values is None else next(filter(None, values[:1000].to_pylist()), None)
+            if first is not None and _is_written_list(first):
+                raise DataError(
+                    f"{self.name}: column {column.name!r} holds lists that are written as texts: give lists (jsonl, "
+                    "parquet), or a column for each text"
+                )
+
     def _nested(self, config: PairsConfig) -> Nested | None:
         """The records, where a cell of positives holds several."""
         schema = self.schema
@@ -190,18 +229,20 @@ class PairsSource(_Source):
         if positive is None or not self.rows or not arrow.is_text_list(schema.field(positive).type):
             return None
         negatives = [each for each in _negative_columns(schema, config) if each in schema.names and each != positive]
-        return Nested(self.name, self._rows.read(schema.names), positive, negatives)
+        wanted = (*LABELS,) if config.label is None else (config.label.lower(),)
+        listed = (each.name for each in schema if each.name.lower() in wanted and _is_number_list(each.type))
+        return Nested(self.name, self._rows.read(schema.names), positive, negatives, next(listed, None))
 
 
 class TextsSource(_Source):
     """N rows of texts, or embeddings, that are no pairs: an evaluation set, or a corpus.
 
     Args:
-        data: see `_Source`; also a list of texts, or a folder of BEIR, from which one file is read.
+        data: see `_Source`; also a list of texts, or a folder of BEIR: the queries of a split, or the corpus.
         pairs: that they are compared with.
-        wanted: the column; None takes the usual one of anchors, `text`, or the only one.
-        role: the setting that names the data.
-        file: of a folder of BEIR.
+        role: the setting that names the data, "against" or "corpus".
+        config: names the split and the column; None takes the split test of `against` and train of `corpus`, and the
+            usual column of anchors, `text`, or the only one.
 
     Attributes:
         column: that is read.
@@ -211,25 +252,42 @@ class TextsSource(_Source):
         TypeError, DataError: see `_Source`; or no rows, or no such column of the pairs' kind.
     """
 
-    def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str, file: str) -> None:
-        opened = data
-        if isinstance(data, (str, Path)):
-            opened = next(iter(sorted(Path(data).glob(f"{file}.jsonl*"))), data)
-        elif isinstance(data, (list, tuple)) and data and all(isinstance(each, str) for each in data):
+    def __init__(self, data: Any, pairs: PairsSource, role: str, config: PairsConfig) -> None:
+        opened, self._role, wanted = data, role, getattr(config, f"{role}_column")
+        splits = {"against": ("test", config.against_split), "corpus": ("train", config.corpus_split)}
+        usual, split = splits[role]
+        if isinstance(data, (list, tuple)) and data and all(isinstance(each, str) for each in data):
             opened = {"text": list(data)}
-        super().__init__(opened, f"`{role}`", None, f"`{role}`")
+        super().__init__(opened, f"`{role}`", split, f"`{role}`", usual, f"{role}_split")
         self.kind: Kind = pairs.kind
-        self.name = str(data) if self.path is not None else self.name
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         fits = [each for each in self.schema.names if _kind_of(self.schema, each) == pairs.kind]
-        usual = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
-        chosen = wanted or usual or (fits[0] if len(fits) == 1 else None)
+        known = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
+        chosen = wanted or known or (fits[0] if len(fits) == 1 else None)
         if chosen not in fits:
             named = f"column {wanted!r} holds no {pairs.kind}" if wanted else f"which column of {pairs.kind} is meant?"
             names = ", ".join(self.schema.names)
             raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}_column`")
         self.column = Column(str(chosen))
+
+    def _open(self, path: Path, split: str | None) -> TableRows:
+        if path.is_dir() and self._role == "against" and Beir.holds(path):
+            beir = Beir(path)
+            return TableRows(beir.queries(self._chosen(beir.splits, split)), self.name)
+        part = {"against": "queries", "corpus": "corpus"}[self._role]
+        return super()._open(next(iter(sorted(path.glob(f"{part}.jsonl*"))), path), split)
+
+
+def _is_written_list(text: str) -> bool:
+    """Whether a text is a list of texts as Python or JSON writes it."""
+    if text[:1] + text[-1:] != "[]":
+        return False
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return len(found) > 0 and all(isinstance(each, str) for each in found)
 
 
 def texts_table(data: Any) -> pa.Table | None:
@@ -351,8 +409,11 @@ def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[s
     if wanted == NO_LABELS:
         return None
     if wanted is None:
-        usual = [each for each in LABELS if each in schema.names and each not in taken]
-        return next((each for each in usual if _is_label(arrow.only_field(name, schema, each).type)), None)
+        names = {each.lower(): each for each in reversed(schema.names) if each not in taken}
+        usual = [names[each] for each in (*LABELS, *NUMBERS) if each in names]
+        kinds = {each: arrow.only_field(name, schema, each).type for each in usual}
+        fits = (each for each in usual if _is_label(kinds[each], words=each.lower() in LABELS))
+        return next(fits, None)
     if wanted not in schema.names:
         raise _missing(name, "label", wanted, schema)
     kind = arrow.only_field(name, schema, wanted).type
@@ -361,8 +422,26 @@ def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[s
     return wanted
 
 
-def _is_label(kind: pa.DataType) -> bool:
-    return arrow.is_number(kind) or arrow.is_boolean(kind) or arrow.is_text(kind)
+def _is_number_list(kind: pa.DataType) -> bool:
+    return arrow.is_list(kind) and (arrow.is_number(kind.value_type) or arrow.is_boolean(kind.value_type))
+
+
+def _is_label(kind: pa.DataType, words: bool = True) -> bool:
+    """Whether values are numbers, booleans or, with `words`, texts."""
+    numbers = arrow.is_number(kind) or arrow.is_boolean(kind) or pa.types.is_decimal(arrow.plain_type(kind))
+    return numbers or (words and arrow.is_text(kind))
+
+
+def _unread(name: str, schema: pa.Schema, columns: Columns) -> list[str]:
+    """Columns of numbers that may be labels and are not read; of several columns with the same name, none."""
+    taken = {columns.label, *(column.name for column in columns.all)}
+    once = [field for field in schema if field.name not in taken and schema.names.count(field.name) == 1]
+    usual = (*LABELS, *NUMBERS)
+    return [
+        field.name for field in once
+        if _is_label(field.type, words=field.name.lower() in LABELS)
+        and (field.name.lower() in usual or not (columns.label or _OTHER_NUMBERS.fullmatch(field.name.lower())))
+    ]  # fmt: skip
 
 
 # Labels
@@ -395,8 +474,8 @@ class PairLabels:
 def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
     """The labels of the rows; None where there is no column of labels.
 
-    0 and 1, -1 and 1, and false and true are read as they are; scores in [0, 1] are positive from 0.5 on. Anything else
-    has no meaning that could be known, and the error asks for it.
+    0 and 1, -1 and 1, and false and true are read as they are, as texts too; scores in [0, 1] are positive from 0.5 on.
+    Anything else has no meaning that could be known, and the error asks for it.
 
     Raises:
         PairsError: labels whose meaning is not known, or settings that do not fit them.
@@ -408,6 +487,8 @@ def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
         return None
     parts = [values for _, values in source.cells(column)]
     values: Any = pa.chunked_array(parts).combine_chunks()
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
     names = written_class_names(source.schema, column)
     if names is not None and arrow.is_integer(values.type):
         if config.positive_label is not None:
@@ -422,21 +503,35 @@ def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
 
 
 def _by_word(name: str, column: str, values: Any, wanted: str | None, min_score: float | None) -> PairLabels:
-    texts = np.array(["" if each is None else str(each).strip() for each in values.to_pylist()], dtype=object)
+    texts = np.array([_word(each) for each in values.to_pylist()], dtype=object)
     missing = texts == ""
     distinct, numbers = np.unique(texts.astype(str), return_inverse=True)
     there = [each for each in distinct.tolist() if each]
     if wanted is None:
+        if all(_NUMBER.fullmatch(each) for each in there):  # as a CSV of texts holds them
+            scores = np.array([float(each or "nan") for each in texts], np.float64)
+            return _by_number(name, column, scores, min_score)
         if min_score is not None or not {each.lower() for each in there} <= {"0", "1", "true", "false"}:
             raise _unclear(name, column, there)
         positive = np.isin(np.char.lower(texts.astype(str)), ("1", "true"))
         return PairLabels(column, positive, missing, numbers.astype(np.int64), "labels 1 and true are positive")
     chosen = [each.strip() for each in wanted.split(",")]
+    if arrow.is_number(values.type):
+        chosen = [_word(float(each)) if _NUMBER.fullmatch(each) else each for each in chosen]
+    elif arrow.is_boolean(values.type):
+        chosen = [each.capitalize() for each in chosen]
     absent = [each for each in chosen if each not in there]
     if absent:
         raise PairsError(f"{name}: column {column!r} holds no label {absent[0]!r}; its labels: {_some(there)}")
     rule = f"labels {', '.join(chosen)} are positive"
     return PairLabels(column, np.isin(texts.astype(str), chosen), missing, numbers.astype(np.int64), rule)
+
+
+def _word(value: Any) -> str:
+    """A label as a text; whole numbers have no fraction, and a missing one is empty."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    return "" if value is None else str(value).strip()
 
 
 def _by_number(name: str, column: str, values: NDArray[np.float64], min_score: float | None) -> PairLabels:

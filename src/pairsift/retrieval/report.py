@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,8 @@ class Summary:
             "mined_negatives": _mined(found), "conflicts": self.conflicts, "clean_rows": self.clean_rows,
             "pairs": self.source.name, "kind": self.source.kind,
             "columns": [column.name for column in self.source.columns.all], "split": self.source.split,
-            "other_splits": self.source.others, "guide_name": None if guided is None else guided.name, "search": search,
+            "other_splits": list(self.source.others), "search": search,
+            "guide_name": None if guided is None else guided.name,
             "settings": found.config.model_dump(mode="json", exclude={"overwrite"}), "versions": _versions(),
         }  # fmt: skip
 
@@ -274,6 +276,9 @@ def _input_notes(summary: Summary) -> list[str]:
                 f"{counts['contradicting']:,} rows contradict each other: two texts are labelled as a pair and "
                 "as no pair. Rows that are labelled as a pair stay; reasons in rows.parquet name them."
             )
+    if summary.source.unread:
+        note = unread_note(summary.source.unread)
+        lines.append(note[0].upper() + note[1:] + ".")
     wrong = {
         reason: int(mask.sum()) for reason, mask in found.reasons.items()
         if reason.split()[-1] in ("missing", "empty", "finite") and mask.any()
@@ -281,6 +286,12 @@ def _input_notes(summary: Summary) -> list[str]:
     if wrong:
         lines.append("Left out: " + ", ".join(f"{reason} in {count:,} rows" for reason, count in wrong.items()) + ".")
     return lines
+
+
+def unread_note(names: Sequence[str]) -> str:
+    """Say that columns which may hold labels are not read."""
+    shown = ", ".join(map(repr, names[:4])) + " and more" * (len(names) > 4)
+    return f"not read: {shown}. If a column says which rows are positive pairs, name it with `label`"
 
 
 def _guide_notes(summary: Summary) -> list[str]:

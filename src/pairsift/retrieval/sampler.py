@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
 from pairsift.retrieval.index import NO_KEY
+from pairsift.retrieval.layouts import text_of
 from pairsift.retrieval.read import IntArray, texts_table
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class DistinctBatchSampler(BatchSampler):
         drop_last: leave out the smaller batches at the end.
         seed: at least 0.
         min_full: share of the rows, in [0, 1], that must lie in full batches before conflicts are allowed. Where N is
-            no multiple of B, the share of the rows that floor(N / B) full batches hold counts instead if it is less. 0
-            never allows a conflict.
+            no multiple of B, the share of the rows that floor(N / B) full batches hold counts instead if it is less. A
+            batch of all N rows is full where N < B. 0 never allows a conflict.
 
     Attributes:
         allowed: conflicts that the batches of the current epoch hold.
@@ -101,7 +102,7 @@ class DistinctBatchSampler(BatchSampler):
         """A sampler of texts.
 
         Args:
-            columns: N texts each; None where there is none.
+            columns: N texts each; None, or a blank text, where there is none.
             batch_size: see the class.
             **options: `conflicts`, `similarity`, `drop_last`, `seed` and `min_full` of the class.
 
@@ -127,7 +128,8 @@ class DistinctBatchSampler(BatchSampler):
             data: the training data, a `datasets.Dataset` or another table: any rows in any order, since they are
                 found by their texts. Rows that the inspection does not know are kept apart where texts are equal, and
                 their number is logged. None takes the rows of clean.parquet in their order.
-            columns: of texts in `data`; None takes all columns of strings.
+            columns: of texts in `data`; None takes the columns that the inspection read, or all columns of strings
+                where `data` does not have these.
             **options: `drop_last`, `seed` and `min_full` of the class.
 
         Raises:
@@ -144,7 +146,7 @@ class DistinctBatchSampler(BatchSampler):
                 "embeddings as `guide_features`, or leave `data` out and train on clean.parquet in its order"
             )
         data = _opened(data)
-        keys = _data_keys(data, columns)
+        keys = _data_keys(data, inspection.columns_of(data) if columns is None else columns)
         unknown = int((~(np.isin(keys, inspection.known) | (keys == NO_KEY)).all(axis=1)).sum())
         if unknown:
             _logger.warning(
@@ -165,7 +167,8 @@ class DistinctBatchSampler(BatchSampler):
 
         Args:
             found: see `from_inspection`; None compares texts only.
-            columns: of texts; None takes all columns of strings but labels.
+            columns: of texts; None takes the columns that the inspection read where the data has them, else all
+                columns of strings but labels.
             min_full: see the class.
 
         Returns:
@@ -181,9 +184,21 @@ class DistinctBatchSampler(BatchSampler):
             options = {"drop_last": drop_last, "seed": seed, "min_full": min_full}
             if found is None:
                 return cls(_data_keys(dataset, names), batch_size, **options)  # type: ignore[arg-type]
-            return cls.from_inspection(found, batch_size, dataset, columns=names, **options)
+            data = dataset.select_columns(names) if hasattr(dataset, "select_columns") else dataset.select(names)
+            return cls.from_inspection(found, batch_size, data, columns=columns, **options)
 
         return make
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> DistinctBatchSampler:
+        """Refuse to be a maker of samplers: sentence-transformers would ignore a sampler without this method.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "sentence-transformers makes a sampler for each data set: pass "
+            "batch_sampler=DistinctBatchSampler.for_trainer(...), which makes them, not a sampler"
+        )
 
     @property
     def allowed(self) -> int:
@@ -212,29 +227,34 @@ class DistinctBatchSampler(BatchSampler):
     def _plan(self) -> Plan:
         if self._planned is None or self._planned[0] != self.epoch:
             rng = np.random.default_rng([self.seed, self.epoch])
-            n, size = len(self.sampler), self.batch_size  # type: ignore[arg-type]
+            n = len(self.sampler)  # type: ignore[arg-type]
+            size = min(n, self.batch_size)
             plan = arrange(n, size, self._constraints, rng, self.min_full)
+            if self.drop_last and size < self.batch_size:
+                plan = plan._replace(full=[], allowed=(0, 0))
             self._planned = self.epoch, plan
-            self._say(plan, n)
+            self._say(plan, n, size)
         return self._planned[1]
 
-    def _say(self, plan: Plan, n: int) -> None:
+    def _say(self, plan: Plan, n: int, size: int) -> None:
         """Log, once, why rows are not in full batches, and how many conflicts are allowed."""
         if self._said:
             return
-        share = len(plan.full) * self.batch_size / n
+        share = len(plan.full) * size / n
         allowed = plan.allowed[0] + (0 if self.drop_last else plan.allowed[1])
         if allowed:
             _logger.warning(
                 "with all conflicts apart %.1f %% of the rows would lie in full batches of %d: %d conflicts are "
-                "allowed, the least likely ones, and %.1f %% of the rows do", 100 * plan.strict_share, self.batch_size,
+                "allowed, the least likely ones, and %.1f %% of the rows do", 100 * plan.strict_share, size,
                 allowed, 100 * share,
             )  # fmt: skip
-        if len(plan.full) * self.batch_size < reachable(n, self.batch_size, self.min_full):
+        if self.drop_last and size < self.batch_size:
+            _logger.warning("%d rows are fewer than a batch of %d, and drop_last leaves them out", n, self.batch_size)
+        elif len(plan.full) * size < reachable(n, size, self.min_full):
             what = "are left out" if self.drop_last else "come in smaller batches"
             _logger.warning(
                 "%.1f %% of the rows hold texts of too many other rows for full batches of %d, and %s: a smaller "
-                "batch_size, or fewer rows of one text, would keep them", 100 * (1 - share), self.batch_size, what,
+                "batch_size, or fewer rows of one text, would keep them", 100 * (1 - share), size, what,
             )  # fmt: skip
         self._said = True
 
@@ -251,6 +271,7 @@ class _Inspection(NamedTuple):
         conflicts: (M, 2) keys.
         similarity: (M,) of the conflicts.
         kind: texts or embeddings.
+        columns: that the inspection read: anchors, positives, then negatives.
     """
 
     kept: IntArray
@@ -258,19 +279,26 @@ class _Inspection(NamedTuple):
     conflicts: IntArray
     similarity: NDArray[np.float32]
     kind: str
+    columns: list[str]
+
+    def columns_of(self, data: Any) -> list[str] | None:
+        """The columns of a table that the inspection read; None where it lacks the anchors or the positives."""
+        there = [name for name in self.columns if name in data.column_names]
+        return there if there[:2] == self.columns[:2] else None
 
 
 def _inspection(found: InspectedPairs | Path | str) -> _Inspection:
     if isinstance(found, (str, Path)):
         try:
             rows, conflicts = (read_table(Path(found, f"{name}.parquet")) for name in ("rows", "conflicts"))
-            kind = json.loads(Path(found, "pairs.json").read_text(encoding="utf-8"))["kind"]
+            facts = json.loads(Path(found, "pairs.json").read_text(encoding="utf-8"))
+            kind, columns = facts["kind"], facts.get("columns", [])
         except (*DAMAGE, ValueError, KeyError) as error:
             raise DataError(
                 f"{found} holds no inspection of pairs, as `pairsift pairs` writes it: {first_line(error)}"
             ) from error
     else:
-        rows, conflicts, kind = found.rows, found.conflicts, found.facts["kind"]
+        rows, conflicts, kind, columns = found.rows, found.conflicts, found.facts["kind"], found.facts["columns"]
     keys = np.stack([conflicts[name].to_numpy() for name in ("key", "other_key")], axis=1).astype(np.int64)
     similarity = conflicts["similarity"].to_numpy().astype(np.float32)
     everything = _row_keys(rows)
@@ -280,7 +308,7 @@ def _inspection(found: InspectedPairs | Path | str) -> _Inspection:
         added = everything[np.repeat(np.arange(len(counts)), counts)]
         added[:, 1] = rows["relabelled_keys"].combine_chunks().flatten().to_numpy()
         kept = np.concatenate([kept, added])
-    return _Inspection(kept, np.unique(everything), keys, similarity, kind)
+    return _Inspection(kept, np.unique(everything), keys, similarity, kind, columns)
 
 
 def _row_keys(rows: pa.Table) -> IntArray:
@@ -303,13 +331,22 @@ def _opened(data: Any) -> Any:
     """A `datasets.Dataset`, which is read in parts, or the `pyarrow.Table` of another table.
 
     Raises:
-        TypeError: something else.
+        TypeError: something else, or data without a known order.
+        ValueError: no rows.
     """
+    name = type(data).__name__
     if hasattr(data, "select_columns"):
-        return data
-    table = texts_table(data)
+        if not hasattr(data, "features"):
+            raise TypeError(f"data is one table, got {name}: name one of its splits, {', '.join(data)}")
+        if not hasattr(data, "__len__"):
+            raise TypeError(f"data must have its rows in a known order, got {name}: give a `datasets.Dataset`")
+        table = data
+    else:
+        table = texts_table(data)
     if table is None:
-        raise TypeError(f"data is a table of datasets, pyarrow, pandas or polars, got {type(data).__name__}")
+        raise TypeError(f"data is a table of datasets, pyarrow, pandas or polars, got {name}")
+    if not len(table):
+        raise ValueError(f"data holds no rows, got an empty {name}")
     return table
 
 
@@ -339,7 +376,7 @@ def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
                 continue
             counts = np.concatenate([[0], np.cumsum(np.asarray(values.value_lengths().fill_null(0)))])
             keys.append(_wide(pa.ListArray.from_arrays(
-                pa.array(counts, pa.int32()), pa.array(_keys(arrow.texts(values.flatten(), name)))
+                pa.array(counts, pa.int32()), pa.array(_keys(map(text_of, arrow.texts(values.flatten(), name))))
             )))  # fmt: skip
         parts.append(np.concatenate(keys, axis=1))
     width = max(part.shape[1] for part in parts)
@@ -355,9 +392,10 @@ def _tables(data: Any, names: list[str]) -> Iterator[pa.Table]:
     yield from data.select_columns(names).with_format("arrow").iter(_ROWS)
 
 
-def _keys(column: Sequence[str | None]) -> IntArray:
+def _keys(column: Iterable[str | None]) -> IntArray:
     texts = list(column)
-    there = np.array([text is not None for text in texts], bool)
+    # A blank text stands for a missing one, as it does for an inspection.
+    there = np.array([not (text is None or (isinstance(text, str) and not text.strip())) for text in texts], bool)
     keys = np.full(len(texts), NO_KEY, np.int64)
-    keys[there] = text_keys(text for text in texts if text is not None)
+    keys[there] = text_keys(text for text, each in zip(texts, there.tolist(), strict=True) if each)  # type: ignore[misc]
     return keys
