@@ -135,11 +135,10 @@ def load_encoder(name: str, device: str | None = None, setting: str = "guide_fea
 @contextmanager
 def _loading(place: str) -> Iterator[None]:
     """Hide the bar that transformers draws, unless weights are downloaded: from the disk they take a second."""
-    from transformers.utils import logging
-
     if not Path(place).is_dir():
         yield
         return
+    logging: Any = importlib.import_module("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
