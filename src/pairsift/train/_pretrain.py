@@ -129,14 +129,12 @@ def pretrain(
     name = config.encoder if encoder is None else ""
     if encoder is None and name != "mlp":
         encoder = build_encoder(name)  # before data are read, so that a wrong name fails at once
-    _check_parts(config, encoder)
     images = training_images(config, images)
     _tell(images, say)
     check_labels(config, images)
     if encoder is None:
         name = f"mlp:{math.prod(images.images.shape[1:])}"
         encoder = build_encoder(name)
-        _check_parts(config, encoder)
     statistics = channel_statistics(images)
     model = with_statistics(encoder, *statistics, images.vectors).float()
     dimension = n_features(model, images.images.shape[1:])
@@ -196,14 +194,6 @@ def _check_given(config: TrainConfig, policy: PairPolicy | None, objective: Obje
             "an objective takes the place of the loss: leave method, treatment and window at their defaults, got "
             f"method={config.method!r}, treatment={config.treatment!r}, window={config.window}"
         )
-
-
-def _check_parts(config: TrainConfig, encoder: nn.Module | None) -> None:
-    """Refuse parts of one view where batch norm would have nothing to compare it with."""
-    if config.mini_batch_size != 1 or encoder is None:
-        return
-    if any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in encoder.modules()):
-        raise ConfigError("mini_batch_size: the encoder has batch norm, which needs at least 2 views at once, got 1")
 
 
 def _check(config: TrainConfig, writes: bool) -> str:
