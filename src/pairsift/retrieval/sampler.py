@@ -189,6 +189,17 @@ class DistinctBatchSampler(BatchSampler):
 
         return make
 
+    def __call__(self, *arguments: Any, **keywords: Any) -> DistinctBatchSampler:
+        """Refuse to be a maker of samplers: sentence-transformers would ignore a sampler without this method.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "sentence-transformers makes a sampler for each data set: pass "
+            "batch_sampler=DistinctBatchSampler.for_trainer(...), which makes them, not a sampler"
+        )
+
     @property
     def allowed(self) -> int:
         """Conflicts that the batches of the current epoch hold."""
