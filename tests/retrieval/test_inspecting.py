@@ -743,6 +743,34 @@ def test_columns_can_be_named():
     assert inspect_pairs(data, anchor="one", positive="two").facts["columns"] == ["one", "two", "negative"]
 
 
+@pytest.mark.parametrize("names", ["negative,negative", "positive", "negative,anchor"])
+def test_a_column_has_one_use(names):
+    data = texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"])
+    with pytest.raises(DataError, match=r"`negatives` names column '.*', which has another use"):
+        inspect_pairs(data, negatives=names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"margin": 0.1}, "`margin` is an option of a guide: give `guide_model`"),
+        ({"near": 0.9}, "`near` is an option of a guide"),
+        ({"judged_positives": "relabel"}, "`judged_positives` is an option of a judge: give `judge`"),
+        ({"judge_floor": 0.3}, "`judge_floor` is an option of a judge"),
+        ({"wrong_positives": "drop"}, "`wrong_positives` needs a guide or a judge"),
+        ({"leaks": "keep"}, "`leaks` is about an evaluation set: give it as `against`"),
+        ({"labelled_negatives": "keep"}, "`labelled_negatives` is about labels"),
+        ({"corpus": ["a text"], "bad_negatives": "drop"}, "`corpus` gives texts for bad mined negatives"),
+        ({"corpus": ["a text"], "negatives": "none"}, "`corpus` gives texts for bad mined negatives"),
+        ({"anchor": ""}, "anchor is empty: give a name, or leave it out"),
+        ({"judge": ""}, "judge is empty: give a name"),
+    ],
+)
+def test_settings_that_nothing_would_use_are_refused(settings, message):
+    with pytest.raises(PairsError, match=message):
+        inspect_pairs(texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"]), **settings)
+
+
 def test_shards_and_dictionaries_are_one_table(tmp_path):
     whole = texts(anchor=[f"a{i % 7}" for i in range(40)], positive=[f"p{i % 11}" for i in range(40)])
     coded = pa.table({name: whole[name].dictionary_encode() for name in whole.column_names})
@@ -763,7 +791,7 @@ def test_shards_and_dictionaries_are_one_table(tmp_path):
         ({"config": {"margin": 0.1}}, r"config must be a PairsConfig, got dict: PairsConfig\(\*\*settings\)"),
         ({"encoder": "minilm"}, "the name of a model is `guide_model`"),
         ({"encoder": object()}, r"encoder must have a method encode\(texts\), got <object"),
-        ({"judge": 5}, "judge must be a name, or a function of .* pairs, got int"),
+        ({"judge": 5}, "judge must be a name, a CrossEncoder, or a function of .* pairs, got int"),
     ],
 )
 def test_arguments_of_another_type_are_refused_in_words(arguments, message):

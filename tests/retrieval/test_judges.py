@@ -64,7 +64,8 @@ def found_rows(found):
 @pytest.mark.parametrize("guided", [True, False])
 def test_a_judge_finds_bad_negatives_and_wrong_positives(table, guided, tmp_path):
     judge = Oracle()
-    found = inspect_pairs(table, encoder=Meaning() if guided else None, judge=judge, cap=0.3, margin=0.3)
+    guide = {"encoder": Meaning(), "cap": 0.3, "margin": 0.3} if guided else {}
+    found = inspect_pairs(table, judge=judge, **guide)
     assert found_rows(found) == PLANTED
     facts = found.facts["mined_negatives"]
     assert facts["judge"]["bad_negatives"] == facts["bad"] == 36

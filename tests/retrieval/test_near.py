@@ -182,6 +182,8 @@ def test_evaluation_sets_and_corpora_may_be_tables_and_lists(train, tmp_path):
     new = inspect_pairs(bad, corpus=["one", "two", "three"])
     assert new.facts["mined_negatives"]["refilled"] == 2
     assert any("and texts of the corpus" in line for line in notes(new.summary))
+    with pytest.raises(DataError, match="`against` holds no rows"):
+        inspect_pairs(train, against=[])
     with pytest.raises(TypeError, match=r"`against`: give a path, a table .*got int"):
         inspect_pairs(train, against=5)
     with pytest.raises(TypeError, match="give `against` as an object or as a setting, got both"):

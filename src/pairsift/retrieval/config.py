@@ -175,6 +175,13 @@ class PairsConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _named(self) -> PairsConfig:
+        for name in type(self).model_fields:
+            if getattr(self, name) == "" and not name.endswith("_prompt"):
+                raise ValueError(f"{name} is empty: give a name, or leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> PairsConfig:
         if (self.threads or 0) < 0:
             raise ValueError(f"threads must be positive, got {self.threads}")

@@ -100,6 +100,32 @@ def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
             )
 
 
+def check_uses(source: PairsSource, config: PairsConfig, encoder: Encoder | None, judge: Score | None) -> None:
+    """Refuse settings that nothing would use: those of a guide, a judge or a set of texts that is not given.
+
+    Raises:
+        PairsError: there is one.
+    """
+    guides = source.kind == "embeddings", encoder, config.guide_model, config.guide_features
+    guided, judged = any(each not in (False, None) for each in guides), judge is not None or config.judge is not None
+    refills = bool(source.columns.negatives) and config.bad_negatives == "refill"
+    rules: list[tuple[bool, str, tuple[str, ...]]] = [
+        (guided, "is an option of a guide: give `guide_model`", ("margin", "floor", "cap", "near", "refill_share")),
+        (judged, "is an option of a judge: give `judge`", ("judge_floor", "judge_share", "judged_positives")),
+        (guided or judged, "needs a guide or a judge that tells which are wrong: give `guide_model`",
+         ("wrong_positives",)),
+        ("against" in source.further, "is about an evaluation set: give it as `against`", ("leaks",)),
+        (source.columns.label is not None, "is about labels: name their column with `label`", ("labelled_negatives",)),
+        (refills, "gives texts for bad mined negatives: have columns of these, and `bad_negatives=refill`",
+         ("corpus", "corpus_column", "corpus_split", "refill_share")),
+    ]  # fmt: skip
+    for used, why, names in rules:
+        for name in names:
+            given = getattr(config, name) != PairsConfig.model_fields[name].default
+            if (given or name in source.further) and not used:
+                raise PairsError(f"`{name}` {why}, or leave it out")
+
+
 def load_encoder(name: str, device: str | None = None, setting: str = "guide_features") -> Encoder:
     """Load a sentence-transformers model by name or folder; `minilm` is the packaged one.
 

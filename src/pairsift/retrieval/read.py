@@ -256,7 +256,7 @@ class TextsSource(_Source):
         opened, self._role, wanted = data, role, getattr(config, f"{role}_column")
         splits = {"against": ("test", config.against_split), "corpus": ("train", config.corpus_split)}
         usual, split = splits[role]
-        if isinstance(data, (list, tuple)) and data and all(isinstance(each, str) for each in data):
+        if isinstance(data, (list, tuple)) and all(isinstance(each, (str, type(None))) for each in data):
             opened = {"text": list(data)}
         super().__init__(opened, f"`{role}`", split, f"`{role}`", usual, f"{role}_split")
         self.kind: Kind = pairs.kind
@@ -350,6 +350,9 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
     if first == second:
         raise DataError(f"{name}: anchors and positives are both column {first!r}: name two")
     third = [each for each in _negative_columns(schema, config) if config.negatives or each not in (first, second)]
+    twice = next((each for at, each in enumerate(third) if each in (first, second, *third[:at])), None)
+    if twice is not None:
+        raise DataError(f"{name}: `negatives` names column {twice!r}, which has another use: name each column once")
     missing = [each for each in third if each not in schema.names]
     if missing:
         raise _missing(name, "negatives", missing[0], schema)

@@ -23,7 +23,7 @@ from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import Compared, NegativeChecks, check_negatives, find_false_negatives, score_pairs
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.findings import Findings, GuideChecks, Rates, measure_rates
-from pairsift.retrieval.guides import Guide, PairScorer, Score, open_guide, open_scorer
+from pairsift.retrieval.guides import Guide, PairScorer, Score, check_uses, open_guide, open_scorer
 from pairsift.retrieval.index import Cells, Pairing, Search, State, UnitFeatures, first_contents, pair_up, read_cells
 from pairsift.retrieval.near import NO_PAIRS, CloseTexts, NearDuplicates, NearTexts, Spelling, TextPairs, find_leaks
 from pairsift.retrieval.page import Gallery, galleries, pairs_page
@@ -109,6 +109,7 @@ def inspect_pairs(
             f"column {source.scores!r} holds a score for each negative, which another text would not have: rows with "
             "bad negatives are left out"
         )
+    check_uses(source, config, encoder, objects.get("judge"))
     opened = open_scorer(source, config, objects.get("judge"))
     guide = open_guide(source, config, encoder)
     with _scratch(config.output) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
