@@ -116,12 +116,14 @@ class NearestIndex:
         width: D, the dimensions of the rows.
         lists: lists of the inverted file; 0 compares every row.
         probes: lists that a search reads.
-        codes: how faiss keeps the rows of an inverted file, ``Flat`` or ``SQfp16`` say.
+        half: keep the rows of an inverted file in half precision.
         iterations: of the k-means that makes the lists.
         seed: of that k-means.
+        centres: of the lists, the attribute of another index that has learned as many; None learns them by `train`.
 
     Attributes:
         exact: whether every row is compared.
+        centres: of the lists, a faiss index; None where it is exact.
 
     Example:
         >>> import numpy as np
@@ -132,16 +134,26 @@ class NearestIndex:
     """
 
     def __init__(
-        self, width: int, *, lists: int = 0, probes: int = 6, codes: str = "Flat", iterations: int = 10, seed: int = 0
-    ) -> None:
+        self, width: int, *, lists: int = 0, probes: int = 6, half: bool = False, iterations: int = 10, seed: int = 0,
+        centres: Any = None,
+    ) -> None:  # fmt: skip
         self.exact = lists == 0
         self._index: Any = faiss.IndexFlatIP(width)
+        self.centres: Any = None
         if lists:
-            self._index = faiss.index_factory(width, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
+            # The attribute keeps the centres alive, which faiss does not.
+            self.centres = faiss.IndexFlatIP(width) if centres is None else centres
+            of = (self.centres, width, lists)
+            if half:
+                kept = faiss.ScalarQuantizer.QT_fp16
+                self._index = faiss.IndexIVFScalarQuantizer(*of, kept, faiss.METRIC_INNER_PRODUCT, False)
+            else:
+                self._index = faiss.IndexIVFFlat(*of, faiss.METRIC_INNER_PRODUCT)
             clustering = self._index.cp
             clustering.seed, clustering.niter, clustering.spherical = seed, iterations, True
             clustering.min_points_per_centroid = 1
             self._index.nprobe = min(probes, lists)
+            self._index.is_trained = centres is not None
 
     @classmethod
     def of(
@@ -166,8 +178,8 @@ class NearestIndex:
         return int(self._index.ntotal)
 
     def train(self, sample: FloatArray) -> None:
-        """Make the lists of an inverted file from unit rows (N, D); nothing to do where it is exact."""
-        if not self.exact:
+        """Make the lists of an inverted file from unit rows (N, D); nothing to do where it is exact or has centres."""
+        if not self._index.is_trained:
             self._index.train(sample)
 
     def add(self, unit: FloatArray) -> None:

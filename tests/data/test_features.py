@@ -5,6 +5,7 @@ import pytest
 
 from pairsift.data import ArrayFeatures, DataError, open_features
 from pairsift.data.features import bare_features, is_shareable
+from pairsift.data.tables import open_table
 
 FEATURES = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -254,6 +255,10 @@ def test_keys_of_partitions_are_columns(tmp_path):
         assert found.class_names == ["cat", "dog"]
         assert found.labels.tolist() == [0] * 6 + [1] * 6
         assert found.table(["year"])["year"].to_pylist() == ["2020"] * 12
+        rows, names = open_table(name), ["year", "features", "label"]
+        batches = [batch for part in range(2) for batch in rows.piece(part, 4, names)]
+        assert [column for batch in batches for column in batch["label"].to_pylist()] == ["cat"] * 6 + ["dog"] * 6
+        assert batches[0].schema.names == names
     # A folder above that happens to be called key=value is no column.
     assert open_features(tmp_path / "label=cat" / "year=2020" / "part-0.parquet").labels is None
 

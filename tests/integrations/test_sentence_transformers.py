@@ -105,6 +105,21 @@ def test_rows_are_found_by_their_tokens_in_any_order_and_padding(model):
         ps.GuideMask.from_texts(model, TEXTS[0], [*TEXTS[1][:3], None])
 
 
+def test_a_guide_mask_inside_another_selector_finds_its_examples(model):
+    frames = torch.arange(4)
+    for selector, select in (
+        (guide_mask(model, 2), "random"), (ps.TemporalWindow(guide_mask(model, 2), 1, frames // 2, frames), "band"),
+    ):  # fmt: skip
+        loss = TreatedRankingLoss(model, 0.05, selector, select=select)
+        assert torch.isfinite(loss(columns(model, TEXTS[:2])))
+        counted = loss.mask.report().rows
+        assert counted == 4
+        with torch.no_grad():  # an example that is known, and one that is not
+            assert torch.isfinite(loss(columns(model, [["a card", "a fee"], ["the card", "costs"]])))
+            assert torch.isfinite(loss(columns(model, [["new one", "new two"], ["x", "y"]])))
+        assert loss.mask.report().rows == counted
+
+
 @pytest.mark.parametrize("guided", [False, True])
 def test_dimensions_of_a_cached_batch_have_the_gradients_of_a_whole_one(model, guided):
     from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss

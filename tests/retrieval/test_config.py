@@ -36,6 +36,8 @@ VALUES = {
     "corpus": (Path("texts.jsonl"), ["--corpus", "texts.jsonl"]),
     "refill_share": (0.9, ["--refill-share", "0.9"]),
     "against_column": ("text", ["--against-column", "text"]),
+    "against_split": ("dev", ["--against-split", "dev"]),
+    "corpus_split": ("all", ["--corpus-split", "all"]),
     "corpus_column": ("text", ["--corpus-column", "text"]),
     "query_prompt": ("query: ", ["--query-prompt", "query: "]),
     "document_prompt": ("text: ", ["--document-prompt", "text: "]),

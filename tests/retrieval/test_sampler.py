@@ -274,6 +274,9 @@ def test_the_trainer_of_sentence_transformers_takes_it(tmp_path):
     found = inspect_pairs(pa.table({"anchor": ["a", "a", "b", "c"], "positive": ["1", "2", "3", "3"]}))
     for epoch in batches(DistinctBatchSampler.for_trainer(found)):
         assert not any({2, 3} <= set(batch) or {0, 1} <= set(batch) for batch in epoch)
+    # The trainer would take batches of one row from a sampler that it cannot call.
+    with pytest.raises(TypeError, match=r"pass batch_sampler=DistinctBatchSampler\.for_trainer\(\.\.\.\)"):
+        batches(DistinctBatchSampler.from_texts(data["anchor"], batch_size=2))
     with pytest.raises(ValueError, match="no column of strings; its columns: label"):
         DistinctBatchSampler.for_trainer()(data.select_columns(["label"]), 2)
 
@@ -309,6 +312,27 @@ def test_rows_are_found_by_their_texts(inspected, change, caplog):
     table = changed.with_format("arrow")[:]
     direct = DistinctBatchSampler.from_inspection(found, 5, table, min_full=0)
     assert list(direct) == list(make(changed, 5))
+
+
+def test_columns_that_were_not_inspected_keep_no_rows_apart(caplog):
+    """The language of a row, or the instruction of FlagEmbedding, is the same in all of them."""
+    rows = [
+        {"query": f"q{i}", "pos": [f"p{i}"], "neg": [f"n{i % 4}"], "prompt": "find it", "lang": "en"} for i in range(12)
+    ]
+    found = inspect_pairs(pa.Table.from_pylist(rows))
+    batches = list(DistinctBatchSampler.from_inspection(found, 4, rows))
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    assert all(len({row % 4 for row in batch}) == 4 for batch in batches)  # negatives count as texts
+    assert not caplog.records
+    passages = [
+        {"query": row["query"], **{name: [{"docid": "1", "title": "", "text": row[key][0]}] for name, key in (
+            ("positive_passages", "pos"), ("negative_passages", "neg")
+        )}, "lang": "en"} for row in rows
+    ]  # fmt: skip
+    found = inspect_pairs(pa.Table.from_pylist(passages))
+    assert [len(batch) for batch in DistinctBatchSampler.from_inspection(found, 4, passages)] == [4, 4, 4]
+    renamed = [{"asked": row["query"], "answer": row["pos"][0]} for row in rows]
+    assert sorted(map(len, DistinctBatchSampler.from_inspection(found, 6, renamed))) == [6, 6]
 
 
 def test_columns_that_the_inspection_did_not_read_are_no_texts(inspected):

@@ -311,8 +311,11 @@ class ParquetRows(TableRows):
         try:
             # A reader of its own: rows may be read from several threads, and shards be more than open files may.
             reader = pq.ParquetFile(self.files[file], metadata=self._metadata[file], page_checksum_verification=True)
-            batches = reader.iter_batches(rows, row_groups=[group], columns=list(columns))
-            yield from map(arrow.rows_without_views, batches)
+            keys = {name: value for name, value in self._keys[file].items() if name in columns}
+            for batch in reader.iter_batches(rows, row_groups=[group], columns=[c for c in columns if c not in keys]):
+                for name, value in keys.items():
+                    batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(batch)))
+                yield arrow.rows_without_views(batch.select(list(columns)))
         except DAMAGE as error:
             raise unreadable(self.files[file], error) from error
 
@@ -344,12 +347,20 @@ def open_table(spec: Path | str, what: str = "data") -> TableRows:
         DataError: nothing there, of no known format, not readable, or files of different columns.
     """
     files = find_files(spec, what)
+    return open_files(files, str(spec), None if len(files) == 1 and files[0] == Path(spec) else _root(Path(spec)))
+
+
+def open_files(files: Sequence[Path], name: str, root: Path | None = None) -> TableRows:
+    """Open the rows of files of one format; `root` as for `ParquetRows`.
+
+    Raises:
+        DataError: no known format, not readable, or files of different columns.
+    """
     kind = format_of(files[0])
     if kind is None or kind == "npy":
         raise DataError(f"{files[0]} is not a kind of table known here: use {_known()}")
-    name = str(spec)
     if kind == "parquet":
-        return ParquetRows(files, name, None if len(files) == 1 and files[0] == Path(spec) else _root(Path(spec)))
+        return ParquetRows(files, name, root)
     tables = [_read_arrow(file) if kind == "arrow" else _parse(file, kind) for file in files]
     try:
         # Parsed numbers may be whole in one file and fractions in the next.
@@ -415,9 +426,7 @@ def _parse(file: Path, kind: str) -> pa.Table:
         block = max(min(len(content) + 1, _LARGEST_BLOCK), 1)
         if kind == "json":
             listed = content.lstrip()[:1] == b"["
-            return _from_rows(json.loads(content), file) if listed else pa_json.read_json(
-                pa.BufferReader(content), pa_json.ReadOptions(block_size=block)
-            )  # fmt: skip
+            return _from_rows(json.loads(content), file) if listed else _json_lines(content, block)
         table = pa_csv.read_csv(
             pa.BufferReader(content), pa_csv.ReadOptions(block_size=block),
             pa_csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True),
@@ -426,6 +435,24 @@ def _parse(file: Path, kind: str) -> pa.Table:
     except (*DAMAGE, ValueError) as error:
         raise DataError(f"{file} cannot be read as {kind.upper()}: {first_line(error)}") from error
     return _with_lists(table, file)
+
+
+def _json_lines(content: bytes, block: int) -> pa.Table:
+    """The table of JSON lines, in which a string that looks like a time stays a string."""
+    options = pa_json.ReadOptions(block_size=block)
+    table = pa_json.read_json(pa.BufferReader(content), options)
+    schema = pa.schema([field.with_type(_without_times(field.type)) for field in table.schema])
+    if schema.equals(table.schema):
+        return table
+    return pa_json.read_json(pa.BufferReader(content), options, pa_json.ParseOptions(explicit_schema=schema))
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_without_times(each.type)) for each in kind])
+    if arrow.is_list(kind):
+        return pa.list_(_without_times(kind.value_type))
+    return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
 def _from_rows(rows: Any, file: Path) -> pa.Table:

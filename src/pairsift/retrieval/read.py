@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pairsift.data import DataError, arrow
 from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
-from pairsift.data.tables import SPLIT_WORDS, ParquetRows, TableRows, files_by_split, format_of, open_table
+from pairsift.data.tables import SPLIT_WORDS, TableRows, files_by_split, open_files, open_table
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 
@@ -58,14 +59,17 @@ class _Source:
         data: a path or pattern of table files; a table of pyarrow, pandas, polars or `datasets`; a dict of columns or
             a list of dicts; or a mapping of splits to tables.
         name: of a table in memory, for messages.
-        split: to read; None takes train, or the only one.
+        split: to read; None takes `usual`, or the only one.
         what: to read, for messages.
+        usual: name of a split.
+        option: the setting that names a split.
 
     Attributes:
         name: of the data, for messages.
         schema, rows: of the table.
         path: where the data was opened; None for a table in memory.
-        split, others: the split that was read, and those that were not; None and empty where there are none.
+        split: that was read; None where there are none.
+        others: data of the splits that were not read, by name.
         beir: the folder of BEIR and the file of judgements that was read; None for anything else.
 
     Raises:
@@ -73,9 +77,12 @@ class _Source:
         DataError: not there, not readable, shards of different columns, or no such split.
     """
 
-    def __init__(self, data: Any, name: str, split: str | None, what: str) -> None:
+    def __init__(
+        self, data: Any, name: str, split: str | None, what: str, usual: str = "train", option: str = "split"
+    ) -> None:
+        self._usual, self._option = usual, option
         self.split: str | None = None
-        self.others: list[str] = []
+        self.others: dict[str, Any] = {}
         self.beir: tuple[Beir, Path] | None = None
         self.path = Path(data) if isinstance(data, (str, Path)) else None
         self.name, self._what = name if self.path is None else str(data), what
@@ -120,21 +127,16 @@ class _Source:
                 self._chosen({each.parent.name: each.parent for each in path.glob("*/state.json")}, split)
             )
         if path.is_dir() and not (path / "state.json").exists():
-            files = self._chosen(files_by_split(path, self._what), split)
-            if format_of(files[0]) == "parquet":
-                return ParquetRows(files, self.name)
-            tables = [open_table(file) for file in files]
-            held = [(file, len(table)) for file, table in zip(files, tables, strict=True)]
-            return TableRows(pa.concat_tables([each.read(each.schema.names) for each in tables]), self.name, held)
+            return open_files(self._chosen(files_by_split(path, self._what), split), self.name)
         if split is not None:
-            raise DataError(f"{path} has no splits: leave `split` out, got {split!r}")
+            raise DataError(f"{path} has no splits: leave `{self._option}` out, got {split!r}")
         return open_table(path, self._what)
 
     def _table(self, data: Any, split: str | None) -> pa.Table:
         if isinstance(data, Mapping) and not _is_columns(data):
             data = self._chosen({str(name): table for name, table in data.items()}, split)
         elif split is not None:
-            raise DataError(f"the table has no splits: leave `split` out, got {split!r}")
+            raise DataError(f"the table has no splits: leave `{self._option}` out, got {split!r}")
         table = texts_table(data)
         if table is None:
             raise TypeError(
@@ -146,15 +148,15 @@ class _Source:
     def _chosen(self, splits: Mapping[str, Any], wanted: str | None) -> Any:
         """The data of the wanted split; sets `split` and `others`."""
         if wanted is None:
-            wanted = next(iter(splits)) if len(splits) == 1 else "train"
+            wanted = next(iter(splits)) if len(splits) == 1 else self._usual
             if wanted not in splits:
-                raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `split`")
+                raise DataError(f"{self.name} has the splits {', '.join(splits)}: name one with `{self._option}`")
         # dev is validation.
         wanted = wanted if wanted in splits else SPLIT_WORDS.get(wanted.lower(), wanted)
         if wanted not in splits:
             names = ", ".join(each for each in splits if each) or "none"
             raise DataError(f"{self.name} has no split {wanted!r}; its splits: {names}")
-        self.split, self.others = wanted or None, [each for each in splits if each != wanted]
+        self.split, self.others = wanted or None, {name: each for name, each in splits.items() if name != wanted}
         return splits[wanted]
 
 
@@ -186,6 +188,7 @@ class PairsSource(_Source):
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
+        self._refuse_written_lists()
         self.unread = _unread(self.name, self.schema, self.columns) if config.label is None else []
         self.further: dict[str, TextsSource] = {}
 
@@ -199,6 +202,25 @@ class PairsSource(_Source):
         more = [(each, each.column) for each in self.further.values()]
         return [*((self, column) for column in self.columns.all), *more]
 
+    @property
+    def scores(self) -> str | None:
+        """A column with a score for each negative, which another text would not have; None where there is none."""
+        if self.nested is not None or not self.columns.negatives:
+            return None
+        names = {*LABELS, *(f"{column.name}_scores" for column in self.columns.negatives), "neg_scores"}
+        return next((each.name for each in self.schema if each.name in names and _is_number_list(each.type)), None)
+
+    def _refuse_written_lists(self) -> None:
+        """Raise DataError where the first text of a column is a list that was written to CSV."""
+        for column in self.columns.all[1:] if self.kind == "texts" else ():
+            values = next((values for _, values in self.cells(column.name)), None)
+            first = None if column.listed or values is None else next(filter(None, values[:1000].to_pylist()), None)
+            if first is not None and _is_written_list(first):
+                raise DataError(
+                    f"{self.name}: column {column.name!r} holds lists that are written as texts: give lists (jsonl, "
+                    "parquet), or a column for each text"
+                )
+
     def _nested(self, config: PairsConfig) -> Nested | None:
         """The records, where a cell of positives holds several."""
         schema = self.schema
@@ -207,18 +229,20 @@ class PairsSource(_Source):
         if positive is None or not self.rows or not arrow.is_text_list(schema.field(positive).type):
             return None
         negatives = [each for each in _negative_columns(schema, config) if each in schema.names and each != positive]
-        return Nested(self.name, self._rows.read(schema.names), positive, negatives)
+        wanted = (*LABELS,) if config.label is None else (config.label.lower(),)
+        listed = (each.name for each in schema if each.name.lower() in wanted and _is_number_list(each.type))
+        return Nested(self.name, self._rows.read(schema.names), positive, negatives, next(listed, None))
 
 
 class TextsSource(_Source):
     """N rows of texts, or embeddings, that are no pairs: an evaluation set, or a corpus.
 
     Args:
-        data: see `_Source`; also a list of texts, or a folder of BEIR, from which one file is read.
+        data: see `_Source`; also a list of texts, or a folder of BEIR: the queries of a split, or the corpus.
         pairs: that they are compared with.
-        wanted: the column; None takes the usual one of anchors, `text`, or the only one.
-        role: the setting that names the data.
-        file: of a folder of BEIR.
+        role: the setting that names the data, "against" or "corpus".
+        config: names the split and the column; None takes the split test of `against` and train of `corpus`, and the
+            usual column of anchors, `text`, or the only one.
 
     Attributes:
         column: that is read.
@@ -228,25 +252,42 @@ class TextsSource(_Source):
         TypeError, DataError: see `_Source`; or no rows, or no such column of the pairs' kind.
     """
 
-    def __init__(self, data: Any, pairs: PairsSource, wanted: str | None, role: str, file: str) -> None:
-        opened = data
-        if isinstance(data, (str, Path)):
-            opened = next(iter(sorted(Path(data).glob(f"{file}.jsonl*"))), data)
-        elif isinstance(data, (list, tuple)) and data and all(isinstance(each, str) for each in data):
+    def __init__(self, data: Any, pairs: PairsSource, role: str, config: PairsConfig) -> None:
+        opened, self._role, wanted = data, role, getattr(config, f"{role}_column")
+        splits = {"against": ("test", config.against_split), "corpus": ("train", config.corpus_split)}
+        usual, split = splits[role]
+        if isinstance(data, (list, tuple)) and all(isinstance(each, (str, type(None))) for each in data):
             opened = {"text": list(data)}
-        super().__init__(opened, f"`{role}`", None, f"`{role}`")
+        super().__init__(opened, f"`{role}`", split, f"`{role}`", usual, f"{role}_split")
         self.kind: Kind = pairs.kind
-        self.name = str(data) if self.path is not None else self.name
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
         fits = [each for each in self.schema.names if _kind_of(self.schema, each) == pairs.kind]
-        usual = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
-        chosen = wanted or usual or (fits[0] if len(fits) == 1 else None)
+        known = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
+        chosen = wanted or known or (fits[0] if len(fits) == 1 else None)
         if chosen not in fits:
             named = f"column {wanted!r} holds no {pairs.kind}" if wanted else f"which column of {pairs.kind} is meant?"
             names = ", ".join(self.schema.names)
             raise DataError(f"{self.name}: {named}; its columns: {names}: name one with `{role}_column`")
         self.column = Column(str(chosen))
+
+    def _open(self, path: Path, split: str | None) -> TableRows:
+        if path.is_dir() and self._role == "against" and Beir.holds(path):
+            beir = Beir(path)
+            return TableRows(beir.queries(self._chosen(beir.splits, split)), self.name)
+        part = {"against": "queries", "corpus": "corpus"}[self._role]
+        return super()._open(next(iter(sorted(path.glob(f"{part}.jsonl*"))), path), split)
+
+
+def _is_written_list(text: str) -> bool:
+    """Whether a text is a list of texts as Python or JSON writes it."""
+    if text[:1] + text[-1:] != "[]":
+        return False
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return len(found) > 0 and all(isinstance(each, str) for each in found)
 
 
 def texts_table(data: Any) -> pa.Table | None:
@@ -309,6 +350,9 @@ def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
     if first == second:
         raise DataError(f"{name}: anchors and positives are both column {first!r}: name two")
     third = [each for each in _negative_columns(schema, config) if config.negatives or each not in (first, second)]
+    twice = next((each for at, each in enumerate(third) if each in (first, second, *third[:at])), None)
+    if twice is not None:
+        raise DataError(f"{name}: `negatives` names column {twice!r}, which has another use: name each column once")
     missing = [each for each in third if each not in schema.names]
     if missing:
         raise _missing(name, "negatives", missing[0], schema)
@@ -379,6 +423,10 @@ def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[s
     if not _is_label(kind):
         raise DataError(f"{name}: column {wanted!r} is {kind}: labels of pairs are numbers, booleans or words")
     return wanted
+
+
+def _is_number_list(kind: pa.DataType) -> bool:
+    return arrow.is_list(kind) and (arrow.is_number(kind.value_type) or arrow.is_boolean(kind.value_type))
 
 
 def _is_label(kind: pa.DataType, words: bool = True) -> bool:

@@ -68,7 +68,8 @@ class Summary:
             "mined_negatives": _mined(found), "conflicts": self.conflicts, "clean_rows": self.clean_rows,
             "pairs": self.source.name, "kind": self.source.kind,
             "columns": [column.name for column in self.source.columns.all], "split": self.source.split,
-            "other_splits": self.source.others, "guide_name": None if guided is None else guided.name, "search": search,
+            "other_splits": list(self.source.others), "search": search,
+            "guide_name": None if guided is None else guided.name,
             "settings": found.config.model_dump(mode="json", exclude={"overwrite"}), "versions": _versions(),
         }  # fmt: skip
 

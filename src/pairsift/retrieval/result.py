@@ -23,7 +23,7 @@ from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import Compared, NegativeChecks, check_negatives, find_false_negatives, score_pairs
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.findings import Findings, GuideChecks, Rates, measure_rates
-from pairsift.retrieval.guides import Guide, PairScorer, Score, open_guide, open_scorer
+from pairsift.retrieval.guides import Guide, PairScorer, Score, check_uses, open_guide, open_scorer
 from pairsift.retrieval.index import Cells, Pairing, Search, State, UnitFeatures, first_contents, pair_up, read_cells
 from pairsift.retrieval.near import NO_PAIRS, CloseTexts, NearDuplicates, NearTexts, Spelling, TextPairs, find_leaks
 from pairsift.retrieval.page import Gallery, galleries, pairs_page
@@ -96,12 +96,20 @@ def inspect_pairs(
     source = PairsSource(pairs, config)
     if config.output is not None:
         _check_folder(config.output, config.overwrite)
-    for role, part in (("against", "queries"), ("corpus", "corpus")):
-        data, column = objects.get(role, getattr(config, role)), getattr(config, f"{role}_column")
+    for role in ("against", "corpus"):
+        data = objects.get(role, getattr(config, role))
+        unused = next((each for each in (f"{role}_column", f"{role}_split") if getattr(config, each) is not None), None)
         if data is not None:
-            source.further[role] = TextsSource(data, source, column, role, part)
-        elif column is not None:
-            raise PairsError(f"`{role}_column` names a column of texts: give these as `{role}`")
+            source.further[role] = TextsSource(data, source, role, config)
+        elif unused is not None:
+            raise PairsError(f"`{unused}` names a part of a set of texts: give the set as `{role}`")
+    if source.scores is not None and config.bad_negatives == "refill":
+        config = config.updated("inspect_pairs", {"bad_negatives": "drop"})
+        say(
+            f"column {source.scores!r} holds a score for each negative, which another text would not have: rows with "
+            "bad negatives are left out"
+        )
+    check_uses(source, config, encoder, objects.get("judge"))
     opened = open_scorer(source, config, objects.get("judge"))
     guide = open_guide(source, config, encoder)
     with _scratch(config.output) as place, threadpool_limits(config.threads) if config.threads else nullcontext():
@@ -147,8 +155,10 @@ def _inspected(
     source: PairsSource, guide: Guide | None, judge: tuple[str, Score] | None, config: PairsConfig, place: Path,
     say: Callable[[str], None], progress: Tell,
 ) -> InspectedPairs:  # fmt: skip
-    if source.others:
-        say(f"the split {source.split!r} is read, not {', '.join(source.others)}: `split` names another")
+    for each, option in ((source, "split"), *((more, f"{role}_split") for role, more in source.further.items())):
+        if each.others:
+            others = ", ".join(each.others)
+            say(f"{each.name}: the split {each.split!r} is read, not {others}: `{option}` names another")
     labels, cells = read_labels(source, config), []
     if labels is not None:
         say(
@@ -236,7 +246,8 @@ class _Checks:
         if scores.off_because:
             self._say(scores.off_because)
         rates = measure_rates(pairing, features, scores, config.sample, config.seed)
-        search = Search(features, pairing.candidates, config.seed)
+        askers = np.unique(pairing.anchors)
+        search = Search(features, pairing.candidates, config.seed, others=askers)
         likely = find_false_negatives(
             pairing, features, scores, search, config, lambda done: self._progress("searching", done, len(pairing))
         )
@@ -248,10 +259,11 @@ class _Checks:
             pool = Search(features, np.union1d(pairing.candidates, corpus), config.seed)
         negatives = check_negatives(pairing, cells, config, Compared(features, scores, pool), scorer)
         del pool
-        near, askers = self._near_texts(features), np.unique(pairing.anchors)
+        near = self._near_texts(features)
         positives = self._side(near, search, pairing.candidates)
+        centres = search.centres
         del search  # one index at a time
-        anchors = self._side(near, Search(features, askers, config.seed), askers)
+        anchors = self._side(near, Search(features, askers, config.seed, centres=centres), askers)
         return (
             GuideChecks(guide.name, scores, likely, recall),
             negatives,
@@ -295,6 +307,7 @@ class InspectedPairs:
         rows: a table of the N input rows: `kept` and `clean_row` (whether and where in clean.parquet), `reasons`
             (words), `anchor_key` and `positive_key` (equal where texts are), `duplicate_of`, `near_duplicate_of`;
 
+            - for records of several positives `record` and `place` (of the positive in its list);
             - with mined negatives `bad_negatives` (number), `negative_keys` (of those in clean.parquet) and
               `negatives`, a list of {key, column, place, similarity, judged, likely_without_floor, decision};
             - with a judge `positive_judged` (its score) and `relabelled_keys` (negatives that are positives of rows at
@@ -316,7 +329,7 @@ class InspectedPairs:
     @cached_property
     def rows(self) -> pa.Table:
         """Every row of the input; see the class."""
-        return rows_table(self.findings)
+        return rows_table(self.findings, self._source.nested)
 
     @cached_property
     def conflicts(self) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
 from pairsift.retrieval.index import NO_KEY
+from pairsift.retrieval.layouts import text_of
 from pairsift.retrieval.read import IntArray, texts_table
 
 if TYPE_CHECKING:
@@ -187,6 +188,17 @@ class DistinctBatchSampler(BatchSampler):
             return cls.from_inspection(found, batch_size, data, columns=columns, **options)
 
         return make
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> DistinctBatchSampler:
+        """Refuse to be a maker of samplers: sentence-transformers would ignore a sampler without this method.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "sentence-transformers makes a sampler for each data set: pass "
+            "batch_sampler=DistinctBatchSampler.for_trainer(...), which makes them, not a sampler"
+        )
 
     @property
     def allowed(self) -> int:
@@ -364,7 +376,7 @@ def _data_keys(data: Any, columns: Sequence[str] | None) -> IntArray:
                 continue
             counts = np.concatenate([[0], np.cumsum(np.asarray(values.value_lengths().fill_null(0)))])
             keys.append(_wide(pa.ListArray.from_arrays(
-                pa.array(counts, pa.int32()), pa.array(_keys(arrow.texts(values.flatten(), name)))
+                pa.array(counts, pa.int32()), pa.array(_keys(map(text_of, arrow.texts(values.flatten(), name))))
             )))  # fmt: skip
         parts.append(np.concatenate(keys, axis=1))
     width = max(part.shape[1] for part in parts)
@@ -380,7 +392,7 @@ def _tables(data: Any, names: list[str]) -> Iterator[pa.Table]:
     yield from data.select_columns(names).with_format("arrow").iter(_ROWS)
 
 
-def _keys(column: Sequence[str | None]) -> IntArray:
+def _keys(column: Iterable[str | None]) -> IntArray:
     texts = list(column)
     # A blank text stands for a missing one, as it does for an inspection.
     there = np.array([not (text is None or (isinstance(text, str) and not text.strip())) for text in texts], bool)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from pairsift.data.tables import format_of
 from pairsift.retrieval.config import PairsError
 from pairsift.retrieval.findings import Findings
 from pairsift.retrieval.index import NO_KEY, texts_of
-from pairsift.retrieval.layouts import Edits, write_as
+from pairsift.retrieval.layouts import Edits, Nested, write_rows
 from pairsift.retrieval.near import TextPairs
 from pairsift.retrieval.read import IntArray, PairsSource
 
@@ -30,7 +32,7 @@ _LIKELY, _NEAR_ANCHORS, _NEAR_POSITIVES = "likely false negative", "near-duplica
 # Tables
 
 
-def rows_table(found: Findings) -> pa.Table:
+def rows_table(found: Findings, nested: Nested | None = None) -> pa.Table:
     """Every row of the input; see `InspectedPairs.rows`."""
     pairing, n, guided = found.pairing, len(found), found.guided
     rows: dict[str, Any] = {
@@ -40,6 +42,8 @@ def rows_table(found: Findings) -> pa.Table:
         "duplicate_of": _row_of(found, found.duplicate_of, found.duplicates),
         "near_duplicate_of": _row_of(found, found.near_of, found.near),
     }  # fmt: skip
+    if nested is not None:
+        rows |= {"record": nested.records, "place": nested.places}
     if len(pairing.mined.pairs) or len(found.negatives.refills):
         rows["bad_negatives"] = found.spread(found.bad, 0)
         rows["negative_keys"] = _negative_keys(found, n)
@@ -303,7 +307,6 @@ def write_layout(source: PairsSource, found: Findings, clean: Path, folder: Path
     Raises:
         OSError: not writable.
     """
-    edits = _edits(source, found)
     if source.beir is not None:
         beir, qrels = source.beir
         beir.write(folder, qrels, found.kept)
@@ -311,21 +314,38 @@ def write_layout(source: PairsSource, found: Findings, clean: Path, folder: Path
     plain = len(source.files) == 1 and format_of(source.files[0]) == "parquet"
     if source.nested is None and (not source.files or source.kind == "embeddings" or plain):
         return
+    columns = [column.name for column in source.columns.all[1:]]
     if source.nested is not None:
-        table, starts = source.nested.restored(edits), source.nested.starts(found.kept, source.file_starts)
+        rows, table = source.nested.restored(_edits(source, found))
+        columns = [name for name in table.column_names if arrow.is_list(table.schema.field(name).type)]
     else:
-        table, counts = pq.read_table(clean), np.concatenate([[0], np.cumsum(found.kept)])
-        starts = counts[source.file_starts]
-    starts = np.concatenate([starts[:-1], [len(table)]])  # rows that were added are the last
+        # Rows that a relabelled negative adds are the last of the clean ones, and of their file.
+        added = found.pairing.rows[found.pairing.mined.pairs[found.relabelled]]
+        rows, table = np.concatenate([np.flatnonzero(found.kept), added]), pq.read_table(clean)
     if not source.files:
-        write_as(folder / "records.parquet", table)
-    elif source.path is not None and any(source.path.glob("*.json")) and _saved(source.path):
+        pq.write_table(table, _made(folder) / "records.parquet")
+    elif source.path is not None and _saved(source.path):
         _save_dataset(source, table, folder)
     else:
-        root = source.path if source.path is not None and source.path.is_dir() else None
-        for file, start, stop in zip(source.files, starts[:-1], starts[1:], strict=True):
-            name = file.name if root is None else file.relative_to(root)
-            write_as(folder / name, table.slice(start, stop - start))
+        _write_files(source, rows, table, columns, folder)
+
+
+def _write_files(source: PairsSource, rows: IntArray, table: pa.Table, changed: list[str], folder: Path) -> None:
+    """Write each file that was read, and copy those of other splits."""
+    root = source.path if source.path is not None and source.path.is_dir() else Path(
+        os.path.commonpath([file.parent for file in source.files])
+    )  # fmt: skip
+    for file, start, stop in zip(source.files, source.file_starts[:-1], source.file_starts[1:], strict=True):
+        here = np.flatnonzero((rows >= start) & (rows < stop))
+        write_rows(folder / file.relative_to(root), file, rows[here] - start, table.take(pa.array(here)), changed)
+    for files in source.others.values():
+        for file in files:
+            shutil.copyfile(file, _made((folder / file.relative_to(root)).parent) / file.name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _saved(path: Path) -> bool:
@@ -338,22 +358,23 @@ def _save_dataset(source: PairsSource, table: pa.Table, folder: Path) -> None:
     with needs("text", "a data set that datasets saved", PairsError):
         from datasets import Dataset, DatasetDict
     data = Dataset(table)
-    (data if source.split is None else DatasetDict({source.split: data})).save_to_disk(folder)
+    others = {split: Dataset.load_from_disk(place) for split, place in source.others.items()}
+    (data if source.split is None else DatasetDict({source.split: data, **others})).save_to_disk(folder)
 
 
 def _edits(source: PairsSource, found: Findings) -> Edits:
-    """What the findings change, by row of the table."""
-    edits, pairing, checks = Edits(found.kept), found.pairing, found.negatives
+    """What the findings change in records, by pair."""
+    edits, pairing, checks = Edits(found.kept, found.denied), found.pairing, found.negatives
     mined, names = pairing.mined, [column.name for column in source.columns.negatives]
     for at in np.flatnonzero(checks.bad).tolist():
         key = int(pairing.rows[mined.pairs[at]]), names[mined.columns[at]]
         edits.gone.setdefault(key, set()).add(int(mined.places[at]))
-    filled = np.flatnonzero(checks.refills >= 0) if source.nested is not None else np.zeros(0, np.int64)
+    filled = np.flatnonzero(checks.refills >= 0)
     texts = np.concatenate([checks.refills[filled], mined.texts[found.relabelled]])
-    held = texts_of(source, pairing, texts) if source.nested is not None else {}
+    held = texts_of(source, pairing, texts)
     for at in filled.tolist():
         key = int(pairing.rows[checks.open_pairs[at]]), names[checks.open_columns[at]]
         edits.new.setdefault(key, []).append(held[int(checks.refills[at])])
-    for at in found.relabelled.tolist() if source.nested is not None else ():
+    for at in found.relabelled.tolist():
         edits.added.setdefault(int(pairing.rows[mined.pairs[at]]), []).append(held[int(mined.texts[at])])
     return edits
