@@ -328,13 +328,15 @@ class TableFeatures(Undescribed):
         """Other columns of all rows, such as ids, texts and addresses.
 
         Raises:
-            DataError: there is no such column.
+            DataError: there is no such column, or there are two.
         """
         missing = [each for each in columns if each not in self._rows.schema.names]
         if missing:
             raise DataError(
                 f"{self.name} has no column {missing[0]!r}; its columns: {', '.join(self._rows.schema.names)}"
             )
+        for column in columns:
+            arrow.only_field(self.name, self._rows.schema, column)
         return self._rows.read(list(columns))
 
     def _read_piece(self, piece: int, rows: int, width: int | None = None) -> Iterator[FloatArray]:
