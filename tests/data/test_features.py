@@ -221,6 +221,16 @@ def test_rows_of_a_list_may_be_missing():
         open_features([None, []])
 
 
+def test_a_dict_of_columns_is_a_table():
+    matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for embedding in (matrix, matrix.tolist(), torch.from_numpy(matrix)):
+        found = open_features({"embedding": embedding, "label": ["a", "b", "a"]})
+        np.testing.assert_array_equal(found.take(np.arange(3)), matrix)
+        assert found.labels.tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="a dict of columns that Arrow cannot hold"):
+        open_features({"embedding": matrix, "label": [1]})
+
+
 def test_a_stream_of_hugging_face_is_refused_with_the_remedy():
     datasets = pytest.importorskip("datasets")
     stream = datasets.Dataset.from_dict({"embedding": [[0.0, 1.0]] * 3}).to_iterable_dataset()

@@ -79,7 +79,7 @@ def open_features(
     are read in natural order: part-2 before part-10.
 
     Objects: an (N, D) array, tensor or list of rows; a DataFrame of pandas or polars, a Series, a `pyarrow.Table`, a
-    `datasets.Dataset`.
+    `datasets.Dataset`, a list of dicts, a dict of columns.
 
     A table holds features as a column of lists or one-dimensional tensors of any name, or as one floating-point column
     per dimension. Where several columns could be meant, none is guessed.
@@ -110,7 +110,7 @@ def open_features(
             raise DataError("a feature source has no columns to name: leave `column` and `label_column` out")
         found: FeatureSource = source
         return found
-    table = as_table(source)
+    table = _columns_table(source) if isinstance(source, dict) else as_table(source)
     if table is not None:
         return TableFeatures(TableRows(table, f"the {type(source).__name__}"), label_column, column)
     if column is not None or label_column not in (None, NO_LABELS):
@@ -157,6 +157,21 @@ def as_table(source: Any) -> pa.Table | None:
         raise
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"a {type(source).__name__} that Arrow cannot hold: {first_line(error)}") from error
+
+
+def _columns_table(source: dict[Any, Any]) -> pa.Table:
+    """The `pyarrow.Table` of a dict of columns; a matrix is a column of lists.
+
+    Raises:
+        DataError: columns that Arrow cannot hold.
+    """
+    columns = {
+        str(name): list(np.asarray(each)) if getattr(each, "ndim", 1) == 2 else each for name, each in source.items()
+    }
+    try:
+        return pa.table(columns)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"a dict of columns that Arrow cannot hold: {first_line(error)}") from error
 
 
 def _pandas_table(source: Any) -> pa.Table | None:
