@@ -96,7 +96,7 @@ _TENTHS, _BEST = number(1, scale=100), bold(number(1, scale=100))
 _CURATION = {
     "labels": [("scan", "scan", _BEST), ("cleanlab", "cleanlab", _TENTHS),
                ("cleanlab, margin", "cleanlab, margin", _TENTHS), ("ten neighbours", "neighbours", _TENTHS)],
-    "copies": [("found", "recall", _BEST), ("false", "false", _TENTHS),
+    "copies": [("found", "recall", _BEST), ("in groups", "grouped", _TENTHS), ("false", "false", _TENTHS),
                *((f"{what} at cosine {limit}", f"{measure} at {limit}", _TENTHS)
                  for limit in (0.95, 0.98) for what, measure in (("found", "recall"), ("false", "false"))),
                ("found by semhash", "recall of semhash", _TENTHS), ("false of semhash", "false of semhash", _TENTHS)],

@@ -3,14 +3,17 @@
     python -m lab.benchmarks.curation [--cache DIR] [--sets NAME ...] [--tasks labels ...] [--threads 1]
                                   [--output lab/benchmarks/results/curation.jsonl]
 
-The sets are those of `lab.benchmarks.curation_sets`. Every exact copy in a set is left out first.
+The sets are those of `lab.benchmarks.curation_sets`. Every exact copy in a set is left out first. Rows of the output
+that are not measured again stay.
 
 - *labels*: a tenth of the labels are wrong, drawn uniformly or from each class to the class with the nearest centre.
   AUROC of the scan, of cleanlab's self-confidence and normalised margin with five-fold probabilities of a logistic
   classifier, and of the ten neighbours' disagreement.
 - *copies*: copies of a twentieth of the rows are added, with noise or with steps along directions between neighbours,
-  of 0.1 and 0.2 of the distance to the nearest row. Share of the copies grouped with their original, and share of all
-  other rows in groups. The same for fixed cosines of the centred rows (faiss) and for semhash at its own threshold.
+  of 0.1 and 0.2 of the distance to the nearest row. Share of the copies grouped with their original. Of all other rows,
+  the share in groups, and the share that is wrongly there. Sentences and glyphs hold copies that nobody planted, which
+  `curation_sets.is_copy` tells by words alone: a row is wrongly in a group only if it is no such copy of the row to
+  keep. The same for fixed cosines of the centred rows (faiss) and for semhash at its own threshold.
 - *pairs*: share of different classes among the first hundred bridging pairs, and among all pairs that are mutually
   among their ten nearest.
 - *scores*: AUROC for a fifth of the rows replaced by midpoints with another class, and for the 8 % of each class with
@@ -42,9 +45,9 @@ from sklearn.preprocessing import StandardScaler
 
 import pairsift as ps
 from lab.benchmarks._common import environment, versions
-from lab.benchmarks.curation_sets import FloatArray, IntArray, LabelledSet, sets
+from lab.benchmarks.curation_sets import SETS, FloatArray, IntArray, LabelledSet, is_copy, sets
 from lab.benchmarks.detection import METHODS, midpoints, unit
-from lab.rows import row_of, write
+from lab.rows import read, row_of, write
 
 Measures = dict[str, float | None]
 _WRONG, _COPIED, _HARD = 0.1, 0.05, 0.08
@@ -100,51 +103,63 @@ def copies(case: LabelledSet) -> dict[str, Measures]:
     noise = unit(rng.standard_normal((len(rows), case.x.shape[1])).astype(np.float32))
     ends = case.x[np.stack([rng.permutation(each)[:2] for each in near[rows]])]
     steps = unit(ends[:, 0] - ends[:, 1])
-    found: dict[str, Measures] = {"nothing planted": _grouped(case.x, np.zeros(0, np.int64), n)}
+    found = {"nothing planted": _grouped(case, np.zeros(0, np.int64))}
     for kind, directions, size in (("noise", noise, 0.1), ("steps", steps, 0.1), ("steps, twice", steps, 0.2)):
         whole = np.concatenate([case.x, case.x[rows] + size * distance * directions]).astype(np.float32)
-        found[kind] = _grouped(whole, rows, n)
+        words = None if case.words is None else case.words + [case.words[row] for row in rows]
+        found[kind] = _grouped(case._replace(x=whole, words=words), rows)
     return found
 
 
-def _grouped(x: FloatArray, rows: IntArray, n: int) -> Measures:
-    """Measures of the scan and of fixed cosines; copies of `rows` lie behind the first n."""
+def _grouped(case: LabelledSet, rows: IntArray) -> Measures:
+    """Measures of the scan, of fixed cosines and of semhash; copies of `rows` lie behind all others."""
+    x, n = case.x, len(case.x) - len(rows)
     planted = np.zeros(len(x), bool)
     planted[n:], planted[rows] = True, True
     table = ps.scan(x, memory_gb=8).copy_table()
     keeper = np.arange(len(x))
     keeper[table.column("row").to_numpy()] = table.column("keeper").to_numpy()
-    grouped = np.zeros(len(x), bool)
-    grouped[table.column("row").to_numpy()] = True
-    measures: Measures = {
-        "recall": round(float((keeper[n:] == keeper[rows]).mean()), 4) if len(rows) else None,
-        "false": round(float(grouped[~planted].mean()), 4),
-    }
+    copied = np.flatnonzero(keeper != np.arange(len(x)))
+    measures: Measures = {"recall": round(float((keeper[n:] == keeper[rows]).mean()), 4) if len(rows) else None}
+    for name, share in _shares(case, planted, np.stack([copied, keeper[copied]], axis=1)).items():
+        measures[name] = share
     cosines, near = nearest(x, 10)
     for limit in _COSINES:
         like = cosines >= limit
         found = ((near[n:] == rows[:, None]) & like[n:]).any(axis=1)
         measures[f"recall at {limit}"] = round(float(found.mean()), 4) if len(rows) else None
-        measures[f"false at {limit}"] = round(float(like[~planted].any(axis=1).mean()), 4)
-    return measures | _semhash(x, rows, n, planted)
+        first, place = np.nonzero(like)
+        shares = _shares(case, planted, np.stack([first, near[first, place]], axis=1))
+        measures[f"false at {limit}"] = shares["false"]
+    return measures | _semhash(case, rows, planted)
 
 
-def _semhash(x: FloatArray, rows: IntArray, n: int, planted: NDArray[np.bool_]) -> Measures:
+def _shares(case: LabelledSet, planted: NDArray[np.bool_], found: IntArray) -> Measures:
+    """Of the rows that were not planted, the shares in any of the pairs found (P, 2), and in none that is a copy."""
+    same = [case.words is not None and is_copy(case.words[a], case.words[b]) for a, b in found.tolist()]
+    grouped, copies = np.zeros(len(planted), bool), np.zeros(len(planted), bool)
+    grouped[found.ravel()], copies[found[same].ravel()] = True, True
+    return {
+        "grouped": round(float(grouped[~planted].mean()), 4),
+        "false": round(float((grouped & ~copies)[~planted].mean()), 4),
+    }
+
+
+def _semhash(case: LabelledSet, rows: IntArray, planted: NDArray[np.bool_]) -> Measures:
     """The same of semhash, which keeps the first of similar rows."""
     try:
         from semhash import SemHash
     except ImportError:
         return {"recall of semhash": None, "false of semhash": None}
+    x, n = case.x, len(case.x) - len(rows)
     records = [str(i) for i in range(len(x))]
     done = SemHash.from_embeddings(x, records, model=cast(Any, None), ann_backend="basic").self_deduplicate()
-    grouped = np.zeros(len(x), bool)
     pairs = {(int(each.record), int(each.duplicate_of)) for each in done.filtered}
-    for pair in pairs:
-        grouped[list(pair)] = True
     found = [(n + i, row) in pairs or (row, n + i) in pairs for i, row in enumerate(rows.tolist())]
+    shares = _shares(case, planted, np.array(sorted(pairs), np.int64).reshape(-1, 2))
     return {
         "recall of semhash": round(float(np.mean(found)), 4) if found else None,
-        "false of semhash": round(float(grouped[~planted].mean()), 4),
+        "false of semhash": shares["false"],
     }
 
 
@@ -206,12 +221,18 @@ def nearest(x: FloatArray, count: int) -> tuple[FloatArray, IntArray]:
 def distinct(case: LabelledSet) -> LabelledSet:
     """The set without exact copies, classes renumbered without gaps."""
     rows = np.sort(np.unique(case.x.round(5), axis=0, return_index=True)[1])
-    return case._replace(x=case.x[rows], y=np.unique(case.y[rows], return_inverse=True)[1])
+    words = None if case.words is None else [case.words[row] for row in rows]
+    return case._replace(x=case.x[rows], y=np.unique(case.y[rows], return_inverse=True)[1], words=words)
 
 
 TASKS: dict[str, Callable[[LabelledSet], dict[str, Measures]]] = {
     "labels": labels, "copies": copies, "pairs": pairs, "scores": scores,
 }  # fmt: skip
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int]:
+    """Rows of a file are sorted by task and set."""
+    return list(TASKS).index(row["study"]), list(SETS).index(row["group"])
 
 
 def main() -> None:
@@ -227,15 +248,18 @@ def main() -> None:
     faiss.omp_set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     facts = environment(options.threads) | versions("cleanlab", "semhash", "faiss-cpu")
-    rows = []
+    measured: dict[tuple[str, str, str], dict[str, Any]] = {}
+    if options.output is not None and options.output.exists():
+        measured = {(row["study"], row["group"], row["arm"]): row for row in read(options.output)}
     for case in map(distinct, sets(options.cache, options.sets)):
         for task in options.tasks:
             for kind, measures in TASKS[task](case).items():
                 print(json.dumps({"task": task, "set": case.name, "kind": kind, **measures}), flush=True)
                 settings = {"kind": case.kind, "half": case.half, "rows": len(case.x)}
-                rows.append(row_of(task, measures | facts, group=case.name, arm=kind, settings=settings))
+                row = row_of(task, measures | facts, group=case.name, arm=kind, settings=settings)
+                measured[task, case.name, kind] = row
                 if options.output is not None:
-                    write(options.output, sorted(rows, key=lambda row: list(TASKS).index(row["study"])))
+                    write(options.output, sorted(measured.values(), key=_place))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,17 @@ score, version 0.2 had already used other features of CIFAR-10, digits, pendigit
 
 Wine, digits, breast cancer and glyphs need no data. The others are read from PAIRSIFT_DATA; photographs also need the
 packages that `lab.image_guide` names.
+
+Sentences and glyphs hold copies of their own: posts that quote another post, questions asked again in other words, and
+letters that the Sans, Mono and Serif fonts of DejaVu draw alike. What a row says is known there without its features,
+see `is_copy`.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +42,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from sklearn import datasets
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from lab.frames import log_mel
 from lab.study import StudyError
@@ -46,17 +52,31 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Labelled = tuple[FloatArray, IntArray]
 
+# Two rows are copies when they share half of their words, or when one holds four fifths of the other's.
+_SHARED, _HELD = 0.5, 0.8
 _SIDE, _PARTS, _ROWS = 16, 8, {"banking77": 5000, "newsgroups20": 3000, "trec6": 6000}
 
 
 class LabelledSet(NamedTuple):
-    """Features x (N, D) with classes y (N,)."""
+    """Features x (N, D) with classes y (N,), and the words of each row where `is_copy` can tell copies by them."""
 
     name: str
     kind: str
     half: str
     x: FloatArray
     y: IntArray
+    words: list[frozenset[str]] | None
+
+
+def is_copy(words: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether two rows say the same, by their words alone (resemblance and containment: Broder, 1997).
+
+    Args:
+        words: of a text, without stop words; of a glyph its letter, size and style as one word.
+        others: of another row. To hold the words of a row is to copy it where these are two at least.
+    """
+    shared, fewer = len(words & others), min(len(words), len(others))
+    return shared >= _SHARED * len(words | others) or (fewer > 1 and shared >= _HELD * fewer)
 
 
 def sets(cache: Path, names: list[str] | None = None, half: str | None = None) -> Iterator[LabelledSet]:
@@ -76,11 +96,12 @@ def sets(cache: Path, names: list[str] | None = None, half: str | None = None) -
                 cache.mkdir(parents=True, exist_ok=True)
                 x, y = read()
                 np.savez(file, x=x, y=y)
+            words = _WORDS[name]() if name in _WORDS else None
         except (KeyError, OSError, StudyError, ImportError) as error:
             print(f"skipped: {name}: {error}", file=sys.stderr)
             continue
         with np.load(file) as held:
-            yield LabelledSet(name, kind, own_half, held["x"].astype(np.float32), held["y"].astype(np.int64))
+            yield LabelledSet(name, kind, own_half, held["x"].astype(np.float32), held["y"].astype(np.int64), words)
 
 
 def _table(name: str) -> Labelled:
@@ -93,35 +114,56 @@ def _digits() -> Labelled:
     return (x / 16).astype(np.float32), y
 
 
-def _glyphs() -> Labelled:
-    """Every letter and figure in every text font that matplotlib brings, drawn at its centre."""
+def _drawings() -> list[tuple[Path, int, str]]:
+    """File of the font, size and symbol of every glyph."""
     import matplotlib
 
     symbols = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     fonts = [file for file in sorted(folder.glob("*.ttf")) if file.stem.startswith(("DejaVu", "STIXGeneral", "cmr"))]
-    x, y = [], []
-    for font in fonts:
-        for size in (13, 15, 17):
-            drawn = ImageFont.truetype(str(font), size)
-            for label, symbol in enumerate(symbols):
-                image = Image.new("L", (_SIDE + 4, _SIDE + 4))
-                ImageDraw.Draw(image).text((10, 10), symbol, font=drawn, fill=255, anchor="mm")
-                x.append(np.asarray(image, np.float32).ravel() / 255)
-                y.append(label)
+    return [(font, size, symbol) for font in fonts for size in (13, 15, 17) for symbol in symbols]
+
+
+def _glyphs() -> Labelled:
+    """Every letter and figure in every text font that matplotlib brings, drawn at its centre."""
+    x, y, symbols = [], [], sorted({symbol for _, _, symbol in _drawings()}, key=lambda each: (each.isdigit(), each))
+    for font, size, symbol in _drawings():
+        image = Image.new("L", (_SIDE + 4, _SIDE + 4))
+        drawn = ImageFont.truetype(str(font), size)
+        ImageDraw.Draw(image).text((10, 10), symbol, font=drawn, fill=255, anchor="mm")
+        x.append(np.asarray(image, np.float32).ravel() / 255)
+        y.append(symbols.index(symbol))
     return np.stack(x), np.array(y)
+
+
+def _glyph_words() -> list[frozenset[str]]:
+    """One word a glyph. The Sans, Mono and Serif fonts of DejaVu share many outlines, so their name is left out."""
+    styles = [re.sub("^DejaVu(Sans|Serif)(Mono)?", "DejaVu", font.stem) for font, _, _ in _drawings()]
+    styles = [style.replace("Italic", "Oblique") if style.startswith("DejaVu") else style for style in styles]
+    named = zip(styles, _drawings(), strict=True)
+    return [frozenset([f"{symbol} {size} {style}"]) for style, (_, size, symbol) in named]
 
 
 def _data(name: str) -> Path:
     return Path(os.environ["PAIRSIFT_DATA"]) / name / "train.parquet"
 
 
-def _sentences(name: str) -> Labelled:
+def _texts(name: str) -> tuple[list[str], IntArray]:
     table = pq.read_table(_data(name))
     texts, labels = table["text"].to_pylist(), table["label"].to_numpy()
     rows = [i for i in np.random.default_rng(0).permutation(len(texts)).tolist() if len(texts[i]) >= 10]
     rows = rows[: _ROWS[name]]
-    return encoded([texts[i] for i in rows], MOST_TOKENS[name]), labels[rows]
+    return [texts[i] for i in rows], labels[rows]
+
+
+def _sentences(name: str) -> Labelled:
+    texts, labels = _texts(name)
+    return encoded(texts, MOST_TOKENS[name]), labels
+
+
+def _text_words(name: str) -> list[frozenset[str]]:
+    """The words of texts without stop words."""
+    return [frozenset(re.findall(r"\w+", text.lower())) - ENGLISH_STOP_WORDS for text in _texts(name)[0]]
 
 
 def _photographs(name: str, count: int = 4000, side: int = 96) -> Labelled:
@@ -165,4 +207,10 @@ SETS: dict[str, tuple[str, str, Callable[[], Labelled]]] = {
     "fsdd-digits": ("sound", "held out", lambda: _spoken("label")),
     "pendigits": ("strokes", "held out", _strokes),
     "breast-cancer": ("table", "held out", lambda: _table("breast_cancer")),
+}
+_WORDS: dict[str, Callable[[], list[frozenset[str]]]] = {
+    "glyphs": _glyph_words,
+    "banking77": lambda: _text_words("banking77"),
+    "newsgroups20": lambda: _text_words("newsgroups20"),
+    "trec6": lambda: _text_words("trec6"),
 }

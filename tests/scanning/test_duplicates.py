@@ -54,6 +54,19 @@ def test_planted_copies_are_found_and_hardly_anything_else(planted, reference, f
     assert len(strange) <= 0.02 * n
 
 
+def test_rows_of_one_topic_are_no_copies():
+    """In many dimensions all rows are about equally far apart, so a robust limit alone is too large."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((1000, 100)).astype(np.float32)
+    steps = rng.standard_normal((100, 100)).astype(np.float32)
+    typical = np.linalg.norm(rows[:100] - rows[100:200], axis=1).mean() / np.linalg.norm(steps, axis=1)[:, None]
+    size = np.repeat([0.15, 0.7], 50)[:, None]
+    found = ps.scan(np.concatenate([rows, rows[:100] + size * typical * steps]), 10, threads=1)
+    keeper = _keeper(found, 1100)
+    assert (keeper[1000:1050] == np.arange(50)).mean() >= 0.95
+    assert (keeper[1050:] == np.arange(1050, 1100)).all()
+
+
 def test_every_group_has_one_row_to_keep_and_all_members_are_like_it(planted, found):
     table = found.duplicates.to_pandas()
     assert (table.groupby("group").keep.sum() == 1).all()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import pairsift as ps
 from pairsift.losses import NTXentLoss
 from pairsift.pairs import RankBand
 from pairsift.train import build_encoder, encode_in_chunks
@@ -123,3 +124,12 @@ def test_parts_are_of_equal_size_and_none_is_of_one_row(rows, size, expected):
 
     assert len(encode_in_chunks(Seen(), torch.ones(rows, 2), size)) == rows
     assert seen == expected
+
+
+def test_batch_norm_of_one_view_is_refused_before_a_run_starts(tmp_path):
+    config = ps.TrainConfig(data="digits:train", mini_batch_size=1, run_dir=tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="mini_batch_size: the encoder has batch norm, which needs at least 2 views"):
+        ps.pretrain(config)
+    with pytest.raises(ValueError, match="the encoder has batch norm"):
+        ps.pretrain(config.model_copy(update={"encoder": "mlp"}))
+    assert not (tmp_path / "run").exists()

@@ -194,12 +194,12 @@ def _is_label(kind: pa.DataType, words: bool = True) -> bool:
 
 
 def unread_of(schema: pa.Schema, columns: Columns) -> list[str]:
-    """Columns of numbers that may be labels and are not read; of several columns with the same name, none."""
+    """Columns of numbers that may be labels and are not read."""
     taken = {columns.label, *(column.name for column in columns.all)}
-    once = [field for field in schema if field.name not in taken and schema.names.count(field.name) == 1]
+    others = [field for field in schema if field.name not in taken]
     usual = (*LABELS, *NUMBERS)
     return [
-        field.name for field in once
+        field.name for field in others
         if _is_label(field.type, words=field.name.lower() in LABELS)
         and (field.name.lower() in usual or not (columns.label or _OTHER_NUMBERS.fullmatch(field.name.lower())))
     ]  # fmt: skip

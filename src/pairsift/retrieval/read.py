@@ -162,6 +162,8 @@ class PairsSource(_Source):
     def __init__(self, data: Any, config: PairsConfig | None = None) -> None:
         config = PairsConfig() if config is None else config
         super().__init__(data, "the table", config.split, "pairs")
+        for column in self.schema.names:
+            arrow.only_field(self.name, self.schema, column)
         self.files, self.file_starts = self._rows.files, self._rows.file_starts
         self.nested = self._nested(config)
         if self.nested is not None:

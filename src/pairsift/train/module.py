@@ -9,10 +9,11 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pairsift.data import ViewPolicy, make_views
 from pairsift.pairs import pair_shares
-from pairsift.train.config import TrainConfig
+from pairsift.train.config import ConfigError, TrainConfig
 from pairsift.train.data import Batch
 from pairsift.train.encoders import ImageEncoder, Projector, encode_in_chunks
 from pairsift.train.methods import (
@@ -50,6 +51,9 @@ class ContrastiveModule(lightning.LightningModule):
         views: makes one view of each image.
         policy: selects and treats pairs. None selects by the features of a batch alone.
         objective: replaces the configuration's loss.
+
+    Raises:
+        ConfigError: parts of one view, which batch norm cannot compare with others.
     """
 
     def __init__(
@@ -57,6 +61,10 @@ class ContrastiveModule(lightning.LightningModule):
         policy: PairPolicy | None = None, objective: Objective | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if config.mini_batch_size == 1 and any(isinstance(each, _BatchNorm) for each in encoder.modules()):
+            raise ConfigError(
+                "mini_batch_size: the encoder has batch norm, which needs at least 2 views at once, got 1"
+            )
         self.config = config
         self.encoder = encoder
         self.projector = Projector(n_features, config.projector_hidden, config.projector_dim)
