@@ -139,7 +139,7 @@ def as_table(source: Any) -> pa.Table | None:
     try:
         if isinstance(source, (list, tuple)):
             dicts = bool(source) and all(isinstance(each, dict) for each in source)
-            return pa.Table.from_pylist(list(source)) if dicts else None
+            return arrow.table_of(source) if dicts else None
         if module == "pandas":
             return _pandas_table(source)
         if module == "datasets" and not hasattr(source, "__len__"):
@@ -343,13 +343,15 @@ class TableFeatures(Undescribed):
         """Other columns of all rows, such as ids, texts and addresses.
 
         Raises:
-            DataError: there is no such column.
+            DataError: there is no such column, or there are two.
         """
         missing = [each for each in columns if each not in self._rows.schema.names]
         if missing:
             raise DataError(
                 f"{self.name} has no column {missing[0]!r}; its columns: {', '.join(self._rows.schema.names)}"
             )
+        for column in columns:
+            arrow.only_field(self.name, self._rows.schema, column)
         return self._rows.read(list(columns))
 
     def _read_piece(self, piece: int, rows: int, width: int | None = None) -> Iterator[FloatArray]:
