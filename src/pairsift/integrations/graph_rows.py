@@ -248,8 +248,8 @@ _MOVES: dict[str, Callable[[Any, Tensor, Any], Tensor]] = {
 }  # fmt: skip
 # Those with several outputs.
 _PARTS: dict[str, Callable[[Any, Tensor], Sequence[Tensor]]] = {
-    "SplitBackward0": lambda node, x: x.split(node._saved_split_size, _signed(node._saved_dim)),
-    "SplitWithSizesBackward0": lambda node, x: x.split(list(node._saved_split_sizes), _signed(node._saved_dim)),
+    "SplitBackward0": lambda node, x: torch.split(x, node._saved_split_size, _signed(node._saved_dim)),
+    "SplitWithSizesBackward0": lambda node, x: torch.split(x, list(node._saved_split_sizes), _signed(node._saved_dim)),
     "UnbindBackward0": lambda node, x: x.unbind(_signed(node._saved_dim)),
 }
 # Those that move rows in ways that are not repeated here.
