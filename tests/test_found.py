@@ -260,6 +260,14 @@ def test_two_columns_of_one_name(tmp_path):
     pq.write_table(pa.table([pa.array(["a"])] * 3, names=["anchor", "positive", "anchor"]), tmp_path / "pairs.parquet")
     with pytest.raises(DataError, match="two columns called 'anchor'"):
         ps.retrieval.inspect_pairs(tmp_path / "pairs.parquet")
+    text, several = pa.array(["a"]), pa.array([["b", "c"]])
+    for names, kinds in (("positive", (text, text)), ("pos", (several, several)), ("id", (text, text))):
+        table = pa.table([text, several, *kinds], names=["query", "pos" if names == "id" else "neg", names, names])
+        with pytest.raises(DataError, match=f"two columns called '{names}'"):
+            ps.retrieval.inspect_pairs(table)
+    held = open_features(pa.table([floats, pa.array(range(12)), pa.array(range(12))], names=["features", "id", "id"]))
+    with pytest.raises(DataError, match="two columns called 'id'"):
+        held.table(["id"])
 
 
 def not_utf8(n=12):

@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pairsift.data import ArrayFeatures, DataError, open_features
 from pairsift.data.features import bare_features, is_shareable
@@ -193,6 +195,40 @@ def test_labels_that_nobody_asked_for_never_refuse(tmp_path):
     assert (some.labels.tolist(), some.class_names) == ([1, -1, 0] * 2, ["a", "b"])
     for nothing in (pa.nulls(6), pa.array([-1] * 6), pa.nulls(6, pa.string())):
         assert open_features(write(tmp_path / "f.parquet", features=lists(), label=nothing)).labels is None
+
+
+def test_columns_that_nobody_asked_for_never_refuse(tmp_path):
+    np.savez(tmp_path / "x.npz", features=np.ones((3, 2)), labels=np.array([{}, [], None], object))
+    with pytest.warns(UserWarning, match=r"labels are not used: .* 'labels' holds Python objects"):
+        assert open_features(tmp_path / "x.npz").labels is None
+    with pytest.raises(DataError, match="'labels' holds Python objects"):
+        open_features(tmp_path / "x.npz", "labels")
+    frame = pd.DataFrame({"embedding": list(np.eye(3)), "label": [1, "a", None], "path": ["a", "b", "c"]})
+    with pytest.warns(UserWarning, match="columns of mixed types, which are not read: 'label'"):
+        found = open_features(frame)
+    assert (found.shape, found.labels, list(found.paths)) == ((3, 3), None, ["a", "b", "c"])
+    with pytest.raises(DataError, match="a DataFrame that Arrow cannot hold"):
+        open_features(frame[["label"]])
+
+
+def test_rows_of_a_list_may_be_missing():
+    for rows in ([None, [1.0, 2.0], []], [np.zeros(0), torch.tensor([1.0, 2.0]), None]):
+        features = open_features(rows).take(np.arange(3))
+        np.testing.assert_array_equal(np.isnan(features), [[True] * 2, [False] * 2, [True] * 2])
+    with pytest.raises(DataError, match=r"row 2 has shape \(1,\), the rows before it \(2,\)"):
+        open_features([None, [1.0, 2.0], [3.0]])
+    with pytest.raises(DataError, match="non-empty"):
+        open_features([None, []])
+
+
+def test_a_dict_of_columns_is_a_table():
+    matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for embedding in (matrix, matrix.tolist(), torch.from_numpy(matrix)):
+        found = open_features({"embedding": embedding, "label": ["a", "b", "a"]})
+        np.testing.assert_array_equal(found.take(np.arange(3)), matrix)
+        assert found.labels.tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match="a dict of columns that Arrow cannot hold"):
+        open_features({"embedding": matrix, "label": [1]})
 
 
 def test_a_stream_of_hugging_face_is_refused_with_the_remedy():

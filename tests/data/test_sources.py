@@ -182,3 +182,39 @@ def test_jpeg_bytes_are_decoded(tmp_path):
     images = load_images(write_parquet(tmp_path / "x.parquet", [stream.getvalue()]))
     assert images.images.shape == (1, 3, 32, 32)
     assert np.abs(images.images[0].transpose(1, 2, 0).astype(int) - smooth).max() < 4
+
+
+def image_folder(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name, format="PNG")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["train/cat/a.png", "train/dog/b.png", "test/cat/c.png"], None),
+        (["Train/a.png", "val/b.png"], None),
+        (["train/cat/a.png", "train/dog/b.png"], ["cat", "dog"]),
+        (["train/a.png", "car/b.png", "bus/c.png"], ["bus", "car", "train"]),
+        (["cat/a.jfif", "dog/b.jpe"], ["cat", "dog"]),
+    ],
+)
+def test_splits_of_an_image_folder_are_no_classes(names, classes, tmp_path):
+    folder = image_folder(tmp_path / "x", *names)
+    if classes is None:
+        with pytest.raises(DataError, match=r"x holds the splits .*, which are no classes: name one, as .*x/[Tt]rain"):
+            load_images(folder)
+        return
+    found = load_images(folder)
+    assert len(found.images) == len(names)
+    assert list(found.class_names) == classes
+
+
+def test_tables_below_a_folder_are_named(tmp_path):
+    for part in ("a", "b"):
+        (tmp_path / "x" / part).mkdir(parents=True)
+        pq.write_table(pa.table({"image": [b""]}), tmp_path / "x" / part / "0.parquet")
+    with pytest.raises(DataError, match=r"holds no images itself, but its sub-folders do: name one, as .*/x/a"):
+        load_images(str(tmp_path / "x"))

@@ -79,7 +79,7 @@ def open_features(
     are read in natural order: part-2 before part-10.
 
     Objects: an (N, D) array, tensor or list of rows; a DataFrame of pandas or polars, a Series, a `pyarrow.Table`, a
-    `datasets.Dataset`.
+    `datasets.Dataset`, a list of dicts, a dict of columns.
 
     A table holds features as a column of lists or one-dimensional tensors of any name, or as one floating-point column
     per dimension. Where several columns could be meant, none is guessed.
@@ -110,7 +110,7 @@ def open_features(
             raise DataError("a feature source has no columns to name: leave `column` and `label_column` out")
         found: FeatureSource = source
         return found
-    table = as_table(source)
+    table = _columns_table(source) if isinstance(source, dict) else as_table(source)
     if table is not None:
         return TableFeatures(TableRows(table, f"the {type(source).__name__}"), label_column, column)
     if column is not None or label_column not in (None, NO_LABELS):
@@ -159,12 +159,44 @@ def as_table(source: Any) -> pa.Table | None:
         raise DataError(f"a {type(source).__name__} that Arrow cannot hold: {first_line(error)}") from error
 
 
+def _columns_table(source: dict[Any, Any]) -> pa.Table:
+    """The `pyarrow.Table` of a dict of columns; a matrix is a column of lists.
+
+    Raises:
+        DataError: columns that Arrow cannot hold.
+    """
+    columns = {
+        str(name): list(np.asarray(each)) if getattr(each, "ndim", 1) == 2 else each for name, each in source.items()
+    }
+    try:
+        return pa.table(columns)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"a dict of columns that Arrow cannot hold: {first_line(error)}") from error
+
+
 def _pandas_table(source: Any) -> pa.Table | None:
     """A DataFrame, or a Series of vectors; None for a Series of numbers."""
     if hasattr(source, "columns"):
-        return pa.Table.from_pandas(source)
+        try:
+            return pa.Table.from_pandas(source)
+        except (pa.ArrowException, TypeError, ValueError):
+            held = [_fits_arrow(source.iloc[:, at]) for at in range(source.shape[1])]
+            if all(held) or not any(held):
+                raise
+        left = ", ".join(repr(str(name)) for name, fits in zip(source.columns, held, strict=True) if not fits)
+        warnings.warn(f"a DataFrame has columns of mixed types, which are not read: {left}", stacklevel=4)
+        return pa.Table.from_pandas(source.loc[:, held])
     values = pa.array(list(source))
     return pa.table({str(source.name or "features"): values}) if arrow.is_list(values.type) else None
+
+
+def _fits_arrow(values: Any) -> bool:
+    """Whether Arrow can hold a column of pandas."""
+    try:
+        pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        return False
+    return True
 
 
 def is_shareable(source: FeatureSource) -> bool:
@@ -311,13 +343,15 @@ class TableFeatures(Undescribed):
         """Other columns of all rows, such as ids, texts and addresses.
 
         Raises:
-            DataError: there is no such column.
+            DataError: there is no such column, or there are two.
         """
         missing = [each for each in columns if each not in self._rows.schema.names]
         if missing:
             raise DataError(
                 f"{self.name} has no column {missing[0]!r}; its columns: {', '.join(self._rows.schema.names)}"
             )
+        for column in columns:
+            arrow.only_field(self.name, self._rows.schema, column)
         return self._rows.read(list(columns))
 
     def _read_piece(self, piece: int, rows: int, width: int | None = None) -> Iterator[FloatArray]:
@@ -406,14 +440,14 @@ def _open_arrays(path: Path, labels: str | None, column: str | Sequence[str] | N
         wanted = find_label_column(name, file.names, labels, FEATURE_LABELS)
         key = _feature_array(name, file, wanted, column)
         features = file.read(key)
-        classes = None if wanted is None or wanted == key else file.read(wanted)
     except DataError:
         raise
     except Exception as error:  # zip, pickle, header: a damaged file has many ways to fail
         raise DataError(f"{name} cannot be read as a file of arrays: {first_line(error)}") from error
     found = ArrayFeatures(features, name)
     try:
-        found = found if classes is None else ArrayFeatures(features, name, classes)
+        if wanted is not None and wanted != key:
+            found = ArrayFeatures(features, name, _read_array(file, wanted, name))
     except DataError as error:
         if labels is not None:
             raise
@@ -422,6 +456,20 @@ def _open_arrays(path: Path, labels: str | None, column: str | Sequence[str] | N
         rows = file.read("row").astype(np.int64)
         found.rows = rows if len(np.unique(rows)) == len(rows) else found.rows
     return found
+
+
+def _read_array(file: ArrayFile, wanted: str, name: str) -> NDArray[Any]:
+    """An array of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return file.read(wanted)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{name}: {wanted!r} cannot be read: {first_line(error)}") from error
 
 
 def _feature_array(name: str, file: ArrayFile, label: str | None, column: str | Sequence[str] | None) -> str:
@@ -446,11 +494,19 @@ def _feature_array(name: str, file: ArrayFile, label: str | None, column: str | 
 
 
 def _stacked_rows(rows: Sequence[Any]) -> NDArray[Any]:
-    """Lists, arrays or tensors of one length as one array."""
-    arrays = [real_array(each, f"row {i} of features", DataError) for i, each in enumerate(rows)]
-    lengths = [each.shape for each in arrays]
-    other = next((i for i, each in enumerate(lengths) if each != lengths[0]), None)
+    """Lists, arrays or tensors of one length as one array; a row that is None or empty is nan."""
+    arrays = {
+        i: real_array(each, f"row {i} of features", DataError) for i, each in enumerate(rows)
+        if each is not None and not (hasattr(each, "__len__") and len(each) == 0)
+    }  # fmt: skip
+    if not arrays:
+        return np.zeros((len(rows), 0))
+    first = next(iter(arrays.values()))
+    other = next((i for i, each in arrays.items() if each.shape != first.shape), None)
     if other is not None:
-        raise DataError(f"features: row {other} has shape {lengths[other]}, the rows before it {lengths[0]}")
-    stacked: NDArray[Any] = np.stack(arrays) if arrays else np.zeros((0, 0))
-    return stacked
+        raise DataError(f"features: row {other} has shape {arrays[other].shape}, the rows before it {first.shape}")
+    if len(arrays) == len(rows):
+        stacked: NDArray[Any] = np.stack(list(arrays.values()))
+        return stacked
+    missing = np.full(first.shape, np.nan, first.dtype if first.dtype.kind == "f" else np.float64)
+    return np.stack([arrays.get(i, missing) for i in range(len(rows))])

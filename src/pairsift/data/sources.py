@@ -33,9 +33,12 @@ from pairsift.data.columns import (
 )
 from pairsift.data.decoding import eight_bit, over_white, rgb, upright_size
 from pairsift.data.errors import DataError
-from pairsift.data.tables import TableRows, format_of, is_hidden, open_table
+from pairsift.data.tables import SPLIT_WORDS, TableRows, find_files, format_of, is_hidden, open_table
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff",
+    ".tga", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
 
 
 class Source(Protocol):
@@ -276,17 +279,20 @@ class FolderSource(_EncodedSource):
     """A folder of image files; its subfolders, where it has any, are the classes. Hidden files are left out.
 
     Raises:
-        DataError: no image files.
+        DataError: no image files, or several splits.
     """
 
     def __init__(self, folder: Path, labels: str | None = None) -> None:
+        folder = _one_split(folder)
         self.name, self._folder = str(folder), folder
         found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
         files = sorted(
             each for each in found
-            if each.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(each.relative_to(folder))
+            if _is_image(each) and not is_hidden(each.relative_to(folder))
         )  # fmt: skip
         if not files:
+            if any(format_of(each) in ("parquet", "arrow") for each in folder.rglob("*")):
+                find_files(folder, "images")  # which names the folder that does
             raise DataError(f"{folder} holds no parquet and no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self.paths = self._files = [str(file.relative_to(folder)) for file in files]
         if labels not in (None, NO_LABELS):
@@ -300,6 +306,25 @@ class FolderSource(_EncodedSource):
 
     def _open(self, row: int) -> BinaryIO:
         return (self._folder / self._files[row]).open("rb")
+
+
+def _one_split(folder: Path) -> Path:
+    """The folder of images itself, or its only subfolder where that is named as a split.
+
+    Raises:
+        DataError: subfolders of several splits, which are no classes.
+    """
+    below = sorted(each for each in folder.iterdir() if each.is_dir() and not is_hidden(Path(each.name)))
+    splits = {SPLIT_WORDS[each.name.lower()]: each for each in below if each.name.lower() in SPLIT_WORDS}
+    if len(splits) > 1:
+        names = ", ".join(each.name for each in splits.values())
+        first = splits.get("train", below[0])
+        raise DataError(f"{folder} holds the splits {names}, which are no classes: name one, as {first}")
+    return below[0] if len(below) == len(splits) == 1 and not any(map(_is_image, folder.iterdir())) else folder
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 class LibrarySource(Undescribed):

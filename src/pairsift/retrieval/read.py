@@ -181,6 +181,8 @@ class PairsSource(_Source):
     def __init__(self, data: Any, config: PairsConfig | None = None) -> None:
         config = PairsConfig() if config is None else config
         super().__init__(data, "the table", config.split, "pairs")
+        for column in self.schema.names:
+            arrow.only_field(self.name, self.schema, column)
         self.files, self.file_starts = self._rows.files, self._rows.file_starts
         self.nested = self._nested(config)
         if self.nested is not None:
@@ -436,12 +438,12 @@ def _is_label(kind: pa.DataType, words: bool = True) -> bool:
 
 
 def _unread(name: str, schema: pa.Schema, columns: Columns) -> list[str]:
-    """Columns of numbers that may be labels and are not read; of several columns with the same name, none."""
+    """Columns of numbers that may be labels and are not read."""
     taken = {columns.label, *(column.name for column in columns.all)}
-    once = [field for field in schema if field.name not in taken and schema.names.count(field.name) == 1]
+    others = [field for field in schema if field.name not in taken]
     usual = (*LABELS, *NUMBERS)
     return [
-        field.name for field in once
+        field.name for field in others
         if _is_label(field.type, words=field.name.lower() in LABELS)
         and (field.name.lower() in usual or not (columns.label or _OTHER_NUMBERS.fullmatch(field.name.lower())))
     ]  # fmt: skip
