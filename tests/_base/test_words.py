@@ -1,10 +1,7 @@
 """One thing is counted in the singular, in every message."""
 
-import re
-
 import numpy as np
 import pytest
-from environments import ROOT
 
 import pairsift as ps
 from pairsift._base.words import counted
