@@ -269,8 +269,8 @@ def _input_notes(summary: Summary) -> list[str]:
         labels, counts = found.labels, _labels(found) or {}
         done = "stay in clean.parquet" if found.config.labelled_negatives == "keep" else "are left out"
         lines.append(
-            f"In column {labels.column!r} {labels.rule}. Pairs: {counted(counts['positive'], 'row')}. No pairs: "
-            f"{counted(counts['negative'], 'row')}; such rows {done}."
+            f"In column {labels.column!r} {labels.rule}: {counts['positive']:,} rows are pairs, {counts['negative']:,} "
+            f"are not and {done}."
         )
         if counts["contradicting"]:
             lines.append(
