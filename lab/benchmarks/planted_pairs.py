@@ -1,12 +1,13 @@
 """What `pairsift pairs` finds of planted near-duplicates and of planted bad mined negatives.
 
-    PAIRSIFT_DATA=... python -m lab.benchmarks.planted_pairs [--sets banking77 trec6 newsgroups20] [--rows 1200]
-        [--semhash PYTHON] [--output lab/benchmarks/results/planted-pairs.jsonl]
+    PAIRSIFT_DATA=... python -m lab.benchmarks.planted_pairs [--sets banking77 trec6 newsgroups20]
+        [--rows 800 500 300] [--output lab/benchmarks/results/planted-pairs.jsonl]
 
 Pairs are two texts of one class. Near-duplicates: 90 rows come once more, both texts changed in one of six ways: case,
 punctuation, order of the halves, two letters of the longest word exchanged, a greeting or thanks added, a small word
-left out. They are looked for by spelling alone, and with the packaged MiniLM. `--semhash` names a Python that has
-semhash, which compares both texts of a row as one record.
+left out. They are looked for by spelling alone, and with the packaged MiniLM. Where semhash is installed it compares
+both texts of a row as one record, under the same MiniLM and at its own threshold. A planted row counts as found if
+semhash takes it for a copy of any row.
 
 Bad negatives: each row has the four texts of other classes that MiniLM finds most similar, and 15 % of them are
 replaced by a text of the row's own class. They are looked for without a judge, and with an oracle of the
@@ -16,11 +17,11 @@ classes.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
-import subprocess
+import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lab.benchmarks._common import emit, environment
+from lab.benchmarks._common import emit, environment, versions
 
 PLANTED, NEGATIVES, SHARE_BAD, MOST_LETTERS = 90, 4, 0.15, 1000
 _SMALL = ("the", "a", "an", "my", "to", "of", "is", "in", "i")
-_SEMHASH = """
-import json, sys
-from semhash import SemHash
-records = json.load(sys.stdin)
-rows = [{"id": str(i), "anchor": a, "positive": p} for i, (a, p) in enumerate(records)]
-found = SemHash.from_records(rows, columns=["anchor", "positive"]).self_deduplicate()
-print(json.dumps([int(each["id"]) for each in found.selected]))
-"""
 
 
 def changed(text: str, way: int, rng: random.Random) -> str:
@@ -96,15 +89,15 @@ class Remembers:
         self._encoder, self._known = load_encoder("minilm"), dict[str, Any]()
         self.max_seq_length = getattr(self._encoder, "max_seq_length", None)
 
-    def encode(self, texts: list[str]) -> Any:
-        """(N, D) features."""
+    def encode(self, texts: list[str], **_: Any) -> Any:
+        """(N, D) features; options of semhash are not heeded."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self._known.update(zip(new, np.asarray(self._encoder.encode(new)), strict=True))
         return np.stack([self._known[text] for text in texts])
 
 
-def near(name: str, anchors: list[str], positives: list[str], encoder: Remembers, semhash: str | None) -> Any:
+def near(name: str, anchors: list[str], positives: list[str], encoder: Remembers) -> Any:
     """Rows of the results: how many of the planted rows are found, and how many others are called near."""
     from pairsift.retrieval import inspect_pairs
 
@@ -121,16 +114,26 @@ def near(name: str, anchors: list[str], positives: list[str], encoder: Remembers
         others = sum(each is not None for each in near_of[:n])
         yield {"set": name, "rows": n, "kind": "near-duplicates", "by": by, "planted": PLANTED, "found": hits,
                "others": others}  # fmt: skip
-    if semhash is not None:
-        said = subprocess.run(
-            [semhash, "-c", _SEMHASH], input=json.dumps(list(zip(anchors, positives, strict=True))), text=True,
-            capture_output=True, check=True,
-        ).stdout  # fmt: skip
-        kept = set(json.loads(said.splitlines()[-1]))
+    kept = _kept_by_semhash(anchors, positives, encoder)
+    if kept is not None:
         yield {
             "set": name, "rows": n, "kind": "near-duplicates", "by": "semhash", "planted": PLANTED,
             "found": sum(n + at not in kept for at in range(PLANTED)), "others": sum(i not in kept for i in range(n)),
         }  # fmt: skip
+
+
+def _kept_by_semhash(anchors: list[str], positives: list[str], encoder: Remembers) -> set[int] | None:
+    """The rows that semhash keeps; None where it is not installed."""
+    try:
+        from semhash import SemHash
+    except ImportError:
+        print("semhash is not installed: its rows are left out", file=sys.stderr)
+        return None
+    records = [
+        {"id": str(i), "anchor": a, "positive": p} for i, (a, p) in enumerate(zip(anchors, positives, strict=True))
+    ]
+    done = SemHash.from_records(records, columns=["anchor", "positive"], model=encoder).self_deduplicate()
+    return {int(each["id"]) for each in done.selected}
 
 
 def bad(name: str, anchors: list[str], positives: list[str], classes: NDArray[np.int64], encoder: Remembers) -> Any:
@@ -171,16 +174,18 @@ def bad(name: str, anchors: list[str], positives: list[str], classes: NDArray[np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="*", default=["banking77", "trec6", "newsgroups20"])
-    parser.add_argument("--rows", type=int, default=1200)
-    parser.add_argument("--semhash", help="a Python that has semhash")
+    parser.add_argument("--rows", type=int, nargs="*", default=[800, 500, 300], help="of each set")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    if len(options.rows) != len(options.sets):
+        parser.error(f"--rows has {len(options.rows)} numbers for {len(options.sets)} sets: give one for each set")
     data, encoder, rows = Path(os.environ["PAIRSIFT_DATA"]), Remembers(), []
     facts = {"benchmark": "planted-pairs"} | environment(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    for name in options.sets:
-        anchors, positives, classes = paired(data, name, options.rows)
-        for row in (*near(name, anchors, positives, encoder, options.semhash),
-                    *bad(name, anchors, positives, classes, encoder)):  # fmt: skip
+    facts |= versions("semhash")
+    for name, count in zip(options.sets, options.rows, strict=True):
+        anchors, positives, classes = paired(data, name, count)
+        of_set = near(name, anchors, positives, encoder), bad(name, anchors, positives, classes, encoder)
+        for row in chain(*of_set):
             rows.append(row | facts)
             emit(rows, options.output)
 

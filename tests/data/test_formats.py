@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from pairsift.data import DataError, open_features
+from pairsift.data.features import as_table
+from pairsift.data.tables import open_table
 
 N = 20
 X = np.random.default_rng(0).standard_normal((N, 4)).astype(np.float32)
@@ -333,3 +335,10 @@ def test_patterns_that_find_nothing_or_too_much(tmp_path):
     with pytest.raises(DataError, match=r"finds \.csv, \.parquet: it must find files of one format"):
         open_features(str(tmp_path / "a.*"))
     check(tmp_path)  # of a folder the first format that there is
+
+
+def test_rows_may_lack_columns_that_later_ones_have(tmp_path):
+    rows = [{"a": 1}, {"a": 2, "b": "x"}, {"c": 2**70}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    for found in (open_table(tmp_path / "a.json").read(["a", "b", "c"]), as_table(rows)):
+        assert found.to_pydict() == {"a": [1, 2, None], "b": [None, "x", None], "c": [None, None, float(2**70)]}

@@ -6,6 +6,7 @@ dictionary. All modules therefore ask these tests.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,23 @@ def _converted(values: Any, kind: pa.DataType) -> Any:
         held = _converted(values.dictionary, kind.value_type)
         return pa.DictionaryArray.from_arrays(values.indices, held, ordered=kind.ordered)
     return (values if pa.types.is_struct(kind) else plain_values(values)).cast(kind)
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The table of rows as dicts; a row may lack columns, the first one too.
+
+    Raises:
+        pyarrow.ArrowException: a column of several types.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> Any:
+    try:
+        return pa.array(values)
+    except OverflowError:  # whole numbers of more than 64 bits, as the reader of JSON lines takes them
+        return pa.array([None if each is None else float(each) for each in values])
 
 
 def only_field(name: str, schema: pa.Schema, column: str) -> pa.Field:

@@ -139,7 +139,7 @@ def as_table(source: Any) -> pa.Table | None:
     try:
         if isinstance(source, (list, tuple)):
             dicts = bool(source) and all(isinstance(each, dict) for each in source)
-            return pa.Table.from_pylist(list(source)) if dicts else None
+            return arrow.table_of(source) if dicts else None
         if module == "pandas":
             return _pandas_table(source)
         if module == "datasets" and not hasattr(source, "__len__"):

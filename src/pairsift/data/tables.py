@@ -458,7 +458,7 @@ def _without_times(kind: pa.DataType) -> pa.DataType:
 def _from_rows(rows: Any, file: Path) -> pa.Table:
     if not (isinstance(rows, list) and rows and all(isinstance(each, dict) for each in rows)):
         raise DataError(f"{file} holds no list of objects: write an object for each row, one a line")
-    return pa.Table.from_pylist(rows)
+    return arrow.table_of(rows)
 
 
 def _with_lists(table: pa.Table, file: Path) -> pa.Table:

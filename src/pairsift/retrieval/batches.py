@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pairsift.retrieval.read import IntArray
+from pairsift.retrieval.columns import IntArray
 
 # Batches that a row is tried in before it is left over. More would find few more places, and cost the square of N.
 _TRIES = 200

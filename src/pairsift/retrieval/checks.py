@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from pairsift.pairs.guide_table import likely_floor, spread_margin
+from pairsift.retrieval.columns import FloatArray, IntArray
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.guides import PairScorer, ScoredPairs
 from pairsift.retrieval.index import BLOCK, Cells, Pairing, Search, UnitFeatures, dots
 from pairsift.retrieval.near import NO_PAIRS, TextPairs, joined
-from pairsift.retrieval.read import FloatArray, IntArray
 
 BoolArray = NDArray[np.bool_]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pairsift.retrieval.checks import BoolArray, FalseNegatives, GuideScores, NegativeChecks
+from pairsift.retrieval.columns import IntArray, PairLabels
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.index import Cells, Pairing, State, UnitFeatures
 from pairsift.retrieval.near import CloseTexts
-from pairsift.retrieval.read import IntArray, PairLabels
 
 # Batch sizes that false negatives are counted for.
 BATCHES = (32, 256, 4096, 32_768)

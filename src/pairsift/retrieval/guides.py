@@ -26,9 +26,10 @@ from pairsift._base.extras import needs
 from pairsift.data import open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.pairs.guide import Encoder
+from pairsift.retrieval.columns import FloatArray, IntArray
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.index import BLOCK, Pairing, first_contents, texts_of
-from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
+from pairsift.retrieval.read import PairsSource
 
 PACKAGED = "minilm"
 _FILES = (".npy", ".npz", ".parquet")

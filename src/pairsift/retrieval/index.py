@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pairsift.data import arrow
 from pairsift.neighbors import FLAT_LIMIT, NearestIndex
 from pairsift.pairs.text_keys import short_hash, text_keys
+from pairsift.retrieval.columns import Column, FloatArray, IntArray, PairLabels
 from pairsift.retrieval.config import PairsError
-from pairsift.retrieval.read import Column, FloatArray, IntArray, PairLabels, PairsSource, TextsSource
+from pairsift.retrieval.read import PairsSource, TextsSource
 
 # The key of a cell that holds nothing to compare. No other key is negative.
 NO_KEY = -1

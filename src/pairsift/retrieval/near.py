@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from pairsift.retrieval.columns import FloatArray, IntArray
 from pairsift.retrieval.index import BLOCK, Pairing, Search, UnitFeatures, dots
-from pairsift.retrieval.read import FloatArray, IntArray
 
 # Texts of fewer words have shingles of letters, texts of more have shingles of words, texts between have both.
 _FEW_WORDS, _MANY_WORDS = 48, 32

@@ -11,11 +11,12 @@ import numpy as np
 
 from pairsift.report.drawing import Axis, Drawing, Line, Mark, points, polyline, stairs, whiskers
 from pairsift.report.page import page_template, write_page
+from pairsift.retrieval.columns import FloatArray, IntArray
 from pairsift.retrieval.config import PairsConfig
 from pairsift.retrieval.findings import BATCHES, Findings, Rate
 from pairsift.retrieval.index import Pairing
 from pairsift.retrieval.near import NearDuplicates
-from pairsift.retrieval.read import FloatArray, IntArray, PairsSource
+from pairsift.retrieval.read import PairsSource
 from pairsift.retrieval.report import Summary, expectations, notes, numbers, quantile_names, text_lengths
 
 _BINS = 80

@@ -1,55 +1,36 @@
-"""Tables of pairs as they lie in files: their splits, columns and labels, read batch by batch."""
+"""Tables of pairs and of other texts as they lie in files: their splits, read batch by batch."""
 
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pairsift.data import DataError, arrow
-from pairsift.data.columns import NO_LABELS, written_class_names
 from pairsift.data.features import as_table
 from pairsift.data.tables import SPLIT_WORDS, TableRows, files_by_split, open_files, open_table
+from pairsift.retrieval.columns import (
+    ANCHORS,
+    Column,
+    IntArray,
+    Kind,
+    PairLabels,
+    find_columns,
+    find_lists,
+    kind_of,
+    labels_of,
+    scores_of,
+    unread_of,
+)  # fmt: skip
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.layouts import Beir, Nested
 
-Kind = Literal["texts", "embeddings"]
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float32]
-
 # Rows decoded at once: 50 MB of two columns of 384 dimensions.
 BATCH_ROWS = 16_384
-
-# Usual names of columns; the first that is there is taken.
-ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_0")
-POSITIVES = ("positive", "pos", "answer", "document", "passage", "sentence2", "sentence_1", "positive_passages")
-# Labels are found by name, whatever its case; those of the second kind only where they hold numbers or booleans.
-LABELS = ("label", "labels", "score", "scores", "similarity_score", "relevance", "is_duplicate", "gold_label")
-NUMBERS = (
-    "similarity", "sim", "cosine", "cosine_similarity", "cos_sim", "sts", "sts_score", "relatedness",
-    "relatedness_score", "relevance_score", "rel", "relevant", "is_relevant", "related", "is_related", "match",
-    "is_match", "is_positive", "duplicate", "paraphrase", "is_paraphrase", "entailment", "is_entailment", "equivalent",
-    "same", "is_same", "gold", "gold_score", "ground_truth", "correct", "is_correct", "rating", "grade", "target", "y",
-)  # fmt: skip
-# Numbers of other meanings, which nobody takes for labels.
-_OTHER_NUMBERS = re.compile(
-    r"(.*[_-])?(id|ids|idx|index|row|rank|position|time|timestamp|date|year|split|fold|len|length)"
-)
-_NEGATIVES = re.compile(r"(hard_)?neg(ative)?s?(_passages)?(_?\d+)?")
-
-# The name of a class 0 that plainly means "no pair". Elsewhere 0 can be "entailment".
-_NEGATED = re.compile(r"(?i)(not?|non|un|ir|dis|0|false|neg)")
-# A number that is written as a text.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# Values of a column of labels that an error lists.
-_LISTED = 8
 
 
 class _Source:
@@ -191,7 +172,7 @@ class PairsSource(_Source):
             raise DataError(f"{self.name} holds no rows")
         self.columns = find_columns(self.name, self.schema, config)
         self._refuse_written_lists()
-        self.unread = _unread(self.name, self.schema, self.columns) if config.label is None else []
+        self.unread = unread_of(self.schema, self.columns) if config.label is None else []
         self.further: dict[str, TextsSource] = {}
 
     @property
@@ -207,10 +188,7 @@ class PairsSource(_Source):
     @property
     def scores(self) -> str | None:
         """A column with a score for each negative, which another text would not have; None where there is none."""
-        if self.nested is not None or not self.columns.negatives:
-            return None
-        names = {*LABELS, *(f"{column.name}_scores" for column in self.columns.negatives), "neg_scores"}
-        return next((each.name for each in self.schema if each.name in names and _is_number_list(each.type)), None)
+        return None if self.nested is not None else scores_of(self.schema, self.columns)
 
     def _refuse_written_lists(self) -> None:
         """Raise DataError where the first text of a column is a list that was written to CSV."""
@@ -225,15 +203,23 @@ class PairsSource(_Source):
 
     def _nested(self, config: PairsConfig) -> Nested | None:
         """The records, where a cell of positives holds several."""
-        schema = self.schema
-        usual = (each for each in POSITIVES if each in schema.names)
-        positive = config.positive if config.positive in schema.names else next(usual, None)
-        if positive is None or not self.rows or not arrow.is_text_list(schema.field(positive).type):
-            return None
-        negatives = [each for each in _negative_columns(schema, config) if each in schema.names and each != positive]
-        wanted = (*LABELS,) if config.label is None else (config.label.lower(),)
-        listed = (each.name for each in schema if each.name.lower() in wanted and _is_number_list(each.type))
-        return Nested(self.name, self._rows.read(schema.names), positive, negatives, next(listed, None))
+        found = find_lists(self.schema, config) if self.rows else None
+        return None if found is None else Nested(self.name, self._rows.read(self.schema.names), *found)
+
+
+def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
+    """The labels of the rows; None where there is no column of labels.
+
+    Raises:
+        PairsError: labels whose meaning is not known, or settings that do not fit them.
+    """
+    column = source.columns.label
+    if column is None:
+        if config.positive_label is not None or config.min_score is not None:
+            raise PairsError(f"{source.name} has no column of labels or scores: name one with `label`")
+        return None
+    parts = [values for _, values in source.cells(column)]
+    return labels_of(source.name, source.schema, column, pa.chunked_array(parts).combine_chunks(), config)
 
 
 class TextsSource(_Source):
@@ -264,7 +250,7 @@ class TextsSource(_Source):
         self.kind: Kind = pairs.kind
         if self.rows == 0:
             raise DataError(f"{self.name} holds no rows")
-        fits = [each for each in self.schema.names if _kind_of(self.schema, each) == pairs.kind]
+        fits = [each for each in self.schema.names if kind_of(self.schema, each) == pairs.kind]
         known = next((each for each in (pairs.columns.anchor.name, *ANCHORS, "text") if each in fits), None)
         chosen = wanted or known or (fits[0] if len(fits) == 1 else None)
         if chosen not in fits:
@@ -303,267 +289,3 @@ def _is_columns(source: Any) -> bool:
         isinstance(each, (list, tuple, np.ndarray)) and not any(isinstance(one, dict) for one in each[:1])
         for each in source.values()
     )  # fmt: skip
-
-
-def _kind_of(schema: pa.Schema, column: str) -> Kind | None:
-    """What a column holds, one text or embedding a row; None for anything else."""
-    kind = arrow.only_field("the table", schema, column).type
-    return "texts" if arrow.is_text(kind) else "embeddings" if arrow.is_vector(kind) else None
-
-
-# Columns
-
-
-class Column(NamedTuple):
-    """A column; `listed` where a cell holds several texts."""
-
-    name: str
-    listed: bool = False
-
-
-class Columns(NamedTuple):
-    """The columns of pairs, the kind of their cells, and the column of labels."""
-
-    anchor: Column
-    positive: Column
-    negatives: tuple[Column, ...]
-    kind: Kind
-    label: str | None = None
-
-    @property
-    def all(self) -> tuple[Column, ...]:
-        """Anchors, positives, then the columns of negatives."""
-        return (self.anchor, self.positive, *self.negatives)
-
-
-def find_columns(name: str, schema: pa.Schema, config: PairsConfig) -> Columns:
-    """The columns of pairs.
-
-    Args:
-        name: of the data, for errors.
-        schema: of the table.
-        config: names columns.
-
-    Raises:
-        DataError: a column is missing, or holds neither texts nor embeddings, or another kind than the others.
-    """
-    first = _one(name, schema, "anchor", config.anchor, ANCHORS)
-    second = _one(name, schema, "positive", config.positive, POSITIVES)
-    if first == second:
-        raise DataError(f"{name}: anchors and positives are both column {first!r}: name two")
-    third = [each for each in _negative_columns(schema, config) if config.negatives or each not in (first, second)]
-    twice = next((each for at, each in enumerate(third) if each in (first, second, *third[:at])), None)
-    if twice is not None:
-        raise DataError(f"{name}: `negatives` names column {twice!r}, which has another use: name each column once")
-    missing = [each for each in third if each not in schema.names]
-    if missing:
-        raise _missing(name, "negatives", missing[0], schema)
-    kind = _kind(name, schema, first)
-    for each in (second, *third):
-        other = _kind(name, schema, each)
-        if other != kind:
-            raise DataError(
-                f"{name}: column {first!r} holds {kind} and column {each!r} {other}: inspect one kind at a time"
-            )
-    columns = [
-        Column(each, kind == "texts" and arrow.is_list(schema.field(each).type)) for each in (first, second, *third)
-    ]
-    if any(column.listed for column in columns[:2]):
-        raise DataError(f"{name}: a row needs one anchor and one positive, not a list: write a row for each pair")
-    label = _label_column(name, schema, config.label, {column.name for column in columns})
-    return Columns(columns[0], columns[1], tuple(columns[2:]), kind, label)
-
-
-def _negative_columns(schema: pa.Schema, config: PairsConfig) -> list[str]:
-    """Names of the columns of negatives, as they are configured or usual."""
-    if config.negatives is None:
-        return [each for each in schema.names if _NEGATIVES.fullmatch(each)]
-    return [] if config.negatives == NO_LABELS else [each.strip() for each in config.negatives.split(",")]
-
-
-def _one(name: str, schema: pa.Schema, role: str, wanted: str | None, usual: Sequence[str]) -> str:
-    if wanted is not None:
-        if wanted not in schema.names:
-            raise _missing(name, role, wanted, schema)
-        return wanted
-    found = next((each for each in usual if each in schema.names), None)
-    if found is None:
-        raise DataError(
-            f"{name} has no column of {role}s ({', '.join(usual)}); its columns: {', '.join(schema.names)}: name one "
-            f"with `{role}`"
-        )
-    return found
-
-
-def _missing(name: str, role: str, wanted: str, schema: pa.Schema) -> DataError:
-    return DataError(f"{name} has no column {wanted!r}; its columns: {', '.join(schema.names)}: see `{role}`")
-
-
-def _kind(name: str, schema: pa.Schema, column: str) -> Kind:
-    kind = arrow.only_field(name, schema, column).type
-    if arrow.is_text(kind.value_type if arrow.is_list(kind) else kind):
-        return "texts"
-    if arrow.is_vector(kind):
-        return "embeddings"
-    raise DataError(
-        f"{name}: column {column!r} is {kind}: anchors, positives and negatives are texts or lists of floats"
-    )
-
-
-def _label_column(name: str, schema: pa.Schema, wanted: str | None, taken: set[str]) -> str | None:
-    if wanted == NO_LABELS:
-        return None
-    if wanted is None:
-        names = {each.lower(): each for each in reversed(schema.names) if each not in taken}
-        usual = [names[each] for each in (*LABELS, *NUMBERS) if each in names]
-        kinds = {each: arrow.only_field(name, schema, each).type for each in usual}
-        fits = (each for each in usual if _is_label(kinds[each], words=each.lower() in LABELS))
-        return next(fits, None)
-    if wanted not in schema.names:
-        raise _missing(name, "label", wanted, schema)
-    kind = arrow.only_field(name, schema, wanted).type
-    if not _is_label(kind):
-        raise DataError(f"{name}: column {wanted!r} is {kind}: labels of pairs are numbers, booleans or words")
-    return wanted
-
-
-def _is_number_list(kind: pa.DataType) -> bool:
-    return arrow.is_list(kind) and (arrow.is_number(kind.value_type) or arrow.is_boolean(kind.value_type))
-
-
-def _is_label(kind: pa.DataType, words: bool = True) -> bool:
-    """Whether values are numbers, booleans or, with `words`, texts."""
-    numbers = arrow.is_number(kind) or arrow.is_boolean(kind) or pa.types.is_decimal(arrow.plain_type(kind))
-    return numbers or (words and arrow.is_text(kind))
-
-
-def _unread(name: str, schema: pa.Schema, columns: Columns) -> list[str]:
-    """Columns of numbers that may be labels and are not read."""
-    taken = {columns.label, *(column.name for column in columns.all)}
-    others = [field for field in schema if field.name not in taken]
-    usual = (*LABELS, *NUMBERS)
-    return [
-        field.name for field in others
-        if _is_label(field.type, words=field.name.lower() in LABELS)
-        and (field.name.lower() in usual or not (columns.label or _OTHER_NUMBERS.fullmatch(field.name.lower())))
-    ]  # fmt: skip
-
-
-# Labels
-
-
-@dataclass(frozen=True)
-class PairLabels:
-    """Which rows are labelled as positive pairs.
-
-    Attributes:
-        column: of the labels.
-        positive: (N,) rows of positive pairs.
-        missing: (N,) rows without a label.
-        numbers: (N,) equal where the labels are.
-        rule: by which a row is positive, in words.
-    """
-
-    column: str
-    positive: NDArray[np.bool_]
-    missing: NDArray[np.bool_]
-    numbers: IntArray
-    rule: str
-
-    @property
-    def negative(self) -> NDArray[np.bool_]:
-        """(N,) rows that are labelled as no pair."""
-        return ~self.positive & ~self.missing
-
-
-def read_labels(source: PairsSource, config: PairsConfig) -> PairLabels | None:
-    """The labels of the rows; None where there is no column of labels.
-
-    0 and 1, -1 and 1, and false and true are read as they are, as texts too; scores in [0, 1] are positive from 0.5 on.
-    Anything else has no meaning that could be known, and the error asks for it.
-
-    Raises:
-        PairsError: labels whose meaning is not known, or settings that do not fit them.
-    """
-    column = source.columns.label
-    if column is None:
-        if config.positive_label is not None or config.min_score is not None:
-            raise PairsError(f"{source.name} has no column of labels or scores: name one with `label`")
-        return None
-    parts = [values for _, values in source.cells(column)]
-    values: Any = pa.chunked_array(parts).combine_chunks()
-    if pa.types.is_decimal(values.type):
-        values = values.cast(pa.float64())
-    names = written_class_names(source.schema, column)
-    if names is not None and arrow.is_integer(values.type):
-        if config.positive_label is not None:
-            known = [None if each is None or not 0 <= each < len(names) else names[each] for each in values.to_pylist()]
-            values = pa.array(known, pa.string())
-        elif config.min_score is None and not (len(names) == 2 and _NEGATED.match(names[0])):
-            raise _unclear(source.name, column, names)
-    if arrow.is_text(values.type) or config.positive_label is not None:
-        return _by_word(source.name, column, values, config.positive_label, config.min_score)
-    numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return _by_number(source.name, column, numbers, config.min_score)
-
-
-def _by_word(name: str, column: str, values: Any, wanted: str | None, min_score: float | None) -> PairLabels:
-    texts = np.array([_word(each) for each in values.to_pylist()], dtype=object)
-    missing = texts == ""
-    distinct, numbers = np.unique(texts.astype(str), return_inverse=True)
-    there = [each for each in distinct.tolist() if each]
-    if wanted is None:
-        if all(_NUMBER.fullmatch(each) for each in there):  # as a CSV of texts holds them
-            scores = np.array([float(each or "nan") for each in texts], np.float64)
-            return _by_number(name, column, scores, min_score)
-        if min_score is not None or not {each.lower() for each in there} <= {"0", "1", "true", "false"}:
-            raise _unclear(name, column, there)
-        positive = np.isin(np.char.lower(texts.astype(str)), ("1", "true"))
-        return PairLabels(column, positive, missing, numbers.astype(np.int64), "labels 1 and true are positive")
-    chosen = [each.strip() for each in wanted.split(",")]
-    if arrow.is_number(values.type):
-        chosen = [_word(float(each)) if _NUMBER.fullmatch(each) else each for each in chosen]
-    elif arrow.is_boolean(values.type):
-        chosen = [each.capitalize() for each in chosen]
-    absent = [each for each in chosen if each not in there]
-    if absent:
-        raise PairsError(f"{name}: column {column!r} holds no label {absent[0]!r}; its labels: {_some(there)}")
-    rule = f"labels {', '.join(chosen)} are positive"
-    return PairLabels(column, np.isin(texts.astype(str), chosen), missing, numbers.astype(np.int64), rule)
-
-
-def _word(value: Any) -> str:
-    """A label as a text; whole numbers have no fraction, and a missing one is empty."""
-    if isinstance(value, float):
-        return "" if np.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
-    return "" if value is None else str(value).strip()
-
-
-def _by_number(name: str, column: str, values: NDArray[np.float64], min_score: float | None) -> PairLabels:
-    missing = ~np.isfinite(values)
-    distinct, numbers = np.unique(np.where(missing, np.nan, values), return_inverse=True)
-    there = distinct[np.isfinite(distinct)]
-    held = set(there.tolist())
-    numbers = numbers.astype(np.int64)
-    if min_score is not None:
-        rule = f"scores of {min_score:g} and above are positive"
-        return PairLabels(column, ~missing & (values >= min_score), missing, numbers, rule)
-    if held <= {0.0, 1.0} or held <= {-1.0, 1.0}:
-        return PairLabels(column, values == 1, missing, numbers, "label 1 is positive")
-    if held <= {-1.0, 0.0, 1.0}:  # -1 is the usual label of unlabelled rows
-        return PairLabels(column, values == 1, missing | (values == -1), numbers, "label 1 is positive, -1 is none")
-    if there.min() >= 0 and there.max() <= 1:
-        return PairLabels(column, ~missing & (values >= 0.5), missing, numbers, "scores of 0.5 and above are positive")
-    raise _unclear(name, column, [f"{each:g}" for each in there.tolist()])
-
-
-def _unclear(name: str, column: str, values: list[str]) -> PairsError:
-    return PairsError(
-        f"{name}: column {column!r} holds {_some(values)}, and which of them mark positive pairs is not known: name "
-        f"them with `positive_label`, or the least score with `min_score`, or ignore the column with `label='none'`"
-    )
-
-
-def _some(values: list[str]) -> str:
-    words = ", ".join(values[:_LISTED])
-    return words if len(values) <= _LISTED else f"{words} and {len(values) - _LISTED:,} more"

@@ -12,9 +12,10 @@ import numpy as np
 from pairsift._base import extras
 from pairsift._base.words import counted
 from pairsift.retrieval.checks import GuideScores
+from pairsift.retrieval.columns import IntArray
 from pairsift.retrieval.findings import BATCHES, Findings, Rate, Rates
 from pairsift.retrieval.near import NearDuplicates
-from pairsift.retrieval.read import IntArray, PairsSource
+from pairsift.retrieval.read import PairsSource
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

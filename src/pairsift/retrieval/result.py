@@ -21,13 +21,14 @@ from pairsift.data.tables import write_table
 from pairsift.pairs.guide import Encoder
 from pairsift.pairs.guide_table import FEATURE_KEYS, FEATURES
 from pairsift.retrieval.checks import Compared, NegativeChecks, check_negatives, find_false_negatives, score_pairs
+from pairsift.retrieval.columns import IntArray, PairLabels
 from pairsift.retrieval.config import PairsConfig, PairsError
 from pairsift.retrieval.findings import Findings, GuideChecks, Rates, measure_rates
 from pairsift.retrieval.guides import Guide, PairScorer, Score, check_uses, open_guide, open_scorer
 from pairsift.retrieval.index import Cells, Pairing, Search, State, UnitFeatures, first_contents, pair_up, read_cells
 from pairsift.retrieval.near import NO_PAIRS, CloseTexts, NearDuplicates, NearTexts, Spelling, TextPairs, find_leaks
 from pairsift.retrieval.page import Gallery, galleries, pairs_page
-from pairsift.retrieval.read import IntArray, PairLabels, PairsSource, TextsSource, read_labels
+from pairsift.retrieval.read import PairsSource, TextsSource, read_labels
 from pairsift.retrieval.report import Summary, unread_note
 from pairsift.retrieval.write import CleanPairs, conflicts_table, rows_table, write_layout
 

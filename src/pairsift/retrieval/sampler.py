@@ -18,9 +18,10 @@ from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
 from pairsift.retrieval.batches import Constraints, Plan, arrange, reachable
+from pairsift.retrieval.columns import IntArray
 from pairsift.retrieval.index import NO_KEY
 from pairsift.retrieval.layouts import text_of
-from pairsift.retrieval.read import IntArray, texts_table
+from pairsift.retrieval.read import texts_table
 
 if TYPE_CHECKING:
     from pairsift.retrieval.result import InspectedPairs

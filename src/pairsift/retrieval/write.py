@@ -17,12 +17,13 @@ from pairsift._base.extras import needs
 from pairsift._base.files import replacing
 from pairsift.data import arrow
 from pairsift.data.tables import format_of
+from pairsift.retrieval.columns import IntArray
 from pairsift.retrieval.config import PairsError
 from pairsift.retrieval.findings import Findings
 from pairsift.retrieval.index import NO_KEY, texts_of
 from pairsift.retrieval.layouts import Edits, Nested, write_rows
 from pairsift.retrieval.near import TextPairs
-from pairsift.retrieval.read import IntArray, PairsSource
+from pairsift.retrieval.read import PairsSource
 
 # Bytes of a row group before they are packed.
 _GROUP_BYTES = 2**26
