@@ -68,9 +68,8 @@ def test_views_may_be_many_and_come_in_any_order(together):
     torch.testing.assert_close(hooked(*pair), loss(*pair, model.features(x[0]), model.features(x[1])))
     parts = [torch.cat([model(view[:3]), model(view[3:])]) for view in x[:2]]
     torch.testing.assert_close(hooked(*parts), loss(*parts, model.features(x[0]), model.features(x[1])))
-    if together:
-        with pytest.raises(ValueError, match="it cannot be told which rows belong together: pass slices"):
-            hooked(unit(z[0]), unit(z[1]))
+    pair = [unit(z[3]), unit(z[1])]
+    torch.testing.assert_close(hooked(*pair), loss(*pair, model.features(x[3]), model.features(x[1])))
 
 
 def test_a_frozen_encoder_is_matched_by_its_calls():
@@ -130,13 +129,84 @@ def test_features_are_those_of_the_projections_whatever_the_order_of_calls(run):
     a, b = run["pair"]
     chosen = [nn.functional.normalize(z[each]) if run["unit"] else z[each] for each in (a, b)]
     expected = loss(*chosen, *(model.backbone.forward(x[each]).flatten(1).detach() for each in (a, b)))
-    # Where the layer has a graph and the projections show their place, other calls disturb nothing.
-    may_refuse = run["frozen"] or (run["together"] and run["unit"])
-    with contextlib.suppress(ValueError) if may_refuse else contextlib.nullcontext():
-        found = hooked(*chosen)
-        if run["unit"] and run["together"] and len(x) == 2 and (a, b) != tuple(run["order"]):
-            return  # rows that were made together are taken in their order, as the documentation says
-        torch.testing.assert_close(found, expected)
+    # Where the layer has a graph, other calls disturb nothing.
+    with contextlib.suppress(ValueError) if run["frozen"] else contextlib.nullcontext():
+        torch.testing.assert_close(hooked(*chosen), expected)
+
+
+MOVED = {
+    "every other": lambda z, n: (z[0::2], z[1::2]), "view": lambda z, n: z.view(n, 2, -1).unbind(1),
+    "select": lambda z, n: (z.view(n, 2, -1)[:, 0], z.reshape(n, 2, -1)[:, -1]),
+    "halves": lambda z, n: z.chunk(2), "swapped": lambda z, n: z.split([n, n])[::-1],
+    "flipped": lambda z, n: (z[:n].flip(0), z[n:].flip(0)), "rolled": lambda z, n: (z.roll(1, 0)[:n], z[-n:]),
+    "picked": lambda z, n: (z[torch.arange(2 * n) % 2 == 0], z.index_select(0, torch.arange(1, 2 * n, 2))),
+    "joined": lambda z, n: (torch.cat([z[n:], z[:1]])[:n], torch.stack([z[:n], z[n:]])[1]),
+    "turned": lambda z, n: (z.t()[:, :n].t(), z.transpose(0, 1).permute(1, 0)[n:]),
+    "grown": lambda z, n: (z[None].squeeze(0)[:n], z.repeat(2, 1)[2 * n : 3 * n]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("name", MOVED)
+def test_features_follow_the_rows_of_a_joint_call(name, unit, frozen):
+    model, n, loss = Model(), 6, NTXentLoss(0.3, BAND, TREATMENT)
+    model.backbone.requires_grad_(not frozen)
+    hooked, x = HookedLoss(loss, model, "backbone"), torch.randn(12, 6, generator=torch.Generator().manual_seed(2))
+    z = model(x)
+    pair = [nn.functional.normalize(each) if unit else each for each in MOVED[name](z, n)]
+    features = MOVED[name](model.backbone.forward(x).flatten(1).detach(), n)
+    torch.testing.assert_close(hooked(*pair), loss(*pair, *features))
+
+
+class Tokens(nn.Module):
+    """Attention between the layer and the projections, which mixes tokens in the graph."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.attention = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=batch_first)
+        self.batch_first = batch_first
+
+    def forward(self, x):
+        h = self.backbone(x)
+        return self.head(self.attention(h)[:, 0] if self.batch_first else self.attention(h.transpose(0, 1))[0])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", ["halves", "swapped", "every other", "flipped"])
+def test_rows_are_followed_behind_attention(name, batch_first, frozen):
+    model, loss = Tokens(batch_first), NTXentLoss(0.3, BAND, TREATMENT)
+    model.backbone.requires_grad_(not frozen)
+    for tokens in (5, 12):  # 12 are as many as rows
+        hooked = HookedLoss(loss, model, "backbone")
+        x = torch.randn(12, tokens, 6, generator=torch.Generator().manual_seed(2))
+        pair = [nn.functional.normalize(each) for each in MOVED[name](model(x), 6)]
+        features = MOVED[name](model.backbone.forward(x).flatten(1).detach(), 6)
+        torch.testing.assert_close(hooked(*pair), loss(*pair, *features))
+        hooked.remove()
+
+
+def test_rows_of_parts_follow_their_order():
+    model, x, loss = Model(), torch.randn(2, 8, 6), NTXentLoss(0.3, BAND, TREATMENT)
+    hooked = HookedLoss(loss, model, "backbone")
+    late, early = model(x[0, 4:]), model(x[0, :4])
+    pair = torch.cat([early, late]), model(x[1])
+    torch.testing.assert_close(hooked(*pair), loss(*pair, model.features(x[0]), model.features(x[1])))
+
+
+def test_rows_whose_way_is_not_known_are_refused():
+    model, x = Model(), torch.randn(16, 6)
+    hooked = HookedLoss(NTXentLoss(0.3, BAND, TREATMENT), model, "backbone")
+    z = model(x)
+    with pytest.raises(ValueError, match="it cannot be told which rows belong together: pass slices"):
+        hooked(z.gather(0, torch.arange(8)[:, None].expand(8, 3)), z[:8])
+    with pytest.raises(ValueError, match="it cannot be told which rows belong together: pass slices"):
+        hooked(z[:8] + z[8:], z[:8])
+    with pytest.raises(ValueError, match="it cannot be told which rows belong together: pass slices"):
+        hooked(z.sort(0).values, z)
 
 
 def test_two_layers_serve_two_towers_and_a_key_encoder():

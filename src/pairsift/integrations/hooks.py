@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairsift.integrations.graph_rows import loses_rows, traced_from_start, traced_rows
 from pairsift.losses.treated import TreatedLoss
 
 # Largest number of remembered calls without a graph.
@@ -22,7 +22,8 @@ class FeatureHook:
     """Remembers the output of a layer, and finds the features that projections were computed from.
 
     Features are found by the autograd graph: those of a projection are the outputs of the layer on which it depends.
-    So further views, other orders of views and evaluation do not disturb. Without a graph (a frozen encoder, a key
+    So further views, other orders of views and evaluation do not disturb, and rows that are sliced, picked, flipped or
+    joined are followed. Without a graph (a frozen encoder, a key
     encoder) all calls since the last loss must add up to the rows of the projections; calls in evaluation mode are left
     out if they do not. They belong to the projections in the order in which these were computed.
 
@@ -53,19 +54,17 @@ class FeatureHook:
         sources = [_sources(z, self._key) for z in projections]
         sizes = [len(z) for z in projections]
         if not any(sources):
+            calls = self.take(sum(sizes))
+            if (rows := traced_from_start(projections, len(calls))) is not None:
+                return [calls[each.to(calls.device)] for each in rows]
             order = sorted(range(len(projections)), key=lambda place: _computed(projections[place]))
-            parts = torch.split(self.take(sum(sizes)), [sizes[place] for place in order])
+            parts = torch.split(calls, [sizes[place] for place in order])
             return [parts[order.index(place)] for place in range(len(projections))]
         self._calls.clear()
-        found = [_rows_of(z, each) for z, each in zip(projections, sources, strict=True)]
+        found = [_rows_of(z, each, self._key) for z, each in zip(projections, sources, strict=True)]
         known = [h for h in found if h is not None]
         if len(known) == len(found):
             return known
-        first = sources[0]
-        same = all(len(each) == len(first) and all(map(operator.is_, each, first)) for each in sources)
-        if same and sum(len(h) for h in first) == sum(sizes):
-            # Projections of one joint call that no longer show their position in it are taken in order.
-            return list(torch.split(torch.cat(first), sizes))
         seen = [[len(h) for h in each] for each in sources]
         raise ValueError(
             f"layer {self.layer!r} gave batches of {seen} rows to projections of {sizes} rows, and it cannot be told "
@@ -128,17 +127,15 @@ def _sources(z: Tensor, key: str) -> list[Tensor]:
     return [found[number] for number in sorted(found)]
 
 
-def _rows_of(z: Tensor, sources: Sequence[Tensor]) -> Tensor | None:
+def _rows_of(z: Tensor, sources: Sequence[Tensor], key: str) -> Tensor | None:
     """The rows of features that belong to a projection; None where that is ambiguous."""
     if not sources:
         return None
-    h, base = torch.cat(list(sources)), z._base
-    if len(h) == len(z):
-        return h
-    if base is None or base.dim() != 2 or len(base) != len(h) or z.stride() != base.stride() or z.dim() != 2:
-        return None
-    start, rest = divmod(int(z.storage_offset() - base.storage_offset()), base.stride(0))
-    return h[start : start + len(z)] if rest == 0 else None
+    h = torch.cat(list(sources))
+    rows = traced_rows(z, key)
+    if rows is not None:
+        return h if torch.equal(rows, torch.arange(len(h))) else h[rows.to(h.device)]
+    return h if len(h) == len(z) and not loses_rows(z, key) else None
 
 
 def _computed(z: Tensor) -> tuple[int, int]:
