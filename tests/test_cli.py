@@ -223,7 +223,7 @@ def test_corrupt_images_can_be_left_out(run, data, tmp_path):
         "train", data["broken"], "--skip-corrupt", "--batch-size", "4", "--epochs", "1", "-o", tmp_path / "run"
     )
     assert code == 0
-    assert "left out 1 images that cannot be decoded, the first at row 5" in err
+    assert "left out 1 image that cannot be decoded, the first at row 5" in err
 
 
 def test_bad_runs_and_places_are_a_line(fails, trained, tmp_path, data):

@@ -139,7 +139,7 @@ def test_of_several_frames_the_first_is_taken_in_words(tmp_path, kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / f"b.{kind.lower()}", kind, save_all=True, append_images=frames[1:])
     frames[1].save(tmp_path / "a.png")
-    with pytest.warns(UserWarning, match=r"1 images hold several frames, row 1 is the first .* first frame is taken"):
+    with pytest.warns(UserWarning, match=r"1 image holds several frames, the first at row 1: .* first frame is taken"):
         images = load_images(str(tmp_path))
     assert images.images[1, 0].min() > 250
 

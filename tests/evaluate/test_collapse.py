@@ -56,7 +56,7 @@ def test_unlabelled_and_lonely_examples_are_left_out():
     x, y = classes(1.0)
     unknown = np.where(np.arange(600) < 50, -1, y)
     assert collapse(x, unknown) == collapse(x[50:], y[50:])
-    with pytest.warns(UserWarning, match="1 of 5 classes have one example and are left out, the first of them 9"):
+    with pytest.warns(UserWarning, match="classes with one example are left out: 1 of 5, the first of them 9"):
         found = collapse(np.vstack([x, x[:1]]), np.append(y, 9))
     assert found == collapse(x, y)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from pairsift._base.files import write_tensors
+from pairsift._base.words import counted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.progress import progress
 from pairsift.data import DataError, open_features
@@ -177,13 +178,13 @@ def _features(pairs: Path, encoder: str | None, config: PairsConfig) -> _Feature
     kept &= np.array([bool(a and a.strip() and b and b.strip()) for a, b in zip(*texts, strict=True)])
     sides = [[text for text, keep in zip(each, kept, strict=True) if keep] for each in texts]
     if len(sides[0]) < source.rows:
-        _say(f"{source.rows - len(sides[0]):,} rows are left out: they are no positive pairs, or lack a text")
+        _say(f"left out {counted(source.rows - len(sides[0]), 'row')}: no positive pair, or without a text")
     return _Features(*_encoded(model, sides), kept[kept], (sides[0], sides[1]), model)
 
 
 def _told(found: _Features) -> _Features:
     if not found.kept.all():
-        _say(f"{int((~found.kept).sum()):,} rows are left out: their label says that they are no pairs")
+        _say(f"left out {counted(int((~found.kept).sum()), 'row')}: no pair by the label")
     return found
 
 
@@ -191,7 +192,7 @@ def _of_file(file: Path, names: tuple[str, str], rows: int) -> tuple[Any, Any]:
     if file.suffix == ".parquet":
         first, second = (open_features(str(file), NO_LABELS, name) for name in names)
         if first.shape[0] != rows:
-            raise DataError(f"{file} has {first.shape[0]:,} rows and there are {rows:,} pairs: it needs a row for each")
+            raise DataError(f"{file} has {counted(first.shape[0], 'row')} for {rows:,} pairs: it needs a row for each")
         return first, second
     shape = open_features(str(file), NO_LABELS).shape  # refuses anything but an array of features
     if shape[0] != 2 * rows:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from pydantic import BaseModel
 
+from pairsift._base.words import counted
 from pairsift.cli.app import notes
 
 if TYPE_CHECKING:
@@ -121,9 +122,8 @@ def load_for(run: Path, spec: str, label_column: str | None, per_class: int | No
     images = load_as_configured(config, spec, label_column or config.label_column, per_class, skip_corrupt)
     notes.print(f"{spec}: {images.where}", soft_wrap=True)
     if images.corrupt:
-        notes.print(
-            f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}"
-        )
+        count = counted(len(images.corrupt), "image")
+        notes.print(f"left out {count} that cannot be decoded, the first at row {images.corrupt[0]}")
     return images
 
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from pairsift import retrieval
+from pairsift._base.words import counted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.cli.progress import progress
@@ -39,8 +40,8 @@ def pairs(train: Path, config: Path | None, **flags: Any) -> None:
         )
     _tell(found)
     console.print(
-        f"{len(found):,} rows in {time.perf_counter() - start:,.1f} s; {found.summary.clean_rows:,} in clean.parquet: "
-        f"{settings.output / 'report.html'}", highlight=False, soft_wrap=True,
+        f"{counted(len(found), 'row')} in {time.perf_counter() - start:,.1f} s; {found.summary.clean_rows:,} in "
+        f"clean.parquet: {settings.output / 'report.html'}", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 

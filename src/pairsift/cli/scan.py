@@ -12,6 +12,7 @@ import typer
 
 from pairsift import scanning
 from pairsift._base.process import Interrupted
+from pairsift._base.words import counted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.options import CONFIG, given, options_of, parameter, with_parameters
 from pairsift.cli.progress import progress
@@ -43,7 +44,7 @@ def scan(features: str, config: Path | None, images: str | None, **flags: Any) -
     result = _run(source, settings, lambda scan: scan.report(page, images, fraction=fraction))
     console.print(
         f"{len(result):,} examples in {time.perf_counter() - start:,.1f} s; {len(result.drop(fraction)):,} to "
-        f"drop, {len(result.pairs):,} bridging pairs: {page}", highlight=False, soft_wrap=True,
+        f"drop, {counted(len(result.pairs), 'bridging pair')}: {page}", highlight=False, soft_wrap=True,
     )  # fmt: skip
     _print_findings(result, source)
 
@@ -93,7 +94,9 @@ def _print_issues(result: Scan) -> None:
     if issues is None:
         return
     where = ", most certain first; label_issues.parquet lists them" if len(issues) else ""
-    console.print(f"{len(issues):,} labels are probably wrong{where}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{counted(len(issues), 'label is', 'labels are')} probably wrong{where}", highlight=False, soft_wrap=True
+    )
     for row in result.issue_table().slice(0, _ISSUES).to_pylist():
         name = row.get("id") or row.get("path") or row["row"]
         given, suggested = row.get("class") or row["label"], row.get("suggested_class") or row["suggested"]
@@ -107,14 +110,20 @@ def _print_copies(result: Scan) -> None:
     """Print how many rows are copies of others, and how many leak."""
     if result.duplicates is not None:
         groups = int(result.duplicates.column("keep").to_numpy().sum())
+        copied = counted(
+            len(result.duplicates) - groups, "row is an exact or near copy", "rows are exact or near copies"
+        )
         console.print(
-            f"{len(result.duplicates) - groups:,} rows are exact or near copies of {groups:,} others; "
+            f"{copied} of {counted(groups, 'other')}; "
             "duplicates.parquet lists the groups and the row to keep", highlight=False, soft_wrap=True,
         )  # fmt: skip
     if result.leaks is not None:
         against = "against_row" in result.leaks.column_names
-        what = "rows of the other set have a copy in this one" if against else "rows have a copy in another split"
-        console.print(f"{len(result.leaks):,} {what}: leaks.parquet", highlight=False, soft_wrap=True)
+        one, many = ("row of the other set has", "rows of the other set have") if against else ("row has", "rows have")
+        where = "this one" if against else "another split"
+        console.print(
+            f"{counted(len(result.leaks), one, many)} a copy in {where}: leaks.parquet", highlight=False, soft_wrap=True
+        )
 
 
 _FEATURES = typer.Argument(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pairsift._base.checks import first_line
+from pairsift._base.words import counted
 from pairsift.data.columns import UNLABELLED
 from pairsift.data.decoding import rgb
 from pairsift.data.errors import DataError
@@ -172,8 +173,8 @@ def _decode_all(
         pool.shutdown(cancel_futures=True)
     if several:
         warnings.warn(
-            f"{source.name}: {len(several):,} images hold several frames, row {min(several)} is the first of them: "
-            "their first frame is taken, so save the others as images of their own if they count",
+            f"{source.name}: {counted(len(several), 'image holds', 'images hold')} several frames, the first at row "
+            f"{min(several)}: their first frame is taken, so save the others as images of their own if they count",
             stacklevel=4,
         )
     return good
@@ -269,7 +270,7 @@ def _describe(shape: tuple[int, ...], where: str) -> str:
     megabytes = n * c * h * w / 1e6
     size = f", {megabytes:,.0f} MB" if megabytes >= 1 else f", {megabytes:.1g} MB"
     size = size if where == "in memory" else ""
-    return f"{n:,} images of {c} x {h} x {w} {where}{size}"
+    return f"{counted(n, 'image')} of {c} x {h} x {w} {where}{size}"
 
 
 def subset(images: ImageSet, keep: IntArray) -> ImageSet:
@@ -325,7 +326,7 @@ def without_rows(images: ImageSet, file: Path) -> ImageSet:
         )
     keep = np.flatnonzero(~np.isin(images.rows, rows))
     if not len(keep):
-        raise DataError(f"{file} drops all {len(images):,} images")
+        raise DataError(f"{file} drops all images ({len(images):,})")
     return subset(images, keep)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairsift._base.checks import class_labels
+from pairsift._base.words import counted
 from pairsift.data.columns import UNLABELLED
 from pairsift.data.errors import DataError
 from pairsift.data.images import ImageArray, ImageSet, UInt8Array
@@ -61,7 +62,7 @@ def mix(
     if labels is not None:
         labels = class_labels(labels, "labels", DataError)
         if labels.shape != (n,):
-            raise DataError(f"{n} images but labels of shape {labels.shape}")
+            raise DataError(f"{counted(n, 'image')} but labels of shape {labels.shape}")
     if not isinstance(kind, str) or kind not in get_args(MixKind):
         raise DataError(f"kind must be 'pixel' or 'composite', got {kind!r}")
     rng = np.random.default_rng(seed)

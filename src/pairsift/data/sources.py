@@ -16,6 +16,7 @@ from PIL import Image
 
 from pairsift._base.checks import first_line
 from pairsift._base.extras import needs
+from pairsift._base.words import counted
 from pairsift.data import arrow
 from pairsift.data.arrays import NpzFile, open_npy
 from pairsift.data.columns import (
@@ -134,7 +135,7 @@ class ArraySource(Undescribed):
             images = np.repeat(images, 3, axis=1)
             where = "in memory"
         if labels is not None and len(labels) != len(images):
-            raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
+            raise DataError(f"{name}: {counted(len(images), 'image')} but {counted(len(labels), 'label')}")
         self.images: NDArray[np.uint8] = images
         self.name, self.where = name, where
         self.class_names = class_names

@@ -115,7 +115,7 @@ def _checked(features: ArrayLike, labels: ArrayLike, normalise: bool) -> tuple[N
     if len(classes) and (sizes == 1).any():
         alone = classes[sizes == 1]
         warnings.warn(
-            f"{len(alone)} of {len(classes)} classes have one example and are left out, the first of them {alone[0]}",
+            f"classes with one example are left out: {len(alone)} of {len(classes)}, the first of them {alone[0]}",
             stacklevel=3,
         )
         known[known] = sizes[place] > 1

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pairsift._base.checks import real_array, unmasked
 from pairsift._base.extras import needs
+from pairsift._base.words import counted
 from pairsift.pairs.selector import RowIndex, unit_rows
 from pairsift.pairs.text_keys import text_keys
 
@@ -326,7 +327,9 @@ def _column_texts(values: list[Any], name: str) -> list[str]:
         )
     missing = sum(not (isinstance(each, str) and each.strip()) for each in values)
     if missing:
-        raise ValueError(f"column {name!r} has no text in {missing:,} rows: every example needs one in each column")
+        raise ValueError(
+            f"column {name!r} has no text in {counted(missing, 'row')}: every example needs one in each column"
+        )
     return values
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairsift._base import extras
+from pairsift._base.words import counted
 from pairsift.retrieval.checks import GuideScores
 from pairsift.retrieval.columns import IntArray
 from pairsift.retrieval.findings import BATCHES, Findings, Rate, Rates
@@ -285,7 +286,9 @@ def _input_notes(summary: Summary) -> list[str]:
         if reason.split()[-1] in ("missing", "empty", "finite") and mask.any()
     }  # fmt: skip
     if wrong:
-        lines.append("Left out: " + ", ".join(f"{reason} in {count:,} rows" for reason, count in wrong.items()) + ".")
+        lines.append(
+            "Left out: " + ", ".join(f"{reason} in {counted(count, 'row')}" for reason, count in wrong.items()) + "."
+        )
     return lines
 
 
@@ -343,8 +346,8 @@ def _close_notes(found: Findings) -> list[str]:
             )
     if close.cut.any():
         lines.append(
-            f"{int(close.cut.sum()):,} texts are longer than the guide reads. Their near-duplicates must share half of "
-            "their word pairs, and their likely false negatives are known from their beginning alone."
+            f"{counted(int(close.cut.sum()), 'text is', 'texts are')} longer than the guide reads. Near-duplicates of "
+            "such texts must share half of the word pairs; likely false negatives are known from the beginning alone."
         )
     if close.leaks is not None:
         done = "are left out" if found.config.leaks == "drop" else "stay"
@@ -361,7 +364,7 @@ def _judge_notes(found: Findings) -> list[str]:
         return []
     wrong = {"drop": "are left out", "keep": "stay, and `wrong_positives=drop` leaves them out"}
     return [
-        f"The judge {scored.name} scored {scored.asked:,} pairs. A negative is bad if it scores at least "
+        f"The judge {scored.name} scored {counted(scored.asked, 'pair')}. A negative is bad if it scores at least "
         f"{scored.floor:g} and at least {found.config.judge_share:.0%} of its row's positive.",
         f"Positives that score less than {scored.floor:g}: {int(scored.wrong.sum()):,}. They "
         f"{wrong[found.config.wrong_positives]}.",

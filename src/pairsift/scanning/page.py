@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pairsift._base.words import counted
 from pairsift.report.drawing import COLOURS, Axis, Drawing, Line, Mark, bars, points
 from pairsift.report.page import page_template, write_page
 from pairsift.scanning.reference import INDICATORS
@@ -32,7 +33,7 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
         OSError: not writable.
     """
     if labels is not None and len(labels) != len(scan):
-        raise ValueError(f"the scan has {len(scan):,} rows, got {len(labels):,} labels")
+        raise ValueError(f"the scan has {len(scan):,} rows, got {counted(len(labels), 'label')}")
     good = np.flatnonzero(np.isfinite(scan.scores))
     order = good[np.argsort(-scan.scores[good], kind="stable")]
     cutoff = float(scan.scores[order[max(0, round(fraction * len(scan)) - 1)]]) if fraction else 1.0
@@ -49,13 +50,17 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
     points = plane(scan, good)
     write_page(
         path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
-        words=f"{scan.settings['features']}: {len(scan):,} embeddings of {scan.settings['dimensions']} dimensions, "
-        "scored without labels.",
+        words=f"{scan.settings['features']}: {len(scan):,} embeddings of "
+        f"{counted(scan.settings['dimensions'], 'dimension')}, scored without labels.",
         most=[(example, examples.near(position)) for example, position in zip(examples.at(first), first, strict=True)],
         least=examples.at(last), pairs=examples.pairs(_PAIRS),
-        issues=examples.issues(issues), n_issues=None if scan.label_issues is None else len(scan.label_issues),
+        issues=examples.issues(issues), n_issues=None if scan.label_issues is None
+        else counted(len(scan.label_issues), "label that other rows contradict", "labels that other rows contradict"),
         groups=[(examples.at(np.array(each.positions)), each.size) for each in groups],
-        n_copies=None if scan.duplicates is None else f"{int((~scan.duplicates['keep'].to_numpy()).sum()):,}",
+        n_copies=None if scan.duplicates is None else counted(
+            int((~scan.duplicates["keep"].to_numpy()).sum()), "row is an exact or near copy",
+            "rows are exact or near copies",
+        ),
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
         start=round(cutoff * n_bins), plane=points, map_words=_map_words(scan), n_points=f"{len(points.facts):,}",
         bridges=bridges(scan),

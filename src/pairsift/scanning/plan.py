@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pairsift._base.checks import real_array
 from pairsift._base.files import remove_unfinished, write_json
 from pairsift._base.version import __version__
+from pairsift._base.words import counted
 from pairsift.data import ArrayFeatures, DataError, FeatureSource, open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.data.features import is_shareable
@@ -222,7 +223,9 @@ def check_arguments(source: FeatureSource, config: ScanConfig, graph: Sequence[N
     """Refuse settings that do not fit the features."""
     n = source.shape[0]
     if n < _FEWEST_ROWS:
-        raise ScanError(f"{source.name} has {n} rows: a scan compares neighbourhoods and needs at least {_FEWEST_ROWS}")
+        raise ScanError(
+            f"{source.name} has {counted(n, 'row')}: a scan compares neighbourhoods and needs at least {_FEWEST_ROWS}"
+        )
     if config.n_classes is not None and not 2 <= config.n_classes <= n // 4:
         raise ScanError(
             f"n_classes must lie in 2 ... {n // 4} (a quarter of the rows), got {config.n_classes}: bridges need two "
@@ -261,11 +264,10 @@ def open_guide(path: Path, source: FeatureSource) -> FeatureSource:
     n = source.shape[0]
     if guide.shape[0] != n:
         raise ScanError(
-            f"the guide {guide.name} has {guide.shape[0]:,} rows, {source.name} has {n:,}: give another encoder's "
-            "features of the same rows, in the same order"
+            f"the guide {guide.name} has {counted(guide.shape[0], 'row')}, {source.name} has {n:,}: give another "
+            "encoder's features of the same rows, in the same order"
         )
-    counted = np.arange(n)
-    if any(np.array_equal(each.rows, counted) for each in (guide, source)):
+    if any(np.array_equal(each.rows, np.arange(n)) for each in (guide, source)):
         return guide
     other = np.flatnonzero(guide.rows != source.rows)
     if len(other):
@@ -287,8 +289,8 @@ def open_against(path: Path, source: FeatureSource, column: str | None) -> Featu
     other = open_features(path, "none", column)
     if other.shape[1] != source.shape[1]:
         raise ScanError(
-            f"{other.name} has features of {other.shape[1]} dimensions, {source.name} of {source.shape[1]}: `against` "
-            "takes features by the same encoder"
+            f"{other.name} has features of {counted(other.shape[1], 'dimension')}, {source.name} of "
+            f"{source.shape[1]}: `against` takes features by the same encoder"
         )
     return other
 
@@ -304,8 +306,8 @@ def check_guide(guide: FeatureSource, checked: Checked) -> Guide:
     bad = np.setdiff1d(found.bad, checked.bad)
     if len(bad):
         raise DataError(
-            f"the guide {guide.name}: the norm of row {bad[0]:,} is not finite in float32 ({len(bad):,} rows that are "
-            f"scanned: {_named(bad)}): mend the encoder's output, or scan without these rows"
+            f"the guide {guide.name}: the norm of row {bad[0]:,} is not finite in float32 "
+            f"({counted(len(bad), 'scanned row')}: {_named(bad)}): mend the encoder's output, or scan without them"
         )
     return Guide(guide, found.checksum)
 
@@ -347,7 +349,8 @@ def check_features(source: FeatureSource, skip_bad: bool) -> Checked:
             "mend the encoder's output, or leave such rows out with `skip_bad=True`"
         )
     if n - len(found) < _FEWEST_ROWS:
-        raise ScanError(f"{source.name}: {n - len(found)} finite rows are left, a scan needs {_FEWEST_ROWS}")
+        left = counted(n - len(found), "finite row is", "finite rows are")
+        raise ScanError(f"{source.name}: {left} left, a scan needs {_FEWEST_ROWS}")
     if constant:
         raise ScanError(f"{source.name}: all rows are equal, there is nothing to tell apart: the encoder has collapsed")
     return Checked(found, zeros, checksum)

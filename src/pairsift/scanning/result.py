@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pairsift._base.files import replacing, write_json
+from pairsift._base.words import counted
 from pairsift.data import DataError
 from pairsift.data.tables import DAMAGE, read_table, write_table
 from pairsift.neighbors import IntArray
@@ -152,11 +153,10 @@ class Scan:
             shown = ", ".join(f"{row:,}" for row in rows[:_SHOWN]) + (
                 ", ..." if self.settings["skipped"] > _SHOWN else ""
             )
-            notes.append(
-                f"{self.settings['skipped']:,} rows are not finite and have no score" + f": {shown}" * bool(rows)
-            )
+            count = counted(self.settings["skipped"], "row is not finite and has", "rows are not finite and have")
+            notes.append(f"{count} no score" + f": {shown}" * bool(rows))
         if self.settings["zero_rows"]:
-            notes.append(f"{self.settings['zero_rows']:,} rows are all zero: failed embeddings?")
+            notes.append(f"{counted(self.settings['zero_rows'], 'row is', 'rows are')} all zero: failed embeddings?")
         power = self.settings.get("balance", {}).get("power", 0)
         if power:
             notes.append(

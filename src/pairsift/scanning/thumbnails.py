@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pairsift._base.checks import real_array
+from pairsift._base.words import counted
 from pairsift.data import ArraySource, DataError, ImageSet, open_source
 from pairsift.data.decoding import rgb
 
@@ -48,11 +49,11 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
         if source.paths is not None and paths is not None:
             places = _joined(source.paths, paths, str(images))
             return lambda position: source.image(_place(places, position))
-        counted = np.array_equal(rows, np.arange(len(rows)))
-        if (counted and len(source) != len(rows)) or len(source) <= rows.max():
+        whole = np.array_equal(rows, np.arange(len(rows)))
+        if (whole and len(source) != len(rows)) or len(source) <= rows.max():
             raise DataError(
-                f"{images} has {len(source):,} images, the scan {len(rows):,} rows up to row {rows.max():,}: give the "
-                "images that the features were computed from, or features with a column 'row' or 'path'"
+                f"{images} has {counted(len(source), 'image')}, the scan {len(rows):,} rows up to row {rows.max():,}: "
+                "give the images that the features were computed from, or features with a column 'row' or 'path'"
             )
         return lambda position: source.image(int(rows[position]))
     images = _plain(images)
@@ -62,7 +63,7 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
             f"{type(images).__name__}"
         )
     if len(images) != len(rows):
-        raise DataError(f"the scan has {len(rows):,} rows, got {len(images):,} images")
+        raise DataError(f"the scan has {len(rows):,} rows, got {counted(len(images), 'image')}")
     if isinstance(images, np.ndarray):
         return ArraySource(images, name="images").image
     if not isinstance(images, (list, tuple)):  # decoded as they are asked for: (B, C, H, W) of B positions
@@ -100,7 +101,7 @@ def thumbnails(open_image: OpenImage, positions: Iterable[int], small: Iterable[
         except Exception as caught:  # a damaged image, or one that claims to be huge, has many ways to fail
             made[position], error = "", caught
     if made and not any(made.values()):
-        raise DataError(f"none of {len(made)} images can be read; of the last one: {error}") from error
+        raise DataError(f"none of {counted(len(made), 'image')} can be read; of the last one: {error}") from error
     return made
 
 

@@ -104,7 +104,7 @@ class Task:
                     f"{file} is damaged ({first_line(error)}): remove it, and the same command scores its rows anew"
                 ) from error
         if len(tables[0]) != span[1] - span[0]:
-            raise ScanError(f"{self._files(span[0])[0]} holds {len(tables[0])} rows of {span[1] - span[0]}: remove it")
+            raise ScanError(f"{self._files(span[0])[0]} holds {len(tables[0])} of {span[1] - span[0]} rows: remove it")
         return tables[0], tables[1]
 
     def _files(self, start: int) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from pairsift._base.files import replacing
 from pairsift._base.process import first_process
+from pairsift._base.words import counted
 from pairsift.data import ImageSet, ViewPolicy
 from pairsift.temporal import FrameSet, by_row
 from pairsift.train.config import ConfigError, TrainConfig
@@ -176,7 +177,8 @@ def _tell(images: ImageSet, say: Callable[[str], None]) -> None:
     """Report the training images, and those that were left out."""
     say(images.where)
     if images.corrupt:
-        say(f"left out {len(images.corrupt)} images that cannot be decoded, the first at row {images.corrupt[0]}")
+        count = counted(len(images.corrupt), "image")
+        say(f"left out {count} that cannot be decoded, the first at row {images.corrupt[0]}")
     if isinstance(images, FrameSet) and images.pairs is not None and images.pairs.short:
         say(short_sequences(images.pairs))
 

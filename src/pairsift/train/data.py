@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pairsift._base.words import counted
 from pairsift.data import DataError, ImageSet, NoisyFrames, ViewPolicy, load_images, mix_set, without_rows
 from pairsift.temporal import FrameSet, TemporalPairs, load_sequences, temporal_pairs
 from pairsift.theory import collapse_threshold
@@ -43,7 +44,9 @@ def training_images(config: TrainConfig, images: ImageSet | None = None) -> Imag
     if config.drop is not None:
         images = without_rows(images, config.drop)
     if config.method != "exact" and config.batch_size > len(images):
-        raise DataError(f"batch_size={config.batch_size} is larger than the data ({len(images):,} images): lower it")
+        raise DataError(
+            f"batch_size={config.batch_size} is larger than the data ({counted(len(images), 'image')}): lower it"
+        )
     return images
 
 
