@@ -47,7 +47,7 @@ class TreatPairs(Callback):
             )
         self._own, self._hooked = own, HookedLoss(self.loss, pl_module, self.layer)
         if self._learns:
-            self._hooked.register_load_state_dict_pre_hook(self._add_own)
+            self._hooked.register_load_state_dict_pre_hook(self._add_own)  # type: ignore[no-untyped-call]
             setattr(pl_module, self.criterion, self._hooked)
         else:
             # This hides the module's own loss without replacing it, so the module's state dict stays as it was.
