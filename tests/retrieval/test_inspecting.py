@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -328,6 +329,17 @@ def test_columns_that_may_be_labels_and_are_not_read_are_named():
         assert not any("ot read:" in line for line in notes(found.summary))
     words = texts(**pairs, target=["word"] * 4)  # a target of texts is no label
     assert inspect_pairs(words).facts["labels"] is None
+
+
+@pytest.mark.parametrize("column", ["anchor", "positive", "negative", "source"])
+def test_runs_of_texts_are_written_plainly(column, tmp_path):
+    held = {"anchor": list("aabc"), "positive": list("efgh"), "negative": list("xyzw"), "source": ["s"] * 4}
+    table = texts(**{name: pc.run_end_encode(pa.array(each)) if name == column else each
+                     for name, each in held.items()})  # fmt: skip
+    inspect_pairs(table, output=tmp_path / "out")
+    clean = pq.read_table(tmp_path / "out" / "clean.parquet")
+    assert clean.schema.field(column).type == pa.string()
+    assert clean[column].to_pylist() == held[column]
 
 
 @pytest.mark.parametrize(

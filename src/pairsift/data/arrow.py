@@ -143,8 +143,10 @@ def _viewed_lists(values: Any) -> Any:
 def without_views(kind: pa.DataType) -> pa.DataType:
     """The type with large texts and bytes in place of views, also in lists, structs and dictionaries.
 
-    Arrow can neither take nor filter rows of views, which polars writes.
+    Arrow can neither take nor filter rows of views, which polars writes, nor write runs to parquet: these are decoded.
     """
+    if pa.types.is_run_end_encoded(kind):
+        return without_views(kind.value_type)
     if _is_view(kind, "is_string_view"):
         return pa.large_string()
     if _is_view(kind, "is_binary_view"):
