@@ -164,5 +164,25 @@ def test_masked_values_are_refused():
         ps.GuideMask.fit(features, features, labels=masked)
     with pytest.raises(ValueError, match="ids have 1 masked values"):
         ps.GuideMask.fit(features, features, ids=masked)
+    for make in (
+        lambda: ps.TemporalWindow(ps.RankBand(0.1, 0.3), 2, masked, labels),
+        lambda: ps.TemporalWindow(ps.RankBand(0.1, 0.3), 2, labels, masked),
+        lambda: ps.retrieval.DistinctBatchSampler(masked[:, None], 4),
+        lambda: ps.evaluate.knn(features, masked % 4, features, labels % 4),
+        lambda: ps.evaluate.collapse(features, masked % 4), lambda: ps.evaluate.t_interval(masked),
+        lambda: ps.SpectralMap(2).partial_fit(hidden, features),
+        lambda: ps.SpectralMap.fit(features, features, dimensions=2, ridge=0.1, power=1.0, drop=masked),
+        lambda: ps.same_class.patch_features(np.ma.masked_less(np.ones((50, 3, 8, 8), np.uint8), 2)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"have [0-9]+ masked values: fill them"):
+            make()
     with pytest.raises(ValueError, match="texts of anchors have 1 masked values"):
         ps.GuideMask.fit(features, features, texts=[masked, labels])
+
+
+def test_a_queue_does_not_grow_inside_transforms():
+    loss, (z0, z1) = MoCoLoss(32, 8), torch.randn(2, 6, 8)
+    loss.enqueue(z1)
+    with pytest.raises(RuntimeError, match=r"a queue cannot grow inside torch\.func: pass enqueue=False"):
+        torch.func.grad(lambda z: loss(z, z1))(z0)
+    assert torch.func.grad(lambda z: loss(z, z1, enqueue=False))(z0).isfinite().all()

@@ -219,6 +219,19 @@ def test_what_does_not_change_comes_back_letter_by_letter(tmp_path, name):
         assert pq.read_table(tmp_path / "out" / "clean.parquet")["date"].to_pylist() == ["2024-01-01"] * N
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_line_ends_and_the_mark_of_unicode_come_back(tmp_path, name):
+    rows = [{"query": query(i), "positive": answer(i), "negative": answer(i + (i != 3))} for i in range(N)]
+    text = "\ufeff" + written(tmp_path / name, rows).replace("\n", "\r\n")
+    (tmp_path / name).write_bytes(text.encode())
+    inspect_pairs(tmp_path / name, output=tmp_path / "out")
+    back = (tmp_path / "out" / "clean" / name).read_bytes().decode()
+    assert len(back.split("\r\n")) == len(text.split("\r\n"))
+    assert back.count("\r\n") == back.count("\n")
+    assert back.split("\r\n")[:3] == text.split("\r\n")[:3]
+    assert back != text
+
+
 def test_quotes_that_do_not_match_are_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\n")
     with pytest.raises(DataError, match="line 2 has 2 cells and the head 3"):

@@ -95,7 +95,9 @@ def class_labels(values: Any, name: str, error: type[ValueError] = ValueError) -
     """
     values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
     try:
-        array = np.asarray(values)
+        array = np.asarray(unmasked(values, name, error))
+    except error:
+        raise
     except (ValueError, TypeError) as trouble:
         raise error(f"{name} must be one whole number or name a row: {trouble}") from trouble
     if array.dtype.kind == "O" and array.size:

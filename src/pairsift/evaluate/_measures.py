@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pairsift._base.checks import real_array
+from pairsift._base.checks import real_array, unmasked
 from pairsift._base.extras import needs
 
 
@@ -113,7 +113,7 @@ def t_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, fl
     """
     with needs("theory", "pairsift.evaluate.t_interval"):
         from scipy import stats
-    sample = np.asarray(values, dtype=np.float64)
+    sample = unmasked(values, "values").astype(np.float64)
     count = len(sample)
     half = stats.t.ppf(0.975, count - 1) * sample.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
     return float(sample.mean()), float(half)

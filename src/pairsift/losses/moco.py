@@ -10,6 +10,7 @@ from pairsift._base.checks import check_tensors
 from pairsift.losses.engine import Processes, Rows, info_nce
 from pairsift.losses.treated import Options, Plan, TemperedLoss, check_alike, check_ids, unit
 from pairsift.pairs import Selector
+from pairsift.pairs.selector import transformed
 from pairsift.treatments import Treatment
 
 
@@ -156,7 +157,10 @@ class MoCoLoss(TemperedLoss):
 
         Raises:
             ValueError: shapes that do not fit, or more keys than the queue holds.
+            RuntimeError: inside a transform of torch.func.
         """
+        if transformed():
+            raise RuntimeError("a queue cannot grow inside torch.func: pass enqueue=False, and call `enqueue` outside")
         width = self.queue_h.shape[1]
         if width and (h_k is None or h_k.shape != (len(k), width)):
             seen = None if h_k is None else tuple(h_k.shape)

@@ -336,11 +336,13 @@ def _content(path: Path) -> str:
 
 def _json_again(original: Path, rows: list[tuple[int, dict[str, Any]]]) -> str:
     """Some objects of a file of JSON, one a line or in a list, with other values."""
-    content = _content(original).removeprefix("\ufeff")
+    content = _content(original)
+    mark = "\ufeff" if content.startswith("\ufeff") else ""
+    content = content.removeprefix(mark)
     if content.lstrip()[:1] == "[":
         records = json.loads(content)
         indent = re.match(r"\s*\[\s*?\n( +)", content)
-        return json.dumps(
+        return mark + json.dumps(
             [_merged(records[row], values) or records[row] for row, values in rows],
             ensure_ascii=content.isascii(), indent=len(indent[1]) if indent else None,
         ) + "\n"  # fmt: skip
@@ -348,8 +350,9 @@ def _json_again(original: Path, rows: list[tuple[int, dict[str, Any]]]) -> str:
     out = []
     for row, values in rows:
         record = _merged(json.loads(lines[row]), values) if values else None
-        out.append(lines[row] if record is None else json.dumps(record, ensure_ascii=lines[row].isascii()))
-    return "".join(f"{line}\n" for line in out)
+        end = "\r" if lines[row].endswith("\r") else ""
+        out.append(lines[row] if record is None else json.dumps(record, ensure_ascii=lines[row].isascii()) + end)
+    return mark + "".join(f"{line}\n" for line in out)
 
 
 def _merged(record: dict[str, Any], values: dict[str, Any]) -> dict[str, Any] | None:
@@ -380,7 +383,8 @@ def _csv_again(original: Path, rows: list[tuple[int, dict[str, Any]]]) -> str:
         new = [values.get(name, cell) or "" for name, cell in zip(names, cells, strict=True)]
         if new != cells:
             text = io.StringIO()
-            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(new)
+            end = line[len(line.rstrip("\r\n")) :] or "\n"
+            csv.writer(text, delimiter=delimiter, lineterminator=end).writerow(new)
             line = text.getvalue()
         out.append(line)
     return "".join(line if line.endswith(("\n", "\r")) else line + "\n" for line in out)

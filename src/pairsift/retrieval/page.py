@@ -223,7 +223,7 @@ def _false_negatives(found: Findings, most: int) -> Iterable[list[ShownText]]:
             continue
         seen |= texts
         row, other = int(pairing.rows[at]), int(pairing.rows[holder[likely.worst[at]]])
-        another = ShownText("positive of another row", other, 1, f"{likely.similarity[at]:.3f}")
+        another = ShownText("another positive", other, 1, f"{likely.similarity[at]:.3f}")
         yield [*_pair(row, of_positive=f"{scores.own[at]:.3f}"), another]
         most -= 1
         if most == 0:

@@ -108,7 +108,7 @@ def inspect_pairs(
         config = config.updated("inspect_pairs", {"bad_negatives": "drop"})
         say(
             f"column {source.scores!r} holds a score for each negative, which another text would not have: rows with "
-            "bad negatives are left out"
+            "bad negatives are left out (without the column their negatives are replaced)"
         )
     check_uses(source, config, encoder, objects.get("judge"))
     opened = open_scorer(source, config, objects.get("judge"))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import BatchSampler
 
-from pairsift._base.checks import first_line
+from pairsift._base.checks import first_line, unmasked
 from pairsift.data import DataError, arrow
 from pairsift.data.tables import DAMAGE, read_table
 from pairsift.pairs import text_keys
@@ -76,13 +76,13 @@ class DistinctBatchSampler(BatchSampler):
         self, keys: ArrayLike, batch_size: int, *, conflicts: ArrayLike | None = None,
         similarity: ArrayLike | None = None, drop_last: bool = False, seed: int = 0, min_full: float = 0.95,
     ) -> None:  # fmt: skip
-        numbers = np.asarray(keys)
+        numbers = unmasked(keys, "keys")
         if numbers.ndim != 2 or numbers.dtype.kind not in "iu" or 0 in numbers.shape:
             raise ValueError(f"keys must be (N, C) integers, got {numbers.dtype} {numbers.shape}: see `text_keys`")
-        pairs = np.zeros((0, 2), np.int64) if conflicts is None else np.asarray(conflicts)
+        pairs = np.zeros((0, 2), np.int64) if conflicts is None else unmasked(conflicts, "conflicts")
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"conflicts must be (M, 2) pairs of keys, got {pairs.dtype} {pairs.shape}")
-        likely = np.ones(len(pairs)) if similarity is None else np.asarray(similarity)
+        likely = np.ones(len(pairs)) if similarity is None else unmasked(similarity, "similarity")
         if likely.shape != (len(pairs),) or likely.dtype.kind not in "iuf" or not np.isfinite(likely).all():
             raise ValueError(
                 f"similarity must be ({len(pairs)},) finite numbers, one a conflict, got {likely.dtype} {likely.shape}"

@@ -338,7 +338,10 @@ def _write_files(source: PairsSource, rows: IntArray, table: pa.Table, changed: 
     )  # fmt: skip
     for file, start, stop in zip(source.files, source.file_starts[:-1], source.file_starts[1:], strict=True):
         here = np.flatnonzero((rows >= start) & (rows < stop))
-        write_rows(folder / file.relative_to(root), file, rows[here] - start, table.take(pa.array(here)), changed)
+        # Slices, because Arrow takes no rows of more than 2 GB of texts at once.
+        runs = np.split(here, np.flatnonzero(np.diff(here) != 1) + 1)
+        some = pa.concat_tables([table.slice(run[0] if len(run) else 0, len(run)) for run in runs])
+        write_rows(folder / file.relative_to(root), file, rows[here] - start, some, changed)
     for files in source.others.values():
         for file in files:
             shutil.copyfile(file, _made((folder / file.relative_to(root)).parent) / file.name)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pairsift._base.checks import unmasked
 from pairsift.neighbors import FloatArray, generator, kmeans, principal_axes, unit_rows
 from pairsift.same_class.estimator import AffinityError
 
@@ -57,6 +58,8 @@ def patch_features(images: Any, *, filters: int = 200, dimensions: int = 128, se
     kind = getattr(images, "dtype", np.dtype(np.uint8))
     if len(shape) != 4 or shape[1] != 3 or 0 in shape[2:] or kind != np.uint8:
         raise AffinityError(f"images must be (N, 3, H, W) uint8, got {kind} of shape {shape}")
+    if isinstance(images, np.ma.MaskedArray):
+        images = unmasked(images, "images", AffinityError)
     if len(images) < 50:
         raise AffinityError(f"patches of {len(images)} images say nothing about a set: at least 50 are needed")
     for name, value in (("filters", filters), ("dimensions", dimensions)):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pairsift._base.checks import unmasked
 from pairsift.pairs import Selector
 from pairsift.spectral.choice import Grid
 from pairsift.spectral.edits import masks_of
@@ -92,7 +93,7 @@ def kept_pairs(drop: NDArray[Any] | None, rows: int) -> NDArray[np.bool_]:
     """(N,) which pairs are summed."""
     kept = np.ones(rows, bool)
     if drop is not None:
-        dropped = np.asarray(drop)
+        dropped = unmasked(drop, "drop", SpectralError)
         if dropped.dtype == bool and dropped.shape != (rows,):
             raise SpectralError(f"drop has shape {dropped.shape}, and there are {rows:,} pairs")
         if dropped.dtype != bool and (dropped.dtype.kind not in "iu" or (dropped.size and not (

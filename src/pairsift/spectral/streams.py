@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pairsift._base.checks import unmasked
 from pairsift.data import FeatureSource, open_features
 from pairsift.spectral.errors import SpectralError
 from pairsift.spectral.moments import Array, Moments
@@ -163,7 +164,7 @@ def opened(features: Features, name: str) -> Any:
         return open_features(features)
     if not isinstance(features, np.ndarray) and hasattr(features, "blocks") and hasattr(features, "shape"):
         return features
-    matrix = np.asarray(features)
+    matrix = unmasked(features, f"{name}: features", SpectralError)
     if matrix.dtype.kind != "f":
         raise SpectralError(f"{name}: features must be floating point, got {matrix.dtype}")
     if matrix.ndim != 2 or 0 in matrix.shape:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pairsift._base.checks import unmasked
 from pairsift.pairs import PairMasks, Precision, Selector, WrappedSelector
 from pairsift.pairs.selector import RowIndex, need_rows
 
@@ -63,7 +63,7 @@ class TemporalWindow(WrappedSelector):
         self._index: RowIndex | None = None
         if sequences is None or times is None:
             return
-        self._sequences, self._times = _numbers(sequences), _numbers(times)
+        self._sequences, self._times = _numbers(sequences, "sequences"), _numbers(times, "times")
         whole = not (self._sequences.is_floating_point() or self._sequences.is_complex())
         if self._sequences.dim() != 1 or self._times.shape != self._sequences.shape or not whole:
             raise ValueError(
@@ -158,9 +158,9 @@ class TemporalWindow(WrappedSelector):
         return f"TemporalWindow({self.selector!r}, window={self.window})"
 
 
-def _numbers(values: ArrayLike | Tensor) -> Tensor:
+def _numbers(values: ArrayLike | Tensor, name: str) -> Tensor:
     """Numbers on the CPU. Lists become float64, because float32 cannot tell the seconds of a date apart."""
-    return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
+    return torch.as_tensor(values if isinstance(values, Tensor) else unmasked(values, name)).cpu()
 
 
 class WindowMasks(PairMasks):

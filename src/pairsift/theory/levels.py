@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pairsift._base.checks import class_labels, real_array
+from pairsift._base.checks import class_labels, real_array, unmasked
 from pairsift._base.extras import needs
 from pairsift.pairs import BandMasks, RankBand, tile_rows
 from pairsift.theory import bounds
@@ -151,7 +151,7 @@ def measure_levels(
 
 
 def _checked_marks(difficult: NDArray[Any], shape: tuple[int, ...]) -> BoolArray:
-    marks: BoolArray = np.asarray(difficult)
+    marks: BoolArray = unmasked(difficult, "difficult")
     if marks.shape != shape or marks.dtype != bool:
         raise ValueError(f"difficult must be bool of shape {shape}, got {marks.dtype} {marks.shape}")
     return marks
