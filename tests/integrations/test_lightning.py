@@ -75,6 +75,7 @@ LOSSES = {
     "band": lambda: ps.losses.NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2)),
     "random": lambda: ps.losses.NTXentLoss(0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2), select="random"),
     "queue": lambda: ps.losses.MoCoLoss(16, 3, 5, 0.5, ps.RankBand(0.1, 0.5), ps.Treatment(0.2)),
+    "learned": lambda: ps.losses.TwoTowerLoss(0.5, True, ps.RankBand(0.1, 0.5), ps.Treatment(0.2)),
 }
 
 
@@ -98,7 +99,14 @@ def test_a_learned_temperature_is_trained_with_the_module(tmp_path):
     loss = ps.losses.TwoTowerLoss(0.5, True, ps.RankBand(0.1, 0.5), ps.Treatment(0.2))
     file = checkpoint(tmp_path, TreatPairs(loss, layer="backbone"))
     assert float(loss.temperature) != 0.5
-    assert "criterion.loss.log_temperature" in torch.load(file, weights_only=True)["state_dict"]
+    again = TreatPairs(LOSSES["learned"](), layer="backbone")
+    trainer = lightning.Trainer(
+        max_epochs=1, callbacks=[again], logger=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", default_root_dir=tmp_path,
+    )  # fmt: skip
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*torch.randn(2, 16, 6)), batch_size=8)
+    trainer.fit(Plain(), data, ckpt_path=file)  # its epoch is over, so nothing is trained
+    assert float(again.loss.temperature) == float(loss.temperature)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

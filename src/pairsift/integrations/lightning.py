@@ -18,8 +18,8 @@ with needs("train", "pairsift.integrations.lightning"):
 class TreatPairs(Callback):
     """Replaces a module's loss during fitting: `Trainer(callbacks=[TreatPairs(loss, layer="backbone")])`.
 
-    Checkpoints load with and without this callback, because the loss's state is in the callback's part of them. Only a
-    learned temperature is a parameter of the module, so that the optimiser finds it.
+    Checkpoints load with and without this callback, because the loss's state is in the callback's part of them, a
+    learned temperature included. That is a parameter of the module while it is fitted, so that the optimiser finds it.
 
     Args:
         loss: a treated loss, called as `loss(z0, z1, h0, h1)`.
@@ -47,6 +47,7 @@ class TreatPairs(Callback):
             )
         self._own, self._hooked = own, HookedLoss(self.loss, pl_module, self.layer)
         if self._learns:
+            self._hooked.register_load_state_dict_pre_hook(self._add_own)  # type: ignore[no-untyped-call]
             setattr(pl_module, self.criterion, self._hooked)
         else:
             # This hides the module's own loss without replacing it, so the module's state dict stays as it was.
@@ -67,11 +68,24 @@ class TreatPairs(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the loss, such as its queue, for the callback's part of a checkpoint."""
-        return {} if self._learns else dict(self.loss.state_dict())
+        return dict(self.loss.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if not self._learns:
+        if state_dict:
             self.loss.load_state_dict(state_dict)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the loss out of the module's part of a checkpoint, which then loads without this callback."""
+        own = f"{self.criterion}.loss."
+        for name in [each for each in checkpoint["state_dict"] if self._learns and each.startswith(own)]:
+            del checkpoint["state_dict"][name]
+
+    def _add_own(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        """Add what `on_save_checkpoint` takes out, for strict loading; `load_state_dict` then sets it."""
+        for name, value in self.loss.state_dict().items():
+            state_dict.setdefault(f"{prefix}loss.{name}", value)
 
     @property
     def _learns(self) -> bool:
