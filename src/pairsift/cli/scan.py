@@ -110,12 +110,10 @@ def _print_copies(result: Scan) -> None:
     """Print how many rows are copies of others, and how many leak."""
     if result.duplicates is not None:
         groups = int(result.duplicates.column("keep").to_numpy().sum())
-        copied = counted(
-            len(result.duplicates) - groups, "row is an exact or near copy", "rows are exact or near copies"
-        )
+        copies = counted(len(result.duplicates) - groups, "row copies", "rows copy")
         console.print(
-            f"{copied} of {counted(groups, 'other')}; "
-            "duplicates.parquet lists the groups and the row to keep", highlight=False, soft_wrap=True,
+            f"{copies} {counted(groups, 'other')}, exactly or nearly; duplicates.parquet lists the groups and the row "
+            "to keep", highlight=False, soft_wrap=True,
         )  # fmt: skip
     if result.leaks is not None:
         against = "against_row" in result.leaks.column_names

@@ -51,7 +51,7 @@ class Links(NamedTuple):
 
 @dataclass(frozen=True)
 class Nearness:
-    """From when on two rows of a set are copies.
+    """How near two rows of a set must be to count as copies.
 
     Attributes:
         typical: median local scale of the set.
@@ -65,7 +65,7 @@ class Nearness:
 
     @classmethod
     def of(cls, neighbours: IntArray, cosines: FloatArray) -> Nearness:
-        """Learn from the nearest of all rows, (R, k) positions and cosines, nearest first, -1 past the end."""
+        """Measure the limit on the nearest rows of all rows: (R, k) positions, -1 past the end, and their cosines."""
         distances = _distances(cosines)
         local = _local(distances, neighbours >= 0)
         typical = float(np.median(local[local > _EXACT])) if (local > _EXACT).any() else 0.0
@@ -84,17 +84,17 @@ class Nearness:
         return scale
 
     def among(self, share: float) -> Nearness:
-        """The same for a set of which only so large a share was looked at: there the nearest row is nearer."""
+        """The limit for a whole set, from a sample of this share: rows of the whole set have nearer neighbours."""
         return Nearness(self.typical, self.limit * share ** (1 / self.growth), self.growth)
 
     def copies(
         self, cosines: FloatArray, scale: NDArray[np.float64], other_scale: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
-        """Which pairs are copies, by their cosines and the local scales of both rows."""
+        """Whether pairs are copies, from their cosines and the local scales of both rows."""
         return self.near(_distances(cosines), np.minimum(scale, other_scale))
 
     def near(self, distances: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which pairs are copies, by their distances and the smaller local scale of both rows."""
+        """Whether pairs are copies, from their distances and the smaller local scale of both rows."""
         found: NDArray[np.bool_] = (distances <= _EXACT) | (distances < self.limit * scale)
         return found
 

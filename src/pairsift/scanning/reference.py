@@ -78,7 +78,7 @@ class RowScores:
     """A scored block: `score` (B,) in [0, 1], `indicators` (B, 5) in robust units, `cluster` (B,), `plane` (B, 2)
     principal components, `neighbours` (B, k) reference positions (-1 past the end) by descending `cosines` (B, k), and
     `candidates`, `candidate_cosines` the same of more neighbours, among which bridging pairs are sought. `spacing` (B,)
-    is the local scale that copies are told by."""
+    is the local scale that distances of copies are divided by."""
 
     score: NDArray[np.float64]
     indicators: FloatArray
@@ -107,7 +107,7 @@ class Reference:
     Attributes:
         scale: what features are divided by.
         balance: weights of the rows, so that classes of unequal size count alike.
-        nearness: from when on two rows are copies.
+        nearness: how near two rows must be to count as copies.
         spacing: (R,) local scale of each reference row, see `Nearness`.
         keepers, keeper_cosines: (R,) for each reference row the position of the row to keep of its copies, and the
             cosine to it. Neighbours of any row are rows to keep, without the row's own copies: copies count once.
@@ -211,7 +211,7 @@ class Reference:
     def _measure(
         self, features: FloatArray, rows: IntArray, candidates: tuple[IntArray, FloatArray] | None = None
     ) -> tuple[NDArray[np.float64], IntArray, FloatArray, IntArray, FloatArray]:
-        """The five indicators on their own scales, with what else is learned of the rows on the way."""
+        """Indicators of rows, each in its own unit, their clusters, places in the plane, neighbours and cosines."""
         centred: FloatArray = features - self._centre
         white: FloatArray = centred @ self._whitening
         norm = np.linalg.norm(white, axis=1)

@@ -150,9 +150,7 @@ class Scan:
         notes = [f"{self.classes.words}; `n_classes` sets the number"] if self.classes is not None else []
         if self.settings["skipped"]:
             rows = self.settings.get("skipped_rows", [])
-            shown = ", ".join(f"{row:,}" for row in rows[:_SHOWN]) + (
-                ", ..." if self.settings["skipped"] > _SHOWN else ""
-            )
+            shown = ", ".join(f"{row:,}" for row in rows[:_SHOWN]) + ", ..." * (self.settings["skipped"] > _SHOWN)
             count = counted(self.settings["skipped"], "row is not finite and has", "rows are not finite and have")
             notes.append(f"{count} no score" + f": {shown}" * bool(rows))
         if self.settings["zero_rows"]:
@@ -311,13 +309,13 @@ class Scan:
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "scores.parquet", self.score_table())
         write_table(folder / "pairs.parquet", self._pair_table())
-        for name, has, table in (
-            ("label_issues", self.label_issues, self.issue_table), ("duplicates", self.duplicates, self.copy_table),
-            ("leaks", self.leaks, self._leak_table),
+        for name, table in (
+            ("label_issues", None if self.label_issues is None else self.issue_table()),
+            ("duplicates", None if self.duplicates is None else self.copy_table()), ("leaks", self.leaks),
         ):  # fmt: skip
             (folder / f"{name}.parquet").unlink(missing_ok=True)
-            if has is not None:
-                write_table(folder / f"{name}.parquet", table())
+            if table is not None:
+                write_table(folder / f"{name}.parquet", table)
         with replacing(folder / "drop.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", *self.known.column_names, "score"])
@@ -415,9 +413,6 @@ class Scan:
             raise ValueError("this scan is of an earlier version, which sought no duplicates: scan again")
         table = in_rows(self.duplicates, self.rows, "position", "keeper").rename_columns({"position": "row"})
         return self._with_known(table, self.duplicates.column("position"), "")
-
-    def _leak_table(self) -> pa.Table:
-        return self.leaks
 
     def _with_known(self, table: pa.Table, positions: pa.ChunkedArray, prefix: str) -> pa.Table:
         """A table with what is known of the rows at positions, null for position -1."""

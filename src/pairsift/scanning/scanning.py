@@ -67,7 +67,7 @@ def scan(
         say: told in words what is done.
         progress: told how many rows of how many are scored.
         then: given the scan when it is saved, to write what goes with it (its page, say) before the folder counts as
-            finished: a scan that is killed meanwhile does it anew.
+            finished: a scan that is killed meanwhile calls it again.
         **settings: fields of `ScanConfig`, which win over `config`: `n_classes`, `output`, `memory_gb` and so on.
 
     Returns:

@@ -101,7 +101,7 @@ class Task:
                 tables.append(read_table(file))
             except DAMAGE as error:
                 raise ScanError(
-                    f"{file} is damaged ({first_line(error)}): remove it, and the same command scores its rows anew"
+                    f"{file} is damaged ({first_line(error)}): remove it, and the same command scores its rows again"
                 ) from error
         if len(tables[0]) != span[1] - span[0]:
             raise ScanError(f"{self._files(span[0])[0]} holds {len(tables[0])} of {span[1] - span[0]} rows: remove it")

@@ -90,7 +90,7 @@ def _kinds(graph: SimilarityGraph) -> list[tuple[str, float, float, int]]:
 
 
 def _degree(graph: SimilarityGraph, hard: int) -> float:
-    """sqrt(d_i d_j) of a pair of which `hard` are difficult."""
+    """sqrt(d_i d_j) of a pair with `hard` difficult examples."""
     return math.sqrt(graph.difficult_degree**hard * graph.easy_degree ** (2 - hard))
 
 
