@@ -127,8 +127,8 @@ def test_selections_that_are_none_are_refused():
 
 
 def test_a_scan_says_what_it_takes():
-    with pytest.raises(TypeError, match=r"features must be an \(N, D\) array, tensor, table or path, got dict"):
-        ps.scan({"a": [1.0, 2.0]})
+    with pytest.raises(TypeError, match=r"features must be an \(N, D\) array, tensor, table or path, got set"):
+        ps.scan({1.0, 2.0})
     with pytest.raises(DataError, match="60 features but labels of shape"):
         ps.scan(midpoints(60)[0], labels=np.array("a"))
 
@@ -279,7 +279,7 @@ def test_texts_that_are_none(tmp_path):
     pq.write_table(pa.table({"text": not_utf8(), "anchor": not_utf8(), "positive": not_utf8()}), file)
     with pytest.raises(DataError, match="column 'text' holds text that is no UTF-8"):
         list(read_texts(file))
-    with pytest.raises(ValueError, match=r"column 'anchor' holds text that is no UTF-8"):
+    with pytest.raises(ValueError, match=r"column 'positive' holds text that is no UTF-8"):
         ps.retrieval.inspect_pairs(file, threads=1)
     features = pa.array([[1.0, float(i)] for i in range(12)])
     for name in ("path", "label"):
@@ -392,7 +392,7 @@ def test_a_damaged_part_is_named(tmp_path, monkeypatch):
     with pytest.raises(ScanError, match=r"scores-000000000000\.parquet is damaged .*: remove it"):
         ps.scan(features, 5, threads=1, output=out)
     pq.write_table(pq.read_table(pa.BufferReader(content)).slice(0, 7), part)
-    with pytest.raises(ScanError, match="holds 7 rows of 100: remove it"):
+    with pytest.raises(ScanError, match="holds 7 of 100 rows: remove it"):
         ps.scan(features, 5, threads=1, output=out)
     part.unlink()
     np.testing.assert_array_equal(
@@ -469,3 +469,29 @@ def test_a_drop_list_of_other_bytes_is_refused_in_a_line(tmp_path):
         without_rows(load_images("digits:train", per_class=1), file)
     assert str(refused.value).isprintable()
     assert first_line(ValueError("\n")) == "ValueError"
+
+
+def test_labels_of_several_lengths_are_refused():
+    features = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    ragged = [[1, 2], [3]] * 20
+    with pytest.raises(ValueError, match="labels must be one whole number or name a row"):
+        ps.scan(features, labels=ragged)
+
+
+@pytest.mark.parametrize("name", ["pairs", "duplicates"])
+def test_a_table_of_a_scan_that_lost_its_rows_is_refused(tmp_path, name):
+    features = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
+    ps.scan(np.concatenate([features, features[:5]]), n_classes=3).save(tmp_path)
+    table = pq.read_table(tmp_path / f"{name}.parquet")
+    assert len(table)
+    pq.write_table(table.slice(0, 0), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=rf"{name}.parquet has 0 rows, scan.json counts {len(table)}"):
+        ps.Scan.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["z", "h"])
+def test_a_labelled_loss_refuses_whole_numbers_as_projections(name):
+    given = {"z": torch.randn(6, 3), "h": torch.randn(6, 4)}
+    given[name] = torch.ones_like(given[name], dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"{name} must be floating point, got torch.int64"):
+        ps.losses.LabelledNTXentLoss(0.5)(given["z"], torch.arange(6) // 2, given["h"])

@@ -93,13 +93,7 @@ def class_labels(values: Any, name: str, error: type[ValueError] = ValueError) -
     Raises:
         ValueError: values of another type, or numbers that are not whole.
     """
-    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-    try:
-        array = np.asarray(unmasked(values, name, error))
-    except error:
-        raise
-    except (ValueError, TypeError) as trouble:
-        raise error(f"{name} must be one whole number or name a row: {trouble}") from trouble
+    array = unmasked(label_array(values, name, error), name, error)
     if array.dtype.kind == "O" and array.size:
         array = _plain(array)
     whole = array.dtype.kind != "f" or (np.isfinite(array).all() and (array == np.round(array)).all())
@@ -107,6 +101,19 @@ def class_labels(values: Any, name: str, error: type[ValueError] = ValueError) -
         what = "numbers that are not whole" if array.dtype.kind == "f" else str(array.dtype)
         raise error(f"{name} must be whole numbers or names of classes, got {what}")
     return array
+
+
+def label_array(values: Any, name: str, error: type[ValueError] = ValueError) -> NDArray[Any]:
+    """Labels of any type as an array; a masked array stays one.
+
+    Raises:
+        ValueError: lists of several lengths.
+    """
+    values = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    try:
+        return np.asanyarray(values)
+    except (ValueError, TypeError) as trouble:
+        raise error(f"{name} must be one whole number or name a row: {trouble}") from trouble
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -181,6 +181,9 @@ class _LabelledPairs:
 
 def _check_rows(z: Tensor, labels: Tensor | None, h: Tensor | None, prefix: str) -> None:
     check_tensors({f"{prefix}z": z}, **{f"{prefix}labels": labels, f"{prefix}h": h})
+    for name, held in ((f"{prefix}z", z), (f"{prefix}h", h)):
+        if held is not None and not held.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {held.dtype}: cast it with .float()")
     if z.dim() != 2 or 0 in z.shape:
         raise ValueError(f"{prefix}z must be a non-empty (rows, d) matrix, got {tuple(z.shape)}")
     if labels is None or labels.shape != (len(z),):

@@ -194,7 +194,10 @@ class PairsSource(_Source):
         """Raise DataError where the first text of a column is a list that was written to CSV."""
         for column in self.columns.all[1:] if self.kind == "texts" else ():
             values = next((values for _, values in self.cells(column.name)), None)
-            first = None if column.listed or values is None else next(filter(None, values[:1000].to_pylist()), None)
+            if column.listed or values is None:
+                continue
+            texts = arrow.texts(values[:1000], f"{self.name}, column {column.name!r}")
+            first = next(filter(None, texts), None)
             if first is not None and _is_written_list(first):
                 raise DataError(
                     f"{self.name}: column {column.name!r} holds lists that are written as texts: give lists (jsonl, "

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pairsift._base.checks import real_array
+from pairsift._base.checks import label_array, real_array
 from pairsift._base.files import remove_unfinished, write_json
 from pairsift._base.version import __version__
 from pairsift._base.words import counted
@@ -157,7 +157,7 @@ def open_any(features: Any, labels: Any, config: ScanConfig) -> FeatureSource:
                 f"`label_column={config.label_column!r}` and `column={config.column!r}` name columns of a file: give "
                 "an array's labels as one"
             )
-        return ArrayFeatures(features, "features", None if labels is None else np.asanyarray(labels))
+        return ArrayFeatures(features, "features", None if labels is None else label_array(labels, "labels", DataError))
     own = all(hasattr(features, name) for name in ("shape", "blocks", "take"))
     source = features if own else open_features(features, config.labels_from(), config.column)
     if labels is not None:

@@ -343,6 +343,10 @@ class Scan:
                 for name in ("label_issues", "duplicates", "leaks")
                 if (folder / f"{name}.parquet").exists()
             }
+            for name, length in facts.get("lengths", {}).items():
+                found = {"pairs": pairs, **more}.get(name, ())
+                if len(found) != length:
+                    raise ValueError(f"{name}.parquet has {len(found)} rows, scan.json counts {length}")
             return cls._assemble(facts, table, pairs, more)
         except (*DAMAGE, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             words = " ".join(str(error).split())
@@ -433,6 +437,10 @@ class Scan:
             "bridges": [[int(a), int(b), int(self.bridges[a, b])] for a, b in links],
             "histogram": {"edges": self.histogram.edges.tolist(), "counts": self.histogram.counts.tolist()},
             "settings": self.settings,
+            "lengths": {name: len(table) for name, table in (
+                ("pairs", self.pairs), ("label_issues", self.label_issues), ("duplicates", self.duplicates),
+                ("leaks", self.leaks),
+            ) if table is not None},
         }  # fmt: skip
 
     @classmethod

@@ -323,7 +323,9 @@ def mix(judge: Judge, case: Any) -> None:
         expect(found.images.shape == images.shape and found.images.dtype == images.dtype, "shape of mixed images")
         if labels is not None:
             chosen = np.flatnonzero(found.mixed)
-            expect((np.asarray(labels)[chosen] != np.asarray(labels)[found.partner[chosen]]).all(), "a partner's class")
+            known = chosen[np.asarray([each != -1 for each in np.asarray(labels)[chosen].tolist()], bool)]
+            expect((np.asarray(labels)[known] != np.asarray(labels)[found.partner[known]]).all(), "a partner's class")
+            expect((found.partner[chosen] != chosen).all(), "an image mixed with itself")
 
     judge.call(lambda: ps.data.mix(images, labels, fraction=fraction, seed=0, kind=kind), check)
 
