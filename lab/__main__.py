@@ -17,8 +17,8 @@ from pairsift._base.process import Interrupted
 if TYPE_CHECKING:
     from lab.running import Plan
 
-console = Console()
-notes = Console(stderr=True, highlight=False)
+console = Console(markup=False, emoji=False)
+notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
@@ -33,8 +33,8 @@ def main(arguments: list[str]) -> int:
         notes.print(str(stop), soft_wrap=True)
         return 130
     except (OSError, StudyError, ValueError, ModuleNotFoundError) as error:
-        notes.print("[red]error:[/] ", end="")
-        notes.print(str(error), markup=False, soft_wrap=True)
+        notes.print("error:", style="red", end=" ")
+        notes.print(str(error), soft_wrap=True)
         return 1
 
 
@@ -71,7 +71,7 @@ def study(
     notes.print(_cost(made, jobs), soft_wrap=True)
     _work(made, jobs, engine, address)
     write_outcome(made.folder, made.study, made.arms, made.ledger.rows, made.scale)
-    console.print(table_of(made.study, made.arms, made.ledger.rows), highlight=False, markup=False, soft_wrap=True)
+    console.print(table_of(made.study, made.arms, made.ledger.rows), highlight=False, soft_wrap=True)
     console.print(f"written: {made.folder / 'table.md'}, figure.svg, runs.jsonl", highlight=False, soft_wrap=True)
 
 
@@ -79,7 +79,7 @@ def _work(made: Plan, jobs: int, engine: Literal["local", "ray"], address: str |
     """Run with a progress bar. Ctrl-C keeps finished runs."""
     from lab.running import carry_out
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
     try:
         with Progress(*columns, console=notes, transient=True) as bar:

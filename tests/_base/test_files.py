@@ -4,8 +4,10 @@ import os
 import stat
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from pairsift._base.files import remove_unfinished, replacing, write_json
+from pairsift._base.files import give_usual_modes, remove_unfinished, replacing, write_json, write_tensors
 
 
 def test_files_are_whole_or_not_there(tmp_path):
@@ -91,3 +93,20 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     remove_unfinished(tmp_path)
     assert set(os.listdir(tmp_path)) == kept
     assert not os.listdir(tmp_path / "below")
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_every_file_follows_the_umask(tmp_path, mask, mode):
+    (tmp_path / "model").mkdir()
+    model = tmp_path / "model" / "model.safetensors"
+    save_file({"weight": torch.zeros(2)}, model)  # which their owner alone may read, whatever the umask
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "map.safetensors", {"weight": torch.zeros(2)}, {})
+        write_json(tmp_path / "result.json", 1)
+        give_usual_modes(tmp_path / "model")
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "map.safetensors", tmp_path / "result.json", model):
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert os.listdir(tmp_path / "model") == ["model.safetensors"]

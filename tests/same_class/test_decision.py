@@ -41,7 +41,7 @@ def test_digits_are_treated_and_the_numbers_are_those_of_the_selector():
     assert 0.75 < result.auroc <= 1  # .94 in truth
     true = (labels[:, None] != labels)[pairs.numpy()].mean()
     assert decision.reason.startswith(
-        f"treating {result.flagged:.1%} of pairs: these are estimated {result.purity:.1%}"
+        f"treating {result.flagged:.1%} of pairs: {result.purity:.1%} of the treated pairs are estimated"
     )
     assert true > 0.95
 
@@ -100,12 +100,13 @@ def test_few_different_rows_stay_off():
         (
             {},
             COMBINED,
-            "treating 15.0% of pairs: these are estimated 92.0% of different classes, 2.0 points above random",
+            "treating 15.0% of pairs: 92.0% of the treated pairs are estimated to be of different classes "
+            "(all pairs: 90.0%); same-class pairs weigh by P(different), AUROC about 0.70",
         ),
         (
             {"purity": 0.86},
             COMBINED,
-            "4.0 points below random ones; same-class pairs weigh by P(different), AUROC about 0.70",
+            "86.0% of the treated pairs are estimated to be of different classes (all pairs: 90.0%)",
         ),
         (
             {"purity": None, "flagged": 0.0},

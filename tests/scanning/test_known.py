@@ -5,7 +5,9 @@ import io
 import re
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -169,7 +171,10 @@ def test_thumbnails_show_what_the_reader_of_images_shows(tmp_path):
     clear.save(tmp_path / "1.png")
     Image.fromarray(wide.astype(np.uint16) * 257).save(tmp_path / "2.png")
     files = [tmp_path / f"{i}.png" for i in range(3)]
-    for images in (tmp_path, files, [Image.open(file) for file in files]):
+    names = [str(file) for file in files]
+    columns = [pd.Series(names), np.array(names), pa.array(names), pa.chunked_array([names])]
+    held = datasets.Dataset.from_dict({"image": names}).cast_column("image", datasets.Image())["image"]
+    for images in (tmp_path, files, [Image.open(file) for file in files], *columns, held):
         made = thumbnails(open_images(images, np.arange(3), None), range(3))
         shown = [
             np.asarray(Image.open(io.BytesIO(base64.b64decode(each.split(",")[1]))).convert("L")).astype(int)

@@ -129,7 +129,7 @@ def test_the_ridge_is_the_mean_of_those_that_do_as_well():
     assert set(held.alike) == alike
     assert len(alike) > 1
     assert chosen.ridge == pytest.approx(np.exp(np.mean([np.log(each.ridge) for each in alike])))
-    assert f"mean of {len(alike)} that do as well" in str(held)
+    assert f"{len(alike)} of this width were as good, and the ridge is their mean" in str(held)
     assert fitted.ridge == held.ridge == pytest.approx(0.9 * chosen.ridge)  # a fold is fitted to nine tenths
     given = {"ridge": chosen.ridge, "dimensions": chosen.dimensions, "power": chosen.power}
     alone = SpectralMap.fit(*pairs, **given).held_out
@@ -306,7 +306,7 @@ def test_bad_features_are_refused_in_words():
     refused("second row 123 is not finite", first, wrong)
     refused("every pair is a row and its copy", first, first, towers=1)
     refused("every pair is a row and its copy", first, first, towers=2)
-    refused("first: all rows are equal", np.ones((400, 6)), second, towers=2)
+    refused("anchors: all rows are equal", np.ones((400, 6)), second, towers=2)
     refused("at least 2 views", first, views=1)
     refused("at least 2 views", first[:, None])
     refused("no positives", first)
@@ -361,7 +361,7 @@ def test_few_pairs_and_constant_columns_are_told():
     first[:, 3] = second[:, 3] = 1
     lines.clear()
     SpectralMap.fit(first[:, :6], second[:, :6], log=lines.append)
-    assert "first: 1 of 6 columns are constant and get no weight" in lines
+    assert "anchors: 1 of 6 columns are constant and get no weight" in lines
 
 
 def test_an_engine_that_is_not_there_is_refused():

@@ -12,7 +12,7 @@ from pairsift.losses import MixedContrastiveLoss
 from pairsift.train import pretrain
 from pairsift.train.data import check_labels
 from pairsift.train.methods import within_class_share
-from pairsift.train.trainer import describe
+from pairsift.train.trainer import _in_columns, _measured, describe
 
 
 @pytest.fixture
@@ -29,6 +29,17 @@ def test_it_learns_from_labels_as_told_and_tells_the_share_within_classes(train)
     assert min(row["loss"] for row in rows[2:]) < rows[0]["loss"]
     assert all(0 < row["within_class"] < 1 for row in rows)
     assert f"within classes {rows[-1]['within_class']:.1%} of the variance" in describe(rows[-1])
+
+
+def test_the_line_of_an_epoch_fits_in_80_columns():
+    shown = _measured({
+        "images_per_second": 123_456.0, "loss": 12.345, "flagged": 0.15, "different": 0.857, "different_base": 0.866,
+        "estimated": 0.857, "within_class": 0.123,
+    })  # fmt: skip
+    lines = _in_columns(["epoch 1000/1000", *shown]).split("\n")
+    assert "of different classes 85.7% (all pairs: 86.6%)" in lines[1]
+    assert max(map(len, lines)) <= 80
+    assert all(part in "  ".join(lines) for part in shown)
 
 
 def test_the_weight_decides_how_far_classes_shrink(train):

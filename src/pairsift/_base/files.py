@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,14 +21,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that replaces `path` when the block ends without an error.
 
     The content is synced to the disk before the renaming, and the renaming before the block is left. A crash of the
-    machine therefore leaves either the old file or the new one.
+    machine therefore leaves either the old file or the new one. The file gets the permissions of any new file, whatever
+    those of the temporary one are: safetensors writes files that their owner alone can read.
 
     Raises:
         OSError: writing failed, for example on a full disk. The error names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        usual = _usual_mode(temporary)
         yield temporary
+        temporary.chmod(usual)
         _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
         with suppress(OSError):  # some systems cannot open a folder, and some file systems cannot sync one
@@ -38,6 +42,21 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _usual_mode(file: Path) -> int:
+    """Make an empty file, and return the permissions that the umask gives it."""
+    file.touch()
+    return file.stat().st_mode
+
+
+def give_usual_modes(folder: Path) -> None:
+    """Give all files in a folder and below it the permissions of a new file, which other libraries withhold."""
+    with tempfile.TemporaryDirectory(dir=folder) as probe:
+        usual = _usual_mode(Path(probe) / "file")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(usual)
 
 
 def remove_unfinished(folder: Path) -> None:

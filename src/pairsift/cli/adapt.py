@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from pairsift._base.files import write_tensors
+from pairsift._base.files import give_usual_modes, write_tensors
 from pairsift._base.words import counted
 from pairsift.cli.app import console, in_flags, notes
 from pairsift.cli.progress import progress
@@ -22,7 +22,7 @@ from pairsift.data import DataError, open_features
 from pairsift.data.columns import NO_LABELS
 from pairsift.pairs import text_keys
 from pairsift.retrieval import PairsConfig, PairsError
-from pairsift.retrieval.guides import load_encoder
+from pairsift.retrieval.guides import load_encoder, no_bars
 from pairsift.retrieval.index import contents
 from pairsift.retrieval.read import PairsSource, read_labels
 from pairsift.spectral import SpectralError, SpectralMap
@@ -121,7 +121,7 @@ def adapt(
 
 
 def _say(line: str) -> None:
-    notes.print(in_flags(line, "adapt"), soft_wrap=True, markup=False)
+    notes.print(in_flags(line, "adapt"), soft_wrap=True)
 
 
 def _check_folder(output: Path, overwrite: bool) -> None:
@@ -246,12 +246,18 @@ def _save_model(model: Any, fitted: SpectralMap, output: Path, trained: Training
     if trained is not None and trained.head is not None:
         from pairsift.spectral.modules import extended
 
-        extended(model, trained.head.stages()).save_pretrained(str(output / "model"))
+        models = {"model": extended(model, trained.head.stages())}
     elif fitted.towers == 1:
-        fitted.sentence_transformer(model).save_pretrained(str(output / "model"))
+        models = {"model": fitted.sentence_transformer(model)}
     else:
-        fitted.sentence_transformer(model).save_pretrained(str(output / "anchor_model"))
-        fitted.sentence_transformer(model, second=True).save_pretrained(str(output / "positive_model"))
+        models = {
+            "anchor_model": fitted.sentence_transformer(model),
+            "positive_model": fitted.sentence_transformer(model, second=True),
+        }
+    for name, each in models.items():
+        with no_bars():
+            each.save_pretrained(str(output / name))
+        give_usual_modes(output / name)
 
 
 def _tell(fitted: SpectralMap, trained: Training | None, found: _Features, output: Path, name: str) -> None:
@@ -272,15 +278,20 @@ def _tell(fitted: SpectralMap, trained: Training | None, found: _Features, outpu
     console.print(table)
     lines = [f"Chosen: {held}."]
     if held.gain is not None:
-        lines.append(
-            f"Mean reciprocal rank, adapted less frozen: {100 * held.gain[0]:+.1f} ± {100 * held.gain[1]:.1f} points."
-            + (" Held-out pairs rank worse than before: stay with the frozen features." if held.gain[0] < 0 else "")
-        )
+        lines.append(_gain(*held.gain))
     if trained is not None:
         lines.append(f"Training: {trained}.")
     for line in lines:
-        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"- {line}", highlight=False, soft_wrap=True)
     write_adapt_page(output / "report.html", f"Adapted to {name}", held, rankings, lines, _changed(fitted, found))
+
+
+def _gain(mean: float, half: float) -> str:
+    """The gain of the mean reciprocal rank in words."""
+    words = f"Mean reciprocal rank, adapted less frozen: {100 * mean:+.1f} ± {100 * half:.1f} points"
+    if abs(mean) <= half:
+        return f"{words}: no clear gain."
+    return f"{words}." + (" Held-out pairs rank worse than before: stay with the frozen features." if mean < 0 else "")
 
 
 def _changed(fitted: SpectralMap, found: _Features) -> list[tuple[str, str, str]]:

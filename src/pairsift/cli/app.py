@@ -21,8 +21,9 @@ from pairsift._base.extras import MissingExtraError, needs
 from pairsift._base.process import Interrupted, first_process
 from pairsift.cli.commands import COMMANDS, called, command_of
 
-console = Console()
-notes = Console(stderr=True, highlight=False)
+# Text of users, such as digits:train: or a [name], is printed as it is.
+console = Console(markup=False, emoji=False)
+notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 # click's UsageError. Newer typer carries click inside itself, and older typer imports it.
 _UsageError: Any = typer.BadParameter.__base__
@@ -71,7 +72,7 @@ def main() -> None:
     """Run the command line. Errors are a line or two, and `--debug` shows their traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    warnings.showwarning = lambda message, *_: notes.print(f"[yellow]warning:[/] {message}", soft_wrap=True)
+    warnings.showwarning = lambda message, *_: _flagged("warning:", "yellow", str(message))
     sys.exit(guarded(arguments, debug))
 
 
@@ -119,8 +120,13 @@ def _show(error: Exception, command: str | None, debug: bool) -> None:
     text = in_flags(str(error) if known and str(error) else f"{type(error).__name__}: {error}", command)
     if isinstance(error, OSError) and error.errno in _FULL:
         text += "; make room, then give the command again" + (" with --resume" if command == "train" else "")
-    notes.print("[red]error:[/] ", end="")
-    notes.print(text if debug or known else f"{text} (--debug shows where)", markup=False, soft_wrap=True)
+    _flagged("error:", "red", text if debug or known else f"{text} (--debug shows where)")
+
+
+def _flagged(word: str, colour: str, text: str) -> None:
+    """Print a coloured word and a text."""
+    notes.print(word, style=colour, end=" ")
+    notes.print(text, soft_wrap=True)
 
 
 def _with_names_of_today(arguments: list[str]) -> list[str]:

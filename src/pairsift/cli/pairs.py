@@ -62,7 +62,7 @@ def _tell(found: InspectedPairs) -> None:
             table.add_row(name, *cells)
         console.print(table)
     for line in notes(found.summary):
-        console.print(f"- {in_flags(line, 'pairs')}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"- {in_flags(line, 'pairs')}", highlight=False, soft_wrap=True)
 
 
 _TRAIN = typer.Argument(

@@ -101,7 +101,7 @@ def _print_issues(result: Scan) -> None:
         name = row.get("id") or row.get("path") or row["row"]
         given, suggested = row.get("class") or row["label"], row.get("suggested_class") or row["suggested"]
         console.print(
-            f"- {name}: {given}, rather {suggested} (score {row['score']:.3f})", highlight=False, markup=False,
+            f"- {name}: {given}, rather {suggested} (score {row['score']:.3f})", highlight=False,
             soft_wrap=True,
         )  # fmt: skip
 

@@ -175,15 +175,16 @@ def _no_graph(levels: Levels) -> str:
 def _comparison_table(rows: Sequence[Comparison], delta: float, k: int) -> Table:
     """The printed statements with the exact values."""
     table = Table(
-        box=box.SIMPLE_HEAD,
+        box=box.SIMPLE_HEAD, pad_edge=False,
         title=f"bounds on the linear-probe error, delta = {delta:g}, k = {k}", title_justify="left",
         caption=None if all(row.printed.holds for row in rows) else "* outside the statement's own conditions",
         caption_justify="left",
     )  # fmt: skip
-    table.add_column("statement", no_wrap=True)
-    for title in ("printed lambda", "exact", "printed bound", "exact"):
-        table.add_column(title, justify="right")
-    table.add_column("printed is")
+    # Headers of two lines leave all numbers whole on 80 columns.
+    table.add_column("\nstatement", no_wrap=True)
+    for title in ("lambda:\npaper", "\nexact", "bound:\npaper", "\nexact"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("the\npaper's is", no_wrap=True)
     for row in rows:
         numbers = (row.printed.eigenvalue, row.eigenvalue, row.printed.value, row.exact)
         status = row.status + ("" if row.printed.holds else " *")
@@ -200,7 +201,7 @@ def _spectrum_table(graph: SimilarityGraph) -> Table:
     lifted = {mode.value: mode for mode in graph.slow_modes()}
     for value, count in zip(*(array.tolist() for array in graph.spectrum()), strict=True):
         mode = lifted.get(value)
-        table.add_row(_number(value), f"{count:,}", f"by {mode.lift:.4g}" if mode else "")
+        table.add_row(_number(value), f"{count:,}", f"by {mode.lift:.3g}" if mode else "")
     return table
 
 
@@ -225,7 +226,7 @@ def _collapse_table(n_classes: int, per_class: float, temperature: float, alphas
 
 
 def _number(value: float) -> str:
-    return f"{value:.5g}" if math.isfinite(value) else "-" if math.isnan(value) else "unbounded"
+    return f"{value:.3g}" if math.isfinite(value) else "-" if math.isnan(value) else "unbounded"
 
 
 def _new_form(args: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) 
     else:
         settings = TrainConfig.build(values) if config is None else TrainConfig.load(config, **values)
     start = time.perf_counter()
-    say = notes.print if settings.progress else lambda line: None
+    say = _say if settings.progress else lambda line: None
     try:
         result = pretrain(settings, say=say)
     except Interrupted as stop:
@@ -41,6 +42,14 @@ def train(data: str | None, config: Path | None, no_labels: bool, **flags: Any) 
     seconds = time.perf_counter() - start
     if first_process():
         console.print(f"trained in {seconds:,.0f} s: {result.run.path}", highlight=False, soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    """Print a line of the log; what does not fit in the columns is indented below it."""
+    shown = textwrap.wrap(
+        line, notes.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    notes.print("\n".join(shown), soft_wrap=True)
 
 
 _DATA = typer.Argument(metavar="[DATA]", help=str(TrainConfig.model_fields["data"].description))

@@ -165,6 +165,13 @@ def _loading(place: str) -> Iterator[None]:
     if not Path(place).is_dir():
         yield
         return
+    with no_bars():
+        yield
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Hide the bars that transformers draws when it reads or writes weights."""
     logging: Any = importlib.import_module("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -84,11 +84,10 @@ class Estimate:
                 Treatment(same_class_weight=_TREATMENT.same_class_weight),
                 f"treating same-class pairs only, because no pair is confidently of two classes: {soft}",
             )
-        gain = 100 * (self.purity - self.base)
         return Decision(
             _TREATMENT,
-            f"treating {self.flagged:.1%} of pairs: these are estimated {self.purity:.1%} of different classes, "
-            f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'} random ones; {soft}",
+            f"treating {self.flagged:.1%} of pairs: {self.purity:.1%} of the treated pairs are estimated to be of "
+            f"different classes (all pairs: {self.base:.1%}); {soft}",
         )
 
 

@@ -36,7 +36,8 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
 
     Args:
         images: a path or name that `pairsift.data.open_source` reads; an `ImageSet`; an array or tensor (N, H, W),
-            (N, H, W, C) or (N, C, H, W); a list of paths, PIL images, arrays or tensors (H, W), (H, W, C), (C, H, W).
+            (N, H, W, C) or (N, C, H, W); a list or column of paths, PIL images, arrays or tensors (H, W), (H, W, C),
+            (C, H, W).
         rows: (N,) row of each position in the set that was scanned.
         paths: (N,) path of each position, or None.
 
@@ -66,8 +67,10 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
         raise DataError(f"the scan has {len(rows):,} rows, got {counted(len(images), 'image')}")
     if isinstance(images, np.ndarray):
         return ArraySource(images, name="images").image
-    if not isinstance(images, (list, tuple)):  # decoded as they are asked for: (B, C, H, W) of B positions
+    if not isinstance(images, Sequence):  # decoded as they are asked for: (B, C, H, W) of B positions
         return lambda position: ArraySource(images[np.array([position])], name="images").image(0)
+    if not isinstance(images, (list, tuple)):  # a column of a data set, which decodes an image when it is asked for
+        return lambda position: _opened(_plain(images[position]))
     images = [_plain(each) for each in images]
     for i, each in enumerate(images):
         _check(each, i)
@@ -75,12 +78,15 @@ def open_images(images: Any, rows: NDArray[np.int64], paths: Sequence[str] | Non
 
 
 def _plain(images: Any) -> Any:
-    """The array of a tensor or an `ImageSet`, the list of an array of objects, and else what was given."""
+    """The array of a tensor or an `ImageSet`, the list of a column or of an array of paths, else what was given."""
     if isinstance(images, ImageSet):
         return images.images
     if isinstance(images, torch.Tensor):
         return real_array(images, "images", DataError)
-    return images.tolist() if isinstance(images, np.ndarray) and images.dtype == object else images
+    if isinstance(images, np.ndarray):
+        return images.tolist() if images.dtype.kind in "OUST" else images
+    listed = next((name for name in ("to_pylist", "to_list") if hasattr(images, name)), None)
+    return images if listed is None else getattr(images, listed)()
 
 
 def thumbnails(open_image: OpenImage, positions: Iterable[int], small: Iterable[int] = ()) -> dict[int, str]:

@@ -135,10 +135,10 @@ def check_size(
 
 def check_pairs(covariances: Covariances, say: Log) -> None:
     """Refuse pairs that no map can learn from, and tell how many columns are constant."""
-    for name, covariance in (("first", covariances.first), ("second", covariances.second)):
+    for name, covariance in (("anchors", covariances.first), ("positives", covariances.second)):
         variances = np.diagonal(covariance)
         total = float(variances.sum())
-        mean = covariances.first_mean if name == "first" else covariances.second_mean
+        mean = covariances.first_mean if name == "anchors" else covariances.second_mean
         if not total > 1e-12 * max(float(mean @ mean), 1e-300):
             raise SpectralError(f"{name}: all rows are equal, so nothing tells them apart")
         constant = int((variances <= 1e-12 * variances.max()).sum())

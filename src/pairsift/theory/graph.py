@@ -224,8 +224,8 @@ class SimilarityGraph:
             raise ValueError(f"n_d must lie in [0, n = {self.n}], got n_d={self.n_d}")
         if not self.beta <= self.gamma < self.alpha <= 1:
             raise ValueError(
-                f"levels must satisfy beta <= gamma < alpha <= 1, got alpha={self.alpha}, beta={self.beta}, "
-                f"gamma={self.gamma}"
+                f"levels must satisfy beta <= gamma < alpha <= 1, got alpha={self.alpha:.6g}, beta={self.beta:.6g}, "
+                f"gamma={self.gamma:.6g}"
             )
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be 'block' or 'matched', got {self.pairing!r}")

@@ -413,6 +413,8 @@ def _check_features(features: NDArray[Any]) -> NDArray[Any]:
 
 
 def _removal(levels: Levels) -> tuple[bool | None, str]:
+    if levels.n_d is None:
+        return None, "whether removal pays is unknown: only labels give the number of difficult examples"
     try:
         condition = bounds.removal_pays(levels.graph())
     except ValueError as error:

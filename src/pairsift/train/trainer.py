@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +43,8 @@ METRICS = (
 )  # fmt: skip
 # Texts of errors that a lost connection between processes causes. gloo does not always name itself.
 _LOST = ("gloo", "NCCL", "TCPStore", "pair closure", "another process did not answer")
+# Width of a log, where nothing tells another.
+_COLUMNS = 80
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Torch's names of processors without bf16 arithmetic, where torch emulates it.
 _EMULATES_BF16 = ("NO AVX", "AVX2")
@@ -296,7 +298,7 @@ class ProgressLine(Callback):
 
     def __init__(self, metrics: Metrics, steps_per_epoch: int, epochs: int, images_per_step: int) -> None:
         self._metrics, self._epochs, self._images_per_step = metrics, epochs, images_per_step
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"), console=self._console, disable=not self._console.is_terminal,
@@ -321,7 +323,8 @@ class ProgressLine(Callback):
         epoch = trainer.current_epoch + 1
         if not self._console.is_terminal and (epoch % math.ceil(self._epochs / 10) == 0 or epoch == self._epochs):
             row = self._metrics.rows[-1]
-            print(f"epoch {row['epoch']}/{self._epochs}  {describe(row)}", file=sys.stderr, flush=True)
+            parts = [f"epoch {row['epoch']}/{self._epochs}", *_measured(row)]
+            print(_in_columns(parts), file=sys.stderr, flush=True)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         self._bar.stop()
@@ -329,16 +332,31 @@ class ProgressLine(Callback):
 
 def describe(values: dict[str, Any]) -> str:
     """One line with the measured values."""
+    return "  ".join(_measured(values))
+
+
+def _in_columns(parts: Sequence[str]) -> str:
+    """Parts with two spaces between; one that does not fit in the columns of a log begins a further line."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= _COLUMNS:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"    {part}")
+    return "\n".join(lines)
+
+
+def _measured(values: dict[str, Any]) -> list[str]:
     parts = [f"{values['images_per_second']:,.0f} images/s", f"loss {values['loss']:.3f}"]
     if values.get("flagged", "") != "":
         parts.append(f"flagged {values['flagged']:.1%}")
     if values.get("different", "") != "":
-        parts.append(f"of different classes {values['different']:.1%} (base {values['different_base']:.1%})")
+        parts.append(f"of different classes {values['different']:.1%} (all pairs: {values['different_base']:.1%})")
     if values.get("estimated", "") != "":
-        parts.append(f"estimated {values['estimated']:.1%}")
+        parts.append(f"estimated to be of different classes {values['estimated']:.1%}")
     if values.get("within_class", "") != "":
         parts.append(f"within classes {values['within_class']:.1%} of the variance")
-    return "  ".join(parts)
+    return parts
 
 
 @contextmanager
