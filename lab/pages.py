@@ -454,8 +454,8 @@ TABLES: dict[str, Callable[[], str]] = {
     ), has="pairs"),
     "pairs, right": Table(("benchmarks/pairs",), (
         Column("pairs", "rows", _COUNT), Column("likely false negatives of one intent", "precision", _SHARE),
-        Column("all pairs of one intent", "base", _SHARE),
-        Column("pairs of one intent that are found", "found", _SHARE), Column("expected in a batch of 256", "expected_256/mean", number(2)),
+        Column("all pairs of one intent", "base", _SHARE), Column("pairs of one intent found", "found", _SHARE),
+        Column("expected in a batch of 256", "expected_256/mean", number(2)),
         Column("by the intents", "base", number(1, scale=255)),
     ), has="precision"),
     "planted near-duplicates": Table(("benchmarks/planted-pairs",), (
