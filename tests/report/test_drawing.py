@@ -106,3 +106,18 @@ def test_a_page_draws_marks_lines_labels_and_tips_escaped(tmp_path):
     assert '<i class="key line c dash"></i>a &lt;b&gt;' in text
     assert 'id="some"' in text
     assert len(text) < 10_000  # no library
+
+
+def test_ticks_of_a_tiny_range_stay_short():
+    texts = [text for _, text in Axis(0.0, 5e-9, "rank").ticks()]
+    assert texts[:3] == ["0", "1e-09", "2e-09"]
+    assert [text for _, text in Axis(0.0, 0.05, "rank").ticks()][:2] == ["0.00", "0.01"]
+
+
+def test_the_title_of_an_axis_stands_above_the_names_of_lines(tmp_path):
+    x, y = Axis(0.0, 1.0, "x"), Axis(0.0, 1.0, "y")
+    for name, row, above in (("low", 0, 1), ("high", 1, 2), ("", 0, 0)):
+        figure = Drawing("figure", "words", x, y, [], [Line(500.0, "a", name, row), Line(500.0, "a", "n", across=True)])
+        write_figures(tmp_path / "page.html", "title", "words", [Section("heading", "words", figure)])
+        style = f' style="--above: {above}"' if above else ""
+        assert f'<div class="plot"{style}>' in (tmp_path / "page.html").read_text()

@@ -15,7 +15,7 @@ import pytest
 import pairsift as ps
 from pairsift.data import DataError
 from pairsift.retrieval import PairsError, inspect_pairs
-from pairsift.retrieval.report import notes
+from pairsift.retrieval.report import expectations, notes, numbers
 
 
 def texts(**columns):
@@ -622,9 +622,27 @@ def test_nothing_found_comes_with_a_reason():
     found = inspect_pairs(pa.table({"anchor": list(features), "positive": list(features + 0.01)}))
     assert found.facts["false_negatives"]["rows_with_some"] == 0
     assert any(
-        line.startswith("There are no likely false negatives: no text of another row is more similar than")
+        line.startswith(
+            "There are no likely false negatives by the guide: no different text of another row is more similar than"
+        )
         for line in notes(found.summary)
     )
+
+
+def test_false_negatives_by_the_guide_and_by_identical_texts_are_told_apart():
+    rng = np.random.default_rng(0)
+    features = np.linalg.qr(rng.standard_normal((64, 64)))[0][:40]
+    features[1] = features[0]
+    other = features + 0.01 * rng.standard_normal(features.shape)
+    other[1] = other[0]  # one positive of two anchors that are equal, and of a third
+    other[2] = other[0]
+    summary = inspect_pairs(pa.table({"anchor": list(features), "positive": list(other)})).summary
+    found = dict(numbers(summary))
+    assert int(found["rows with false negatives by identical texts"]) == (summary.findings.pairing.twins > 0).sum() > 0
+    assert "rows with likely false negatives by the guide" in found
+    assert "pairs that must not share a batch" in found
+    names = [name for name, _ in expectations(summary)]
+    assert names[:2] == ["by identical texts", "likely, by identical texts or by the guide"]
 
 
 # Guides from files

@@ -39,6 +39,8 @@ def page_file(data, words, tmp_path):
         "Duplicate rows", "Near-duplicate anchors", "Near-duplicate positives", "Anchors that repeat",
         "Positives that repeat",
     }  # fmt: skip
+    near = next(gallery for gallery in found.galleries if gallery.heading == "Near-duplicate anchors")
+    assert all(re.match(r"by guide, 0\.|by guide, 1\.|by spelling; guide ", pair[1].figure) for pair in near.examples)
     found.report(tmp_path / "report.html")
     return tmp_path / "report.html"
 
@@ -90,6 +92,10 @@ def test_the_page_in_a_browser(browser, page_file, width):
     assert page.title() == "Pairs to train a retriever on"
     assert page.locator(".cell .text", has_text=HOSTILE).count() > 0
     assert page.locator("#expected tbody tr").count() == 3
+    if width < 600:  # the table scrolls, and a shadow shows it
+        table = page.locator(".wide:has(#expected)")
+        assert table.evaluate("each => each.scrollWidth > each.clientWidth")
+        assert "linear-gradient" in table.evaluate("each => getComputedStyle(each).backgroundImage")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     everything = page.locator(".gallery li:visible").count()
     page.select_option("#kind", label="Duplicate rows (1)")

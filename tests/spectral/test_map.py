@@ -129,7 +129,7 @@ def test_the_ridge_is_the_mean_of_those_that_do_as_well():
     assert set(held.alike) == alike
     assert len(alike) > 1
     assert chosen.ridge == pytest.approx(np.exp(np.mean([np.log(each.ridge) for each in alike])))
-    assert f"mean of {len(alike)} that do as well" in str(held)
+    assert f"{len(alike)} of this width were as good, and the ridge is their mean" in str(held)
     assert fitted.ridge == held.ridge == pytest.approx(0.9 * chosen.ridge)  # a fold is fitted to nine tenths
     given = {"ridge": chosen.ridge, "dimensions": chosen.dimensions, "power": chosen.power}
     alone = SpectralMap.fit(*pairs, **given).held_out

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,3 +124,19 @@ def test_page_is_whole_and_needs_no_network(tmp_path):
     with pytest.raises(ValueError, match="k=160"):
         page.theory_page(tmp_path / "other.html", GRAPH, 0.05, 160)
     assert not (tmp_path / "other.html").exists()
+
+
+def test_the_first_words_explain_every_symbol():
+    words = page.facts(GRAPH, 0.05, 4)
+    assert words == (
+        "r + 1 = 4 classes of n = 40 augmented examples, n_d = 8 of them difficult. The similarity is alpha = 0.5 "
+        "inside a class and beta = 0.1 between classes, except gamma = 0.3 between a difficult example and all of the "
+        "difficult examples of each other class. The labels have an error of delta = 0.05, and the features have "
+        "k = 4 dimensions."
+    )
+    assert "and one of the difficult" in page.facts(replace(GRAPH, pairing="matched"), 0.05, 4)
+
+
+def test_one_lifted_eigenvalue_is_singular(tmp_path):
+    page.theory_page(tmp_path / "page.html", SimilarityGraph(12, 3, 4, 0.5, 0.1, 0.3), 0.05, 4)
+    assert "Difficult examples lift 1 eigenvalue above" in (tmp_path / "page.html").read_text()

@@ -278,15 +278,20 @@ def _tell(fitted: SpectralMap, trained: Training | None, found: _Features, outpu
     console.print(table)
     lines = [f"Chosen: {held}."]
     if held.gain is not None:
-        lines.append(
-            f"Mean reciprocal rank, adapted less frozen: {100 * held.gain[0]:+.1f} ± {100 * held.gain[1]:.1f} points."
-            + (" Held-out pairs rank worse than before: stay with the frozen features." if held.gain[0] < 0 else "")
-        )
+        lines.append(_gain(*held.gain))
     if trained is not None:
         lines.append(f"Training: {trained}.")
     for line in lines:
         console.print(f"- {line}", highlight=False, soft_wrap=True)
     write_adapt_page(output / "report.html", f"Adapted to {name}", held, rankings, lines, _changed(fitted, found))
+
+
+def _gain(mean: float, half: float) -> str:
+    """The gain of the mean reciprocal rank in words."""
+    words = f"Mean reciprocal rank, adapted less frozen: {100 * mean:+.1f} ± {100 * half:.1f} points"
+    if abs(mean) <= half:
+        return f"{words}: no clear gain."
+    return f"{words}." + (" Held-out pairs rank worse than before: stay with the frozen features." if mean < 0 else "")
 
 
 def _changed(fitted: SpectralMap, found: _Features) -> list[tuple[str, str, str]]:

@@ -80,7 +80,8 @@ class Axis(NamedTuple):
         first = math.ceil(self.low / step - 1e-9)
         numbers = [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        return [(self._percent(each), f"{each:,.{digits}f}") for each in numbers[:most]]
+        small = digits > 4 and max(map(abs, numbers)) < 0.01
+        return [(self._percent(each), f"{each:.2g}" if small else f"{each:,.{digits}f}") for each in numbers[:most]]
 
     def _powers(self, most: int) -> list[tuple[float, str]]:
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)

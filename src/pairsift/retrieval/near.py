@@ -283,6 +283,11 @@ class NearDuplicates:
     pairs: TextPairs
     groups: IntArray
 
+    @property
+    def by_guide(self) -> NDArray[np.bool_]:
+        """(M,) pairs that are near under the guide; the others are near by their spelling."""
+        return np.asarray(self.pairs.similarity > (math.inf if self.threshold is None else self.threshold))
+
 
 class NearTexts(NamedTuple):
     """Finds near-duplicates by features and by spelling.

@@ -97,10 +97,12 @@ def expected(found: Findings) -> Drawing | None:
     """False negatives that a row meets by the size of its batch; None where there are none."""
     if found.rates is None:
         return None
+    likely = found.rates.likely if found.guided is not None else None
     rates: list[tuple[str, str, Rate | None]] = [
-        ("without the floor", "d dot", found.rates.margin_alone),
-        ("likely, by identity or guide", "b dash", found.rates.likely if found.guided is not None else None),
-        ("identical texts", "c", found.rates.identical),
+        # Drawn in this order, no line hides another one: the later ones have gaps.
+        ("by identical texts", "c strong", found.rates.identical),
+        ("likely, by identical texts or by the guide", "b dash", likely),
+        ("the same without the floor", "e dot", found.rates.margin_alone),
     ]
     shown = [(name, look, np.array([rate.expected(batch) for batch in BATCHES]).T) for name, look, rate in rates
              if rate is not None and rate.mean > 0]  # fmt: skip
@@ -292,9 +294,11 @@ def _near_examples(found: Findings, near: NearDuplicates, side: int, most: int) 
     holder = _holders((pairing.anchors, pairing.positives)[side], pairing)
     role = ("anchor", "positive")[side]
     sides: tuple[IntArray, IntArray, FloatArray] = near.pairs.first, near.pairs.second, near.pairs.similarity
-    for first, second, similarity in zip(*(each[:most] for each in sides), strict=True):
+    for first, second, similarity, guided in zip(*(each[:most] for each in (*sides, near.by_guide)), strict=True):
         rows = [int(pairing.rows[holder[text]]) for text in (first, second)]
-        yield [ShownText(role, rows[0], side), ShownText(role, rows[1], side, f"{similarity:.3f}")]
+        rule = "by guide" if guided else "by spelling"
+        figure = f"{rule}, {similarity:.3f}" if guided or found.guided is None else f"{rule}; guide {similarity:.3f}"
+        yield [ShownText(role, rows[0], side), ShownText(role, rows[1], side, figure)]
 
 
 def _repeat_examples(pairing: Pairing, side: int, most: int) -> Iterable[list[ShownText]]:

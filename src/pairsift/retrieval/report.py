@@ -191,6 +191,8 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
         ("anchors that repeat one", f"{_repeats(pairing.anchors)['repeats']:,}"),
         ("positives that repeat one", f"{_repeats(pairing.positives)['repeats']:,}"),
     ]
+    if len(pairing) > 1:
+        lines.append(("rows with false negatives by identical texts", f"{int((pairing.twins > 0).sum()):,}"))
     if found.close.words is not None or guided is not None:
         lines.append(("near-duplicate rows", f"{int(found.near.sum()):,}"))
     if found.close.leaks is not None:
@@ -198,7 +200,7 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
         lines.append(("rows in the evaluation set, or near it", f"{int((leaks.same | leaks.near).sum()):,}"))
     if guided is not None:
         lines += [
-            ("rows with likely false negatives", f"{int((guided.false_negatives.counts > 0).sum()):,}"),
+            ("rows with likely false negatives by the guide", f"{int((guided.false_negatives.counts > 0).sum()):,}"),
             ("rows the guide is unreliable for", f"{int((~guided.scores.reliable).sum()):,}"),
         ]
     if len(found.negatives.identical):
@@ -212,7 +214,8 @@ def numbers(summary: Summary) -> list[tuple[str, str]]:
             ("positives that the judge rejects", f"{int(found.negatives.scored.wrong.sum()):,}"),
             ("negatives that become positives", f"{len(found.relabelled):,}"),
         ]
-    return [*lines, ("conflicts", f"{summary.conflicts:,}"), ("rows of clean.parquet", f"{summary.clean_rows:,}")]
+    return [*lines, ("pairs that must not share a batch", f"{summary.conflicts:,}"),
+            ("rows of clean.parquet", f"{summary.clean_rows:,}")]  # fmt: skip
 
 
 def expectations(summary: Summary) -> list[tuple[str, list[str]]]:
@@ -220,9 +223,12 @@ def expectations(summary: Summary) -> list[tuple[str, list[str]]]:
     rates = summary.findings.rates
     if rates is None:
         return []
-    rules: list[tuple[str, Rate | None]] = [("by identity of texts", rates.identical)]
+    rules: list[tuple[str, Rate | None]] = [("by identical texts", rates.identical)]
     if summary.findings.guided is not None:
-        rules += [("likely, by identity or guide", rates.likely), ("the same without the floor", rates.margin_alone)]
+        rules += [
+            ("likely, by identical texts or by the guide", rates.likely),
+            ("the same without the floor", rates.margin_alone),
+        ]
     return [
         (words, [_expected(*rate.expected(batch)) for batch in BATCHES]) for words, rate in rules if rate is not None
     ]
@@ -312,9 +318,10 @@ def _guide_notes(summary: Summary) -> list[str]:
         )
         if not likely.counts.any():
             most = (
-                "" if np.isnan(likely.nearest) else f"no text of another row is more similar than {likely.nearest:.3f}"
-            )
-            lines.append(f"There are no likely false negatives{': ' * bool(most)}{most}.")
+                "" if np.isnan(likely.nearest)
+                else f"no different text of another row is more similar than {likely.nearest:.3f}"
+            )  # fmt: skip
+            lines.append(f"There are no likely false negatives by the guide{': ' * bool(most)}{most}.")
         unreliable = int((~scores.reliable).sum())
         if unreliable:
             left_out = summary.findings.config.wrong_positives == "drop"

@@ -119,18 +119,17 @@ class HeldOut:
 
     def __str__(self) -> str:
         best, taken = self.settings[0], self.chosen
-        name = "mean log rank" if self.criterion == "rank" else "loss"
-        what = f"ridge {self.ridge:.3g}, {taken.dimensions} dimensions, power {taken.power:g}"
+        what = f"{taken.dimensions} dimensions, ridge {self.ridge:.3g}, power {taken.power:g}"
         if len(self.settings) == 1:
+            name = "mean log rank" if self.criterion == "rank" else "loss"
             return f"{what}, as given; {name} {0 - taken.score:.3f} on {self.pairs:,} held-out pairs"
-        why = "the best" if best in self.alike else (
-            f"the narrowest within 1.96 standard errors of the best ({best.dimensions} dimensions, {name} "
-            f"{0 - best.score:.3f})"
+        where = f"of {len(self.settings)} settings on {self.pairs:,} held-out pairs"
+        why = f"best {where}" if best in self.alike else (
+            f"narrowest {where} that is as good as the best, which has {best.dimensions} dimensions"
         )  # fmt: skip
         if len(self.alike) > 1:
-            why += f", its ridge the mean of {len(self.alike)} that do as well,"
-        where = f"of {len(self.settings)} settings on {self.pairs:,} held-out pairs"
-        return f"{what}: {why} {where}, {name} {0 - taken.score:.3f}"
+            why += f"; {len(self.alike)} of this width were as good, and the ridge is their mean"
+        return f"{what}: {why}"
 
 
 class Candidates:

@@ -121,6 +121,7 @@ class Training:
     def __str__(self) -> str:
         gained, half = self.gain
         found = f"log rank {gained:+.3f} +- {half:.3f} better than the map on held-out pairs"
+        found += ", no clear gain" if abs(gained) <= half else ""
         if self.head is None:
             return f"training did not improve the map ({found}): the map is kept"
         return f"trained {self.steps} steps at temperature {self.temperature:g}: {found}"

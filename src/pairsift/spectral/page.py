@@ -16,6 +16,8 @@ with needs("report", "the page of an adaptation"):
 
 _Z = 1.96
 _TICKS = 9
+# Settings that differ by less are shown as equal.
+_LEAST_SPAN = 0.01
 
 
 def write_adapt_page(
@@ -75,7 +77,7 @@ def spectrum_of(held: HeldOut) -> Drawing:
 
 
 def choice_of(held: HeldOut) -> Drawing:
-    """Mean log rank by width, for the best ridge and power at each."""
+    """Mean log rank or loss by width, for the best ridge and power at each."""
     best: dict[int, Setting] = {}
     for setting in held.settings:  # best first
         best.setdefault(setting.dimensions, setting)
@@ -84,9 +86,11 @@ def choice_of(held: HeldOut) -> Drawing:
     halves = np.array([_Z * best[width].error for width in widths])
     x = Axis(widths[0] / 1.2, widths[-1] * 1.2, "dimensions", log=True, at=widths)
     low, high = float((ranks - halves).min()), float((ranks + halves).max())
-    y = Axis(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9, "mean log rank")
+    title = "mean log rank" if held.criterion == "rank" else "loss"
+    pad = 0.05 * max(high - low, _LEAST_SPAN)
+    y = Axis(low - pad, max(high, low + _LEAST_SPAN) + pad, title)
     marks = (
         Mark(polyline(x, y, widths, ranks), "line a"),
         Mark(whiskers(x, y, widths, ranks - halves, ranks + halves), "line b"),
     )
-    return Drawing("choice", "Mean log rank of held-out pairs by width", x, y, marks)
+    return Drawing("choice", f"{title.capitalize()} of held-out pairs by width", x, y, marks)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pairsift._base.words import counted
 from pairsift.report.drawing import DASHES, SIDE, Axis, Drawing, Label, Line, Mark, heatmap, points, polyline
 from pairsift.report.page import Section, write_figures
 from pairsift.theory import bounds, population
@@ -41,14 +42,10 @@ def theory_page(path: Path, graph: SimilarityGraph, delta: float, k: int) -> Non
     """
     bounds.exact(graph, delta, k)  # checks delta and k before any work
     lifted = sum(mode.multiplicity for mode in graph.slow_modes())
-    facts = (
-        f"n = {graph.n:,}, r = {graph.r}, n_d = {graph.n_d:,}, alpha = {graph.alpha:g}, beta = {graph.beta:g}, "
-        f"gamma = {graph.gamma:g}, {graph.pairing} pairing; delta = {delta:g}, k = {k}."
-    )
     sections = [
         Section(
             "Spectrum",
-            f"Difficult examples lift {lifted:,} eigenvalues above the floor (1 - alpha) / c2.",
+            f"Difficult examples lift {counted(lifted, 'eigenvalue')} above the floor (1 - alpha) / c2.",
             draw_spectrum(graph),
         ),
         Section(
@@ -76,7 +73,19 @@ def theory_page(path: Path, graph: SimilarityGraph, delta: float, k: int) -> Non
             "value that each graph allows.",
             draw_looseness(graph),
         ))  # fmt: skip
-    write_figures(path, "The similarity graph and its bounds", facts, sections)
+    write_figures(path, "The similarity graph and its bounds", facts(graph, delta, k), sections)
+
+
+def facts(graph: SimilarityGraph, delta: float, k: int) -> str:
+    """The graph in words, with the symbols that the figures use."""
+    partners = "all" if graph.pairing == "block" else "one"
+    return (
+        f"r + 1 = {graph.n_classes:,} classes of n = {graph.n:,} augmented examples, n_d = {graph.n_d:,} of them "
+        f"difficult. The similarity is alpha = {graph.alpha:g} inside a class and beta = {graph.beta:g} "
+        f"between classes, except gamma = {graph.gamma:g} between a difficult example and {partners} of the difficult "
+        f"examples of each other class. The labels have an error of delta = {delta:g}, and the features have k = {k} "
+        "dimensions."
+    )
 
 
 def draw_spectrum(graph: SimilarityGraph) -> Drawing:
