@@ -92,6 +92,7 @@ def _loss(sizes: Sequence[int] | range, *more: Column) -> Table:
     )  # fmt: skip
 
 
+_SHARE = number(1, " %", 100)
 _TENTHS, _BEST = number(1, scale=100), bold(number(1, scale=100))
 _CURATION = {
     "labels": [("scan", "scan", _BEST), ("cleanlab", "cleanlab", _TENTHS),
@@ -451,6 +452,12 @@ TABLES: dict[str, Callable[[], str]] = {
         Column("pairs of rows that must not share a batch", "conflicts", _COUNT),
         Column("of the ten nearest found", "recall", number(0, " %", 100)),
     ), has="pairs"),
+    "pairs, right": Table(("benchmarks/pairs",), (
+        Column("pairs", "rows", _COUNT), Column("likely false negatives of one intent", "precision", _SHARE),
+        Column("all pairs of one intent", "base", _SHARE), Column("pairs of one intent found", "found", _SHARE),
+        Column("expected in a batch of 256", "expected_256/mean", number(2)),
+        Column("by the intents", "base", number(1, scale=255)),
+    ), has="precision"),
     "planted near-duplicates": Table(("benchmarks/planted-pairs",), (
         Column("set", "set"), Column("rows", "rows", _COUNT), Column("compared by", "by"),
         Column("planted", "planted", _COUNT), Column("found", "found", _COUNT),
@@ -595,6 +602,8 @@ VALUES: dict[str, Callable[[], str]] = {
     "auto, cifar10, linear": gain("selection", "cifar10, tau 0.2", "patches", "linear"),
     "auto, imagenette": gain("selection", "imagenette, tau 0.2", "patches"),
     "auto, tiny": gain("selection", "tiny-imagenet, tau 0.2", "patches"),
+    "auto, different": level("selection", "cifar10, tau 0.2", "patches", "different", _PERCENT),
+    "random, different": level("selection", "cifar10, tau 0.2", "random", "different", _PERCENT),
     "auto and best": gain("selection", "cifar10, tau 0.2", "patches", of="cifar10, tau 0.15"),
     "auto and shuffled": gain("selection", "cifar10, tau 0.2", "patches", beyond="shuffled"),
     "shuffled, cifar10": gain("selection", "cifar10, tau 0.2", "shuffled"),

@@ -8,7 +8,7 @@ import pytest
 
 
 class Loops:
-    """The rules of docs/retrieval-data.md, one pair of rows at a time; all rows usable."""
+    """The rules of docs/retrieval-rules.md, one pair of rows at a time; all rows usable."""
 
     def __init__(self, anchors, positives, margin, floor, cap):
         self.a, self.p = (unit(each) for each in (anchors, positives))
