@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import io
 import json
 import re
@@ -21,7 +22,9 @@ import pairsift
 from pairsift import cli
 from pairsift.cli.app import in_flags, load
 from pairsift.cli.commands import COMMANDS
+from pairsift.cli.theory import levels_table
 from pairsift.scanning import scanning
+from pairsift.theory import measure_levels
 from pairsift.train import TrainConfig
 from pairsift.train.config import EXPLAINED
 
@@ -411,6 +414,14 @@ def test_no_console_reads_markup_or_emoji():
     calls = [call for file in sources for call in re.findall(r"\bConsole\(.*\)", file.read_text())]
     assert len(calls) >= 5
     assert [call for call in calls if "markup=False, emoji=False" not in call] == []
+
+
+def test_levels_by_labels_are_named_so_where_a_scan_was_loaded():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    levels = measure_levels(rng.standard_normal((4, 8))[labels] + 0.5 * rng.standard_normal((200, 8)), labels)
+    for each in (levels, dataclasses.replace(levels, difficult=None)):
+        assert next(levels_table(each).columns[0].cells) == "alpha: same class"
 
 
 def test_theory_of_a_graph(run, fails, tmp_path):

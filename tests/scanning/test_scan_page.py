@@ -118,7 +118,7 @@ def test_the_estimate_of_the_classes_is_put_plainly():
     assert dataclasses.replace(found, whitened=(0.1, 0.0)).words == "about 27 classes"
     features, labels, _ = midpoints(100)
     note = ps.scan(features, labels=labels).notes[0]
-    assert note.endswith("; the labels, which it does not use, are of 5 classes; `n_classes` sets the number")
+    assert note.endswith("; the estimate does not use the labels of 5 classes; `n_classes` sets the number")
 
 
 def test_the_table_sorts_and_downloads(page, scanned):

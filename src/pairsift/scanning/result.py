@@ -151,7 +151,7 @@ class Scan:
         if self.classes is not None:
             labels = self.labels
             known = 0 if labels is None else len(np.unique(labels[labels >= 0]))
-            given = f"; the labels, which it does not use, are of {counted(known, 'class', 'classes')}" if known else ""
+            given = f"; the estimate does not use the labels of {counted(known, 'class', 'classes')}" if known else ""
             notes.append(f"{self.classes.words}{given}; `n_classes` sets the number")
         if self.settings["skipped"]:
             rows = self.settings.get("skipped_rows", [])
