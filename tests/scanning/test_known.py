@@ -223,7 +223,9 @@ def test_pairs_that_are_not_found_come_with_the_reason(tmp_path):
     x = (np.eye(2, 8)[np.arange(400) % 2] + 0.01 * rng.standard_normal((400, 8))).astype(np.float32)
     found = ps.scan(x, 2, threads=1)
     assert len(found.pairs) == 0
-    words = "no bridging pairs: rows that are mutually among their 10 nearest lie in one cluster; with more clusters"
+    words = (
+        "no close pairs of different clusters: rows that are mutually among their 10 nearest lie in one cluster; with"
+    )
     assert any(each.startswith(words) for each in found.notes)
     found.report(tmp_path / "page.html")
     assert "None was found; the notes above say why" in (tmp_path / "page.html").read_text(encoding="utf-8")

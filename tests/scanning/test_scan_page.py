@@ -14,6 +14,7 @@ from mixtures import midpoints
 from PIL import Image
 
 import pairsift as ps
+from pairsift.scanning.estimates import ClassEstimate
 
 N = 600
 HOSTILE = "<script>document.title = 1</script>"
@@ -69,7 +70,12 @@ def counts(page):
 
 
 def test_the_slider_says_how_many_and_whose_examples_go(page, scanned):
-    assert counts(page) == (scanned.scores >= float(page.locator("#at").inner_text())).sum()
+    listed = scanned.drop(0.08)
+    assert counts(page) == len(listed) == 48
+    assert page.locator("#at").inner_text() == f"{scanned.scores[listed].min():.3f}"
+    lost = {cluster: dropped for cluster, _, dropped, _ in
+            (row.split("\t") for row in page.locator("#losses tbody tr").all_inner_texts())}  # fmt: skip
+    assert lost == {str(i): str((scanned.clusters[listed] == i).sum()) for i in range(5)}
     slider = page.locator("#threshold")
     slider.fill("300")
     assert counts(page) == (scanned.scores >= 0.6).sum()
@@ -87,6 +93,32 @@ def test_the_slider_says_how_many_and_whose_examples_go(page, scanned):
     assert page.locator("#at").inner_text() == "0.602"
     slider.fill("0")
     assert counts(page) == N
+
+
+def test_what_uses_labels_and_what_does_not_is_told_apart(page_file, scanned, tmp_path):
+    text = page_file.read_text(encoding="utf-8")
+    classes = len(np.unique(scanned.labels))
+    assert f"scored without their labels of {classes} classes." in text
+    for name, gap in (("by the band", scanned.levels.gap), ("by labels", scanned.labelled_levels.gap)):
+        assert re.search(rf"<dt>gamma - beta,? {name}</dt><dd>{re.escape(f'{gap:.3f}')}</dd>", text)
+    assert "By the levels of labels:" in text
+    assert "The 500 highest scores; scores.parquet" in text
+    places = [text.index(each) for each in ("<body>", "close pairs of different clusters</dt>", "Most difficult")]
+    assert places == sorted(places)
+    ps.scan(midpoints(100)[0]).report(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "scored without labels." in text
+    assert "By the levels of the rank band:" in text
+    assert "All examples. The last five columns" in text
+
+
+def test_the_estimate_of_the_classes_is_put_plainly():
+    found = ClassEstimate(27, (16, 45), (0.4, 0.1), (0.0, 0.1))
+    assert found.words == "about 27 classes (a rough guess: 16 to 45)"
+    assert dataclasses.replace(found, whitened=(0.1, 0.0)).words == "about 27 classes"
+    features, labels, _ = midpoints(100)
+    note = ps.scan(features, labels=labels).notes[0]
+    assert note.endswith("; the labels, which it does not use, are of 5 classes; `n_classes` sets the number")
 
 
 def test_the_table_sorts_and_downloads(page, scanned):

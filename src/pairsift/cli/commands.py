@@ -41,8 +41,8 @@ COMMANDS = {
     "embed": Command("train", "Write the features of DATA as parquet: row, features, label and path where known."),
     "scan": Command(
         "scan",
-        "Find difficult examples in embeddings, without labels: scores, bridging pairs, a drop list, a page to look "
-        "at.",
+        "Find difficult examples in embeddings, without labels: scores, close pairs of different clusters, a list to "
+        "drop, a page to look at.",
         {
             "--drop": "--drop-fraction",
             "--guide": "--guide-features",

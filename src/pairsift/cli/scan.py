@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def scan(features: str, config: Path | None, images: str | None, **flags: Any) -> None:
-    """Find difficult examples in embeddings, without labels: scores, bridging pairs, a drop list, a page to look at.
+    """Find difficult examples in embeddings, without labels: scores, close pairs of different clusters, a list to
+    drop, a page to look at.
 
     Settings come from --config (YAML, the same names with underscores), then from flags. A killed scan continues when
     the same command is given again.
@@ -44,9 +45,13 @@ def scan(features: str, config: Path | None, images: str | None, **flags: Any) -
     result = _run(source, settings, lambda scan: scan.report(page, images, fraction=fraction))
     console.print(
         f"{len(result):,} examples in {time.perf_counter() - start:,.1f} s; {len(result.drop(fraction)):,} to "
-        f"drop, {counted(len(result.pairs), 'bridging pair')}: {page}", highlight=False, soft_wrap=True,
+        f"drop, {_close_pairs(len(result.pairs))}: {page}", highlight=False, soft_wrap=True,
     )  # fmt: skip
     _print_findings(result, source)
+
+
+def _close_pairs(number: int) -> str:
+    return counted(number, "close pair of different clusters", "close pairs of different clusters")
 
 
 def _run(source: FeatureSource, settings: ScanConfig, then: Callable[[Scan], None]) -> Scan:

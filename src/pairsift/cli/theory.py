@@ -135,7 +135,8 @@ def levels_table(levels: Levels) -> Table:
     table.add_column("level")
     for title in ("mean", "standard deviation", "pairs"):
         table.add_column(title, justify="right")
-    with_labels = levels.difficult is not None
+    # Scans that were loaded no longer know which examples were difficult.
+    with_labels = levels.difficult is not None or levels.gamma_both is not None
     names = {
         "alpha: same class" if with_labels else "alpha: ranked above the band": levels.alpha,
         "beta: different classes, easy" if with_labels else "beta: ranked below the band": levels.beta,

@@ -52,9 +52,9 @@ class ScanConfig(Settings):
         "Scan",
         f"rows to learn from; sets up to {EXACT_ROWS:,} rows are searched exactly, larger ones by an inverted file",
     )
-    max_pairs: int = setting(10_000, "Scan", "bridging pairs to keep")
+    max_pairs: int = setting(10_000, "Scan", "close pairs of different clusters to keep")
     within: int = setting(
-        10, "Scan", f"a bridging pair is mutually among so many nearest rows, 1 to {MOST_WITHIN}", ge=1, le=MOST_WITHIN
+        10, "Scan", f"such a pair is mutually among so many nearest rows, 1 to {MOST_WITHIN}", ge=1, le=MOST_WITHIN
     )
     seed: int = setting(0, "Scan", "seed of the sample and the clusters", ge=0)
     guide_features: Path | None = setting(

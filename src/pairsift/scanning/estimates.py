@@ -49,13 +49,10 @@ class ClassEstimate:
 
     @property
     def words(self) -> str:
-        """The estimate and how far it is to be trusted, in words."""
-        best = [self.candidates[int(np.argmax(each))] for each in (self.centred, self.whitened)]
-        rough = ", which is rough" if max(best) > 2 * min(best) else ""
-        return (
-            f"about {self.n_classes} classes{rough}: the best silhouettes are those of {best[0]} clusters (centred, "
-            f"{max(self.centred):.2f}) and {best[1]} (whitened, {max(self.whitened):.2f})"
-        )
+        """The estimate in words, between the numbers of clusters that are best in the two spaces."""
+        best = sorted(self.candidates[int(np.argmax(each))] for each in (self.centred, self.whitened))
+        rough = f" (a rough guess: {best[0]} to {best[1]})" if best[0] < best[1] else ""
+        return f"about {self.n_classes} classes{rough}"
 
 
 def estimate_classes(features: NDArray[np.float32], seed: int = 0) -> ClassEstimate:

@@ -37,8 +37,8 @@ def row_table(scan: _Scanned) -> pa.Table:
 def cleanlab_columns(scan: _Scanned) -> dict[str, NDArray[Any]]:
     """The columns of cleanlab's `Datalab.get_issues()`, each (N,); scores lie in [0, 1], and lower ones are worse.
 
-    `is_outlier_issue` holds for rows that score 0.95 or more, two robust spreads above the typical row. Without labels
-    there are no columns of label issues.
+    `is_outlier_issue` holds for rows that score 0.95 or more, two robust standard deviations above the median row.
+    Without labels there are no columns of label issues.
     """
     table = row_table(scan)
     columns: dict[str, NDArray[Any]] = {"outlier_score": 1 - scan.scores, "is_outlier_issue": scan.scores >= _OUTLIER}
@@ -74,7 +74,7 @@ def fiftyone_fields(scan: _Scanned) -> dict[str, list[Any]]:
     return fields
 
 
-# Two robust spreads above the typical row.
+# Two robust standard deviations above the median row.
 _OUTLIER = 0.95
 
 

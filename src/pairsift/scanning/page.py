@@ -1,4 +1,4 @@
-"""The page of a scan: difficult examples, bridging pairs and figures, in one HTML file."""
+"""The page of a scan: difficult examples, close pairs of different clusters, and figures, in one HTML file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
         raise ValueError(f"the scan has {len(scan):,} rows, got {counted(len(labels), 'label')}")
     good = np.flatnonzero(np.isfinite(scan.scores))
     order = good[np.argsort(-scan.scores[good], kind="stable")]
-    cutoff = float(scan.scores[order[max(0, round(fraction * len(scan)) - 1)]]) if fraction else 1.0
+    dropped = scan._hardest(fraction, None)
+    cutoff = float(scan.scores[dropped[-1]]) if len(dropped) else 1.0
     n_bins = _FEWER_BINS if scan.n_classes > _MANY_CLUSTERS else _SCORE_BINS
     first, last = order[:_EXAMPLES], order[::-1][:_EXAMPLES]
     listed = scan.pairs.slice(0, _PAIRS)
@@ -51,7 +52,7 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
     write_page(
         path, page_template("scan.html", "pairsift.scanning"), title="Difficult examples",
         words=f"{scan.settings['features']}: {len(scan):,} embeddings of "
-        f"{counted(scan.settings['dimensions'], 'dimension')}, scored without labels.",
+        f"{counted(scan.settings['dimensions'], 'dimension')}, {_scored(scan)}.",
         most=[(example, examples.near(position)) for example, position in zip(examples.at(first), first, strict=True)],
         least=examples.at(last), pairs=examples.pairs(_PAIRS),
         issues=examples.issues(issues), n_issues=None if scan.label_issues is None
@@ -62,12 +63,15 @@ def scan_page(path: Path, scan: _Scanned, images: Any, labels: Sequence[Any] | N
             "rows are exact or near copies",
         ),
         numbers=_numbers(scan), notes=scan.notes, scores=scores(scan, good, cutoff), bins=n_bins,
-        start=round(cutoff * n_bins), plane=points, map_words=_map_words(scan), n_points=f"{len(points.facts):,}",
-        bridges=bridges(scan),
-        n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None, n_rows=f"{min(_TABLE_ROWS, len(order)):,}",
-        levels=_level_numbers(scan), advice=scan.advice.reasons, band=_band_words(scan), histogram=histogram(scan),
+        start=math.floor(cutoff * n_bins), plane=points, map_words=_map_words(scan), n_points=f"{len(points.facts):,}",
+        bridges=bridges(scan), n_rows=f"{_TABLE_ROWS:,}" if len(order) > _TABLE_ROWS else None,
+        n_clusters_shown=CLUSTERS if scan.n_classes > CLUSTERS else None,
+        levels=_level_numbers(scan), advice=scan.advice.reasons,
+        advised_by="the rank band" if scan.labelled_levels is None else "labels",
+        band=_band_words(scan), histogram=histogram(scan),
         data=_script_data(scan, good, order, labels, n_bins) | {
-            "points": points.facts, "names": _names(scan, points.facts, examples),
+            "points": points.facts, "names": _names(scan, points.facts, examples), "cutoff": cutoff,
+            "listed": np.bincount(scan.clusters[dropped], minlength=scan.n_classes).tolist(),
         },
     )  # fmt: skip
 
@@ -95,10 +99,18 @@ def _numbers(scan: _Scanned) -> list[tuple[str, str]]:
     """Name and value of the counts on top."""
     return [
         ("examples", f"{len(scan):,}"),
-        ("classes" if scan.classes is None else "classes, estimated", f"{scan.n_classes}"),
+        ("classes" if scan.classes is None else "classes, estimated without labels", f"{scan.n_classes}"),
         ("median score", f"{np.nanmedian(scan.scores):.2f}"),
-        ("bridging pairs listed", f"{len(scan.pairs):,}"),
+        ("close pairs of different clusters", f"{len(scan.pairs):,}"),
     ]
+
+
+def _scored(scan: _Scanned) -> str:
+    """Whether labels were given, and that the scores use none."""
+    known = scan.labels
+    if known is None or not (known >= 0).any():
+        return "scored without labels"
+    return f"scored without their labels of {counted(len(np.unique(known[known >= 0])), 'class', 'classes')}"
 
 
 def _level_numbers(scan: _Scanned) -> list[tuple[str, str]]:
@@ -108,13 +120,13 @@ def _level_numbers(scan: _Scanned) -> list[tuple[str, str]]:
         ("alpha, above the band", _with_error(levels.alpha.mean, error[0])),
         ("gamma, in the band", _with_error(levels.gamma.mean, error[2])),
         ("beta, below the band", _with_error(levels.beta.mean, error[1])),
-        ("gamma - beta", f"{levels.gap:.3f}"),
+        ("gamma - beta, by the band", f"{levels.gap:.3f}"),
     ]
     labelled = scan.labelled_levels
     if labelled is not None:
         numbers += [
             ("alpha by labels", f"{labelled.alpha.mean:.3f}"), ("gamma by labels", f"{labelled.gamma.mean:.3f}"),
-            ("beta by labels", f"{labelled.beta.mean:.3f}"),
+            ("beta by labels", f"{labelled.beta.mean:.3f}"), ("gamma - beta by labels", f"{labelled.gap:.3f}"),
         ]  # fmt: skip
     return numbers
 
@@ -192,7 +204,7 @@ class Example(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A bridging pair; `probability` of different classes is None where it is not known."""
+    """A close pair of different clusters; `probability` of different classes is None where it is not known."""
 
     anchor: Example
     other: Example
@@ -241,7 +253,7 @@ class Examples:
             self._images = thumbnails(opened, positions, nearest)
 
     def pairs(self, most: int) -> list[Pair]:
-        """The strongest bridging pairs."""
+        """The first pairs of different clusters."""
         return [
             Pair(
                 self._example(pair["anchor"]),

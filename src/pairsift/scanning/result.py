@@ -51,8 +51,8 @@ class Scan:
     """Difficulty of every row of an embedding set.
 
     Attributes:
-        scores: (N,) in [0, 1], higher is more difficult: 0.5 is the set's typical example, 0.85 one robust spread above
-            it, 0.95 two. nan where the row was not finite and skipped.
+        scores: (N,) in [0, 1], higher is more difficult: 0.5 is the set's median row, 0.85 one robust standard
+            deviation above it, 0.95 two. nan where the row was not finite and skipped.
         clusters: (N,) cluster by k-means into `n_classes`; -1 where skipped.
         indicators: (N, 5) float32, what the score is made of, in robust units (columns:
             `pairsift.scanning.INDICATORS`).
@@ -147,7 +147,12 @@ class Scan:
     @property
     def notes(self) -> list[str]:
         """What to know before the scores are used: the estimate of the classes, rows left out, pairs not found."""
-        notes = [f"{self.classes.words}; `n_classes` sets the number"] if self.classes is not None else []
+        notes = []
+        if self.classes is not None:
+            labels = self.labels
+            known = 0 if labels is None else len(np.unique(labels[labels >= 0]))
+            given = f"; the labels, which it does not use, are of {counted(known, 'class', 'classes')}" if known else ""
+            notes.append(f"{self.classes.words}{given}; `n_classes` sets the number")
         if self.settings["skipped"]:
             rows = self.settings.get("skipped_rows", [])
             shown = ", ".join(f"{row:,}" for row in rows[:_SHOWN]) + ", ..." * (self.settings["skipped"] > _SHOWN)
@@ -166,14 +171,14 @@ class Scan:
             notes.append(filled)
         if not len(self.pairs):
             notes.append(
-                "no bridging pairs: rows that are mutually among their "
+                "no close pairs of different clusters: rows that are mutually among their "
                 f"{self.settings.get('within', CANDIDATES)} nearest lie in one cluster; with more clusters than "
                 f"{self.n_classes} (`n_classes`) there may be some"
             )
         elif np.isnan(self.pairs.column("probability").to_numpy()).all():
             notes.append(
-                "bridging pairs are in the order of their similarity: the probability of different classes cannot be "
-                "estimated from so few or such uniform rows"
+                "close pairs of different clusters are in the order of their similarity: the probability of "
+                "different classes cannot be estimated from so few or such uniform rows"
             )
         return notes
 

@@ -293,7 +293,10 @@ def _pair_model(
     try:
         return PairModel(features, reference.near(np.arange(len(sample))), rows, others, plan.config.seed)
     except AffinityError as error:
-        say(f"bridging pairs are sorted by similarity, the probability of different classes is not known: {error}")
+        say(
+            "close pairs of different clusters are sorted by similarity, the probability of different classes is not "
+            f"known: {error}"
+        )
         return None
 
 

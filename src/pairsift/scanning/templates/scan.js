@@ -3,9 +3,10 @@ const cell = (row, value, tag = 'td') => row.appendChild(document.createElement(
 const slider = document.getElementById('threshold'), line = document.querySelector('#scores line');
 const sizes = scan.bins.map((counts) => counts.reduce((a, b) => a + b, 0));
 const total = sizes.reduce((a, b) => a + b, 0);
-function move() {
-  const from = Number(slider.value), at = from / scan.nBins;
-  const lost = scan.bins.map((counts) => counts.slice(from).reduce((a, b) => a + b, 0));
+// Until the slider is moved, the list to drop: it takes a part of each cluster alone, which no threshold does.
+function move(moved) {
+  const from = Number(slider.value), at = moved ? from / scan.nBins : scan.cutoff;
+  const lost = moved ? scan.bins.map((counts) => counts.slice(from).reduce((a, b) => a + b, 0)) : scan.listed;
   const all = lost.reduce((a, b) => a + b, 0);
   document.getElementById('at').value = at.toFixed(3);
   document.getElementById('dropped').textContent =
@@ -24,8 +25,8 @@ function move() {
     }));
   for (const end of ['x1', 'x2']) line.setAttribute(end, 1000 * at);
 }
-slider.addEventListener('input', move);
-move();
+slider.addEventListener('input', () => move(true));
+move(false);
 
 const colour = document.getElementById('colour');
 function paint() {
