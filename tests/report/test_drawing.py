@@ -121,3 +121,11 @@ def test_the_title_of_an_axis_stands_above_the_names_of_lines(tmp_path):
         write_figures(tmp_path / "page.html", "title", "words", [Section("heading", "words", figure)])
         style = f' style="--above: {above}"' if above else ""
         assert f'<div class="plot"{style}>' in (tmp_path / "page.html").read_text()
+
+
+def test_names_of_categories_keep_to_their_own_place(tmp_path):
+    x, y = Axis.of_names(["one", "two", "three", "four"], "x"), Axis(0.0, 1.0, "y")
+    figure = Drawing("figure", "words", x, y, [])
+    write_figures(tmp_path / "page.html", "title", "words", [Section("heading", "words", figure)])
+    page = (tmp_path / "page.html").read_text()
+    assert '<span class="tick x name" style="left: 12.5%; width: 25.0%">one</span>' in page

@@ -37,7 +37,7 @@ def test_the_line_of_an_epoch_fits_in_80_columns():
         "estimated": 0.857, "within_class": 0.123,
     })  # fmt: skip
     lines = _in_columns(["epoch 1000/1000", *shown]).split("\n")
-    assert "of different classes 85.7% (all pairs: 86.6%)" in lines[1]
+    assert "of different classes 85.7% (all pairs: 86.6%; estimated: 85.7%)" in lines[1]
     assert max(map(len, lines)) <= 80
     assert all(part in "  ".join(lines) for part in shown)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from pairsift._base.words import counted
 from pairsift.cli.app import console, notes
 
 
@@ -24,7 +25,7 @@ def demo(
     runs = seeds * len(METHODS)
     notes.print(f"{runs} runs on handwritten digits, a fifth of them mixed with a digit of another class")
     report = run_demo(output, seeds=seeds, epochs=epochs, say=lambda line: notes.print(line))
-    shown = Table(title=f"Digits, {seeds} seeds; gains over plain SimCLR in points")
+    shown = Table(title=f"Digits, {counted(seeds, 'seed')}; gains over plain SimCLR in points")
     for i, title in enumerate(("method", "20-NN %", "gain", "linear %", "gain", "seconds")):
         shown.add_column(title, justify="right" if i else "left", no_wrap=True)
     for row in table(report):

@@ -350,10 +350,14 @@ def _measured(values: dict[str, Any]) -> list[str]:
     parts = [f"{values['images_per_second']:,.0f} images/s", f"loss {values['loss']:.3f}"]
     if values.get("flagged", "") != "":
         parts.append(f"flagged {values['flagged']:.1%}")
+    estimated = f"{values['estimated']:.1%}" if values.get("estimated", "") != "" else ""
     if values.get("different", "") != "":
-        parts.append(f"of different classes {values['different']:.1%} (all pairs: {values['different_base']:.1%})")
-    if values.get("estimated", "") != "":
-        parts.append(f"estimated to be of different classes {values['estimated']:.1%}")
+        more = f"; estimated: {estimated}" if estimated else ""
+        parts.append(
+            f"of different classes {values['different']:.1%} (all pairs: {values['different_base']:.1%}{more})"
+        )
+    elif estimated:
+        parts.append(f"estimated to be of different classes {estimated}")
     if values.get("within_class", "") != "":
         parts.append(f"within classes {values['within_class']:.1%} of the variance")
     return parts
