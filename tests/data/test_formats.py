@@ -297,7 +297,7 @@ def test_objects_without_features_are_refused(source, message):
         open_features(source)
 
 
-@pytest.mark.parametrize("source", [5, object(), None, {"a": [1.0]}])
+@pytest.mark.parametrize("source", [5, object(), None, {1.0}])
 def test_what_is_no_data_is_a_type_error(source):
     with pytest.raises(TypeError, match="features must be an"):
         open_features(source)

@@ -34,7 +34,7 @@ def test_mixed_dtypes_and_devices_are_refused(loss):
     z0, z1, h0, h1 = torch.randn(8, 4), torch.randn(8, 4), torch.randn(8, 6), torch.randn(8, 6)
     for inputs, message in (
         ((z0, z1.double(), h0, h1), "both projections .* torch.float32 and torch.float64"),
-        ((z0.long(), z1.long(), h0, h1), "both projections .* torch.int64"),
+        ((z0.long(), z1.long(), h0, h1), "(both projections .*|z must be floating point, got) torch.int64"),
         ((z0, z1, h0.half(), h1), "both features .* torch.float16 and torch.float32"),
         ((z0, z1, h0, h1.to("meta")), "on one device, got cpu, cpu, cpu, meta"),
     ):

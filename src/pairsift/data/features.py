@@ -110,7 +110,8 @@ def open_features(
             raise DataError("a feature source has no columns to name: leave `column` and `label_column` out")
         found: FeatureSource = source
         return found
-    table = _columns_table(source) if isinstance(source, dict) else as_table(source)
+    columns = isinstance(source, dict) and not hasattr(source, "save_to_disk")  # a DatasetDict is no dict of columns
+    table = _columns_table(source) if columns else as_table(source)
     if table is not None:
         return TableFeatures(TableRows(table, f"the {type(source).__name__}"), label_column, column)
     if column is not None or label_column not in (None, NO_LABELS):

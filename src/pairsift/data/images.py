@@ -326,7 +326,7 @@ def without_rows(images: ImageSet, file: Path) -> ImageSet:
         )
     keep = np.flatnonzero(~np.isin(images.rows, rows))
     if not len(keep):
-        raise DataError(f"{file} drops all images ({len(images):,})")
+        raise DataError(f"{file} drops all {counted(len(images), 'image')}")
     return subset(images, keep)
 
 
