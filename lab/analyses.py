@@ -88,6 +88,6 @@ def campaigns() -> str:
                  "returned a result that holds or a clear error"],
         ["soak", "; ".join(soaks)],
         ["repeat", f"of {len(again)} commands and losses {sum(each['again'] == 0 for each in again)} give the same "
-                   f"bits again, {sum(each['two_threads'] == 0 for each in again)} with two threads, too"],
+                   f"bits again, {sum(each.get('two_threads') == 0 for each in again)} with two threads, too"],
     ]  # fmt: skip
     return f"{markdown(['campaign', 'what came of it'], cells)}\n"

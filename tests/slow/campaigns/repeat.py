@@ -166,7 +166,7 @@ def losses() -> list[dict[str, Any]]:
         }  # fmt: skip
         rows.append({
             "what": name, "again": difference(found["first"], found["again"]),
-            "threads": difference(found["first"], found["threads"]),
+            "two_threads": difference(found["first"], found["threads"]),
             "engine": difference(found["first"], found["tiles"]), "engine_name": "tiles",
         })  # fmt: skip
     return rows
@@ -194,6 +194,7 @@ def main() -> None:
         1
     ) as child:  # where two threads have worked, nothing is forked any more
         rows += [row for row in child.apply(losses) if options.only in row["what"]]
+    merge(options.output, "repeat", rows, versions(0), whole=not options.only)
     with tempfile.TemporaryDirectory() as name:
         place = Place(Path(name))
         for what, command in COMMANDS.items():
@@ -208,7 +209,7 @@ def main() -> None:
             rows.append(row | {"seconds": round(time.perf_counter() - start)})
             print(json.dumps(rows[-1]), flush=True)
             merge(
-                options.output, "repeat", rows, versions(0)
+                options.output, "repeat", rows, versions(0), whole=not options.only
             )  # after every command: a campaign that is stopped has what it found
 
 
