@@ -123,7 +123,8 @@ class HeldOut:
         if len(self.settings) == 1:
             name = "mean log rank" if self.criterion == "rank" else "loss"
             return f"{what}, as given; {name} {0 - taken.score:.3f} on {self.pairs:,} held-out pairs"
-        where = f"of {len(self.settings)} settings on {self.pairs:,} held-out pairs"
+        by = "" if self.criterion == "rank" else " by loss"
+        where = f"of {len(self.settings)} settings{by} on {self.pairs:,} held-out pairs"
         why = f"best {where}" if best in self.alike else (
             f"narrowest {where} that is as good as the best, which has {best.dimensions} dimensions"
         )  # fmt: skip
