@@ -26,7 +26,7 @@ NO_KEY = -1
 BLOCK = 8192
 # Lists are four times the root of the number of texts, of 125 texts at least. Each centre is learned from 48 rows: with
 # fewer rows or iterations many lists mix unrelated texts, and more lists have to be read.
-_LIST_ROWS, _LIST_SAMPLE, _ITERATIONS, PROBES = 125, 48, 16, 6
+_LIST_ROWS, _LIST_SAMPLE, _ITERATIONS, PROBES = 125, 48, 16, 8
 _RECALL_ROWS = 200
 
 
