@@ -110,7 +110,7 @@ def test_the_choice_finds_the_shared_directions_without_labels():
     assert held.pairs == 1200  # three folds of a tenth
     assert held.adapted.mrr - held.frozen.mrr > 0.05
     assert held.gain[0] - held.gain[1] > 0
-    assert any("dimensions, ridge" in line and "settings on" in line for line in lines)
+    assert any("dimensions, ridge" in line and "held-out pairs" in line for line in lines)
     scores = [each.score for each in held.settings]
     assert scores == sorted(scores, reverse=True)
     assert {each.dimensions for each in held.settings} == {8, 16, 32}  # 64 need as many positive eigenvalues
