@@ -155,7 +155,9 @@ def facts(threads: int = 1, *peers: str) -> Row:
     }  # fmt: skip
     found |= {peer: _version(peer) for peer in peers}
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "lab")
+    # Results are written while a benchmark runs, and are no code.
+    code = ("src", "lab", ":!lab/results", ":!lab/benchmarks/results")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", *code)
     return {
         "commit": None if commit is None else commit[:10] + "+" * bool(changes),
         "versions": {name: version for name, version in found.items() if version},

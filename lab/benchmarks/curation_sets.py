@@ -23,8 +23,8 @@ Wine, digits, breast cancer and glyphs need no data. The others are read from PA
 packages that `lab.image_guide` names.
 
 Sentences and glyphs hold copies of their own: posts that quote another post, questions asked again in other words, and
-letters that the Sans, Mono and Serif fonts of DejaVu draw alike. What a row says is known there without its features,
-see `is_copy`.
+letters that the Sans, Mono and Serif fonts of DejaVu draw alike. There `is_copy` tells copies by their words, without
+features.
 """
 
 from __future__ import annotations

@@ -37,12 +37,12 @@ def arms(scale: Scale) -> list[Arm]:
 
 
 def run(setting: dict[str, Any], seed: int, scale: Scale) -> Measures:
-    """Measures of the test rows, and what was chosen."""
+    """Measure the features of an arm on the test rows."""
     return of_features(texts_of(setting["set"]).paired(seed), setting["features"], seed)
 
 
 def of_features(texts: TextSet, features: str, seed: int) -> Measures:
-    """Measures of one of `ARMS` on the test rows, and what was chosen."""
+    """Measure one of `ARMS` on the test rows; the chosen settings are among the measures."""
     if features == "frozen":
         return measured(texts.test)
     fitted = SpectralMap.fit(texts.anchors, texts.positives, seed=seed)

@@ -144,8 +144,8 @@ def _folder_files(folder: Path, what: str) -> list[Path]:
 def files_by_split(folder: Path, what: str) -> dict[str, list[Path]]:
     """The table files in and below a folder by split, in natural order; all under "" where no name has a split.
 
-    Of each split only the first format of `FORMATS` that is there counts. Hidden files, files and folders whose names
-    begin with an underscore, and the facts that `datasets` writes are left out.
+    If a split has files of several formats, those of the format that comes first in `FORMATS` are taken. Left out are
+    hidden files, files and folders whose names begin with an underscore, and the JSON files that `datasets` adds.
 
     Raises:
         DataError: no files, files that name a split together with files that name none, or a split in several folders.
@@ -166,18 +166,14 @@ def files_by_split(folder: Path, what: str) -> dict[str, list[Path]]:
         named: list[str] = _SPLIT.findall(shown[file].with_suffix("").as_posix())
         found.setdefault(SPLIT_WORDS[named[-1].lower()] if named else "", []).append(file)
     found = {split: _of_one_format(of_split) for split, of_split in found.items()}
-    first = next(file for split, of_split in found.items() if split or len(found) == 1 for file in of_split)
-    rest = next(iter(found.get("", ())), None)
-    if rest is not None and len(found) > 1:
-        order = list(FORMATS)
-        if order.index(format_of(rest) or "") <= max(
-            order.index(format_of(of_split[0]) or "") for split, of_split in found.items() if split
-        ):
+    rest, others = found.get(""), [of_split[0] for split, of_split in found.items() if split]
+    if rest and others:
+        if _rank(rest[0]) <= max(map(_rank, others)):
             raise DataError(
-                f"{folder}: {shown[first]} names a split and {shown[rest]} none: give files of one split, or name the "
-                "file"
+                f"{folder}: {shown[others[0]]} names a split and {shown[rest[0]]} none: give files of one split, or "
+                "name the file"
             )
-        # Tables of another format say something about the splits, or hold other texts.
+        # Tables of a later format describe the splits, or hold other texts.
         del found[""]
     for split, of_split in found.items():
         places = sorted({file.parent for file in of_split})
@@ -195,6 +191,11 @@ def _of_one_format(files: Any) -> list[Path]:
     kinds = {each: format_of(each) for each in shown}
     kind = next((name for name in FORMATS if name in kinds.values()), None)
     return sorted((each for each in shown if kind is not None and kinds[each] == kind), key=natural_order)
+
+
+def _rank(file: Path) -> int:
+    """The place of a table file's format in `FORMATS`."""
+    return list(FORMATS).index(str(format_of(file)))
 
 
 def _saved_files(folder: Path) -> list[Path]:

@@ -59,7 +59,7 @@ def traced_from_start(projections: Sequence[Tensor], total: int) -> list[Tensor]
     if sum(rows for _, rows in calls) == total:
         held = _numbered(calls)
     elif len({min(node._sequence_nr() for node in nodes) for nodes in orders if nodes}) > 1:
-        return None  # several calls whose first operations have no row for each example
+        return None  # several calls, and the graph does not show how many rows each had
     only = torch.arange(total) if len(held) < 2 else None
     found = [_traced(z, nodes, dict(held), only) for z, nodes in zip(projections, orders, strict=True)]
     known = [rows for rows in found if rows is not None]

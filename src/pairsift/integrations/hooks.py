@@ -23,9 +23,9 @@ class FeatureHook:
 
     Features are found by the autograd graph: those of a projection are the outputs of the layer on which it depends.
     So further views, other orders of views and evaluation do not disturb, and rows that are sliced, picked, flipped or
-    joined are followed. Without a graph (a frozen encoder, a key
-    encoder) all calls since the last loss must add up to the rows of the projections; calls in evaluation mode are left
-    out if they do not. They belong to the projections in the order in which these were computed.
+    joined are followed. Without a graph (a frozen encoder, a key encoder) all calls since the last loss must add up to
+    the rows of the projections; calls in evaluation mode are left out if they do not. They belong to the projections in
+    the order in which these were computed.
 
     Args:
         model: the model.

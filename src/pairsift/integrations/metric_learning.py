@@ -82,9 +82,8 @@ class NTXentLoss(_Base):
         Raises:
             ValueError: an indices_tuple of another form, shapes that do not fit, or no labels without ref_emb.
         """
-        if (
-            ref_emb is embeddings and ref_labels is labels
-        ):  # as the library, which leaves out each row's pair with itself
+        # The library leaves out a row's pair with itself where rows are their own references.
+        if ref_emb is embeddings and ref_labels is labels:
             ref_emb = ref_labels = None
         if labels is None and indices_tuple is not None:
             labels = torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device)

@@ -2,8 +2,9 @@
 
 Rows whose texts no other row holds fit anywhere, so they are placed last. The others are placed one by one, those with
 the most constraints first. The copies of a text go into consecutive batches, from a random one on. Where this leaves
-too few rows in full batches, the least likely conflicts are allowed: rows that fit nowhere go where their conflicts
-weigh least, and a row whose own texts are in every batch that is not full changes places with another.
+too few rows in full batches, the least likely conflicts are allowed. A row that fits nowhere goes where its conflicts
+weigh least. If every open batch holds a text of the row, the row takes a place in a full batch, and the row that had
+the place moves to an open one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pairsift.retrieval.columns import IntArray
 _TRIES = 200
 # Open batches that are compared for a row which fits into none without a conflict.
 _COMPARED = 1000
-# Exchanges that are compared for a row whose own texts are in every open batch.
+# Such exchanges that are compared for a row.
 _EXCHANGES = 16
 # A conflict weighs its rank among all, in (0, 1], to this power: a likely one more than several unlikely ones.
 _POWER = 2

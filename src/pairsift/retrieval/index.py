@@ -373,7 +373,7 @@ def dots(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 class Search:
-    """Finds the texts (C,) most similar by cosine; `exact` where each is compared.
+    """Finds the texts (C,) that are most similar by cosine.
 
     Args:
         features: of all texts.
@@ -381,6 +381,10 @@ class Search:
         seed: of an inverted file.
         others: further texts that the lists of an inverted file are learned from.
         centres: of the lists of another search, which are taken where those lists hold about as many texts.
+
+    Attributes:
+        exact: whether every text is compared.
+        centres: of the lists; None where it is exact.
     """
 
     def __init__(
